@@ -1,0 +1,175 @@
+"""The values that pass between the parts of the daemon, all of them frozen.
+
+Samples are what one poll read, in the kernel's own units. Totals are what has been accounted so
+far. A :class:`View` is the whole result of one poll; every output shows a View and reads nothing
+else. What could not be read is ``None``, never 0. Units are in the names: ``_ns``, ``_ticks``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal
+
+Source = Literal["published", "comm"]
+"""Where a thread's name comes from: its publisher's table, or the kernel."""
+
+Per = Literal["group", "process", "thread"]
+"""What one series stands for: a thread name in the group, in one process, or one thread."""
+
+UNATTRIBUTED = "(unattributed)"
+"""The thread name that is charged with CPU time which no known thread used."""
+OTHER = "(other)"
+"""The thread name that holds what is over a group's cap of names."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ProcessKey:
+    """A process's identity: its PID can be used again, but not with the same start time."""
+
+    pid: int
+    start_ticks: int
+    """Start time in clock ticks since boot: field 22 of ``/proc/PID/stat`` (proc_pid_stat(5))."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadView:
+    """One thread as the last poll saw it."""
+
+    tid: int
+    start_ticks: int
+    name: str
+    """Exactly as published; the kernel's comm where :attr:`source` says so."""
+    source: Source
+    comm: str
+    state: str
+    """One of the project's states: running, sleeping, disk, stopped, zombie, other."""
+    user_ns: int
+    system_ns: int
+    """CPU time in its life so far; user + system is the kernel's exact clock, split as it splits it."""
+    cpu_ratio: float | None
+    """CPU time per elapsed time since the poll before (1.0 is one CPU); None at first sight."""
+    last_cpu: int
+    """The CPU that it ran on last: field 39 of stat."""
+    name_cut: bool = False
+    """The published name was longer than the table holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessView:
+    """One process as the last poll saw it, with its threads in order of their TIDs."""
+
+    key: ProcessKey
+    ppid: int
+    uid: int
+    group: str
+    comm: str
+    cmdline: tuple[str, ...]
+    implementation: str | None
+    """``cpython`` …, as published; None without a table."""
+    version: tuple[int, int, int] | None
+    free_threaded: bool | None
+    published: bool
+    cpu_ns: int
+    """The process's CPU clock: all its threads, the ended ones too."""
+    cpu_ratio: float | None
+    threads: tuple[ThreadView, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SeriesKey:
+    """What one set of series stands for: a folded thread name, told apart as the group's ``per`` says."""
+
+    thread: str
+    pid: int | None = None
+    tid: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StateTime:
+    """How many threads are in a state now, and how long threads have been in it altogether.
+
+    Cheap for threads that sleep: nothing needs to change while nobody enters or leaves the state.
+    """
+
+    count: int
+    total_ns: int
+    since_ns: int
+    """The time (CLOCK_MONOTONIC) up to which :attr:`total_ns` has been counted."""
+
+    def at(self, now_ns: int) -> int:
+        """Thread-nanoseconds in this state up to ``now_ns``."""
+        return self.total_ns + self.count * (now_ns - self.since_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesTotals:
+    """The totals of one :class:`SeriesKey`. They never fall. None: not collected or not readable."""
+
+    user_ns: int
+    system_ns: int
+    runqueue_ns: int | None
+    timeslices: int | None
+    voluntary_switches: int | None
+    involuntary_switches: int | None
+    minor_faults: int
+    major_faults: int
+    read_bytes: int | None
+    write_bytes: int | None
+    started: int
+    ended: int
+    states: Mapping[str, StateTime]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """One group: its processes' clock, and the totals of its threads by name."""
+
+    name: str
+    per: Per
+    cpu_ns: int
+    processes: int
+    published: int
+    series: Mapping[SeriesKey, SeriesTotals]
+    dropped: int
+    """Thread names that found no place under the cap and went to ``(other)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """The daemon's account of itself."""
+
+    polls: int = 0
+    poll_cpu_ns: int = 0
+    poll_duration_ns: int = 0
+    """Sum over all polls."""
+    poll_durations: tuple[int, ...] = ()
+    """How many polls took at most as long as each bound of ``POLL_BUCKETS``; not cumulative; the last is the rest."""
+    read_errors: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
+    """Counts by (source, reason)."""
+    reload_successful: bool = True
+    reload_success_time: float = 0.0
+    """Unix time in seconds."""
+
+
+POLL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Upper bounds of the poll duration histogram, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Everything that one poll found out."""
+
+    sequence: int
+    """The poll's number, from 1."""
+    time: float
+    """Unix time in seconds when the poll ended."""
+    monotonic_ns: int
+    """CLOCK_MONOTONIC at the same moment: the ``now`` of :meth:`StateTime.at`."""
+    processes: tuple[ProcessView, ...]
+    groups: tuple[GroupView, ...]
+    """In order of their names."""
+    thread_info: bool
+    """Whether the configuration asks for ``threadwatch_thread_info``."""
+    stats: Stats

@@ -1,0 +1,126 @@
+"""The thread table's layout: the bytes that a publisher writes and a daemon reads.
+
+A table is a memfd called :data:`NAME` of :data:`HEADER_SIZE` + capacity × :data:`SLOT_SIZE` bytes,
+sparse beyond what has been used. All numbers are little-endian.
+
+The header has a static half, written once and sealed by a CRC (who publishes), and three counters
+that change (what has changed). A slot holds one thread. It is written when the thread starts, again
+when it is renamed, and a last time when it ends, with the CPU time that it used in its whole life.
+An ended slot is used again only after :data:`RETAIN_NS`, or once :data:`RETAIN_SLOTS` others have
+ended since, so a reader that comes by every few seconds sees every thread that ever lived. Each
+write covers one slot; its CRC tells a reader who came in between.
+
+``generation`` changes with every change of a slot: a reader who knows it already can stop after
+:data:`HEADER_SIZE` bytes. ``serial`` numbers the births of a table from 1, ``end_serial`` its deaths.
+
+Runs inside other people's processes: imports nothing but :mod:`binascii` and :mod:`struct`.
+"""
+
+from binascii import crc32
+from struct import Struct
+
+NAME = "threadwatch"
+"""The memfd's name; the kernel shows it as ``/memfd:threadwatch (deleted)`` in ``/proc/PID/fd``."""
+
+MAGIC = b"thrdwtch"
+VERSION = 1
+HEADER_SIZE = 256
+SLOT_SIZE = 256
+CAPACITY = 65536
+"""Slots of a table. Sparse: memory is used only for slots that have been written."""
+
+NAME_BYTES = 192
+"""A thread name is cut to this many bytes of UTF-8, at a character boundary."""
+
+RETAIN_NS = 30_000_000_000
+RETAIN_SLOTS = 4096
+CPU_UNKNOWN = (1 << 64) - 1
+
+FREE_THREADED = 1
+"""Header flag: a build without the GIL (PEP 703), whether or not it runs with one."""
+CLOSED = 1 << 15
+"""Header flag: the publisher has left this table; nothing in it is true any more."""
+
+EMPTY, LIVE, ENDED = 0, 1, 2
+CUT = 1
+"""Slot flag: the name was longer than :data:`NAME_BYTES`."""
+ADOPTED = 2
+"""Slot flag: the thread was running before its publisher was; its birth time is when it was found."""
+
+# magic, version, header size, slot size, flags, capacity, pid, start ticks, hexversion, unused,
+# interpreter id (-1 unknown), created ns, implementation; then the CRC of all that at STATIC_SIZE
+STATIC = Struct("<8sHHHHIIQIIqQ16s")
+STATIC_SIZE = STATIC.size
+CRC = Struct("<I")
+# generation, slots used so far, threads that found no slot; at offset DYNAMIC_OFFSET of the header
+DYNAMIC = Struct("<QQQ")
+DYNAMIC_OFFSET = 128
+FLAGS_OFFSET = 14
+
+# crc, state, flags, name length, serial, tid, unused, ident, born ns, ended ns, cpu ns, end serial
+SLOT = Struct("<IBBHQIIQQQQQ")
+SLOT_HEAD = SLOT.size
+
+
+def pack_static(
+    *,
+    flags: int,
+    pid: int,
+    start_ticks: int,
+    hexversion: int,
+    interpreter: int,
+    created_ns: int,
+    implementation: bytes,
+) -> bytes:
+    """The static half of a header with its CRC."""
+    head = STATIC.pack(
+        MAGIC,
+        VERSION,
+        HEADER_SIZE,
+        SLOT_SIZE,
+        flags,
+        CAPACITY,
+        pid,
+        start_ticks,
+        hexversion,
+        0,
+        interpreter,
+        created_ns,
+        implementation,
+    )
+    # the flags change when the table is closed, so the CRC is taken as if they were 0
+    return head + CRC.pack(crc32(head[:FLAGS_OFFSET] + b"\0\0" + head[FLAGS_OFFSET + 2 :]))
+
+
+def encode_name(name: str) -> "tuple[bytes, int]":
+    """A name as UTF-8 of at most NAME_BYTES, cut between characters, and the flag CUT or 0.
+
+    Lone surrogates, which UTF-8 cannot hold, are written as ``\\udcXX``.
+    """
+    data = str.encode(name, "utf-8", "backslashreplace")
+    if len(data) <= NAME_BYTES:
+        return data, 0
+    end = NAME_BYTES
+    while data[end] & 0xC0 == 0x80:  # a continuation byte: step back to where its character begins
+        end -= 1
+    return data[:end], CUT
+
+
+def pack_slot(
+    state: int,
+    flags: int,
+    serial: int,
+    tid: int,
+    ident: int,
+    born_ns: int,
+    ended_ns: int,
+    cpu_ns: int,
+    end_serial: int,
+    name: bytes,
+) -> bytes:
+    """One slot, shorter than SLOT_SIZE by what the name leaves free."""
+    body = (
+        SLOT.pack(0, state, flags, len(name), serial, tid, 0, ident, born_ns, ended_ns, cpu_ns, end_serial)
+        + name
+    )
+    return CRC.pack(crc32(body)) + body[4:]
