@@ -3,12 +3,13 @@
 A table is a memfd called :data:`NAME` of :data:`HEADER_SIZE` + capacity × :data:`SLOT_SIZE` bytes,
 sparse beyond what has been used. All numbers are little-endian.
 
-The header has a static half, written once and sealed by a CRC (who publishes), and three counters
-that change (what has changed). A slot holds one thread. It is written when the thread starts, again
+The header has a static half, written once and sealed by a CRC (who publishes), and two counters
+that change. A slot holds one thread. It is written when the thread starts, again
 when it is renamed, and a last time when it ends, with the CPU time that it used in its whole life.
 An ended slot is used again only after :data:`RETAIN_NS`, or once :data:`RETAIN_SLOTS` others have
 ended since, so a reader that comes by every few seconds sees every thread that ever lived. Each
-write covers one slot; its CRC tells a reader who came in between.
+write covers one slot; its CRC tells a reader who came in between. How many slots are in use is not
+written anywhere: a run of :data:`CHUNK` empty ones is the end.
 
 ``generation`` changes with every change of a slot: a reader who knows it already can stop after
 :data:`HEADER_SIZE` bytes. ``serial`` numbers the births of a table from 1, ``end_serial`` its deaths.
@@ -26,8 +27,10 @@ MAGIC = b"thrdwtch"
 VERSION = 1
 HEADER_SIZE = 256
 SLOT_SIZE = 256
-CAPACITY = 65536
+CAPACITY = 32768
 """Slots of a table. Sparse: memory is used only for slots that have been written."""
+CHUNK = 64
+"""Slots are first used in ascending order, so a run of this many empty ones ends the table."""
 
 NAME_BYTES = 192
 """A thread name is cut to this many bytes of UTF-8, at a character boundary."""
@@ -52,8 +55,8 @@ ADOPTED = 2
 STATIC = Struct("<8sHHHHIIQIIqQ16s")
 STATIC_SIZE = STATIC.size
 CRC = Struct("<I")
-# generation, slots used so far, threads that found no slot; at offset DYNAMIC_OFFSET of the header
-DYNAMIC = Struct("<QQQ")
+# generation, threads that found no slot; at offset DYNAMIC_OFFSET of the header
+DYNAMIC = Struct("<QQ")
 DYNAMIC_OFFSET = 128
 FLAGS_OFFSET = 14
 

@@ -1,0 +1,232 @@
+"""Publishes the names of this process's threads in a memfd that a daemon can read.
+
+Runs inside other people's processes, so these are its rules:
+
+* It raises nothing into the application, starts no thread, takes no lock and makes nobody wait. An
+  event (a thread starts, ends, is renamed) costs a few microseconds; without events it costs nothing.
+* The table is written through a shared mapping. A store needs no file descriptor, so an application
+  that closes all descriptors can never make us write into a file of its own; and it never lets go of
+  the GIL, so a thread that starts does not queue for it again.
+* A start is seen by a wrapper round ``Thread._set_native_id``, which runs in the new thread before
+  ``start()`` returns; an end by an object in a thread-local variable, whose ``__del__`` runs in the
+  dying thread; a new name by a wrapper round the ``Thread.name`` setter. None of them exists until
+  the application itself imports :mod:`threading`, because gevent has to come first.
+* A forked child makes a table of its own. What a parent's threads leave behind in the child (their
+  thread-locals are cleared there) is told by the PID that each table knows.
+* Only what the threading module itself says is published, and only for real threads: a greenlet that
+  calls itself a thread has another ident than the thread that runs it.
+
+The layout is in :mod:`threadwatch.table`. Works on CPython 3.9 and later; imports nothing but the
+standard library's built-in and extension modules.
+"""
+
+import _thread
+import os
+import sys
+from time import thread_time_ns
+
+from threadwatch import hooks, writer
+from threadwatch import table as layout
+
+TYPE_CHECKING = False  # importing `typing` for its own would cost the target 3 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from threading import Thread
+    from typing import Any
+
+
+def _real(name: str) -> "Any":
+    """An attribute of ``_thread`` as it was before gevent patched it."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None:
+        return monkey.get_original("_thread", name)
+    return getattr(_thread, name)
+
+
+_get_ident: "Callable[[], int]" = _real("get_ident")
+_get_native_id: "Callable[[], int]" = _real("get_native_id")
+_local: "Callable[[], Any]" = _real("_local")
+
+
+class _Guard:
+    """Lives in a thread's thread-local variable, and so dies with the thread, in the thread."""
+
+    __slots__ = ("ended", "record")
+
+    def __init__(self, record: writer.Record, ended: "Callable[[writer.Record], None]") -> None:
+        self.record = record
+        self.ended = ended
+
+    def __del__(self) -> None:
+        try:
+            self.ended(self.record)
+        except Exception:  # noqa: BLE001, S110 - nothing of ours may reach the application, least of all
+            pass  # while the interpreter goes down and half of it is gone
+
+
+class Publisher:
+    """What is done at each event, and the table that it is written to while switched on."""
+
+    def __init__(self) -> None:
+        self.table: "writer.Table | None" = None
+        self._guards: "Any" = None
+        self._hooks = hooks.Hooks(started=self.started, renamed=self.renamed, ready=self.threading_ready)
+        self._complained = False
+        self._registered = False
+
+    def start(self) -> bool:
+        """Begin to publish; see :func:`threadwatch.publish`."""
+        try:
+            if self.table is not None and self.table.pid == os.getpid():
+                return True
+            self._new_table(forked=False)
+            if not self._registered:
+                self._registered = True
+                os.register_at_fork(after_in_child=self.forked)
+            self._hooks.install()
+        except Exception as error:  # noqa: BLE001 - rule one
+            self.complain(error)
+        return self.table is not None
+
+    def stop(self) -> None:
+        """Cease to publish; see :func:`threadwatch.unpublish`."""
+        try:
+            table, self.table, self._guards = self.table, None, None
+            self._hooks.remove()
+            if table is not None:
+                table.close()
+        except Exception as error:  # noqa: BLE001 - rule one
+            self.complain(error)
+
+    def started(self, thread: "Thread") -> None:
+        """``thread`` is starting: called in that very thread, with its ident and TID known."""
+        table = self.table
+        if table is None:
+            return
+        if table.pid != os.getpid():  # forked, and our turn has not come yet, or never will
+            self.forked()
+            table = self.table
+            if table is None:
+                return
+        ident = _get_ident()
+        if thread._ident != ident:  # noqa: SLF001 - a greenlet: its ident is the greenlet's
+            return
+        tid = _get_native_id()
+        record = table.records.get(ident)
+        if record is not None:
+            if record.guarded and record.tid == tid:
+                return  # this thread is known by its first name; others only borrow it
+            table.end(record, layout.CPU_UNKNOWN)
+        record = table.add(tid, ident, thread._name)  # noqa: SLF001 - `name` may be overridden
+        self._guard(record)
+        if table.descriptor_lost(thoroughly=record is not None and record.serial % 64 == 0):
+            self._new_table(forked=False)
+
+    def renamed(self, thread: "Thread") -> None:
+        """``thread`` may have another name; called in any thread."""
+        table = self.table
+        if table is not None and table.pid == os.getpid():
+            record = table.records.get(thread._ident or 0)  # noqa: SLF001
+            if record is not None:
+                table.rename(record, thread._name)  # noqa: SLF001
+
+    def ended(self, record: writer.Record) -> None:
+        """The thread of ``record`` is ending: called in it, or where its variables are cleared."""
+        table = record.table
+        # in a forked child, the threads of the parent end too, in the one thread that is left
+        if table is self.table and table.pid == os.getpid():
+            itself = record.tid == _get_native_id()
+            table.end(record, thread_time_ns() if itself else layout.CPU_UNKNOWN)
+
+    def forked(self) -> None:
+        """In a forked child: leave the parent's table, and make one for the only thread left.
+
+        Called again after the threading module has put its own house in order, for the name.
+        """
+        try:
+            if self.table is None:
+                return
+            if self.table.pid != os.getpid():
+                self._new_table(forked=True)
+            else:
+                self._adopt(self.table, forked=True)
+        except Exception as error:  # noqa: BLE001 - rule one
+            self.complain(error)
+
+    def threading_ready(self) -> None:
+        """The application has imported :mod:`threading`; what that knows is in force from now on."""
+        if self.table is not None:
+            os.register_at_fork(after_in_child=self.forked)  # so that it runs after threading's own
+            self._adopt(self.table, forked=False)
+
+    def _adopt(self, table: writer.Table, *, forked: bool) -> None:
+        """Publish the threads that are there already; after a fork, that is this one alone."""
+        me, my_tid = _get_ident(), _get_native_id()
+        threading = sys.modules.get("threading")
+        if threading is None or not hasattr(threading, "_active"):
+            if my_tid == table.pid and hooks.interpreter_id() <= 0 and me not in table.records:
+                table.add(my_tid, me, "MainThread", layout.ADOPTED)
+            return
+        taken = {record.tid: record for record in table.records.values()}
+        for ident, thread in _in_order_of_belief(threading):
+            tid = my_tid if ident == me else thread._native_id  # noqa: SLF001 - stale after a fork
+            if not tid or (forked and ident != me):
+                continue
+            record = taken.get(tid)
+            if record is None:
+                record = taken[tid] = table.add(tid, ident, thread._name, layout.ADOPTED)  # noqa: SLF001
+                if ident == me and tid != table.pid:
+                    self._guard(record)
+            elif record is not None and record.ident == ident:
+                table.rename(record, thread._name)  # noqa: SLF001
+
+    def _guard(self, record: "writer.Record | None") -> None:
+        if record is not None:
+            record.guarded = True
+            self._guards.guard = _Guard(record, self.ended)
+
+    def _new_table(self, *, forked: bool) -> None:
+        """Replace the table, if there is one, and fill it with the threads that there are now."""
+        old, self.table = self.table, None
+        # a new variable, not a new value: the guards in other threads go, and nothing ends by that
+        self._guards = _local()
+        if old is not None:
+            old.close()
+        table = writer.Table(
+            flags=layout.FREE_THREADED if "t" in sys.abiflags else 0,
+            interpreter=hooks.interpreter_id(),
+            implementation=sys.implementation.name,
+            hexversion=sys.hexversion,
+        )
+        self._adopt(table, forked=forked)
+        self.table = table
+
+    def complain(self, error: Exception) -> None:
+        """Go quiet, and say so once where somebody asked for it."""
+        if not self._complained and os.environ.get("THREADWATCH_DEBUG") == "1":
+            self._complained = True
+            try:
+                sys.stderr.write(f"threadwatch: not publishing: {error}\n")
+            except Exception:  # noqa: BLE001, S110 - no standard error, nobody to tell
+                pass
+
+
+def _in_order_of_belief(threading: "Any") -> "list[tuple[int, Thread]]":
+    """The threads that the threading module knows, the more trustworthy first.
+
+    The first to claim a TID has it: greenlets borrow the TID of the thread that runs them, and
+    before 3.13 dummies outlive their threads, so that another thread may have their TID by now.
+    """
+
+    def doubt(item: "tuple[int, Thread]") -> int:
+        if item[1] is threading._main_thread:  # noqa: SLF001
+            return 0
+        return 2 if isinstance(item[1], threading._DummyThread) else 1  # noqa: SLF001
+
+    # one step in C, so that no other thread changes the dictionary meanwhile
+    return sorted(list(threading._active.items()), key=doubt)  # noqa: C414, SLF001
+
+
+_publisher = Publisher()
+publish = _publisher.start
+unpublish = _publisher.stop

@@ -1,0 +1,303 @@
+"""The publisher's end of a table: a memfd, mapped into this process, and the slots in it.
+
+Rules, beside those of :mod:`threadwatch.publisher`:
+
+* No locks. What several threads share is changed by single operations of built-in types, which are
+  atomic with and without the GIL (``deque.popleft``, ``dict.pop``, ``next(count)``), so that a signal
+  handler or a fork can come at any point.
+* After set-up the descriptor is never written to or resized, only looked at: its number may belong to
+  the application by now. Before it is closed, it must prove to be ours. Before Python 3.13 a mapping
+  keeps a duplicate of the descriptor and closes it with itself; then that one is the published one.
+* Memory is taken in chunks, ahead of use, by a call that can fail. A plain first touch would kill the
+  process where memory is short (SIGBUS).
+
+Standard library only; runs on CPython 3.9 and later.
+"""
+
+import os
+import sys
+from _collections import deque  # type: ignore[import-not-found]  # `collections` costs 1 ms to import
+from fcntl import fcntl
+from itertools import count
+from mmap import PAGESIZE, mmap
+from struct import Struct
+from time import CLOCK_BOOTTIME, clock_gettime_ns
+
+from threadwatch import table as layout
+
+_MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_NOEXEC_SEAL = 1, 2, 8  # memfd_create(2)
+_F_ADD_SEALS = 1033  # fcntl(2)
+_F_SEAL_SEAL, _F_SEAL_SHRINK, _F_SEAL_GROW, _F_SEAL_FUTURE_WRITE = 1, 2, 4, 16
+_MADV_POPULATE_WRITE = 23  # madvise(2), since Linux 5.14
+_EINVAL = 22
+_SIZE = layout.HEADER_SIZE + layout.CAPACITY * layout.SLOT_SIZE
+_pack_number = Struct("<Q").pack
+
+
+class Record:
+    """One thread in a table: what its slot says. ``guarded``: its end will be noticed."""
+
+    __slots__ = (
+        "cpu_ns",
+        "end_serial",
+        "ended_ns",
+        "flags",
+        "guarded",
+        "ident",
+        "index",
+        "name",
+        "born_ns",
+        "serial",
+        "state",
+        "table",
+        "tid",
+    )
+
+    def __init__(self, table: "Table", index: int, serial: int, tid: int, ident: int) -> None:
+        self.table = table
+        self.index = index
+        self.serial = serial
+        self.tid = tid
+        self.ident = ident
+        self.state = layout.LIVE
+        self.flags = 0
+        self.name = b""
+        self.born_ns = clock_gettime_ns(CLOCK_BOOTTIME)
+        self.ended_ns = 0
+        self.cpu_ns = layout.CPU_UNKNOWN
+        self.end_serial = 0
+        self.guarded = False
+
+
+class Table:
+    """A published table. Raises OSError, or ValueError from mmap, where it cannot be made."""
+
+    def __init__(self, *, flags: int, interpreter: int, implementation: str, hexversion: int) -> None:
+        self.pid = os.getpid()
+        start_ticks = _own_start_ticks()
+        descriptor = _create_memfd()
+        try:
+            os.ftruncate(descriptor, _SIZE)
+            self._map, self._map_has_descriptor = _map(descriptor)
+            _seal(descriptor)
+            self._identity = _identity(descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self.descriptor = descriptor
+        if self._map_has_descriptor >= 0:
+            # one is enough: keep the one that the mapping closes
+            self.descriptor = self._map_has_descriptor
+            os.close(descriptor)
+        self.closed = False
+        self.records: "dict[int, Record]" = {}
+        """The living threads, by ident: a TID can be stale in the threading module after a fork."""
+        self._fresh = count()
+        self._births = count(1)
+        self._deaths = count(1)
+        self._generations = count(1)
+        self._ended: "deque[tuple[int, int]]" = deque()
+        self._overflow = 0
+        self._limit = 0
+        self._extend(0)
+        self._extend(layout.CHUNK)
+        self._map[: layout.STATIC_SIZE + layout.CRC.size] = layout.pack_static(
+            flags=flags,
+            pid=self.pid,
+            start_ticks=start_ticks,
+            hexversion=hexversion,
+            interpreter=interpreter,
+            created_ns=clock_gettime_ns(CLOCK_BOOTTIME),
+            implementation=implementation.encode("ascii", "replace")[:16],
+        )
+
+    def add(self, tid: int, ident: int, name: str, flags: int = 0) -> "Record | None":
+        """A new thread. None if the table is full: the thread stays without a name."""
+        index = self._take_slot()
+        if index < 0:
+            self._overflow += 1
+            self._changed()
+            return None
+        record = Record(self, index, next(self._births), tid, ident)
+        record.name, cut = layout.encode_name(name)
+        record.flags = flags | cut
+        self.records[ident] = record
+        self._write(record)
+        return record
+
+    def rename(self, record: Record, name: str) -> None:
+        """The thread has another name from now on."""
+        record.name, cut = layout.encode_name(name)
+        record.flags = record.flags & ~layout.CUT | cut
+        self._write(record)
+
+    def end(self, record: Record, cpu_ns: int) -> None:
+        """The thread has ended, having used ``cpu_ns`` in its whole life (or CPU_UNKNOWN)."""
+        if record.state == layout.ENDED:
+            return
+        record.ended_ns = clock_gettime_ns(CLOCK_BOOTTIME)
+        record.cpu_ns = cpu_ns
+        record.end_serial = next(self._deaths)
+        record.state = layout.ENDED
+        if self.records.get(record.ident) is record:
+            self.records.pop(record.ident, None)
+        self._write(record)
+        self._ended.append((record.index, record.ended_ns))
+
+    def descriptor_lost(self, thoroughly: bool) -> bool:
+        """Whether the application has closed our descriptor, so that no daemon can find the table.
+
+        Asks a call that does not let go of the GIL, so it can be asked at each start of a thread. Only
+        the thorough question sees that another descriptor, itself closed on exec, has the number.
+        """
+        try:
+            if os.get_inheritable(self.descriptor):
+                return True
+            return thoroughly and _identity(self.descriptor) != self._identity
+        except OSError:
+            return True
+
+    def close(self) -> None:
+        """Give up the table; in a forked child, only the child's share of it."""
+        if self.closed:
+            return
+        self.closed = True
+        if self.pid == os.getpid():
+            # a reader that still holds the table must not believe it any more
+            high_byte = layout.FLAGS_OFFSET + 1
+            self._map[high_byte : high_byte + 1] = bytes([layout.CLOSED >> 8])
+        try:
+            ours = _identity(self.descriptor) == self._identity
+        except OSError:
+            ours = False
+        if self._map_has_descriptor < 0:
+            # other threads may be in the middle of a store: the mapping goes with the last of them
+            if ours:
+                os.close(self.descriptor)
+        elif ours:
+            self._map.close()
+        else:
+            _abandoned.append(self._map)  # closing it would close what has the number now
+
+    def __del__(self) -> None:
+        try:
+            self.close()
+        except Exception:  # noqa: BLE001, S110 - the interpreter is going down, and half of it is gone
+            pass
+
+    def _take_slot(self) -> int:
+        ended = self._ended
+        try:
+            index, ended_ns = ended.popleft()
+        except IndexError:
+            pass
+        else:
+            if (
+                len(ended) >= layout.RETAIN_SLOTS
+                or clock_gettime_ns(CLOCK_BOOTTIME) - ended_ns > layout.RETAIN_NS
+            ):
+                return index
+            ended.appendleft((index, ended_ns))
+        index = next(self._fresh)
+        if index % layout.CHUNK == 0:
+            self._extend(index + layout.CHUNK)
+        if index < self._limit:
+            return index
+        try:
+            return ended.popleft()[0]  # sooner than promised, but a living thread comes first
+        except IndexError:
+            return -1
+
+    def _extend(self, first: int) -> None:
+        """Take the memory of the chunk that begins at slot ``first``, if there is any."""
+        if first >= layout.CAPACITY or first != self._limit:
+            return
+        start = layout.HEADER_SIZE + first * layout.SLOT_SIZE
+        end = start + layout.CHUNK * layout.SLOT_SIZE
+        start -= start % PAGESIZE
+        try:
+            self._map.madvise(_MADV_POPULATE_WRITE, start, end - start)
+        except OSError as error:
+            if error.errno != _EINVAL:  # an older kernel does without
+                return
+        self._limit = first + layout.CHUNK
+
+    def _write(self, record: Record) -> None:
+        offset = layout.HEADER_SIZE + record.index * layout.SLOT_SIZE
+        while True:
+            state = record.state
+            slot = layout.pack_slot(
+                state,
+                record.flags,
+                record.serial,
+                record.tid,
+                record.ident,
+                record.born_ns,
+                record.ended_ns,
+                record.cpu_ns,
+                record.end_serial,
+                record.name,
+            )
+            self._map[offset : offset + len(slot)] = slot
+            if record.state == state:  # else it ended while another thread was renaming it
+                break
+        self._changed()
+
+    def _changed(self) -> None:
+        start = layout.DYNAMIC_OFFSET
+        self._map[start : start + 8] = _pack_number(next(self._generations))
+        if self._overflow:
+            self._map[start + 8 : start + 16] = _pack_number(self._overflow)
+
+
+_abandoned: "list[mmap]" = []
+"""Mappings that must outlive us, because closing them would close a descriptor that is not ours."""
+
+
+def _create_memfd() -> int:
+    flags = _MFD_CLOEXEC | _MFD_ALLOW_SEALING
+    try:
+        return os.memfd_create(layout.NAME, flags | _MFD_NOEXEC_SEAL)
+    except OSError as error:
+        if error.errno != _EINVAL:  # before Linux 6.3
+            raise
+        return os.memfd_create(layout.NAME, flags)
+
+
+def _map(descriptor: int) -> "tuple[mmap, int]":
+    """The mapping, and the number of the descriptor that it keeps for itself: -1 if it keeps none."""
+    if sys.version_info >= (3, 13):
+        return mmap(descriptor, _SIZE, trackfd=False), -1
+    # the kernel gives it the lowest free number, unless another thread opens something in between
+    guess = os.dup(descriptor)
+    os.close(guess)
+    mapping = mmap(descriptor, _SIZE)
+    if _identity(guess) != _identity(descriptor):
+        raise OSError("another thread took the descriptor")  # noqa: TRY003 - see the caller
+    return mapping, guess
+
+
+def _seal(descriptor: int) -> None:
+    """Fix the size for good, and let nobody write through the descriptor (our mapping still can)."""
+    seals = _F_SEAL_SHRINK | _F_SEAL_GROW
+    try:
+        fcntl(descriptor, _F_ADD_SEALS, seals | _F_SEAL_SEAL | _F_SEAL_FUTURE_WRITE)
+    except OSError as error:
+        if error.errno != _EINVAL:
+            raise
+        fcntl(descriptor, _F_ADD_SEALS, seals | _F_SEAL_SEAL)
+
+
+def _identity(descriptor: int) -> "tuple[int, int]":
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def _own_start_ticks() -> int:
+    """Field 22 of ``/proc/self/stat`` (proc_pid_stat(5)): the start time, in ticks since boot."""
+    descriptor = os.open("/proc/self/stat", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        stat = os.read(descriptor, 4096)
+    finally:
+        os.close(descriptor)
+    return int(stat[stat.rindex(b")") + 2 :].split()[19])
