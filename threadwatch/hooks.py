@@ -33,7 +33,7 @@ class Hooks:
         self._started = started
         self._renamed = renamed
         self._ready = ready
-        self._undo: "list[Callable[[], None]]" = []
+        self._undo: list[Callable[[], None]] = []
 
     def install(self) -> None:
         """Hook threading now if it is there, else when the application imports it."""
@@ -123,7 +123,7 @@ class _ImportWatcher:
             spec = finder.find_spec(fullname, path, target)
             if spec is not None:
                 if hasattr(spec.loader, "exec_module"):
-                    spec.loader = _Loader(spec.loader, self._imported)
+                    spec.loader = _Loader(spec.loader, self._imported)  # type: ignore[assignment]  # by shape
                 return spec
         return None
 
@@ -136,7 +136,7 @@ class _Loader:
         self._imported = imported
 
     def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
-        module: "ModuleType | None" = self._loader.create_module(spec)
+        module: ModuleType | None = self._loader.create_module(spec)
         return module
 
     def exec_module(self, module: "ModuleType") -> None:
@@ -152,7 +152,7 @@ def interpreter_id() -> int:
     try:
         import _thread  # noqa: PLC0415 - with what follows
 
-        if _thread._is_main_interpreter():  # type: ignore[attr-defined]  # noqa: SLF001 - since 3.13
+        if _thread._is_main_interpreter():  # type: ignore[attr-defined]  # since 3.13
             return 0
         import _interpreters  # type: ignore[import-not-found]  # noqa: PLC0415 - seldom, and since 3.13
 

@@ -42,6 +42,8 @@ class ThreadView:
     name: str
     """Exactly as published; the kernel's comm where :attr:`source` says so."""
     source: Source
+    thread: str
+    """The label of its series: :attr:`name` after the name rules, or ``(other)``."""
     comm: str
     state: str
     """One of the project's states: running, sleeping, disk, stopped, zombie, other."""

@@ -31,7 +31,6 @@ from threadwatch import table as layout
 TYPE_CHECKING = False  # importing `typing` for its own would cost the target 3 ms
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from threading import Thread
     from typing import Any
 
 
@@ -68,9 +67,11 @@ class Publisher:
     """What is done at each event, and the table that it is written to while switched on."""
 
     def __init__(self) -> None:
-        self.table: "writer.Table | None" = None
-        self._guards: "Any" = None
-        self._hooks = hooks.Hooks(started=self.started, renamed=self.renamed, ready=self.threading_ready)
+        self.table: writer.Table | None = None
+        self._guards: Any = None
+        self._hooks = hooks.Hooks(
+            started=self.started, renamed=self.renamed, ready=self.threading_ready
+        )
         self._complained = False
         self._registered = False
 
@@ -98,7 +99,7 @@ class Publisher:
         except Exception as error:  # noqa: BLE001 - rule one
             self.complain(error)
 
-    def started(self, thread: "Thread") -> None:
+    def started(self, thread: "Any") -> None:
         """``thread`` is starting: called in that very thread, with its ident and TID known."""
         table = self.table
         if table is None:
@@ -109,7 +110,7 @@ class Publisher:
             if table is None:
                 return
         ident = _get_ident()
-        if thread._ident != ident:  # noqa: SLF001 - a greenlet: its ident is the greenlet's
+        if thread._ident != ident:  # a greenlet: its ident is the greenlet's
             return
         tid = _get_native_id()
         record = table.records.get(ident)
@@ -117,18 +118,18 @@ class Publisher:
             if record.guarded and record.tid == tid:
                 return  # this thread is known by its first name; others only borrow it
             table.end(record, layout.CPU_UNKNOWN)
-        record = table.add(tid, ident, thread._name)  # noqa: SLF001 - `name` may be overridden
+        record = table.add(tid, ident, thread._name)  # `name` may be overridden
         self._guard(record)
         if table.descriptor_lost(thoroughly=record is not None and record.serial % 64 == 0):
             self._new_table(forked=False)
 
-    def renamed(self, thread: "Thread") -> None:
+    def renamed(self, thread: "Any") -> None:
         """``thread`` may have another name; called in any thread."""
         table = self.table
         if table is not None and table.pid == os.getpid():
-            record = table.records.get(thread._ident or 0)  # noqa: SLF001
+            record = table.records.get(thread._ident or 0)
             if record is not None:
-                table.rename(record, thread._name)  # noqa: SLF001
+                table.rename(record, thread._name)
 
     def ended(self, record: writer.Record) -> None:
         """The thread of ``record`` is ending: called in it, or where its variables are cleared."""
@@ -167,18 +168,19 @@ class Publisher:
             if my_tid == table.pid and hooks.interpreter_id() <= 0 and me not in table.records:
                 table.add(my_tid, me, "MainThread", layout.ADOPTED)
             return
-        taken = {record.tid: record for record in table.records.values()}
+        taken: dict[int, writer.Record | None] = {r.tid: r for r in table.records.values()}
         for ident, thread in _in_order_of_belief(threading):
-            tid = my_tid if ident == me else thread._native_id  # noqa: SLF001 - stale after a fork
+            tid = my_tid if ident == me else thread._native_id  # stale after a fork
             if not tid or (forked and ident != me):
                 continue
-            record = taken.get(tid)
-            if record is None:
-                record = taken[tid] = table.add(tid, ident, thread._name, layout.ADOPTED)  # noqa: SLF001
+            if tid not in taken:
+                record = taken[tid] = table.add(tid, ident, thread._name, layout.ADOPTED)
                 if ident == me and tid != table.pid:
                     self._guard(record)
-            elif record is not None and record.ident == ident:
-                table.rename(record, thread._name)  # noqa: SLF001
+                continue
+            record = taken[tid]
+            if record is not None and record.ident == ident:
+                table.rename(record, thread._name)
 
     def _guard(self, record: "writer.Record | None") -> None:
         if record is not None:
@@ -211,20 +213,20 @@ class Publisher:
                 pass
 
 
-def _in_order_of_belief(threading: "Any") -> "list[tuple[int, Thread]]":
+def _in_order_of_belief(threading: "Any") -> "list[tuple[int, Any]]":
     """The threads that the threading module knows, the more trustworthy first.
 
     The first to claim a TID has it: greenlets borrow the TID of the thread that runs them, and
     before 3.13 dummies outlive their threads, so that another thread may have their TID by now.
     """
 
-    def doubt(item: "tuple[int, Thread]") -> int:
-        if item[1] is threading._main_thread:  # noqa: SLF001
+    def doubt(item: "tuple[int, Any]") -> int:
+        if item[1] is threading._main_thread:
             return 0
-        return 2 if isinstance(item[1], threading._DummyThread) else 1  # noqa: SLF001
+        return 2 if isinstance(item[1], threading._DummyThread) else 1
 
     # one step in C, so that no other thread changes the dictionary meanwhile
-    return sorted(list(threading._active.items()), key=doubt)  # noqa: C414, SLF001
+    return sorted(list(threading._active.items()), key=doubt)  # noqa: C414
 
 
 _publisher = Publisher()

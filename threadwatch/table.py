@@ -123,7 +123,9 @@ def pack_slot(
 ) -> bytes:
     """One slot, shorter than SLOT_SIZE by what the name leaves free."""
     body = (
-        SLOT.pack(0, state, flags, len(name), serial, tid, 0, ident, born_ns, ended_ns, cpu_ns, end_serial)
+        SLOT.pack(
+            0, state, flags, len(name), serial, tid, 0, ident, born_ns, ended_ns, cpu_ns, end_serial
+        )
         + name
     )
     return CRC.pack(crc32(body)) + body[4:]

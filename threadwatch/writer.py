@@ -72,7 +72,9 @@ class Record:
 class Table:
     """A published table. Raises OSError, or ValueError from mmap, where it cannot be made."""
 
-    def __init__(self, *, flags: int, interpreter: int, implementation: str, hexversion: int) -> None:
+    def __init__(
+        self, *, flags: int, interpreter: int, implementation: str, hexversion: int
+    ) -> None:
         self.pid = os.getpid()
         start_ticks = _own_start_ticks()
         descriptor = _create_memfd()
@@ -90,13 +92,13 @@ class Table:
             self.descriptor = self._map_has_descriptor
             os.close(descriptor)
         self.closed = False
-        self.records: "dict[int, Record]" = {}
+        self.records: dict[int, Record] = {}
         """The living threads, by ident: a TID can be stale in the threading module after a fork."""
         self._fresh = count()
         self._births = count(1)
         self._deaths = count(1)
         self._generations = count(1)
-        self._ended: "deque[tuple[int, int]]" = deque()
+        self._ended: deque[tuple[int, int]] = deque()
         self._overflow = 0
         self._limit = 0
         self._extend(0)
@@ -144,7 +146,7 @@ class Table:
         self._write(record)
         self._ended.append((record.index, record.ended_ns))
 
-    def descriptor_lost(self, thoroughly: bool) -> bool:
+    def descriptor_lost(self, *, thoroughly: bool) -> bool:
         """Whether the application has closed our descriptor, so that no daemon can find the table.
 
         Asks a call that does not let go of the GIL, so it can be asked at each start of a thread. Only
@@ -196,7 +198,7 @@ class Table:
                 len(ended) >= layout.RETAIN_SLOTS
                 or clock_gettime_ns(CLOCK_BOOTTIME) - ended_ns > layout.RETAIN_NS
             ):
-                return index
+                return int(index)
             ended.appendleft((index, ended_ns))
         index = next(self._fresh)
         if index % layout.CHUNK == 0:
@@ -204,7 +206,7 @@ class Table:
         if index < self._limit:
             return index
         try:
-            return ended.popleft()[0]  # sooner than promised, but a living thread comes first
+            return int(ended.popleft()[0])  # sooner than promised, but a living thread comes first
         except IndexError:
             return -1
 
@@ -273,7 +275,7 @@ def _map(descriptor: int) -> "tuple[mmap, int]":
     os.close(guess)
     mapping = mmap(descriptor, _SIZE)
     if _identity(guess) != _identity(descriptor):
-        raise OSError("another thread took the descriptor")  # noqa: TRY003 - see the caller
+        raise OSError("another thread took the descriptor")
     return mapping, guess
 
 

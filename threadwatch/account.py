@@ -1,0 +1,86 @@
+"""Previous totals and a new reading give new totals. Pure: reads no file and asks no clock.
+
+Rules: totals never fall and outlive the threads, names and processes that they came from. What was
+charged once stays charged, where it was charged. A group that has had no process for its
+``expire_after`` goes, and starts anew if it comes back; a name that nobody has used for as long
+passes its totals on to ``(other)``, so that the sum over a group's threads stays the sum of its
+process clocks. :mod:`threadwatch.ledger` has what happens within one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from threadwatch.ledger import Ledger
+from threadwatch.model import GroupView, Per, ProcessKey, ThreadView
+from threadwatch.samples import EndedThread, ProcessSample
+from threadwatch.series import Group
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRules:
+    """How a group's threads become series."""
+
+    per: Per
+    cap: int
+    fold: Callable[[str], str]
+    """The thread's label by its name; the same label is the same series."""
+    expire_after_ns: int
+
+
+class Account:
+    """The totals of all groups, from the daemon's start on."""
+
+    def __init__(self) -> None:
+        self._groups: dict[str, Group] = {}
+        self._ledgers: dict[ProcessKey, Ledger] = {}
+
+    def open(self, key: ProcessKey, group: str, rules: GroupRules, now_ns: int) -> None:
+        """Begin the books of a process, or move it to another group or under other rules."""
+        known = self._groups.get(group)
+        if known is None:
+            known = self._groups[group] = Group(
+                group, rules.per, rules.cap, rules.fold, rules.expire_after_ns
+            )
+        known.per, known.cap, known.fold = rules.per, rules.cap, rules.fold
+        known.expire_after_ns = rules.expire_after_ns
+        ledger = self._ledgers.get(key)
+        if ledger is None:
+            self._ledgers[key] = Ledger(known)
+            known.processes[key] = False
+            return
+        published = self._leave_group(ledger.group, key, now_ns)
+        known.processes[key] = published
+        ledger.move(known, key, now_ns)
+
+    def charge(
+        self, sample: ProcessSample, elapsed_ns: int | None, *, published: bool
+    ) -> tuple[ThreadView, ...]:
+        """Charge what an opened process has used since it was last charged.
+
+        ``elapsed_ns`` is the time in which it was used: since the poll before; None at first.
+        """
+        ledger = self._ledgers[sample.key]
+        ledger.group.processes[sample.key] = published
+        return ledger.charge(sample, elapsed_ns)
+
+    def close(self, key: ProcessKey, ended: tuple[EndedThread, ...], now_ns: int) -> None:
+        """The process has gone; ``ended`` is what it published last."""
+        ledger = self._ledgers.pop(key, None)
+        if ledger is not None:
+            ledger.close(ended, now_ns)
+            self._leave_group(ledger.group, key, now_ns)
+
+    def groups(self, now_ns: int) -> tuple[GroupView, ...]:
+        """All groups in order of their names, without those that have expired."""
+        for name, group in list(self._groups.items()):
+            if group.expire(now_ns):
+                del self._groups[name]
+        return tuple(self._groups[name].view() for name in sorted(self._groups))
+
+    def _leave_group(self, group: Group, key: ProcessKey, now_ns: int) -> bool:
+        published = group.processes.pop(key, False)
+        if not group.processes:
+            group.empty_since_ns = now_ns
+        return published

@@ -1,0 +1,209 @@
+"""A value of a configuration file that knows its line, and what the file's keys can want of it.
+
+What a plain scalar means is decided here, by the key that it stands under, and not by YAML, whose
+versions differ about ``on``, ``010`` and ``1_0``. Nothing here knows the keys themselves.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Final, NoReturn, TypeVar
+
+from threadwatch.errors import ConfigError
+
+MAX_TEXT: Final = 1000
+"""Characters of one text, a pattern for example."""
+
+UNPRINTABLE = re.compile(
+    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)  # all but c-printable, https://yaml.org/spec/1.1/#c-printable
+NULLS: Final = frozenset(("", "~", "null", "Null", "NULL"))
+_BOOLEANS: Final = {
+    spelling: truth
+    for word, truth in {
+        "true": True, "yes": True, "on": True, "false": False, "no": False, "off": False,
+    }.items()
+    for spelling in (word, word.capitalize(), word.upper())
+}  # fmt: skip
+_NUMBER = re.compile(
+    r"[-+]?(?:0[xX][0-9a-fA-F_]+|0[oObB][0-7_]+"
+    r"|(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?)"
+)
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
+_UNITS: Final = {
+    "d": 86_400_000_000_000,
+    "h": 3_600_000_000_000,
+    "m": 60_000_000_000,
+    "s": 1_000_000_000,
+    "ms": 1_000_000,
+}
+_DURATION = re.compile("".join(rf"(?:(?P<{unit}>[0-9]{{1,9}}){unit})?" for unit in _UNITS))
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value in a file, with where it stands.
+
+    Its methods read it as what a key wants, and raise :class:`ConfigError`, which says file, line,
+    key and what would be right.
+    """
+
+    path: str
+    """The file, as the user named it."""
+    key: str
+    """Where the value stands in the document: ``groups[0].match.exe``; empty for the whole."""
+    line: int
+    """The line that the value begins on, from 1."""
+    key_line: int
+    """The line of its key; that of the value where it has none."""
+    content: str | tuple[Value, ...] | Mapping[str, Value]
+    plain: bool = False
+    """A scalar without quotes."""
+
+    def fail(self, message: str) -> NoReturn:
+        """Raise :class:`ConfigError` about this value."""
+        raise ConfigError(self.path, self.line, self.key, message)
+
+    def _wrong(self, wanted: str, hint: str = "") -> NoReturn:
+        if self.plain and self.content in NULLS:
+            self.fail(f"should be {wanted}, but is empty")
+        self.fail(f"should be {wanted}, not {self._found()}{hint}")
+
+    def _found(self) -> str:
+        match self.content:
+            case str() as text if self.plain and _NUMBER.fullmatch(text):
+                return f"the number {shown(text)}"
+            case str() as text if self.plain:
+                return shown(text)
+            case str() as text:
+                return f"the text {shown(text)}"
+            case tuple():
+                return "a list"
+            case _:
+                return "a mapping"
+
+    def mapping(self, known: Collection[str]) -> Mapping[str, Value]:
+        """The values by their keys, which all are among the ``known`` ones."""
+        if not isinstance(self.content, Mapping):
+            self._wrong(f"a mapping of {listed(known)}")
+        for key, value in self.content.items():
+            if key not in known:
+                close = get_close_matches(key, known, n=1)
+                hint = f"did you mean {close[0]}?" if close else f"here can be {listed(known)}"
+                raise ConfigError(value.path, value.key_line, value.key, f"unknown key: {hint}")
+        return self.content
+
+    def items(self) -> tuple[Value, ...]:
+        """The values of a list."""
+        if not isinstance(self.content, tuple):
+            self._wrong("a list, each item on a line that begins with '- '")
+        return self.content
+
+    def text(self, wanted: str = "text") -> str:
+        """A text that is not empty. What YAML might read as something else has to be in quotes."""
+        if not isinstance(self.content, str):
+            self._wrong(wanted, ": quote what begins with { or [")
+        text = self.content
+        if not text:
+            self._wrong(wanted)
+        if self.plain and (text in NULLS or text in _BOOLEANS or _NUMBER.fullmatch(text)):
+            self._wrong(wanted, f": put it in quotes, '{shown(text)}'")
+        if len(text) > MAX_TEXT:
+            self.fail(f"should be at most {MAX_TEXT} characters long, not {len(text)}")
+        # double quotes can spell what the file itself may not hold: "\0", "\ud800"
+        if bad := UNPRINTABLE.search(text):
+            self.fail(f"should be without the control character U+{ord(bad[0]):04X}")
+        return text
+
+    def boolean(self) -> bool:
+        """True or false, in any of YAML's spellings."""
+        if not (self.plain and isinstance(self.content, str) and self.content in _BOOLEANS):
+            self._wrong("true or false")
+        return _BOOLEANS[self.content]
+
+    def whole(self, low: int, high: int) -> int:
+        """A whole number from ``low`` to ``high``."""
+        wanted = f"a whole number from {low} to {high}"
+        if not (self.plain and isinstance(self.content, str) and _WHOLE.fullmatch(self.content)):
+            self._wrong(wanted)
+        if not low <= (number := int(self.content)) <= high:
+            self._wrong(wanted)
+        return number
+
+    def choice(self, words: Mapping[str, _T]) -> _T:
+        """What one of these words stands for."""
+        if not isinstance(self.content, str):
+            self._wrong(listed(words, "or"))
+        if self.content not in words:
+            close = get_close_matches(self.content, words, n=1)
+            self._wrong(listed(words, "or"), f": did you mean {close[0]}?" if close else "")
+        return words[self.content]
+
+    def duration_ns(self, low: int, high: int) -> int:
+        """A duration in ns, written as in Prometheus: whole numbers with their units, ``1m30s``."""
+        wanted = "a duration such as 500ms, 1s or 1m30s"
+        if not isinstance(self.content, str) or not self.content:
+            self._wrong(wanted)
+        if _NUMBER.fullmatch(self.content):
+            number = shown(self.content)
+            self._wrong("a duration", f": add a unit, {number}s or {number}ms for example")
+        match = _DURATION.fullmatch(self.content)
+        if match is None:
+            self._wrong(wanted)
+        duration = sum(int(match[unit] or 0) * ns for unit, ns in _UNITS.items())
+        if not low <= duration <= high:
+            self._wrong(f"from {format_duration(low)} to {format_duration(high)}")
+        return duration
+
+    def pattern(self) -> re.Pattern[str]:
+        """A regular expression of Python's :mod:`re`."""
+        text = self.text("a regular expression")
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # "possible nested set" and the like: say it here
+                pattern = re.compile(text)
+        except re.error as error:
+            place = "" if error.pos is None else f" at position {error.pos} of {shown(text)}"
+            self.fail(f"should be a regular expression: {one_line(error.msg)}{place}")
+        except Warning as warning:
+            self.fail(f"should be a clear regular expression: {one_line(str(warning))}")
+        except (RecursionError, OverflowError, ValueError):
+            # groups too deep, or a repetition count beyond what re can hold
+            self.fail("should be a regular expression that can be compiled: make it simpler")
+        if text.endswith("\n") and not pattern.flags & re.VERBOSE:
+            self.fail("should not end with a line break: write |- instead of |")
+        return pattern
+
+
+def format_duration(ns: int) -> str:
+    """A duration as the configuration writes it, ``1m30s``; what is below 1 ms is left out."""
+    parts = []
+    for unit, size in _UNITS.items():
+        count, ns = divmod(ns, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def listed(words: Collection[str], joint: str = "and") -> str:
+    """Words for a sentence: ``a, b and c``."""
+    *most, last = words
+    return f"{', '.join(most)} {joint} {last}" if most else last
+
+
+def shown(text: str) -> str:
+    """Text from a file for a message: on one line, printable, cut where it is long."""
+    cut = text if len(text) <= 60 else text[:57] + "..."
+    return cut if cut and cut.isprintable() and cut == cut.strip() else repr(cut)
+
+
+def one_line(text: str) -> str:
+    """Another program's message on one line, printable."""
+    line = " ".join(text.split())
+    return line if line.isprintable() else repr(line)

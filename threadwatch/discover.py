@@ -1,0 +1,233 @@
+"""Which processes are watched: Python ones, those that publish, and those that a group asks for.
+
+Rules:
+
+* What is known is not read again. But a process may exec another program, which keeps its PID and
+  start time, or begin to publish; and a PID may get a new owner. So each process is looked at again
+  after 1, 2, 4 … 32 polls, unless its CPU clock has not moved: then it has done nothing of the kind.
+* A process that is watched may change its group by that, or cease to be watched.
+* A process that ends while it is looked at is as if it had never been.
+"""
+
+from __future__ import annotations
+
+import pwd
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+
+from threadwatch.config import Config, GroupConfig
+from threadwatch.errors import Denied, Gone, ReadError
+from threadwatch.model import ProcessKey
+from threadwatch.names import (
+    ProcessFacts,
+    choose_group,
+    config_needs,
+    is_multiprocessing_child,
+    is_python,
+)
+from threadwatch.procfs import (
+    Cgroup,
+    ProcessDir,
+    ProcFS,
+    Stat,
+    decode_comm,
+    parse_cgroup,
+    parse_cmdline,
+    parse_stat,
+    parse_status,
+)
+from threadwatch.published import Published
+from threadwatch.watched import ThreadReader, Watched
+
+_LONGEST_WAIT = 32
+"""Polls after which a process is looked at again, at the latest."""
+
+
+@dataclass(slots=True)
+class _Passed:
+    """A process that is not watched."""
+
+    start_ticks: int
+    clock_ns: int
+    next_look: int
+    wait: int
+
+
+class Discovery:
+    """Keeps :attr:`watched` up to date."""
+
+    def __init__(
+        self, procfs: ProcFS, config: Config, reader: ThreadReader, errors: list[ReadError]
+    ) -> None:
+        self.watched: dict[int, Watched] = {}
+        self._procfs = procfs
+        self._reader = reader
+        self._errors = errors
+        self._passed: dict[int, _Passed] = {}
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """Choose by another configuration from the next :meth:`scan` on."""
+        self._config = config
+        self._needs = config_needs(config)
+        self._passed.clear()
+        for watched in self.watched.values():
+            watched.next_look, watched.looked_clock_ns = 0, -1
+
+    def scan(self, poll: int) -> list[Watched]:
+        """Find processes. Gives those that are to be let go.
+
+        They have left :attr:`watched`, and are the caller's to close.
+        """
+        gone = []
+        pids = self._procfs.pids()
+        for pid in self._passed.keys() - set(pids):
+            del self._passed[pid]
+        for pid in sorted(pids):  # parents, mostly, before their children
+            watched = self.watched.get(pid)
+            try:
+                if watched is None:
+                    self._look(pid, poll)
+                elif self._is_due(watched, poll) and not self._look_again(watched, poll):
+                    gone.append(self.watched.pop(pid))
+            except Gone:
+                self._passed.pop(pid, None)
+                if watched is not None:
+                    gone.append(self.watched.pop(pid))
+            except ReadError as error:
+                self._errors.append(error)
+        return gone
+
+    def _look(self, pid: int, poll: int) -> None:
+        passed = self._passed.get(pid)
+        if passed is not None and poll < passed.next_look:
+            return
+        clock_ns = self._procfs.process_clock_ns(pid) if self._procfs.same_namespace else -1
+        if passed is not None and clock_ns == passed.clock_ns >= 0:
+            return
+        process = self._procfs.open_process(pid)
+        try:
+            stat = parse_stat(process.read("stat", "stat"))
+            watched = self._consider(process, ProcessKey(pid, stat.start_ticks), stat)
+        except BaseException:
+            process.close()
+            raise
+        if watched is not None:
+            self._passed.pop(pid, None)
+            watched.next_look = poll + 1
+            self.watched[pid] = watched
+            return
+        process.close()
+        known = passed is not None and passed.start_ticks == stat.start_ticks
+        wait = min(passed.wait * 2, _LONGEST_WAIT) if known and passed else 1
+        self._passed[pid] = _Passed(stat.start_ticks, clock_ns, poll + wait, wait)
+
+    def _is_due(self, watched: Watched, poll: int) -> bool:
+        return watched.next_look <= poll and watched.clock_ns != watched.looked_clock_ns
+
+    def _consider(self, process: ProcessDir, key: ProcessKey, stat: Stat) -> Watched | None:
+        cmdline = parse_cmdline(process.read("cmdline", "cmdline"))
+        if not cmdline and stat.num_threads == 1:
+            return None  # a kernel thread, or a zombie
+        status = parse_status(process.read("status", "status"))
+        watched = Watched(
+            key=key,
+            dir=process,
+            ns_pid=status.nspid[-1] if status.nspid else key.pid,
+            ppid=stat.ppid,
+            uid=status.uids[1],
+            comm=decode_comm(stat.comm),
+            cmdline=cmdline,
+            group="",
+            config=self._config.default,
+            published=Published(
+                ns_pid=status.nspid[-1] if status.nspid else key.pid,
+                start_ticks=stat.start_ticks,
+                uid=status.uids[1],
+            ),
+        )
+        try:
+            chosen = self._choose(watched)
+        except BaseException:
+            watched.published.close()
+            raise
+        if chosen is None:
+            watched.published.close()
+            return None
+        watched.config, watched.group = chosen
+        return watched
+
+    def _look_again(self, watched: Watched, poll: int) -> bool:
+        """Whether a process is still to be watched; its group may be another from now on."""
+        stat = parse_stat(watched.dir.read("stat", "stat"))
+        cmdline = parse_cmdline(watched.dir.read("cmdline", "cmdline"))
+        watched.ppid, watched.comm = stat.ppid, decode_comm(stat.comm)
+        if cmdline:  # a zombie has none, and is what it was
+            watched.cmdline = cmdline
+            chosen = self._choose(watched)
+            if chosen is None:
+                return False
+            if chosen != (watched.config, watched.group):
+                watched.config, watched.group = chosen
+                watched.settled = False
+        watched.looked_clock_ns = watched.clock_ns
+        watched.next_look = poll + watched.look_wait
+        watched.look_wait = min(watched.look_wait * 2, _LONGEST_WAIT)
+        return True
+
+    def _choose(self, watched: Watched) -> tuple[GroupConfig, str] | None:
+        exe = self._exe(watched)
+        python = is_python(exe, watched.cmdline, watched.comm)
+        if not watched.has_table:
+            self._search(watched, counted=python)
+        cgroup = self._cgroup(watched)
+        parent = self.watched.get(watched.ppid)
+        child_of = None
+        if is_multiprocessing_child(watched.cmdline):
+            if parent is None and watched.group:
+                return watched.config, watched.group  # an orphan stays what it was
+            child_of = parent
+        return choose_group(
+            self._config,
+            ProcessFacts(
+                exe=exe,
+                cmdline=watched.cmdline,
+                comm=watched.comm,
+                user=_user(watched.uid) if "user" in self._needs else None,
+                systemd_unit=cgroup.systemd_unit if cgroup else None,
+                container=cgroup.container if cgroup else None,
+                python=python,
+                published=watched.has_table,
+                parent_group=child_of.group if child_of else None,
+                parent_config=child_of.config if child_of else None,
+            ),
+        )
+
+    def _exe(self, watched: Watched) -> str | None:
+        try:
+            return watched.dir.exe()
+        except Denied as error:
+            # hidden from us, as it is for most of a host's processes; worth counting for Python ones
+            if is_python(None, watched.cmdline, watched.comm):
+                self._errors.append(error)
+            return None
+
+    def _search(self, watched: Watched, *, counted: bool) -> None:
+        errors: list[ReadError] = []
+        self._reader.search(watched, errors)
+        if counted:
+            self._errors.extend(errors)
+
+    def _cgroup(self, watched: Watched) -> Cgroup | None:
+        if not self._needs & {"systemd_unit", "container"}:
+            return None
+        return parse_cgroup(watched.dir.read("cgroup", "cgroup"))
+
+
+@lru_cache(1024)
+def _user(uid: int) -> str:
+    """The user's name, or the number where it has none."""
+    with suppress(KeyError):
+        return pwd.getpwuid(uid).pw_name
+    return str(uid)

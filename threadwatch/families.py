@@ -1,0 +1,266 @@
+"""The metric families that the daemon exposes: names, types, units, labels and HELP texts.
+
+Names, types and labels are what users build dashboards and alerts on: they change with a major
+release only. ``docs/metrics.md`` says more about each, and a test keeps the two equal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from prometheus_client.core import Metric
+
+FamilyType = Literal["counter", "gauge", "histogram", "info"]
+
+_SUFFIXES: Final = {"counter": "_total", "gauge": "", "histogram": "", "info": "_info"}
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """One metric family."""
+
+    name: str
+    """As it stands in a query: with ``_total`` or ``_info`` where the type asks for it."""
+    type: FamilyType
+    help: str
+    labels: tuple[str, ...] = ()
+    """Every label that a sample of this family can have; ``le`` of a histogram left out."""
+    unit: str = ""
+    """Base unit: the name's last part before the suffix. Shown as UNIT in OpenMetrics."""
+
+    def metric(self) -> Metric:
+        """A new, empty family in prometheus_client's terms, whose names are without suffix."""
+        return Metric(self.name.removesuffix(_SUFFIXES[self.type]), self.help, self.type, self.unit)
+
+
+_SERIES: Final = ("group", "thread", "pid", "tid")
+"""Labels of a thread series; pid and tid only where the group's ``per`` asks for them."""
+
+THREAD_CPU: Final = Family(
+    "threadwatch_thread_cpu_seconds_total",
+    "counter",
+    "CPU time used by threads of this name, ended ones included, in seconds. From the kernel's"
+    " nanosecond clocks, read every poll_interval; its division into user and system is the"
+    " kernel's estimate. CPU time of no known thread is charged to the thread (unattributed).",
+    (*_SERIES, "mode"),
+    "seconds",
+)
+THREAD_RUNQUEUE: Final = Family(
+    "threadwatch_thread_runqueue_wait_seconds_total",
+    "counter",
+    "Time that threads of this name were ready to run and waited for a free CPU, in seconds."
+    " From the kernel's nanosecond clocks (schedstat), read every poll_interval.",
+    _SERIES,
+    "seconds",
+)
+THREAD_TIMESLICES: Final = Family(
+    "threadwatch_thread_timeslices_total",
+    "counter",
+    "How many times threads of this name were given a CPU, as the kernel counts (schedstat),"
+    " read every poll_interval.",
+    _SERIES,
+)
+THREAD_SWITCHES: Final = Family(
+    "threadwatch_thread_context_switches_total",
+    "counter",
+    "Context switches of threads of this name, as the kernel counts, read every poll_interval:"
+    " voluntary ones to wait for something, involuntary ones because others were to run.",
+    (*_SERIES, "kind"),
+)
+THREAD_FAULTS: Final = Family(
+    "threadwatch_thread_page_faults_total",
+    "counter",
+    "Page faults of threads of this name, as the kernel counts, read every poll_interval: minor"
+    " ones were served from memory, major ones had to read from a disk.",
+    (*_SERIES, "kind"),
+)
+THREAD_IO: Final = Family(
+    "threadwatch_thread_io_bytes_total",
+    "counter",
+    "Bytes that threads of this name caused to be read from and written to storage, as the kernel"
+    " counts, read every poll_interval. Only where the configuration collects io and permissions"
+    " allow it.",
+    (*_SERIES, "direction"),
+    "bytes",
+)
+THREAD_STATE: Final = Family(
+    "threadwatch_thread_state_seconds_total",
+    "counter",
+    "Time that threads of this name spent in each state, summed over them, in seconds. From"
+    " samples: a thread counts as being in the state in which a poll sees it until the next poll,"
+    " polled every poll_interval.",
+    (*_SERIES, "state"),
+    "seconds",
+)
+THREADS: Final = Family(
+    "threadwatch_threads",
+    "gauge",
+    "Threads of this name in each state when last polled (every poll_interval); 0 for a state"
+    " that was seen before.",
+    (*_SERIES, "state"),
+)
+THREADS_STARTED: Final = Family(
+    "threadwatch_threads_started_total",
+    "counter",
+    "Threads of this name that were found running or have started since. Without a publisher in"
+    " the process, those that lived between two polls only (every poll_interval) are missing.",
+    _SERIES,
+)
+THREADS_ENDED: Final = Family(
+    "threadwatch_threads_ended_total",
+    "counter",
+    "Threads of this name that have ended. Without a publisher in the process, those that lived"
+    " between two polls only (every poll_interval) are missing.",
+    _SERIES,
+)
+GROUP_CPU: Final = Family(
+    "threadwatch_group_cpu_seconds_total",
+    "counter",
+    "CPU time used by the group's processes, ended threads and processes included, in seconds."
+    " From the kernel's nanosecond process clocks, read every poll_interval.",
+    ("group",),
+    "seconds",
+)
+GROUP_PROCESSES: Final = Family(
+    "threadwatch_group_processes",
+    "gauge",
+    "Processes in the group when last polled (every poll_interval).",
+    ("group",),
+)
+GROUP_PUBLISHED: Final = Family(
+    "threadwatch_group_published_processes",
+    "gauge",
+    "Processes in the group that publish their thread names, when last polled (every"
+    " poll_interval).",
+    ("group",),
+)
+SERIES_DROPPED: Final = Family(
+    "threadwatch_series_dropped_total",
+    "counter",
+    "Thread names that found no place under the group's cap and went into the thread (other).",
+    ("group",),
+)
+THREAD_INFO: Final = Family(
+    "threadwatch_thread_info",
+    "info",
+    "One series with the value 1 for each thread seen when last polled (every poll_interval):"
+    " joins series to PIDs, TIDs and exact names. source says where the name comes from:"
+    " published, or comm for the kernel's.",
+    ("group", "thread", "pid", "tid", "name", "comm", "source"),
+)
+BUILD_INFO: Final = Family(
+    "threadwatch_build_info",
+    "info",
+    "The value 1, labelled by the version and source revision of threadwatch and by the Python"
+    " that runs it.",
+    ("version", "revision", "pythonversion", "implementation"),
+)
+POLLS: Final = Family(
+    "threadwatch_polls_total",
+    "counter",
+    "Polls completed: one every poll_interval, unless one takes longer than that.",
+)
+POLL_CPU: Final = Family(
+    "threadwatch_poll_cpu_seconds_total",
+    "counter",
+    "CPU time that threadwatch itself used for its polls, in seconds.",
+    unit="seconds",
+)
+POLL_DURATION: Final = Family(
+    "threadwatch_poll_duration_seconds",
+    "histogram",
+    "How long polls took, in seconds of real time.",
+    unit="seconds",
+)
+LAST_POLL: Final = Family(
+    "threadwatch_last_poll_timestamp_seconds",
+    "gauge",
+    "When the last completed poll ended, in seconds since the Unix epoch: the moment that the"
+    " values of this scrape are from.",
+    unit="seconds",
+)
+READ_ERRORS: Final = Family(
+    "threadwatch_read_errors_total",
+    "counter",
+    "Files of the kernel or published tables that could not be read, by source and reason. A"
+    " process or thread that has ended is no error.",
+    ("source", "reason"),
+)
+RELOAD_SUCCESSFUL: Final = Family(
+    "threadwatch_config_last_reload_successful",
+    "gauge",
+    "1 if the configuration was good when it was last read, 0 if an older one is still in use.",
+)
+RELOAD_TIME: Final = Family(
+    "threadwatch_config_last_reload_success_timestamp_seconds",
+    "gauge",
+    "When the configuration in use was read, in seconds since the Unix epoch.",
+    unit="seconds",
+)
+
+PROCESS_CPU: Final = Family(
+    "process_cpu_seconds_total",
+    "counter",
+    "CPU time used by threadwatch itself, user and system, in seconds.",
+    unit="seconds",
+)
+PROCESS_START: Final = Family(
+    "process_start_time_seconds",
+    "gauge",
+    "When threadwatch itself was started, in seconds since the Unix epoch.",
+    unit="seconds",
+)
+PROCESS_RESIDENT: Final = Family(
+    "process_resident_memory_bytes",
+    "gauge",
+    "Physical memory of threadwatch itself, in bytes.",
+    unit="bytes",
+)
+PROCESS_VIRTUAL: Final = Family(
+    "process_virtual_memory_bytes",
+    "gauge",
+    "Virtual memory of threadwatch itself, in bytes.",
+    unit="bytes",
+)
+PROCESS_OPEN_FDS: Final = Family(
+    "process_open_fds", "gauge", "File descriptors that threadwatch itself has open."
+)
+PROCESS_MAX_FDS: Final = Family(
+    "process_max_fds",
+    "gauge",
+    "File descriptors that threadwatch itself may have open (the soft limit).",
+)
+
+FAMILIES: Final = (
+    THREAD_CPU,
+    THREAD_RUNQUEUE,
+    THREAD_TIMESLICES,
+    THREAD_SWITCHES,
+    THREAD_FAULTS,
+    THREAD_IO,
+    THREAD_STATE,
+    THREADS,
+    THREADS_STARTED,
+    THREADS_ENDED,
+    GROUP_CPU,
+    GROUP_PROCESSES,
+    GROUP_PUBLISHED,
+    SERIES_DROPPED,
+    THREAD_INFO,
+    BUILD_INFO,
+    POLLS,
+    POLL_CPU,
+    POLL_DURATION,
+    LAST_POLL,
+    READ_ERRORS,
+    RELOAD_SUCCESSFUL,
+    RELOAD_TIME,
+    PROCESS_CPU,
+    PROCESS_START,
+    PROCESS_RESIDENT,
+    PROCESS_VIRTUAL,
+    PROCESS_OPEN_FDS,
+    PROCESS_MAX_FDS,
+)
+"""All of them, in the order in which they are exposed."""

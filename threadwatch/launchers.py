@@ -1,0 +1,167 @@
+"""Which application a launcher runs: gunicorn, celery, uWSGI …, from its arguments or its title.
+
+A launcher that does not say gives None. Pure functions, for any text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+_MODULE = re.compile(r"([^\W\d]\w*(?:\.[^\W\d]\w*)*)(?::.*)?", re.DOTALL)
+_MODULE_AND_OBJECT = re.compile(r"(?!(?:python|file):)[^\W\d]\w*(?:\.\w+)*:[^\W\d].*", re.DOTALL)
+_SAYS_NOTHING: Final = frozenset(
+    ("app", "application", "asgi", "celery", "celery_app", "main", "wsgi")
+)
+"""Last parts of a path that do not tell one application from another."""
+_VERSION = re.compile(r"[-_.]?[0-9][0-9.]*$")
+_GUNICORN_TITLE = re.compile(r"gunicorn: [\w-]+(?: \[(.*)\])?", re.DOTALL)
+_CELERY_TITLE = re.compile(r"\[celeryd?[ :][^\]]*\](.*)", re.DOTALL)
+_FIRST_WORD = re.compile(r"[\[(]*([^\s:\])]+)")
+
+# The options of WSGI and ASGI servers that take no value, besides all that begin with --no-
+_FLAGS: Final = frozenset(
+    (
+        "--access-log", "--call", "--capture-output", "--casefold-http-method", "--check-config",
+        "--daemon", "--date-header", "--debug", "--disable-redirect-access-to-syslog",
+        "--do-handshake-on-connect", "--enable-backlog-metric", "--enable-stdio-inheritance",
+        "--expose-tracebacks", "--factory", "--http2", "--initgroups", "--ipv4", "--ipv6",
+        "--log-syslog", "--permit-obsolete-folding", "--permit-unconventional-http-method",
+        "--permit-unconventional-http-version", "--preload", "--print-config", "--proxy-headers",
+        "--proxy-protocol", "--reload", "--reset-contextvars", "--reuse-port", "--server-header",
+        "--spew", "--strip-header-spaces", "--suppress-ragged-eofs", "--use-colors", "-D", "-R",
+    )
+)  # fmt: skip
+
+
+def application_in(specification: str) -> str | None:
+    """What a module, an object in it or a file is called for: ``shop.wsgi:application`` → ``shop``.
+
+    A last part that every application has, such as ``wsgi``, ``app`` or ``main``, is left out, as
+    long as something remains.
+    """
+    path, _, _ = specification.partition(":")
+    if "/" in path or path.endswith(".py"):
+        parts = [part for part in path.removesuffix(".py").split("/") if part.strip(".")]
+        return _telling(parts)[-1] if parts else None
+    match = _MODULE.fullmatch(specification)
+    return ".".join(_telling(match[1].split("."))) if match else None
+
+
+def launched_by(program: str, arguments: Sequence[str]) -> str | None:
+    """The application that ``program``, called with these arguments, launches."""
+    launcher = _LAUNCHERS.get(program) or _LAUNCHERS.get(_VERSION.sub("", program))
+    return launcher(arguments) if launcher else None
+
+
+def titled_by_python(title: str) -> bool:
+    """Whether only a Python program writes such a title over its arguments."""
+    return bool(_GUNICORN_TITLE.match(title) or _CELERY_TITLE.match(title))
+
+
+def application_in_title(title: str) -> str | None:
+    """The application of a process that wrote a title over its arguments (setproctitle)."""
+    if match := _GUNICORN_TITLE.match(title):
+        return application_in(match[1]) or match[1] if match[1] else "gunicorn"
+    if match := _CELERY_TITLE.match(title):
+        # what follows is the state and the arguments: -active- (-A shop worker)
+        return _app_option(match[1].replace("(", " ").replace(")", " ").split()) or "celery"
+    words = title.split()
+    if words[:1] == ["granian"]:
+        return _object(words) or "granian"
+    match = _FIRST_WORD.match(title.strip())
+    return match[1].rpartition("/")[2] if match else None
+
+
+def _telling(parts: list[str]) -> list[str]:
+    end = len(parts)
+    while end > 1 and parts[end - 1] in _SAYS_NOTHING:
+        end -= 1
+    return parts[:end]
+
+
+def _option(arguments: Sequence[str], *names: str) -> str | None:
+    """The value of the first of these options that is given: ``-A x``, ``-Ax``, ``--app x``, ``--app=x``."""
+    for index, argument in enumerate(arguments):
+        for name in names:
+            if argument == name:
+                return arguments[index + 1] if index + 1 < len(arguments) else None
+            joint = name if len(name) == 2 else f"{name}="
+            if argument.startswith(joint):
+                return argument[len(joint) :]
+    return None
+
+
+def _object(arguments: Sequence[str]) -> str | None:
+    found = next((text for text in arguments if _MODULE_AND_OBJECT.fullmatch(text)), None)
+    return application_in(found) if found else None
+
+
+def _server(arguments: Sequence[str], *names: str) -> str | None:
+    """The application of a WSGI or ASGI server: the name given to it, or the module that it serves."""
+    if names and (name := _option(arguments, *names)):
+        return application_in(name) or name
+    value_of_option = False
+    for argument in arguments:
+        if argument.startswith("-"):
+            flag = argument in _FLAGS or argument.startswith("--no-")
+            attached = "=" in argument if argument.startswith("--") else len(argument) > 2
+            value_of_option = not flag and not attached
+        elif value_of_option:
+            value_of_option = False
+        elif _MODULE.fullmatch(argument):
+            return application_in(argument)
+    return _object(arguments)  # behind a flag that is not known here
+
+
+def _gunicorn(arguments: Sequence[str]) -> str | None:
+    return _server(arguments, "-n", "--name")
+
+
+def _granian(arguments: Sequence[str]) -> str | None:
+    return _server(arguments, "--process-name")
+
+
+def _app_option(arguments: Sequence[str]) -> str | None:
+    """The application of celery and flask."""
+    specification = _option(arguments, "-A", "--app")
+    return application_in(specification) if specification else None
+
+
+def _uwsgi(arguments: Sequence[str]) -> str | None:
+    specification = _option(arguments, "--module", "-w", "--wsgi", "--wsgi-file", "--file")
+    return application_in(specification) if specification else None
+
+
+def _django(arguments: Sequence[str]) -> str | None:
+    settings = _option(arguments, "--settings")
+    return settings.partition(".settings")[0] if settings else None
+
+
+def _file(arguments: Sequence[str]) -> str | None:
+    """The application of ``fastapi run app/main.py`` or ``streamlit run app.py``."""
+    files = (text for text in arguments[1:] if text.endswith(".py") and not text.startswith("-"))
+    return application_in(next(files, ""))
+
+
+_LAUNCHERS: Final[Mapping[str, Callable[[Sequence[str]], str | None]]] = {
+    "celery": _app_option,
+    "daphne": _server,
+    "django": _django,
+    "django-admin": _django,
+    "dramatiq": _server,
+    "fastapi": _file,
+    "flask": _app_option,
+    "granian": _granian,
+    "gunicorn": _gunicorn,
+    "gunicorn.app.wsgiapp": _gunicorn,
+    "hypercorn": _server,
+    "streamlit": _file,
+    "uvicorn": _server,
+    "uwsgi": _uwsgi,
+    "uwsgi-core": _uwsgi,
+    "uwsgi_python": _uwsgi,
+    "waitress": _server,
+    "waitress-serve": _server,
+}

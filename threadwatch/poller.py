@@ -1,0 +1,189 @@
+"""One poll: find, read, join, account, and show it as a View. The only place that knows the order.
+
+What keeps a poll cheap: a process whose CPU clock stands still has not run, so nothing about it can
+have changed, but for its being stopped from running. It is skipped whole, for one system call, and
+looked at once in a while all the same.
+"""
+
+from __future__ import annotations
+
+import time
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable
+from types import MappingProxyType
+
+from threadwatch.account import Account, GroupRules
+from threadwatch.config import Config, GroupConfig, NameRule
+from threadwatch.discover import Discovery
+from threadwatch.errors import Gone, ReadError
+from threadwatch.model import POLL_BUCKETS, ProcessView, Stats, View
+from threadwatch.names import ThreadNames
+from threadwatch.procfs import ProcFS, parse_stat
+from threadwatch.samples import NS_PER_TICK, ProcessSample
+from threadwatch.watched import ThreadReader, Watched
+
+_LOOK_ANYWAY = 64
+"""Every process is read at least once in so many polls, each at its own turn."""
+
+
+class Poller:
+    """Polls when told to. Not for several threads at once; the Views it gives are for everybody."""
+
+    def __init__(
+        self, procfs: ProcFS, config: Config, *, report: Callable[[ReadError], None]
+    ) -> None:
+        """``report`` hears of every error that is counted, for the log."""
+        self._procfs = procfs
+        self._config = config
+        self._report = report
+        self._errors: list[ReadError] = []
+        self._counts: Counter[tuple[str, str]] = Counter()
+        self._reader = ThreadReader(self._errors)
+        self._discovery = Discovery(procfs, config, self._reader, self._errors)
+        self._account = Account()
+        self._names: dict[tuple[NameRule, ...], ThreadNames] = {}
+        self._opened: dict[int, tuple[str, GroupConfig]] = {}
+        self._polls = 0
+        self._cpu_ns = 0
+        self._duration_ns = 0
+        self._durations = [0] * (len(POLL_BUCKETS) + 1)
+        self._reload_successful = True
+        self._reload_time = time.time()
+
+    def reload(self, config: Config | None) -> None:
+        """Use another configuration from the next poll on; None: it was bad, and the old one stays."""
+        self._reload_successful = config is not None
+        if config is not None:
+            self._reload_time = time.time()
+            self._config = config
+            self._names.clear()
+            self._opened.clear()
+            self._discovery.use(config)
+
+    def close(self) -> None:
+        """Let go of all processes."""
+        for watched in self._discovery.watched.values():
+            watched.close()
+        self._discovery.watched.clear()
+
+    def poll(self) -> View:
+        """Read the kernel and the tables, and say how things stand."""
+        started_ns, cpu_ns = time.monotonic_ns(), time.thread_time_ns()
+        self._polls += 1
+        for watched in self._discovery.scan(self._polls):
+            self._let_go(watched)
+        for pid, watched in list(self._discovery.watched.items()):
+            try:
+                self._poll_process(watched)
+            except Gone:
+                del self._discovery.watched[pid]
+                self._let_go(watched)
+            except ReadError as error:
+                self._errors.append(error)
+        self._count_errors()
+        now_ns = time.monotonic_ns()
+        groups = self._account.groups(now_ns)
+        self._cpu_ns += time.thread_time_ns() - cpu_ns
+        self._duration_ns += now_ns - started_ns
+        self._durations[bisect_left(POLL_BUCKETS, (now_ns - started_ns) / 1e9)] += 1
+        return View(
+            sequence=self._polls,
+            time=time.time(),
+            monotonic_ns=now_ns,
+            processes=tuple(w.view for w in self._discovery.watched.values() if w.view is not None),
+            groups=groups,
+            thread_info=self._config.thread_info,
+            stats=Stats(
+                polls=self._polls,
+                poll_cpu_ns=self._cpu_ns,
+                poll_duration_ns=self._duration_ns,
+                poll_durations=tuple(self._durations),
+                read_errors=MappingProxyType(dict(self._counts)),
+                reload_successful=self._reload_successful,
+                reload_success_time=self._reload_time,
+            ),
+        )
+
+    def _poll_process(self, watched: Watched) -> None:
+        now_ns = time.monotonic_ns()
+        clock_ns, ticks = self._clock(watched)
+        at_rest = clock_ns == watched.clock_ns
+        if at_rest and watched.settled and (self._polls + watched.key.pid) % _LOOK_ANYWAY:
+            watched.time_ns = now_ns
+            return
+        self._open(watched, now_ns)
+        user_ticks, system_ticks = ticks or self._ticks(watched)
+        sample = ProcessSample(
+            key=watched.key,
+            time_ns=now_ns,
+            clock_ns=clock_ns,
+            user_ticks=user_ticks,
+            system_ticks=system_ticks,
+            threads=self._reader.threads(watched, _boot_ticks()),
+            ended=self._reader.ended(watched),
+        )
+        first = watched.clock_ns < 0
+        elapsed_ns = None if first else now_ns - watched.time_ns
+        threads = self._account.charge(sample, elapsed_ns, published=watched.has_table)
+        header = watched.published.header
+        watched.view = ProcessView(
+            key=watched.key,
+            ppid=watched.ppid,
+            uid=watched.uid,
+            group=watched.group,
+            comm=watched.comm,
+            cmdline=watched.cmdline,
+            implementation=header.implementation if header else None,
+            version=header.python if header else None,
+            free_threaded=header.free_threaded if header else None,
+            published=watched.has_table,
+            cpu_ns=clock_ns,
+            cpu_ratio=None
+            if elapsed_ns is None
+            else max(clock_ns - watched.clock_ns, 0) / max(elapsed_ns, 1),
+            threads=threads,
+        )
+        watched.clock_ns, watched.time_ns = clock_ns, now_ns
+        watched.settled = at_rest
+
+    def _clock(self, watched: Watched) -> tuple[int, tuple[int, int] | None]:
+        """The process clock, and its user and system ticks if they were read for it."""
+        if self._procfs.same_namespace:
+            return self._procfs.process_clock_ns(watched.key.pid), None
+        ticks = self._ticks(watched)
+        return sum(ticks) * NS_PER_TICK, ticks
+
+    def _ticks(self, watched: Watched) -> tuple[int, int]:
+        stat = parse_stat(watched.dir.read("stat", "stat"))
+        return stat.user_ticks, stat.system_ticks
+
+    def _open(self, watched: Watched, now_ns: int) -> None:
+        """See that the account has the process, in its present group."""
+        present = (watched.group, watched.config)
+        if self._opened.get(watched.key.pid) == present:
+            return
+        self._opened[watched.key.pid] = present
+        self._account.open(watched.key, watched.group, self._rules_of(watched.config), now_ns)
+
+    def _rules_of(self, config: GroupConfig) -> GroupRules:
+        threads = config.threads
+        names = self._names.setdefault(threads.rules, ThreadNames(threads.rules))
+        return GroupRules(threads.per, threads.cap, names.series_name, config.expire_after_ns)
+
+    def _let_go(self, watched: Watched) -> None:
+        self._opened.pop(watched.key.pid, None)
+        if watched.has_table:
+            watched.published.last_words()
+        self._account.close(watched.key, self._reader.ended(watched), time.monotonic_ns())
+        watched.close()
+
+    def _count_errors(self) -> None:
+        for error in self._errors:
+            self._counts[error.source, error.reason] += 1
+            self._report(error)
+        self._errors.clear()
+
+
+def _boot_ticks() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK

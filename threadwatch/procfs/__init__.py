@@ -1,0 +1,51 @@
+"""Reading the kernel and the targets' thread tables: one reader, and pure parsers beside it."""
+
+from threadwatch.procfs.cgroup import Cgroup, parse_cgroup
+from threadwatch.procfs.cmdline import parse_cmdline
+from threadwatch.procfs.comm import decode_comm
+from threadwatch.procfs.fdinfo import FdInfo, parse_fdinfo
+from threadwatch.procfs.handles import MAX_FILE, TableFile, TaskFile
+from threadwatch.procfs.io import Io, parse_io
+from threadwatch.procfs.reader import MAX_TABLES, TABLE_LINK, ProcessDir, ProcFS, find_tables
+from threadwatch.procfs.schedstat import SchedStat, parse_schedstat
+from threadwatch.procfs.stat import Stat, parse_stat
+from threadwatch.procfs.status import Status, parse_status
+from threadwatch.procfs.tables import (
+    Slot,
+    TableHeader,
+    parse_dynamic,
+    parse_header,
+    parse_slot,
+    parse_slots,
+)
+
+__all__ = [
+    "MAX_FILE",
+    "MAX_TABLES",
+    "TABLE_LINK",
+    "Cgroup",
+    "FdInfo",
+    "Io",
+    "ProcFS",
+    "ProcessDir",
+    "SchedStat",
+    "Slot",
+    "Stat",
+    "Status",
+    "TableFile",
+    "TableHeader",
+    "TaskFile",
+    "decode_comm",
+    "find_tables",
+    "parse_cgroup",
+    "parse_cmdline",
+    "parse_dynamic",
+    "parse_fdinfo",
+    "parse_header",
+    "parse_io",
+    "parse_schedstat",
+    "parse_slot",
+    "parse_slots",
+    "parse_stat",
+    "parse_status",
+]

@@ -1,0 +1,28 @@
+"""``/proc/PID/fdinfo/FD`` (proc_pid_fdinfo(5))."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from threadwatch.errors import Malformed
+from threadwatch.procfs.fields import line, number
+
+
+@dataclass(frozen=True, slots=True)
+class FdInfo:
+    """What an open file descriptor is, asked without touching the file itself."""
+
+    mnt_id: int
+    """The mount that the file is on; the kernel's own mounts (memfds, pipes) have one too."""
+    flags: int
+    """The ``O_*`` flags that it was opened with."""
+
+
+def parse_fdinfo(data: bytes) -> FdInfo:
+    """The mount and the flags, or :class:`Malformed`."""
+    flags = line(data, b"flags:\t", "fdinfo")
+    if not flags.isdigit() or len(flags) > 12 or flags.strip(b"01234567"):
+        raise Malformed("fdinfo", f"flags should be an octal number, not {flags[:40]!r}")
+    return FdInfo(
+        mnt_id=number(line(data, b"mnt_id:\t", "fdinfo"), "fdinfo", "mnt_id"), flags=int(flags, 8)
+    )

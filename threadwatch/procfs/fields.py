@@ -1,0 +1,49 @@
+"""What the parsers share: strict decimal numbers, and lines that begin with a key.
+
+The kernel writes plain ASCII digits. ``int()`` takes more than that (``+1``, ``1_0``, blanks), so
+the digits are checked before.
+"""
+
+from __future__ import annotations
+
+from threadwatch.errors import Malformed
+
+_LONGEST = 20
+"""Digits of the largest number that the kernel writes, 2⁶⁴ - 1."""
+
+
+def number(field: bytes, source: str, what: str) -> int:
+    """A decimal number of the kernel; ``what`` names it in the :class:`Malformed` otherwise."""
+    if not field.isdigit() or len(field) > _LONGEST:
+        raise Malformed(source, f"{what} should be a decimal number, not {field[:40]!r}")
+    return int(field)
+
+
+def numbers(fields: list[bytes], source: str, what: str) -> tuple[int, ...]:
+    """Each of the fields as by :func:`number`."""
+    return tuple(number(field, source, what) for field in fields)
+
+
+def find_line(data: bytes, key: bytes, start: int = 0) -> bytes | None:
+    r"""What follows ``key`` in the first line after ``start`` that begins with it, or None.
+
+    ``key`` includes the separator: ``b"Uid:\t"``. A last line without its newline was cut in the
+    middle of a read, perhaps inside a number, and does not count.
+    """
+    if not start and data.startswith(key):
+        begin = len(key)
+    else:
+        found = data.find(b"\n" + key, start)
+        if found < 0:
+            return None
+        begin = found + 1 + len(key)
+    end = data.find(b"\n", begin)
+    return None if end < 0 else data[begin:end]
+
+
+def line(data: bytes, key: bytes, source: str, start: int = 0) -> bytes:
+    """The line as by :func:`find_line`, or :class:`Malformed`."""
+    rest = find_line(data, key, start)
+    if rest is None:
+        raise Malformed(source, f"no line {key.decode('ascii').strip()}")
+    return rest

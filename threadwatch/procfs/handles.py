@@ -1,0 +1,142 @@
+"""Files that the reader keeps open, and what the kernel's errnos mean.
+
+Nothing here opens anything: :mod:`threadwatch.procfs.reader` does.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+from threadwatch import table
+from threadwatch.errors import Denied, Gone, Malformed, ReadError, ThreadwatchError
+
+MAX_FILE = 1 << 20
+"""No file is read further than this many bytes."""
+
+PAGE = 4096
+"""What is asked for in one read: more than all but a few files of ``/proc`` have."""
+
+OWN = "self"
+"""The source of errors with the daemon's own ``/proc/self``: there, nothing has ended."""
+
+
+def failure(error: OSError, source: str) -> ThreadwatchError:
+    """The error of ours for what the kernel answered when ``source`` was read."""
+    number = error.errno or 0
+    if number in (errno.ENOENT, errno.ESRCH) and source != OWN:
+        return Gone(f"{source}: the process or thread has ended")
+    if number == errno.EINVAL and source == "clock":  # how clock_gettime(2) says ESRCH
+        return Gone("clock: the process has ended")
+    if number in (errno.EACCES, errno.EPERM):
+        return Denied(source)
+    return ReadError(
+        source, errno.errorcode.get(number, f"errno_{number}").lower(), error.strerror or ""
+    )
+
+
+@contextmanager
+def translated(source: str) -> Iterator[None]:
+    """Raises :func:`failure` for an OSError inside. On the hot paths a plain try is cheaper."""
+    try:
+        yield
+    except OSError as error:
+        raise failure(error, source) from None
+
+
+class TaskFile:
+    """One file of one thread, kept open: tied to that thread, even if its TID is used again."""
+
+    __slots__ = ("_fd", "_source")
+
+    def __init__(self, fd: int, source: str) -> None:
+        self._fd = fd
+        self._source = source
+
+    def read(self) -> bytes:
+        """The file as it is now. Raises :class:`Gone` when the thread has ended."""
+        try:
+            data = os.pread(self._fd, PAGE, 0)
+            if len(data) < PAGE:
+                return data
+            return whole(self._fd, self._source, data)
+        except OSError as error:
+            raise failure(error, self._source) from None
+
+    def fileno(self) -> int:
+        """The file descriptor."""
+        return self._fd
+
+    def close(self) -> None:
+        """Close the file. May be called twice."""
+        self._fd = close(self._fd)
+
+
+class TableFile:
+    """A target's thread table, open for reading. What it holds is the target's to choose.
+
+    It stays readable when the target has ended or has closed it. The target may write at any
+    moment, and cut it short if it has not sealed it: what is missing is missing from the bytes.
+    """
+
+    __slots__ = ("_fd", "inode", "owner_uid")
+
+    def __init__(self, fd: int, *, owner_uid: int, inode: int) -> None:
+        self._fd = fd
+        self.owner_uid = owner_uid
+        """Who made it; the effective uid of a target that does not play tricks."""
+        self.inode = inode
+        """Tells one memfd from another while both exist."""
+
+    def read_header(self) -> bytes:
+        """The bytes for :func:`~threadwatch.procfs.tables.parse_header`."""
+        return self._read(table.HEADER_SIZE, 0)
+
+    def read_dynamic(self) -> bytes:
+        """The bytes for :func:`~threadwatch.procfs.tables.parse_dynamic`."""
+        return self._read(table.DYNAMIC.size, table.DYNAMIC_OFFSET)
+
+    def read_slots(self, first: int, count: int) -> bytes:
+        """Up to ``count`` slots, from number ``first``; none beyond the capacity."""
+        count = min(count, table.CAPACITY - first)
+        if first < 0 or count <= 0:
+            return b""
+        return self._read(count * table.SLOT_SIZE, table.HEADER_SIZE + first * table.SLOT_SIZE)
+
+    def close(self) -> None:
+        """Close the table. May be called twice."""
+        self._fd = close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _read(self, size: int, offset: int) -> bytes:
+        try:
+            return os.pread(self._fd, size, offset)
+        except OSError as error:
+            raise failure(error, "table") from None
+
+
+def whole(fd: int, source: str, data: bytes = b"") -> bytes:
+    """The file from its beginning to its end, of which ``data`` has been read."""
+    chunks = [data]
+    size = len(data)
+    while chunk := os.pread(fd, PAGE, size):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_FILE:
+            raise Malformed(source, f"longer than {MAX_FILE} bytes")
+    return b"".join(chunks)
+
+
+def close(fd: int) -> int:
+    """Close it if it is open; what it is then: no file descriptor, -1."""
+    if fd >= 0:
+        os.close(fd)
+    return -1

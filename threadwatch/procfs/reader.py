@@ -1,0 +1,294 @@
+"""Reading ``/proc``: the only module that opens files there. Bytes come out; parsers are elsewhere.
+
+Rules:
+
+* **A process is a directory, not a number.** :class:`ProcessDir` keeps ``/proc/PID`` open (O_PATH)
+  and opens everything relative to it. The kernel ties that directory to the very process: once it
+  has ended, every read raises :class:`Gone`, even if its PID has been given to another.
+* **Every errno becomes an error of ours in one function**,
+  :func:`~threadwatch.procfs.handles.failure`: ended is :class:`Gone`, refused is :class:`Denied`,
+  the rest a :class:`ReadError` with the errno's name.
+* **Small files are read whole.** Their sizes are unknown before (stat says 0), so until the end.
+* **A target's files are never opened**, but for its thread table, and that one only after the kernel
+  has shown that it is a memfd: see :meth:`ProcessDir.open_table`. Nothing is ever mapped.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+import time
+from contextlib import suppress
+from itertools import islice
+from typing import Self
+
+from threadwatch import table
+from threadwatch.errors import Gone, Malformed, Unusable
+from threadwatch.procfs.fdinfo import parse_fdinfo
+from threadwatch.procfs.handles import (
+    OWN,
+    PAGE,
+    TableFile,
+    TaskFile,
+    close,
+    failure,
+    translated,
+    whole,
+)
+from threadwatch.procfs.stat import parse_stat
+from threadwatch.procfs.status import parse_status
+
+TABLE_LINK = f"/memfd:{table.NAME} (deleted)"
+"""What the kernel shows in ``/proc/PID/fd`` for a thread table."""
+
+MAX_TABLES = 64
+"""Thread tables that are looked at in one process: one for each subinterpreter."""
+
+_READ = os.O_RDONLY | os.O_CLOEXEC
+_LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+_PATH = os.O_PATH | os.O_CLOEXEC
+_KEEP = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+# O_NONBLOCK: a target that holds a lease on its memfd would make open() wait for it
+_TABLE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+class ProcFS:
+    """A procfs, or a captured tree of one.
+
+    :raises Unusable: there is none at ``root``.
+    """
+
+    def __init__(self, root: str = "/proc") -> None:
+        self.root = root
+        self.same_namespace = _own_namespace(root)
+        """Whether PIDs here are the ones that system calls take: then, and only then,
+        :meth:`process_clock_ns` may be asked. False for another PID namespace's procfs."""
+        if not self.same_namespace:
+            _check_usable(root)
+
+    def pids(self) -> list[int]:
+        """The PIDs of all processes that can be seen."""
+        with translated("proc"):
+            return [int(name) for name in os.listdir(self.root) if name.isdecimal()]
+
+    def open_process(self, pid: int) -> ProcessDir:
+        """The process that has this PID now. Raises :class:`Gone` if there is none."""
+        try:
+            return ProcessDir(pid, os.open(f"{self.root}/{pid}", _KEEP))
+        except OSError as error:
+            raise failure(error, "process") from None
+
+    def process_clock_ns(self, pid: int) -> int:
+        """CPU time in ns of all the process's threads in its life, the ended ones too.
+
+        It knows the PID alone: a caller who has kept the PID for a while must make sure, by reading
+        from the :class:`ProcessDir` afterwards, that it is still the same process. The clock's
+        number is that of clock_getcpuclockid(3). Meaningless unless :attr:`same_namespace`.
+        """
+        try:
+            return time.clock_gettime_ns((~pid << 3) | 2)
+        except OSError as error:
+            raise failure(error, "clock") from None
+
+
+class ProcessDir:
+    """One process, by its directory in ``/proc`` that is kept open. Close it, or use it in ``with``.
+
+    Every method raises :class:`Gone` when the process has ended and :class:`Denied` when the kernel
+    refuses; ``source`` is the short name that errors then carry.
+    """
+
+    __slots__ = ("_fd", "pid")
+
+    def __init__(self, pid: int, fd: int) -> None:
+        self.pid = pid
+        self._fd = fd
+
+    def read(self, name: str, source: str) -> bytes:
+        """The file ``name``, whole. :class:`Malformed` if it is longer than :data:`MAX_FILE`."""
+        try:
+            fd = os.open(name, _READ, dir_fd=self._fd)
+            try:
+                return whole(fd, source)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise failure(error, source) from None
+
+    def read_task(self, tid: int, name: str) -> bytes:
+        """The file ``name`` of one thread, whole; ``name`` is the source as well."""
+        try:
+            fd = os.open(f"task/{tid}/{name}", _READ, dir_fd=self._fd)
+            try:
+                # the kernel makes a task's file in one piece: a read that is not full has it all
+                data = os.read(fd, PAGE)
+                return data if len(data) < PAGE else whole(fd, name, data)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise failure(error, name) from None
+
+    def open_task_file(self, tid: int, name: str) -> TaskFile:
+        """The file ``name`` of one thread, kept open to be read again and again.
+
+        Twice as fast to read as :meth:`read_task`, but costs the kernel 4 KiB: for threads that run.
+        """
+        try:
+            return TaskFile(os.open(f"task/{tid}/{name}", _READ, dir_fd=self._fd), name)
+        except OSError as error:
+            raise failure(error, name) from None
+
+    def tids(self) -> list[int]:
+        """The TIDs of the process's threads."""
+        with translated("task"):
+            fd = os.open("task", _LIST, dir_fd=self._fd)
+            try:
+                return [int(name) for name in os.listdir(fd) if name.isdecimal()]
+            finally:
+                os.close(fd)
+
+    def owner_uid(self) -> int:
+        """The effective uid."""
+        with translated("owner"):
+            uid = os.fstat(self._fd).st_uid
+            # of a process that has ended, the kernel says 0 without an error: see that it lives
+            os.stat("stat", dir_fd=self._fd)
+            return uid
+
+    def exe(self) -> str | None:
+        """The executable's path, with `` (deleted)`` behind it if it was replaced.
+
+        None for a process without one: a kernel thread, a zombie.
+        """
+        with translated("exe"):
+            try:
+                return os.readlink(b"exe", dir_fd=self._fd).decode("utf-8", "replace")
+            except FileNotFoundError:
+                os.stat("stat", dir_fd=self._fd)  # has it ended, then?
+                return None
+
+    def fds(self, limit: int | None = None) -> list[int]:
+        """The numbers of the open file descriptors, the lowest first; at most ``limit`` of them."""
+        with translated("fd"):
+            fd = os.open("fd", _LIST, dir_fd=self._fd)
+            try:
+                with os.scandir(fd) as entries:
+                    return [int(entry.name) for entry in islice(entries, limit)]
+            finally:
+                os.close(fd)
+
+    def fd_link(self, fd: int) -> str:
+        """What the kernel says that a file descriptor is. The owner of a file can choose the text."""
+        try:
+            return os.readlink(b"fd/%d" % fd, dir_fd=self._fd).decode("utf-8", "replace")
+        except OSError as error:
+            raise failure(error, "fd") from None
+
+    def open_table(self, fd: int) -> TableFile:
+        """The target's memfd ``fd``, to be read. Never blocks, whatever the target has there.
+
+        The name proves nothing: any file can be called like a memfd in some mount namespace, and to
+        open a FIFO, a device or a file on the target's own FUSE mount could block, or do things. So
+        the fd is first opened as a mere place (O_PATH: no file system is asked), and its mount
+        compared with that of a memfd of ours. All memfds live on one mount that only the kernel
+        uses; what is there is a memfd, and can be opened.
+
+        :raises Gone: also if ``fd`` has been closed or is something else by now.
+        :raises Malformed: it only looks like a table.
+        """
+        if self.fd_link(fd) != TABLE_LINK:
+            raise Gone("table: the file descriptor is something else by now")
+        with translated("table"):
+            place = os.open(f"fd/{fd}", _PATH, dir_fd=self._fd)
+            try:
+                if _mount(place) != _memfd_mount():
+                    raise Malformed("table", "is called like a memfd and is none")
+                found = os.fstat(place)
+                if not stat.S_ISREG(found.st_mode) or found.st_nlink:
+                    raise Malformed("table", "is not a memfd")
+                handle = os.open(f"/proc/self/fd/{place}", _TABLE)
+            finally:
+                os.close(place)
+        return TableFile(handle, owner_uid=found.st_uid, inode=found.st_ino)
+
+    def close(self) -> None:
+        """Let go of the process. May be called twice."""
+        self._fd = close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def find_tables(process: ProcessDir, limit: int = 4096) -> list[int]:
+    """The process's file descriptors that are called like thread tables.
+
+    Looks at the ``limit`` lowest ones and returns at most :data:`MAX_TABLES`, so that no target can
+    keep the daemon busy.
+    """
+    found: list[int] = []
+    for fd in process.fds(limit):
+        with suppress(Gone):  # closed since it was listed
+            if process.fd_link(fd) == TABLE_LINK:
+                found.append(fd)
+                if len(found) == MAX_TABLES:
+                    break
+    return found
+
+
+@functools.cache
+def _memfd_mount() -> int:
+    """The id of the mount that the kernel keeps all memfds on."""
+    with translated(OWN):
+        fd = os.memfd_create("threadwatch-mount", os.MFD_CLOEXEC)
+        try:
+            return _mount(fd)
+        finally:
+            os.close(fd)
+
+
+def _mount(fd: int) -> int:
+    """The id of the mount that a file of our own is on."""
+    with translated(OWN):
+        info = os.open(f"/proc/self/fdinfo/{fd}", _READ)
+        try:
+            return parse_fdinfo(whole(info, OWN)).mnt_id
+        finally:
+            os.close(info)
+
+
+def _own_namespace(root: str) -> bool:
+    """Whether ``root`` shows this process, by the PID that it knows itself by."""
+    pid = os.getpid()
+    try:
+        if os.readlink(f"{root}/self") != str(pid):
+            return False
+        with open(f"{root}/self/status", "rb") as file:
+            nspid = parse_status(file.read()).nspid
+    except (OSError, Malformed):
+        return False
+    # the PIDs from the procfs's namespace down to ours: by chance the first could be equal to ours
+    return nspid in ((), (pid,))
+
+
+def _check_usable(root: str) -> None:
+    path = f"{root}/self/stat"
+    try:
+        with open(path, "rb") as file:
+            parse_stat(file.read())
+    except (OSError, Malformed) as error:
+        # neither a captured tree nor the procfs of a namespace that is not around us has "self"
+        with suppress(OSError):
+            if any(
+                name.isdecimal() and os.path.exists(f"{root}/{name}/stat")
+                for name in os.listdir(root)
+            ):
+                return
+        why = error.strerror if isinstance(error, OSError) else "is not a line of stat"
+        raise Unusable(
+            f"{root} is not mounted: {path}: {why}; "
+            f"mount a procfs there (mount -t proc proc {root}) or name another with --path.procfs"
+        ) from None

@@ -1,0 +1,79 @@
+"""``/proc/PID/stat`` and ``/proc/PID/task/TID/stat`` (proc_pid_stat(5), fs/proc/array.c)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from threadwatch.errors import Malformed
+
+_LAST = 36
+"""Where the last field that is used (39, processor) stands among those after comm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stat:
+    """One line of stat. Of a task, all but ``num_threads`` is that thread's alone.
+
+    Of a process, faults and ticks are those of all its threads, the ended ones too.
+    """
+
+    pid: int
+    """The TID in a task's stat."""
+    comm: bytes
+    """As the kernel has it: any bytes but NUL, at most 15 for what users may name."""
+    state: str
+    """One letter, as in proc_pid_stat(5): R, S, D, Z, T, t, X, I …"""
+    ppid: int
+    minor_faults: int
+    major_faults: int
+    user_ticks: int
+    system_ticks: int
+    num_threads: int
+    start_ticks: int
+    """Start time in clock ticks since boot."""
+    last_cpu: int
+
+
+def parse_stat(data: bytes) -> Stat:
+    """The fields of stat that are used, or :class:`Malformed`.
+
+    comm stands between the first ``(`` and the last ``)``: a thread may be called ``a) R (b``.
+    """
+    # Called for each awake thread in each poll: one split, one test that all numbers are digits.
+    try:
+        open_ = data.index(b" (")
+        close = data.rindex(b") ", open_ + 2)
+        fields = data[close + 2 :].split(b" ", _LAST + 1)
+        state = fields[0]
+        used = (
+            data[:open_],
+            fields[1],  # ppid
+            fields[7],  # minflt
+            fields[9],  # majflt
+            fields[11],  # utime
+            fields[12],  # stime
+            fields[17],  # num_threads
+            fields[19],  # starttime
+            fields[_LAST],  # processor
+        )
+        # int() alone would take "+1", "1_0" or blanks, and an empty field fails in int()
+        if len(fields) == _LAST + 1 or not b"".join(used).isdigit():
+            raise Malformed("stat", f"a field is no number, or the line is cut: {data[:400]!r}")
+        pid, ppid, minor, major, user, system, threads, start, cpu = map(int, used)
+    except (ValueError, IndexError):
+        raise Malformed("stat", f"not a line of stat: {data[:400]!r}") from None
+    if len(state) != 1 or not state.isalpha():
+        raise Malformed("stat", f"the state should be one letter, not {state[:40]!r}")
+    return Stat(
+        pid,
+        data[open_ + 2 : close],
+        state.decode("ascii"),
+        ppid,
+        minor,
+        major,
+        user,
+        system,
+        threads,
+        start,
+        cpu,
+    )

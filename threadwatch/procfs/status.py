@@ -1,0 +1,62 @@
+"""``/proc/PID/status`` and ``/proc/PID/task/TID/status`` (proc_pid_status(5))."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from threadwatch.errors import Malformed
+from threadwatch.procfs.fields import find_line, line, number, numbers
+
+_ESCAPED = re.compile(rb"\\([n\\])")
+_IDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The lines of status that are used."""
+
+    name: bytes
+    """comm, with the kernel's escapes of newline and backslash undone."""
+    uids: tuple[int, int, int, int]
+    """Real, effective, saved, file system."""
+    nspid: tuple[int, ...]
+    """Its PID (of a task: TID) in each PID namespace from the reader's inwards; the last is the one
+    that it sees itself. Empty on a kernel without NSpid (before 4.1)."""
+    threads: int
+    voluntary_switches: int | None
+    """Context switches of this one thread, not of the process; None where the kernel has none."""
+    involuntary_switches: int | None
+
+
+def parse_status(data: bytes) -> Status:
+    """The lines of status that are used, or :class:`Malformed`.
+
+    Name is the only line that others can choose. It comes first and the kernel escapes newlines in
+    it, so it cannot pretend to be another line: the others are looked for after its end.
+    """
+    name = data[6 : data.find(b"\n")]
+    if not data.startswith(b"Name:\t") or len(data) <= 6 + len(name):
+        raise Malformed("status", f"should begin with a line Name:, not {data[:40]!r}")
+    start = 6 + len(name)
+    uids = numbers(line(data, b"Uid:\t", "status", start).split(b"\t"), "status", "Uid")
+    if len(uids) != _IDS:
+        raise Malformed("status", f"Uid should be four numbers, not {len(uids)}")
+    nspid = find_line(data, b"NSpid:\t", start)
+    return Status(
+        name=_ESCAPED.sub(_unescape, name),
+        uids=(uids[0], uids[1], uids[2], uids[3]),
+        nspid=() if nspid is None else numbers(nspid.split(b"\t"), "status", "NSpid"),
+        threads=number(line(data, b"Threads:\t", "status", start), "status", "Threads"),
+        voluntary_switches=_switches(data, b"voluntary_ctxt_switches:\t", start),
+        involuntary_switches=_switches(data, b"nonvoluntary_ctxt_switches:\t", start),
+    )
+
+
+def _switches(data: bytes, key: bytes, start: int) -> int | None:
+    rest = find_line(data, key, start)
+    return None if rest is None else number(rest, "status", key[:-2].decode("ascii"))
+
+
+def _unescape(match: re.Match[bytes]) -> bytes:
+    return b"\n" if match[1] == b"n" else b"\\"

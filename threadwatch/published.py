@@ -1,0 +1,192 @@
+"""What one process publishes: finds its tables, decides whether to believe them, follows them.
+
+Rules:
+
+* A table is believed only if it names the process itself: its PID in the innermost PID namespace and
+  its start time, and if its owner is the process's own user or root. A table that was inherited or
+  handed over names another process.
+* A name is for one thread, not for a number: the slot must have been written after the thread with
+  that TID was born. TIDs are the publisher's own, in its PID namespace.
+* A slot stays known after its thread has ended, until it is used again, because the kernel shows a
+  thread a little longer than Python does.
+* What cannot be believed is an error that is counted, once for each table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from threadwatch import table
+from threadwatch.errors import Gone, Malformed, ReadError
+from threadwatch.procfs import (
+    TABLE_LINK,
+    ProcessDir,
+    Slot,
+    TableFile,
+    TableHeader,
+    find_tables,
+    parse_header,
+    parse_slots,
+)
+
+_NS_PER_TICK = 10_000_000  # USER_HZ is 100 on every architecture that Linux runs CPython on
+_EMPTY_RUN = bytes(table.CHUNK * table.SLOT_SIZE)
+
+TableSlot = tuple[int, Slot]
+"""A slot, and the inode of its table: serials count within one table."""
+
+
+@dataclass(slots=True)
+class _Followed:
+    """One table that is believed, and what was in it when it was last read."""
+
+    fd: int
+    file: TableFile
+    header: TableHeader
+    generation: int = -1
+    torn: bool = False
+    known: bytes = b""
+    """The bytes of the slots in use, so that only those are parsed that have changed."""
+    by_index: dict[int, Slot] = field(default_factory=dict)
+    by_tid: dict[int, Slot] = field(default_factory=dict)
+    """The latest slot of each TID, ended or not."""
+
+
+class Published:
+    """The tables of one process. Close it with the process."""
+
+    def __init__(self, *, ns_pid: int, start_ticks: int, uid: int) -> None:
+        self._ns_pid = ns_pid
+        self._start_ticks = start_ticks
+        self._uid = uid
+        self._tables: list[_Followed] = []
+        self._refused: set[int] = set()
+        self._ended: list[TableSlot] = []
+
+    @property
+    def header(self) -> TableHeader | None:
+        """The header of the main interpreter's table: which Python this is. None without a table."""
+        return self._tables[0].header if self._tables else None
+
+    def find(self, process: ProcessDir) -> list[ReadError]:
+        """Look for tables among the process's file descriptors; gives the errors to be counted.
+
+        :raises Gone: the process has ended.
+        :raises Denied: its descriptors may not be seen.
+        """
+        errors: list[ReadError] = []
+        known = {followed.file.inode for followed in self._tables} | self._refused
+        for fd in find_tables(process):
+            try:
+                file = process.open_table(fd)
+            except Gone:
+                continue
+            except ReadError as error:
+                errors.append(error)
+                continue
+            if file.inode in known:
+                file.close()
+                continue
+            known.add(file.inode)
+            try:
+                header = parse_header(file.read_header())
+                self._check(header, file.owner_uid)
+            except ReadError as error:
+                self._refused.add(file.inode)
+                errors.append(error)
+                file.close()
+                continue
+            if header.closed:
+                file.close()
+                continue
+            self._tables.append(_Followed(fd, file, header))
+        # the main interpreter's first: where two tables know a thread, its name there counts
+        self._tables.sort(key=lambda t: (max(t.header.interpreter, 0), t.header.created_ns))
+        return errors
+
+    def update(self, process: ProcessDir) -> bool:
+        """Read what has changed. False if a table has gone: then look for another with :meth:`find`.
+
+        :raises ReadError: a table cannot be read; what was known stays.
+        """
+        whole = True
+        for followed in list(self._tables):
+            header = parse_header(followed.file.read_header())
+            if header.generation != followed.generation or followed.torn:
+                self._read_slots(followed)
+                followed.generation = header.generation
+            if header.closed or not _still_there(process, followed.fd):
+                self._tables.remove(followed)
+                followed.file.close()
+                whole = False
+        return whole
+
+    def last_words(self) -> None:
+        """After the process has gone: read the ends of its threads from the tables that outlive it."""
+        for followed in self._tables:
+            try:
+                self._read_slots(followed)
+            except ReadError:
+                continue
+
+    def slot(self, ns_tid: int, start_ticks: int) -> TableSlot | None:
+        """What is published about the thread with this TID and start time, if anything is."""
+        for followed in self._tables:
+            slot = followed.by_tid.get(ns_tid)
+            if slot is not None and slot.born_ns >= (start_ticks - 1) * _NS_PER_TICK:
+                return followed.file.inode, slot
+        return None
+
+    def take_ended(self) -> list[TableSlot]:
+        """The threads whose end was published since this was last asked."""
+        ended, self._ended = self._ended, []
+        return ended
+
+    def close(self) -> None:
+        """Let go of all tables."""
+        for followed in self._tables:
+            followed.file.close()
+        self._tables.clear()
+
+    def _check(self, header: TableHeader, owner_uid: int) -> None:
+        if header.pid != self._ns_pid or header.start_ticks != self._start_ticks:
+            raise Malformed("table", f"is that of another process, PID {header.pid} there")
+        if owner_uid not in (self._uid, 0):
+            raise Malformed("table", f"belongs to uid {owner_uid}, not {self._uid}")
+
+    def _read_slots(self, followed: _Followed) -> None:
+        count = len(followed.known) // table.SLOT_SIZE + table.CHUNK
+        data = followed.file.read_slots(0, count)
+        while data[-len(_EMPTY_RUN) :] != _EMPTY_RUN and count < followed.header.capacity:
+            data += followed.file.read_slots(count, count)
+            count *= 2
+        while data.endswith(_EMPTY_RUN):
+            data = data[: -len(_EMPTY_RUN)]
+        slots, torn = parse_slots(data, known=followed.known)
+        for index, slot in slots:
+            self._learn(followed, index, slot)
+        # bytes that were torn must not pass for known ones when they are read again
+        followed.known = b"" if torn else data
+        followed.torn = torn > 0
+
+    def _learn(self, followed: _Followed, index: int, slot: Slot) -> None:
+        before = followed.by_index.get(index)
+        followed.by_index[index] = slot
+        if before is not None and before.serial != slot.serial:
+            latest = followed.by_tid.get(before.tid)
+            if latest is not None and latest.serial == before.serial:
+                del followed.by_tid[before.tid]
+        latest = followed.by_tid.get(slot.tid)
+        if latest is None or latest.serial <= slot.serial:
+            followed.by_tid[slot.tid] = slot
+        newly_ended = before is None or before.serial != slot.serial or before.state == table.LIVE
+        if slot.state == table.ENDED and newly_ended:
+            self._ended.append((followed.file.inode, slot))
+
+
+def _still_there(process: ProcessDir, fd: int) -> bool:
+    """Whether the process still has the table: exec closes it, and so can the application."""
+    try:
+        return bool(process.fd_link(fd) == TABLE_LINK)
+    except Gone:
+        return False

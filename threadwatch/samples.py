@@ -1,0 +1,71 @@
+"""What one poll has read of a process, in the kernel's own units; the input of accounting.
+
+Everything is cumulative over a life. ``None`` is what could not be read or was not asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from threadwatch.model import ProcessKey, Source
+
+NS_PER_TICK = 10_000_000
+"""USER_HZ is 100 on every architecture that Linux runs CPython on (time(7))."""
+
+SlotKey = tuple[int, int]
+"""One thread in one table: the table's inode and the thread's serial number in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadSample:
+    """One living thread."""
+
+    tid: int
+    start_ticks: int
+    name: str
+    source: Source
+    name_cut: bool
+    slot: SlotKey | None
+    comm: str
+    state: str
+    """One letter, as in field 3 of stat (proc_pid_stat(5))."""
+    cpu_ns: int
+    exact: bool
+    """:attr:`cpu_ns` is the scheduler's own (schedstat); else it is in steps of a tick (stat)."""
+    user_ticks: int
+    system_ticks: int
+    runqueue_ns: int | None
+    timeslices: int | None
+    voluntary_switches: int | None
+    involuntary_switches: int | None
+    minor_faults: int
+    major_faults: int
+    read_bytes: int | None
+    write_bytes: int | None
+    last_cpu: int
+    provisional: bool
+    """Just born in a process that publishes, and not published yet: its name is about to come."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedThread:
+    """One thread that has ended, as its publisher tells."""
+
+    slot: SlotKey
+    tid: int
+    name: str
+    cpu_ns: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSample:
+    """One process. Its clock was read before its threads were."""
+
+    key: ProcessKey
+    time_ns: int
+    """CLOCK_MONOTONIC when the clock was read."""
+    clock_ns: int
+    user_ticks: int
+    system_ticks: int
+    threads: tuple[ThreadSample, ...]
+    ended: tuple[EndedThread, ...]

@@ -1,0 +1,143 @@
+"""From a request to a response: what each path serves. No I/O, no clock, no sockets."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from threadwatch.exporter import Exporter
+from threadwatch.model import View
+from threadwatch.web import pages
+
+HEALTHY_PATH: Final = "/-/healthy"
+READY_PATH: Final = "/-/ready"
+METHODS: Final = ("GET", "HEAD")
+
+_TELEMETRY_PATH: Final = re.compile(r"/|(/[\w.~-]+)+", re.ASCII)
+_PLAIN: Final = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What a client asks for."""
+
+    method: str
+    target: str
+    """As it stands in the request line: path and query, or a whole URL."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """By name in lower case; the values of a repeated one are joined by commas."""
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What it gets. Content-Length and Date are the server's to add."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+class Handler(Protocol):
+    """What the server calls for each request; answers a HEAD as it would a GET."""
+
+    def __call__(self, request: Request) -> Response:
+        """The response to ``request``."""
+
+
+class App:
+    """The daemon's paths: metrics, health, readiness, landing page."""
+
+    def __init__(
+        self, exporter: Exporter, ready: Callable[[], bool], telemetry_path: str = "/metrics"
+    ) -> None:
+        """``ready`` says whether the first poll is complete. Raises ValueError for an unusable path."""
+        self._exporter = exporter
+        self._ready = ready
+        self._telemetry_path = check_telemetry_path(telemetry_path)
+        self._landing: tuple[View | None, Response] | None = None
+        self._paths: dict[str, Callable[[Request], Response]] = {
+            "/": self._index,
+            HEALTHY_PATH: self._healthy,
+            READY_PATH: self._readiness,
+            telemetry_path: self._metrics,  # last: at "/" it takes the landing page's place
+        }
+
+    def __call__(self, request: Request) -> Response:
+        """The response to ``request``; never raises for anything that a client can send."""
+        if request.method not in METHODS:
+            allowed = ", ".join(METHODS)
+            return plain(405, f"Method not allowed: use {allowed}.", ("Allow", allowed))
+        path = path_of(request.target)
+        if path is None:
+            return plain(400, "Bad request: the target is neither a path nor an http URL.")
+        handler = self._paths.get(path)
+        if handler is None:
+            return plain(404, f"Not found. There are: {', '.join(self._paths)}")
+        return handler(request)
+
+    def _metrics(self, request: Request) -> Response:
+        rendered = self._exporter.render(
+            request.headers.get("accept"), request.headers.get("accept-encoding")
+        )
+        headers = [
+            ("Content-Type", rendered.content_type),
+            ("Vary", "Accept, Accept-Encoding"),
+            _NOSNIFF,
+        ]
+        if rendered.encoding is not None:
+            headers.append(("Content-Encoding", rendered.encoding))
+        return Response(200, tuple(headers), rendered.body)
+
+    def _healthy(self, _request: Request) -> Response:
+        return plain(200, "threadwatch is healthy.")
+
+    def _readiness(self, _request: Request) -> Response:
+        if self._ready():
+            return plain(200, "threadwatch is ready.")
+        return plain(503, "threadwatch is not ready: the first poll is not complete.")
+
+    def _index(self, _request: Request) -> Response:
+        view = self._exporter.view
+        if self._landing is None or self._landing[0] is not view:
+            body = pages.landing(view, self._telemetry_path, (HEALTHY_PATH, READY_PATH)).encode()
+            headers = (("Content-Type", "text/html; charset=utf-8"), *pages.HEADERS, _NOSNIFF)
+            self._landing = view, Response(200, headers, body)
+        return self._landing[1]
+
+
+_NOSNIFF: Final = ("X-Content-Type-Options", "nosniff")
+
+
+def plain(status: int, text: str, *headers: tuple[str, str]) -> Response:
+    """A line of plain text."""
+    return Response(status, (("Content-Type", _PLAIN), _NOSNIFF, *headers), f"{text}\n".encode())
+
+
+def check_telemetry_path(path: str) -> str:
+    """``path``, if metrics can be served there. Raises ValueError, a line that says what would be right."""
+    message = ""
+    if not _TELEMETRY_PATH.fullmatch(path):
+        message = "must begin with / and have only letters, digits and . _ ~ - in its parts, like /metrics"
+    elif path in (HEALTHY_PATH, READY_PATH):
+        message = "is taken; choose another, like /metrics"
+    if message:
+        message = f"telemetry path {path!r}: {message}"
+        raise ValueError(message)
+    return path
+
+
+def path_of(target: str) -> str | None:
+    """The path of a request target, without its query; None if it has none (RFC 9112, section 3.2)."""
+    if not target.startswith("/"):
+        scheme, separator, rest = target.partition("://")
+        if scheme.lower() not in ("http", "https") or not separator:
+            return None
+        authority_end = min(
+            (i for i in (rest.find("/"), rest.find("?")) if i >= 0), default=len(rest)
+        )
+        target = rest[authority_end:]
+        if not target.startswith("/"):
+            target = "/" + target
+    return target.partition("?")[0]

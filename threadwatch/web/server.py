@@ -1,0 +1,187 @@
+"""The HTTP server: one thread called ``web`` with an asyncio loop, which owns all sockets.
+
+Rules:
+
+- A client can delay nobody but itself: everything that it can put off has a deadline
+  (:class:`~threadwatch.web.connection.Deadlines`).
+- A client can use up a bounded share of memory: a request's head is limited, its body is not read,
+  and a response goes out in pieces of one body that all connections share.
+- At most ``max_connections`` are open. When one more comes in, the one that has waited longest for
+  its client goes: those who only hold connections lose them, those who ask are answered.
+- Requests are answered on the loop, one at a time: the handler must not block on anything. It is
+  never called with a request that is not HTTP or not complete.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from threadwatch.errors import Unusable
+from threadwatch.web.app import Handler
+from threadwatch.web.connection import MAX_HEAD, Connection, Deadlines
+from threadwatch.web.listen import BACKLOG, Address, bind, bound_address
+
+if TYPE_CHECKING:
+    import socket
+
+logger = logging.getLogger(__name__)
+
+
+class WebServer:
+    """Serves ``handler`` on every address of ``listen``, from :meth:`start` to :meth:`stop`."""
+
+    def __init__(
+        self,
+        listen: Sequence[Address],
+        handler: Handler,
+        *,
+        max_connections: int = 512,
+        deadlines: Deadlines | None = None,
+    ) -> None:
+        """Opens nothing yet."""
+        self._listen = tuple(listen)
+        self._handler = handler
+        self._deadlines = deadlines or Deadlines()
+        self._connections = _Connections(max_connections)
+        self._listeners: list[socket.socket] = []
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+        self._failure: Exception | None = None
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where it listens, with the real ports; empty unless started."""
+        pairs = zip(self._listeners, self._listen, strict=False)
+        return tuple(bound_address(listener, asked) for listener, asked in pairs)
+
+    def start(self) -> None:
+        """Bind every address, then serve them in a thread. Raises Unusable if one cannot be bound."""
+        try:
+            for address in self._listen:
+                self._listeners.append(bind(address))
+        except BaseException:
+            self._close_listeners()
+            raise
+        started = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(started,), name="web", daemon=True)
+        self._thread.start()
+        started.wait()
+        if self._failure is not None:
+            message = f"the web server cannot start: {self._failure}"
+            raise Unusable(message) from self._failure
+
+    def stop(self) -> None:
+        """Stop listening, give responses under way a moment, and end the thread. May be called again."""
+        if self._thread is None:
+            return
+        if self._loop is not None and self._stopping is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join()
+        self._thread = None
+
+    def _run(self, started: threading.Event) -> None:
+        try:
+            asyncio.run(self._serve(started))
+        except Exception as error:
+            self._failure = error
+            if started.is_set():
+                logger.exception("the web server has failed")
+        finally:
+            started.set()
+            self._close_listeners()
+
+    async def _serve(self, started: threading.Event) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(_log_exception)
+        self._stopping = asyncio.Event()
+        servers = [
+            # the stream's limit: it stops reading from a client that is that far ahead of us
+            await asyncio.start_server(
+                self._connected, sock=listener, backlog=BACKLOG, limit=MAX_HEAD
+            )
+            for listener in self._listeners
+        ]
+        started.set()
+        await self._stopping.wait()
+        for server in servers:
+            server.close()
+        await self._connections.finish(self._deadlines.stop)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = Connection(
+            reader, writer, self._handler, self._deadlines, self._connections.waiting
+        )
+        with self._connections.admit(connection) as admitted:
+            if admitted:
+                await connection.run()
+            else:
+                connection.abort()
+
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            listener.close()
+        self._listeners.clear()
+
+
+class _Connections:
+    """All open connections, and which of them wait for their client, longest first."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._open: dict[Connection, asyncio.Task[None] | None] = {}
+        self._waiting: dict[Connection, None] = {}
+
+    @contextlib.contextmanager
+    def admit(self, connection: Connection) -> Iterator[bool]:
+        """Count ``connection`` as open; False: no place, all others are being answered."""
+        if len(self._open) >= self._most and not self._evict():
+            yield False
+            return
+        self._open[connection] = asyncio.current_task()
+        try:
+            yield True
+        finally:
+            self._open.pop(connection, None)
+
+    @contextlib.contextmanager
+    def waiting(self, connection: Connection) -> Iterator[None]:
+        """Count ``connection`` among those that wait for their client."""
+        self._waiting[connection] = None
+        try:
+            yield
+        finally:
+            self._waiting.pop(connection, None)
+
+    def _evict(self) -> bool:
+        longest = next(iter(self._waiting), None)
+        if longest is None:
+            return False
+        # its task ends a little later; its place is free now
+        del self._waiting[longest]
+        self._open.pop(longest, None)
+        longest.abort()
+        return True
+
+    async def finish(self, seconds: float) -> None:
+        """Drop the connections that wait, and the others after ``seconds``."""
+        tasks = [task for task in self._open.values() if task is not None]
+        while self._evict():
+            pass
+        if tasks:
+            await asyncio.wait(tasks, timeout=seconds)
+
+
+def _log_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What asyncio could not do, such as accept a connection without a file descriptor left."""
+    error = context.get("exception")
+    if isinstance(error, OSError):
+        logger.warning("%s: %s", context["message"], error)
+    else:
+        logger.error("%s", context["message"], exc_info=error)
