@@ -22,6 +22,11 @@ MAX_VALUES: Final = 20_000
 MAX_DEPTH: Final = 16
 
 _NO_SHARING: Final = "write the value out, or quote it if it is text"
+_HINTS: Final = {
+    r"'\t'": " (indent with spaces, not tabs)",
+    "mapping values are not allowed": " (quote text that has a colon and a blank in it)",
+}
+"""What mostly is behind a message of PyYAML's."""
 
 
 def document(data: bytes, path: str) -> Value:
@@ -80,7 +85,7 @@ class _Builder:
             mark = error.problem_mark or error.context_mark
             line = _line(mark)
             problem = ": ".join(one_line(part) for part in (error.context, error.problem) if part)
-            hint = " (indent with spaces, not tabs)" if r"'\t'" in problem else ""
+            hint = next((hint for part, hint in _HINTS.items() if part in problem), "")
             message = f"is not valid YAML: {problem}{hint}"
             raise ConfigError(self._path, line, "", message) from None
         except (yaml.YAMLError, ValueError, OverflowError):

@@ -65,6 +65,8 @@ class Discovery:
         self._reader = reader
         self._errors = errors
         self._passed: dict[int, _Passed] = {}
+        self.always: frozenset[int] = frozenset()
+        """PIDs that are watched whatever they are."""
         self.use(config)
 
     def use(self, config: Config) -> None:
@@ -184,6 +186,7 @@ class Discovery:
         cgroup = self._cgroup(watched)
         parent = self.watched.get(watched.ppid)
         child_of = None
+        asked_for = watched.key.pid in self.always
         if is_multiprocessing_child(watched.cmdline):
             if parent is None and watched.group:
                 return watched.config, watched.group  # an orphan stays what it was
@@ -197,7 +200,7 @@ class Discovery:
                 user=_user(watched.uid) if "user" in self._needs else None,
                 systemd_unit=cgroup.systemd_unit if cgroup else None,
                 container=cgroup.container if cgroup else None,
-                python=python,
+                python=python or asked_for,
                 published=watched.has_table,
                 parent_group=child_of.group if child_of else None,
                 parent_config=child_of.config if child_of else None,

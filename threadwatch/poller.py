@@ -51,6 +51,10 @@ class Poller:
         self._reload_successful = True
         self._reload_time = time.time()
 
+    def always_watch(self, pids: frozenset[int]) -> None:
+        """Watch these processes, whatever they are."""
+        self._discovery.always = pids
+
     def reload(self, config: Config | None) -> None:
         """Use another configuration from the next poll on; None: it was bad, and the old one stays."""
         self._reload_successful = config is not None

@@ -9,7 +9,8 @@ Rules:
   that TID was born. TIDs are the publisher's own, in its PID namespace.
 * A slot stays known after its thread has ended, until it is used again, because the kernel shows a
   thread a little longer than Python does.
-* What cannot be believed is an error that is counted, once for each table.
+* A table that cannot be read, or is somebody else's forgery, is an error that is counted, once. One
+  that merely names another process is not: whoever forks, or watches, holds such tables.
 """
 
 from __future__ import annotations
@@ -90,13 +91,12 @@ class Published:
             known.add(file.inode)
             try:
                 header = parse_header(file.read_header())
-                self._check(header, file.owner_uid)
+                believed = self._believes(header, file.owner_uid)
             except ReadError as error:
-                self._refused.add(file.inode)
                 errors.append(error)
-                file.close()
-                continue
-            if header.closed:
+                believed = False
+            if not believed:
+                self._refused.add(file.inode)
                 file.close()
                 continue
             self._tables.append(_Followed(fd, file, header))
@@ -148,11 +148,12 @@ class Published:
             followed.file.close()
         self._tables.clear()
 
-    def _check(self, header: TableHeader, owner_uid: int) -> None:
+    def _believes(self, header: TableHeader, owner_uid: int) -> bool:
         if header.pid != self._ns_pid or header.start_ticks != self._start_ticks:
-            raise Malformed("table", f"is that of another process, PID {header.pid} there")
+            return False  # inherited by a fork, or held open by a daemon like ours
         if owner_uid not in (self._uid, 0):
             raise Malformed("table", f"belongs to uid {owner_uid}, not {self._uid}")
+        return not header.closed
 
     def _read_slots(self, followed: _Followed) -> None:
         count = len(followed.known) // table.SLOT_SIZE + table.CHUNK

@@ -24,16 +24,16 @@ def numbers(fields: list[bytes], source: str, what: str) -> tuple[int, ...]:
     return tuple(number(field, source, what) for field in fields)
 
 
-def find_line(data: bytes, key: bytes, start: int = 0) -> bytes | None:
-    r"""What follows ``key`` in the first line after ``start`` that begins with it, or None.
+def find_line(data: bytes, key: bytes) -> bytes | None:
+    r"""What follows ``key`` in the first line that begins with it, or None.
 
     ``key`` includes the separator: ``b"Uid:\t"``. A last line without its newline was cut in the
     middle of a read, perhaps inside a number, and does not count.
     """
-    if not start and data.startswith(key):
+    if data.startswith(key):
         begin = len(key)
     else:
-        found = data.find(b"\n" + key, start)
+        found = data.find(b"\n" + key)
         if found < 0:
             return None
         begin = found + 1 + len(key)
@@ -41,9 +41,9 @@ def find_line(data: bytes, key: bytes, start: int = 0) -> bytes | None:
     return None if end < 0 else data[begin:end]
 
 
-def line(data: bytes, key: bytes, source: str, start: int = 0) -> bytes:
+def line(data: bytes, key: bytes, source: str) -> bytes:
     """The line as by :func:`find_line`, or :class:`Malformed`."""
-    rest = find_line(data, key, start)
+    rest = find_line(data, key)
     if rest is None:
         raise Malformed(source, f"no line {key.decode('ascii').strip()}")
     return rest

@@ -32,29 +32,28 @@ class Status:
 def parse_status(data: bytes) -> Status:
     """The lines of status that are used, or :class:`Malformed`.
 
-    Name is the only line that others can choose. It comes first and the kernel escapes newlines in
-    it, so it cannot pretend to be another line: the others are looked for after its end.
+    Name is the only line that others can choose. The kernel escapes newlines in it, so it cannot
+    pretend to be another line.
     """
     name = data[6 : data.find(b"\n")]
     if not data.startswith(b"Name:\t") or len(data) <= 6 + len(name):
         raise Malformed("status", f"should begin with a line Name:, not {data[:40]!r}")
-    start = 6 + len(name)
-    uids = numbers(line(data, b"Uid:\t", "status", start).split(b"\t"), "status", "Uid")
+    uids = numbers(line(data, b"Uid:\t", "status").split(b"\t"), "status", "Uid")
     if len(uids) != _IDS:
         raise Malformed("status", f"Uid should be four numbers, not {len(uids)}")
-    nspid = find_line(data, b"NSpid:\t", start)
+    nspid = find_line(data, b"NSpid:\t")
     return Status(
         name=_ESCAPED.sub(_unescape, name),
         uids=(uids[0], uids[1], uids[2], uids[3]),
         nspid=() if nspid is None else numbers(nspid.split(b"\t"), "status", "NSpid"),
-        threads=number(line(data, b"Threads:\t", "status", start), "status", "Threads"),
-        voluntary_switches=_switches(data, b"voluntary_ctxt_switches:\t", start),
-        involuntary_switches=_switches(data, b"nonvoluntary_ctxt_switches:\t", start),
+        threads=number(line(data, b"Threads:\t", "status"), "status", "Threads"),
+        voluntary_switches=_switches(data, b"voluntary_ctxt_switches:\t"),
+        involuntary_switches=_switches(data, b"nonvoluntary_ctxt_switches:\t"),
     )
 
 
-def _switches(data: bytes, key: bytes, start: int) -> int | None:
-    rest = find_line(data, key, start)
+def _switches(data: bytes, key: bytes) -> int | None:
+    rest = find_line(data, key)
     return None if rest is None else number(rest, "status", key[:-2].decode("ascii"))
 
 

@@ -135,6 +135,7 @@ class _Connections:
 
     def __init__(self, most: int) -> None:
         self._most = most
+        self._finishing = False
         self._open: dict[Connection, asyncio.Task[None] | None] = {}
         self._waiting: dict[Connection, None] = {}
 
@@ -153,6 +154,8 @@ class _Connections:
     @contextlib.contextmanager
     def waiting(self, connection: Connection) -> Iterator[None]:
         """Count ``connection`` among those that wait for their client."""
+        if self._finishing:
+            connection.abort()
         self._waiting[connection] = None
         try:
             yield
@@ -170,7 +173,8 @@ class _Connections:
         return True
 
     async def finish(self, seconds: float) -> None:
-        """Drop the connections that wait, and the others after ``seconds``."""
+        """Drop connections that wait for their client; others when they do, or after ``seconds``."""
+        self._finishing = True
         tasks = [task for task in self._open.values() if task is not None]
         while self._evict():
             pass

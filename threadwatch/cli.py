@@ -1,0 +1,290 @@
+"""The commands: arguments in, exit code out. What a command does is in a module of its own.
+
+Runs on Python 3.9 and later, because ``run`` has to; the other commands say which Python they need.
+Exit codes: 0, 1 a failure, 2 usage, 78 bad configuration.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from threadwatch import __version__
+from threadwatch.errors import ConfigError, ThreadwatchError
+
+EXIT_FAILURE = 1
+EXIT_CONFIG = 78
+"""EX_CONFIG of sysexits(3)."""
+
+_DAEMON_PYTHON = (3, 11)
+_DEFAULT_ADDRESS = "127.0.0.1:9749"
+
+_EXAMPLES = """\
+examples:
+  threadwatch run -- gunicorn shop:app   start an application whose threads have names from outside
+  threadwatch ps                         every Python thread of this host, by name
+  threadwatch serve                      export them to Prometheus, on http://127.0.0.1:9749/metrics
+  threadwatch demo                       see all of it on an application made for the purpose
+"""
+
+
+def main(arguments: "Sequence[str] | None" = None) -> int:
+    """Run one command; the exit code."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help(sys.stderr)
+        return 2
+    try:
+        if options.needs_daemon:
+            _check_python(options.command)
+        code: int = options.function(options)
+        sys.stdout.flush()
+    except ConfigError as error:
+        return _fail(error, EXIT_CONFIG)
+    except ThreadwatchError as error:
+        return _fail(error, EXIT_FAILURE)
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("yaml", "h11", "prometheus_client"):
+            raise
+        package = "pip install 'prometheus-threadwatch[daemon]'"
+        return _fail(f"{options.command} needs the package {error.name}: {package}", EXIT_FAILURE)
+    except BrokenPipeError:
+        # the reader of our output has left (`threadwatch ps | head`): nothing to complain about
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    return code
+
+
+def _fail(error: object, code: int) -> int:
+    print(f"threadwatch: {error}", file=sys.stderr)
+    return code
+
+
+def _check_python(command: str) -> None:
+    if sys.version_info < _DAEMON_PYTHON:
+        wanted = ".".join(map(str, _DAEMON_PYTHON))
+        found = ".".join(map(str, sys.version_info[:3]))
+        message = (
+            f"{command} needs Python {wanted} or later, and this is {found} ({sys.executable}); "
+            "publishing and `run` work here"
+        )
+        raise ThreadwatchError(message)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="threadwatch",
+        description="Which Python thread, by name, uses the CPU, and what it waits for.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"threadwatch {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_serve(commands)
+    _add_ps(commands)
+    _add_run(commands)
+    _add_check_config(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    text: str,
+    examples: str,
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_procfs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--path.procfs",
+        dest="procfs",
+        default="/proc",
+        metavar="DIR",
+        help="where procfs is mounted (default: %(default)s)",
+    )
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config.file",
+        dest="config",
+        metavar="FILE",
+        help="configuration in YAML; without it every Python process is watched",
+    )
+
+
+def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "serve",
+        "watch, and export to Prometheus, until told to stop",
+        "  threadwatch serve\n"
+        "  threadwatch serve --config.file=/etc/threadwatch.yml --web.listen-address=:9749\n"
+        "  kill -HUP $(pidof -x threadwatch)    read the configuration again\n",
+    )
+    _add_config(parser)
+    parser.add_argument(
+        "--web.listen-address",
+        dest="listen",
+        action="append",
+        metavar="HOST:PORT",
+        help=f"where to answer; may be given several times (default: {_DEFAULT_ADDRESS})",
+    )
+    parser.add_argument(
+        "--web.telemetry-path",
+        dest="telemetry_path",
+        default="/metrics",
+        metavar="PATH",
+        help="the path of the metrics (default: %(default)s)",
+    )
+    _add_procfs(parser)
+    parser.add_argument(
+        "--log.level",
+        dest="log_level",
+        default="info",
+        choices=("debug", "info", "warn", "error"),
+        help="the least important kind of message to log (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--log.format",
+        dest="log_format",
+        default="logfmt",
+        choices=("logfmt", "json"),
+        help="how to write log lines (default: %(default)s)",
+    )
+    parser.set_defaults(function=_serve, needs_daemon=True)
+
+
+def _add_ps(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "ps",
+        "show every thread once: kernel TID, Python name, state, CPU",
+        "  threadwatch ps                 all Python processes\n"
+        "  threadwatch ps 4711            one process, and those that it started\n"
+        "  threadwatch ps shop 'celery*'  applications by name\n"
+        "  threadwatch ps --json | jq '.[].threads[] | select(.cpu_percent > 50)'\n",
+    )
+    parser.add_argument(
+        "what", nargs="*", metavar="PID|NAME", help="a process, or an application; all by default"
+    )
+    parser.add_argument("--json", action="store_true", help="an array of processes, for programs")
+    parser.add_argument(
+        "--interval",
+        type=float,
+        default=0.5,
+        metavar="SECONDS",
+        help="how long to measure CPU %% for; 0 leaves it out (default: %(default)s)",
+    )
+    _add_config(parser)
+    _add_procfs(parser)
+    parser.set_defaults(function=_ps, needs_daemon=True)
+
+
+def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "run",
+        "start a command whose Python processes publish their threads",
+        "  threadwatch run -- gunicorn shop:app\n  threadwatch run -- python -m celery -A shop worker\n",
+    )
+    parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND [ARGUMENT ...]")
+    parser.set_defaults(function=_run, needs_daemon=False)
+
+
+def _add_check_config(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "check-config",
+        "say whether a configuration can be used",
+        "  threadwatch check-config /etc/threadwatch.yml\n",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.set_defaults(function=_check_config, needs_daemon=True)
+
+
+def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "demo",
+        "start an application with every kind of thread, and watch it",
+        "  threadwatch demo\n  threadwatch demo --seconds 10\n",
+    )
+    parser.add_argument(
+        "--web.listen-address",
+        dest="listen",
+        metavar="HOST:PORT",
+        help=f"where to answer (default: {_DEFAULT_ADDRESS}, or any free port)",
+    )
+    parser.add_argument(
+        "--seconds", type=float, metavar="N", help="end by itself after so long; else Ctrl-C"
+    )
+    parser.set_defaults(function=_demo, needs_daemon=True)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from threadwatch.daemon import ServeOptions, serve  # noqa: PLC0415 - needs 3.11, see _check_python
+
+    return serve(
+        ServeOptions(
+            config_file=options.config,
+            listen=tuple(options.listen or [_DEFAULT_ADDRESS]),
+            telemetry_path=options.telemetry_path,
+            procfs=options.procfs,
+            log_level=options.log_level,
+            log_format=options.log_format,
+        )
+    )
+
+
+def _ps(options: argparse.Namespace) -> int:
+    from threadwatch.ps import ps  # noqa: PLC0415 - as in _serve
+
+    return ps(
+        options.what,
+        as_json=options.json,
+        interval=options.interval,
+        config_file=options.config,
+        procfs=options.procfs,
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    from threadwatch.launch import run  # noqa: PLC0415 - as small as can be until it is needed
+
+    command = options.argv[1:] if options.argv[:1] == ["--"] else options.argv
+    if not command:
+        print("threadwatch: run: say what to run: threadwatch run -- COMMAND", file=sys.stderr)
+        return 2
+    run(command)
+    return 0
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    from threadwatch.config import describe_config, load_config  # noqa: PLC0415 - as in _serve
+
+    code = 0
+    for path in options.files:
+        try:
+            print(describe_config(load_config(path)))
+        except ConfigError as error:
+            code = _fail(error, EXIT_CONFIG)
+    return code
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from threadwatch.demo import demo  # noqa: PLC0415 - as in _serve
+
+    return demo(options.listen, _DEFAULT_ADDRESS, options.seconds)

@@ -1,0 +1,138 @@
+"""``threadwatch serve``: poll on a timer, answer scrapes, obey signals.
+
+The main thread polls and waits for signals; the web server has a thread of its own and shows the
+last View. Signals are blocked everywhere and taken by the main thread while it waits for the next
+poll, so none can come at a bad moment. Polls start at multiples of the interval; one that takes
+longer than the interval costs the polls that it overran, it does not queue them.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import signal
+import time
+from dataclasses import dataclass
+
+from threadwatch import __version__, log, publish
+from threadwatch.config import DEFAULT_CONFIG, Config, describe_config, load_config
+from threadwatch.errors import ConfigError, ReadError, Unusable
+from threadwatch.exporter import Exporter
+from threadwatch.poller import Poller
+from threadwatch.procfs import ProcFS
+from threadwatch.web import App, WebServer, parse_listen_address
+
+logger = logging.getLogger(__name__)
+
+_SIGNALS = frozenset({signal.SIGHUP, signal.SIGTERM, signal.SIGINT})
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What the command line says."""
+
+    config_file: str | None
+    listen: tuple[str, ...]
+    telemetry_path: str
+    procfs: str
+    log_level: str
+    log_format: str
+
+
+class ErrorLog:
+    """Logs each kind of read error as a warning once, and from then on for debugging only."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[str, str]] = set()
+
+    def __call__(self, error: ReadError) -> None:
+        """Log one error."""
+        kind = error.source, error.reason
+        level = logging.DEBUG if kind in self._seen else logging.WARNING
+        self._seen.add(kind)
+        logger.log(level, "cannot read all that there is", extra={"fields": _fields(error)})
+
+
+def _fields(error: ReadError) -> dict[str, str]:
+    fields = {"source": error.source, "reason": error.reason}
+    if error.detail:
+        fields["detail"] = error.detail
+    return fields
+
+
+def serve(options: ServeOptions) -> int:
+    """Run the daemon until SIGTERM or SIGINT; the exit code.
+
+    :raises ConfigError: the configuration cannot be used.
+    :raises Unusable: something that the daemon needs is not there, such as procfs or the port.
+    """
+    log.set_up(level=options.log_level, form=options.log_format)
+    config = _load(options.config_file)
+    procfs = ProcFS(options.procfs)
+    _raise_file_limit()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    publish()
+    exporter = Exporter()
+    try:
+        addresses = [parse_listen_address(text) for text in options.listen]
+        app = App(exporter, lambda: exporter.view is not None, options.telemetry_path)
+    except ValueError as error:
+        raise Unusable(str(error)) from None
+    server = WebServer(addresses, app)
+    server.start()
+    poller = Poller(procfs, config, report=ErrorLog())
+    for address in server.addresses:
+        _info("listening", address=address, version=__version__)
+    try:
+        _run(poller, exporter, config, options.config_file)
+    finally:
+        server.stop()
+        poller.close()
+    _info("stopped")
+    return 0
+
+
+def _run(poller: Poller, exporter: Exporter, config: Config, config_file: str | None) -> None:
+    due_ns = time.monotonic_ns()
+    while True:
+        exporter.publish(poller.poll())
+        now_ns = time.monotonic_ns()
+        missed = max(now_ns - due_ns, 0) // config.poll_interval_ns
+        due_ns += (missed + 1) * config.poll_interval_ns
+        while (wait_ns := due_ns - time.monotonic_ns()) > 0:
+            caught = signal.sigtimedwait(_SIGNALS, wait_ns / 1e9)
+            if caught is None:
+                break
+            if caught.si_signo != signal.SIGHUP:
+                _info("stopping", signal=signal.Signals(caught.si_signo).name)
+                return
+            config = _reload(poller, config, config_file)
+            due_ns = min(due_ns, time.monotonic_ns() + config.poll_interval_ns)
+
+
+def _reload(poller: Poller, config: Config, config_file: str | None) -> Config:
+    try:
+        config = _load(config_file)
+    except ConfigError as error:
+        poller.reload(None)
+        logger.error(  # noqa: TRY400 - the message says it all; a traceback would say nothing more
+            "bad configuration, the one before stays", extra={"fields": {"error": error}}
+        )
+    else:
+        poller.reload(config)
+        _info("configuration read again", config=describe_config(config))
+    return config
+
+
+def _load(config_file: str | None) -> Config:
+    return DEFAULT_CONFIG if config_file is None else load_config(config_file)
+
+
+def _raise_file_limit() -> None:
+    """As many file descriptors as we may have: each watched process keeps one or two."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _info(message: str, **fields: object) -> None:
+    logger.info(message, extra={"fields": fields})

@@ -1,0 +1,103 @@
+"""``threadwatch demo``: an application with every kind of thread, watched."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from threadwatch.config import DEFAULT_CONFIG
+from threadwatch.errors import Unusable
+from threadwatch.exporter import Exporter
+from threadwatch.launch import environment
+from threadwatch.model import View
+from threadwatch.poller import Poller
+from threadwatch.procfs import ProcFS
+from threadwatch.ps import choose
+from threadwatch.report import report
+from threadwatch.web import App, WebServer, parse_listen_address
+
+_APPLICATION = Path(__file__).with_name("demo_app.py")
+_LOOK_AFTER_POLLS = 3
+"""By then the worker processes are up, and CPU % is that of a whole second."""
+
+
+def demo(listen: str | None, default: str, seconds: float | None) -> int:
+    """Start the application, show the mapping, and serve its metrics until Ctrl-C; the exit code.
+
+    :raises Unusable: nothing can be watched or served here, or the application ended by itself.
+    """
+    exporter = Exporter()
+    server = _server(exporter, listen, default)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    application = subprocess.Popen(
+        [sys.executable, str(_APPLICATION)], env=environment(os.environ), start_new_session=True
+    )
+    poller = Poller(ProcFS(), DEFAULT_CONFIG, report=lambda _: None)
+    end = time.monotonic() + seconds if seconds is not None else None
+    try:
+        print(
+            f"Started a demo application: PID {application.pid}. Looking at its threads …",
+            flush=True,
+        )
+        while not stop.is_set() and (end is None or time.monotonic() < end):
+            if application.poll() is not None:
+                raise Unusable(f"demo: the application ended with status {application.returncode}")
+            view = poller.poll()
+            exporter.publish(_family(view, application.pid))
+            if view.sequence == _LOOK_AFTER_POLLS:
+                _show(view, application.pid, server)
+            stop.wait(1)
+    finally:
+        os.killpg(application.pid, signal.SIGKILL)
+        application.wait()
+        server.stop()
+        poller.close()
+    return 0
+
+
+def _server(exporter: Exporter, listen: str | None, default: str) -> WebServer:
+    app = App(exporter, lambda: exporter.view is not None)
+    try:
+        address = parse_listen_address(listen or default)
+    except ValueError as error:
+        raise Unusable(str(error)) from None
+    server = WebServer([address], app)
+    try:
+        server.start()
+    except Unusable:
+        if listen is not None:
+            raise
+        server = WebServer([replace(address, port=0)], app)
+        server.start()
+    return server
+
+
+def _family(view: View, pid: int) -> View:
+    """The view of the application and its workers, without the rest of the host."""
+    members = choose(view, [str(pid)]) if any(p.key.pid == pid for p in view.processes) else ()
+    names = {process.group for process in members}
+    return replace(
+        view, processes=members, groups=tuple(group for group in view.groups if group.name in names)
+    )
+
+
+def _show(view: View, pid: int, server: WebServer) -> None:
+    terminal = sys.stdout.isatty()
+    columns = shutil.get_terminal_size().columns if terminal else None
+    print()
+    for line in report(
+        choose(view, [str(pid)]), columns=columns, color=terminal and not os.environ.get("NO_COLOR")
+    ):
+        print(line)
+    address = server.addresses[0]
+    print(f"\nMetrics: http://{address}/metrics")
+    print("Look again with: threadwatch ps demo_app      Stop with Ctrl-C.", flush=True)

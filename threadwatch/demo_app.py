@@ -1,0 +1,124 @@
+"""A small shop with every kind of thread, for ``threadwatch demo``. Knows nothing of threadwatch.
+
+Standard library only; what each thread does is in its name.
+"""
+
+import asyncio
+import ctypes
+import multiprocessing
+import queue
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+
+def work(seconds: float) -> None:
+    """Use about so much CPU time."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        sum(range(500))
+
+
+def price_engine() -> None:
+    """Busy about a quarter of the time."""
+    while True:
+        work(0.05)
+        time.sleep(0.15)
+
+
+def sleeper() -> None:
+    """Does nothing, regularly."""
+    while True:
+        time.sleep(1)
+
+
+def lock_holder(lock: threading.Lock) -> None:
+    """Holds the stock's lock most of the time."""
+    while True:
+        with lock:
+            time.sleep(0.8)
+        time.sleep(0.2)
+
+
+def lock_waiter(lock: threading.Lock) -> None:
+    """Wants the stock's lock."""
+    while True:
+        with lock:
+            work(0.002)
+        time.sleep(0.05)
+
+
+def order_consumer(orders: "queue.Queue[int]") -> None:
+    """Waits for orders."""
+    while True:
+        orders.get()
+        work(0.003)
+
+
+def handle_request() -> None:
+    """What a pool's thread does."""
+    work(0.01)
+    time.sleep(random.random() / 20)  # noqa: S311 - for load, not for secrets
+
+
+def recommendations() -> None:
+    """What a worker process does."""
+    while True:
+        work(0.02)
+        time.sleep(0.2)
+
+
+async def events() -> None:
+    """An event loop that also uses its own thread pool."""
+    while True:
+        await asyncio.sleep(0.1)
+        await asyncio.to_thread(work, 0.005)
+
+
+def native_thread() -> None:
+    """A thread that Python knows nothing of, as C libraries start them."""
+    libc = ctypes.CDLL(None)
+    thread = ctypes.c_ulong()
+    sleep = ctypes.cast(libc.pause, ctypes.c_void_p)
+    if libc.pthread_create(ctypes.byref(thread), None, sleep, None) == 0:
+        libc.pthread_setname_np(thread, b"native-io")
+
+
+def tick(interval: float) -> None:
+    """A timer that starts the next one: a new thread each time."""
+    work(0.001)
+    timer = threading.Timer(interval, tick, (interval,))
+    timer.daemon = True
+    timer.start()
+
+
+def start(name: str, target: object, *arguments: object) -> None:
+    """Start a daemon thread."""
+    threading.Thread(name=name, target=target, args=arguments, daemon=True).start()  # type: ignore[arg-type]  # any callable
+
+
+def main() -> None:
+    """Run until killed."""
+    context = multiprocessing.get_context("spawn")
+    for number in (1, 2):
+        context.Process(target=recommendations, name=f"recommend-{number}", daemon=True).start()
+    lock = threading.Lock()
+    orders: queue.Queue[int] = queue.Queue()
+    start("price-engine", price_engine)
+    start("housekeeping", sleeper)
+    start("stock-writer", lock_holder, lock)
+    start("stock-reader", lock_waiter, lock)
+    start("order-consumer", order_consumer, orders)
+    start("event-loop", lambda: asyncio.run(events()))
+    threading.Thread(target=sleeper, daemon=True).start()
+    native_thread()
+    tick(0.5)
+    pool = ThreadPoolExecutor(4, thread_name_prefix="http")
+    while True:
+        orders.put(1)
+        list(pool.map(lambda _: handle_request(), range(4)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+"""Log lines on standard error, in logfmt or JSON, one event a line whatever it contains."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+
+_LEVELS = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warn": logging.WARNING,
+    "error": logging.ERROR,
+}
+_NAMES = {"WARNING": "warn", "CRITICAL": "error"}
+
+
+class _Formatter(logging.Formatter):
+    """Time, level, message, and the fields that were given as ``extra={"fields": {…}}``."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        super().__init__()
+        self._as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": _NAMES.get(record.levelname, record.levelname.lower()),
+            "msg": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        if self._as_json:
+            return json.dumps(fields, default=str)
+        return " ".join(f"{key}={_quoted(str(value))}" for key, value in fields.items())
+
+
+def _quoted(value: str) -> str:
+    """As logfmt wants it: bare where that is unambiguous, else as a JSON string, so on one line."""
+    bare = value and value.isascii() and value.isprintable() and not set(value) & set(' "=\\')
+    return value if bare else json.dumps(value)
+
+
+def set_up(*, level: str, form: str) -> None:
+    """Send the project's messages of ``level`` (debug, info, warn, error) and above to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter(as_json=form == "json"))
+    logger = logging.getLogger("threadwatch")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(_LEVELS[level])

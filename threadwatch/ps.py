@@ -1,0 +1,138 @@
+"""``threadwatch ps``: the mapping of kernel threads to Python names, once."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import os
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+
+from threadwatch.config import DEFAULT_CONFIG, load_config
+from threadwatch.errors import ReadError, Unusable
+from threadwatch.model import ProcessView, ThreadView, View
+from threadwatch.poller import Poller
+from threadwatch.procfs import ProcFS
+from threadwatch.report import report
+
+
+def ps(
+    what: Sequence[str],
+    *,
+    as_json: bool,
+    interval: float,
+    config_file: str | None,
+    procfs: str,
+) -> int:
+    """Print the processes that ``what`` names by PID or application, or all; the exit code.
+
+    :raises ConfigError: the configuration cannot be used.
+    :raises Unusable: there is no procfs, or nothing fits ``what``.
+    """
+    config = DEFAULT_CONFIG if config_file is None else load_config(config_file)
+    errors: list[ReadError] = []
+    poller = Poller(ProcFS(procfs), config, report=errors.append)
+    try:
+        poller.always_watch(frozenset(int(word) for word in what if word.isdecimal()))
+        view = poller.poll()
+        if interval > 0:
+            time.sleep(interval)
+            view = poller.poll()
+        chosen = choose(view, what)
+    finally:
+        poller.close()
+    if as_json:
+        json.dump([_process(process) for process in chosen], sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        terminal = sys.stdout.isatty()
+        columns = shutil.get_terminal_size().columns if terminal else None
+        color = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        for line in report(chosen, columns=columns, color=color):
+            print(line)
+        if not chosen:
+            print("No Python process can be seen.")
+    _say_what_is_hidden(chosen, errors)
+    return 0
+
+
+def choose(view: View, what: Sequence[str]) -> tuple[ProcessView, ...]:
+    """The processes that any word of ``what`` names, and those that they started.
+
+    :raises Unusable: a word names none.
+    """
+    if not what:
+        return view.processes
+    chosen: set[int] = set()
+    for word in what:
+        found = {p.key.pid for p in view.processes if _is_meant(word, p)}
+        if not found and word.isdecimal():
+            raise Unusable(f"ps: there is no process {word}, or it cannot be seen")
+        if not found:
+            groups = ", ".join(sorted({p.group for p in view.processes})) or "none"
+            raise Unusable(f"ps: no application is called {word!r}; there are: {groups}")
+        chosen |= found
+    while more := {
+        p.key.pid for p in view.processes if p.ppid in chosen and p.key.pid not in chosen
+    }:
+        chosen |= more
+    return tuple(p for p in view.processes if p.key.pid in chosen)
+
+
+def _is_meant(word: str, process: ProcessView) -> bool:
+    if word.isdecimal():
+        return process.key.pid == int(word)
+    return fnmatch.fnmatchcase(process.group, word)
+
+
+def _say_what_is_hidden(chosen: Sequence[ProcessView], errors: Sequence[ReadError]) -> None:
+    denied = {error.source for error in errors if error.reason == "denied"}
+    if denied & {"fd", "table"} and any(not process.published for process in chosen):
+        print(
+            "threadwatch: the thread names of other users' processes are hidden; run as root, or with "
+            "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+            file=sys.stderr,
+        )
+
+
+def _process(process: ProcessView) -> dict[str, object]:
+    return {
+        "pid": process.key.pid,
+        "ppid": process.ppid,
+        "uid": process.uid,
+        "start_ticks": process.key.start_ticks,
+        "group": process.group,
+        "comm": process.comm,
+        "cmdline": list(process.cmdline),
+        "published": process.published,
+        "implementation": process.implementation,
+        "version": ".".join(map(str, process.version)) if process.version else None,
+        "free_threaded": process.free_threaded,
+        "cpu_seconds": process.cpu_ns / 1e9,
+        "cpu_percent": _percent(process.cpu_ratio),
+        "threads": [_thread(thread) for thread in process.threads],
+    }
+
+
+def _thread(thread: ThreadView) -> dict[str, object]:
+    return {
+        "tid": thread.tid,
+        "name": thread.name,
+        "source": thread.source,
+        "series": thread.thread,
+        "comm": thread.comm,
+        "state": thread.state,
+        "cpu_seconds": (thread.user_ns + thread.system_ns) / 1e9,
+        "user_seconds": thread.user_ns / 1e9,
+        "system_seconds": thread.system_ns / 1e9,
+        "cpu_percent": _percent(thread.cpu_ratio),
+        "last_cpu": thread.last_cpu,
+        "start_ticks": thread.start_ticks,
+        "name_cut": thread.name_cut,
+    }
+
+
+def _percent(ratio: float | None) -> float | None:
+    return None if ratio is None else round(ratio * 100, 1)

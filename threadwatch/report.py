@@ -1,0 +1,166 @@
+"""The text of ``threadwatch ps``: groups, their processes as a tree, their threads by CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from threadwatch.model import ProcessView, ThreadView
+from threadwatch.text import cut, pad, printable, width
+
+_MOST_NAME = 60
+"""Columns that a name may take where the terminal does not say how wide it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    title: str
+    text: Callable[[ThreadView], str]
+    right: bool = True
+
+
+def _cpu_time(thread: ThreadView) -> str:
+    return duration((thread.user_ns + thread.system_ns) / 1e9)
+
+
+_NAME = _Column("THREAD", lambda t: _name(t), right=False)
+_COLUMNS = (
+    _Column("TID", lambda t: str(t.tid)),
+    _NAME,
+    _Column("COMM", lambda t: printable(t.comm), right=False),
+    _Column("STATE", lambda t: t.state, right=False),
+    _Column("CPU %", lambda t: percent(t.cpu_ratio)),
+    _Column("CPU TIME", _cpu_time),
+    _Column("LAST CPU", lambda t: str(t.last_cpu)),
+)
+
+
+def report(processes: Sequence[ProcessView], *, columns: int | None, color: bool) -> Iterator[str]:
+    """The lines that show these processes.
+
+    ``columns`` is the terminal's width: names are cut to fit into it; None: nothing is cut for that.
+    """
+    measured = any(p.cpu_ratio is not None for p in processes)
+    shown = tuple(c for c in _COLUMNS if measured or c.title != "CPU %")
+    rows = {t: [c.text(t) for c in shown] for p in processes for t in p.threads}
+    widths = [
+        max([width(column.title), *(width(row[i]) for row in rows.values())])
+        for i, column in enumerate(shown)
+    ]
+    name = shown.index(_NAME)
+    room = _MOST_NAME if columns is None else columns - sum(widths) + widths[name] - 2 * len(widths)
+    widths[name] = min(widths[name], max(room, 12))
+    by_group = sorted(processes, key=lambda p: (p.group, p.key.pid))
+    for number, (group, members) in enumerate(groupby(by_group, key=lambda p: p.group)):
+        if number:
+            yield ""
+        family = list(members)
+        yield _bold(_headline(group, family), color=color)
+        for depth, process in _tree(family):
+            yield ""
+            yield _process_line(process, depth)
+            yield (
+                "  "
+                + "  ".join(
+                    pad(c.title, w, right=c.right) for c, w in zip(shown, widths, strict=True)
+                ).rstrip()
+            )
+            for thread in sorted(process.threads, key=_busiest_first):
+                cells = rows[thread]
+                cells[name] = cut(cells[name], widths[name])
+                yield (
+                    "  "
+                    + "  ".join(
+                        pad(text, w, right=c.right)
+                        for text, c, w in zip(cells, shown, widths, strict=True)
+                    ).rstrip()
+                )
+    if any(t.source == "comm" for t in rows):
+        yield ""
+        yield "A name in parentheses is the kernel's comm: no Python name is published for that thread."
+
+
+def _headline(group: str, family: Sequence[ProcessView]) -> str:
+    threads = sum(len(p.threads) for p in family)
+    published = sum(p.published for p in family)
+    parts = [
+        _count(len(family), "process", "processes") + ", " + _count(threads, "thread", "threads")
+    ]
+    versions = sorted({_version(p) for p in family if p.version})
+    if versions:
+        parts.insert(0, ", ".join(versions))
+    if published == len(family):
+        parts.append("published" if len(family) == 1 else "all published")
+    else:
+        parts.append(
+            "not published" if not published else f"{published} of {len(family)} published"
+        )
+    return f"{printable(group)}   {' · '.join(parts)}"
+
+
+def _process_line(process: ProcessView, depth: int) -> str:
+    command = cut(printable(" ".join(process.cmdline) or f"({process.comm})"), _MOST_NAME)
+    cpu = "" if process.cpu_ratio is None else f"   CPU {percent(process.cpu_ratio)} %"
+    branch = "  " * depth + "└ " if depth else ""
+    return f"  {branch}PID {process.key.pid}   {command}{cpu}   CPU time {duration(process.cpu_ns / 1e9)}"
+
+
+def _tree(family: Sequence[ProcessView]) -> Iterator[tuple[int, ProcessView]]:
+    """The processes of a group, each behind its parent, with its depth."""
+    here = {p.key.pid for p in family}
+
+    def below(pid: int | None, depth: int) -> Iterator[tuple[int, ProcessView]]:
+        for process in family:
+            parent = process.ppid if process.ppid in here else None
+            if parent == pid:
+                yield depth, process
+                yield from below(process.key.pid, depth + 1)
+
+    yield from below(None, 0)
+
+
+def _busiest_first(thread: ThreadView) -> tuple[float, int, int]:
+    ratio = round(thread.cpu_ratio or 0.0, 3)
+    return -ratio, -(thread.user_ns + thread.system_ns), thread.tid
+
+
+def _name(thread: ThreadView) -> str:
+    name = printable(thread.name)
+    if thread.source == "comm":
+        return f"({name})"
+    if not name:
+        return '""'
+    return name + "…" if thread.name_cut else name
+
+
+def _version(process: ProcessView) -> str:
+    name = {"cpython": "CPython"}.get(
+        process.implementation or "", process.implementation or "Python"
+    )
+    version = ".".join(map(str, process.version or ()))
+    return f"{name} {version}" + (" free-threaded" if process.free_threaded else "")
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def percent(ratio: float | None) -> str:
+    """``61.2``, or nothing where it is not known."""
+    return "" if ratio is None else f"{ratio * 100:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """CPU time as top shows it: ``0.07``, ``2:03.51``, ``3:25:01``."""
+    if seconds < 60:
+        return f"{seconds:.2f}"
+    minutes, rest = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{int(minutes)}:{rest:05.2f}"
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02}:{int(rest):02}"
+
+
+def _bold(text: str, *, color: bool) -> str:
+    return f"\x1b[1m{text}\x1b[0m" if color else text

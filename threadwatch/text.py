@@ -1,0 +1,45 @@
+"""Text for terminals: what a target is called can neither command them nor break the columns."""
+
+from __future__ import annotations
+
+import unicodedata
+
+
+def printable(text: str) -> str:
+    """``text`` with everything escaped that would not show as itself: controls, overrides, newlines."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def width(text: str) -> int:
+    """How many columns a terminal gives to ``text`` (Unicode TR11 for wide characters)."""
+    if text.isascii():
+        return len(text)
+    return sum(_width(character) for character in text)
+
+
+def _width(character: str) -> int:
+    if unicodedata.combining(character) or unicodedata.category(character) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in ("W", "F") else 1
+
+
+def pad(text: str, columns: int, *, right: bool = False) -> str:
+    """``text`` filled up with spaces; with the text on the right if so wished."""
+    spaces = " " * max(columns - width(text), 0)
+    return spaces + text if right else text + spaces
+
+
+def cut(text: str, columns: int) -> str:
+    """``text``, or its beginning and an ellipsis where it is wider than ``columns``."""
+    if width(text) <= columns:
+        return text
+    used = 1
+    kept = []
+    for character in text:
+        used += _width(character)
+        if used > columns:
+            break
+        kept.append(character)
+    return "".join(kept) + "…"
