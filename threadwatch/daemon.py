@@ -20,7 +20,9 @@ from threadwatch.errors import ConfigError, ReadError, Unusable
 from threadwatch.exporter import Exporter
 from threadwatch.poller import Poller
 from threadwatch.procfs import ProcFS
-from threadwatch.web import App, WebServer, parse_listen_address
+from threadwatch.web.app import App
+from threadwatch.web.listen import parse_listen_address
+from threadwatch.web.server import WebServer
 
 logger = logging.getLogger(__name__)
 

@@ -21,7 +21,9 @@ from threadwatch.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.ps import choose
 from threadwatch.report import report
-from threadwatch.web import App, WebServer, parse_listen_address
+from threadwatch.web.app import App
+from threadwatch.web.listen import parse_listen_address
+from threadwatch.web.server import WebServer
 
 _APPLICATION = Path(__file__).with_name("demo_app.py")
 _LOOK_AFTER_POLLS = 3

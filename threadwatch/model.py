@@ -147,7 +147,7 @@ class Stats:
     poll_duration_ns: int = 0
     """Sum over all polls."""
     poll_durations: tuple[int, ...] = ()
-    """How many polls took at most as long as each bound of ``POLL_BUCKETS``; not cumulative; the last is the rest."""
+    """How many polls fell between each bound of ``POLL_BUCKETS`` and the one before; last, above all."""
     read_errors: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
     """Counts by (source, reason)."""
     reload_successful: bool = True

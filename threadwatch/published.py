@@ -89,13 +89,12 @@ class Published:
                 file.close()
                 continue
             known.add(file.inode)
+            header = None
             try:
-                header = parse_header(file.read_header())
-                believed = self._believes(header, file.owner_uid)
+                header = self._believed(parse_header(file.read_header()), file.owner_uid)
             except ReadError as error:
                 errors.append(error)
-                believed = False
-            if not believed:
+            if header is None:
                 self._refused.add(file.inode)
                 file.close()
                 continue
@@ -148,12 +147,13 @@ class Published:
             followed.file.close()
         self._tables.clear()
 
-    def _believes(self, header: TableHeader, owner_uid: int) -> bool:
+    def _believed(self, header: TableHeader, owner_uid: int) -> TableHeader | None:
+        """The header, if it is this process's own and in use."""
         if header.pid != self._ns_pid or header.start_ticks != self._start_ticks:
-            return False  # inherited by a fork, or held open by a daemon like ours
+            return None  # inherited by a fork, or held open by a daemon like ours
         if owner_uid not in (self._uid, 0):
             raise Malformed("table", f"belongs to uid {owner_uid}, not {self._uid}")
-        return not header.closed
+        return None if header.closed else header
 
     def _read_slots(self, followed: _Followed) -> None:
         count = len(followed.known) // table.SLOT_SIZE + table.CHUNK

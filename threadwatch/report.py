@@ -24,7 +24,16 @@ def _cpu_time(thread: ThreadView) -> str:
     return duration((thread.user_ns + thread.system_ns) / 1e9)
 
 
-_NAME = _Column("THREAD", lambda t: _name(t), right=False)
+def _name(thread: ThreadView) -> str:
+    name = printable(thread.name)
+    if thread.source == "comm":
+        return f"({name})"
+    if not name:
+        return '""'
+    return name + "…" if thread.name_cut else name
+
+
+_NAME = _Column("THREAD", _name, right=False)
 _COLUMNS = (
     _Column("TID", lambda t: str(t.tid)),
     _NAME,
@@ -123,15 +132,6 @@ def _tree(family: Sequence[ProcessView]) -> Iterator[tuple[int, ProcessView]]:
 def _busiest_first(thread: ThreadView) -> tuple[float, int, int]:
     ratio = round(thread.cpu_ratio or 0.0, 3)
     return -ratio, -(thread.user_ns + thread.system_ns), thread.tid
-
-
-def _name(thread: ThreadView) -> str:
-    name = printable(thread.name)
-    if thread.source == "comm":
-        return f"({name})"
-    if not name:
-        return '""'
-    return name + "…" if thread.name_cut else name
 
 
 def _version(process: ProcessView) -> str:

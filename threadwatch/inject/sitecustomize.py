@@ -11,14 +11,15 @@ import sys
 
 def _publish() -> None:
     try:
-        import binascii  # noqa: F401, PLC0415 - the target's own, see below
-        import os
+        import os  # noqa: PLC0415 - an interpreter that has no os has no use for us either
 
         here = os.path.dirname(os.path.abspath(__file__))
         root = os.path.dirname(os.path.dirname(here))
         sys.path[:] = [path for path in sys.path if os.path.abspath(path) != here]
-        # what lies beside the package is another environment's: it must not stay, nor hide a module
-        # of the target's, so those that the publisher needs have been imported before
+        # What lies beside the package is another environment's. It must not stay on the path, nor
+        # hide a module of the target's; so what the publisher needs of those is imported before.
+        for name in ("binascii", "fcntl", "mmap", "struct"):
+            __import__(name)
         sys.path.insert(0, root)
         try:
             from threadwatch.publisher import publish  # noqa: PLC0415 - only here is it found
@@ -32,7 +33,7 @@ def _publish() -> None:
 def _hand_over() -> None:
     ours = sys.modules.pop("sitecustomize", None)
     try:
-        import sitecustomize  # noqa: F401, PLC0415 - the next one on the path, if there is one
+        import sitecustomize  # type: ignore[import-not-found]  # noqa: F401, PLC0415 - the next one on the path, if there is one
     except ImportError as error:
         if error.name != "sitecustomize":
             raise  # theirs: site.py reports it, as it would without us
