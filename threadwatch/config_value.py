@@ -19,8 +19,10 @@ MAX_TEXT: Final = 1000
 """Characters of one text, a pattern for example."""
 
 UNPRINTABLE = re.compile(
-    "[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
-)  # all but c-printable, https://yaml.org/spec/1.1/#c-printable
+    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
+)
+"""All but YAML's c-printable (https://yaml.org/spec/1.1/#c-printable), and besides U+0085, U+2028 and
+U+2029, which YAML 1.1 counts as ends of lines and editors do not."""
 NULLS: Final = frozenset(("", "~", "null", "Null", "NULL"))
 _BOOLEANS: Final = {
     spelling: truth

@@ -38,7 +38,8 @@ from threadwatch.procfs import (
     parse_status,
 )
 from threadwatch.published import Published
-from threadwatch.watched import ThreadReader, Watched
+from threadwatch.threads import ThreadReader
+from threadwatch.watched import Watched
 
 _LONGEST_WAIT = 32
 """Polls after which a process is looked at again, at the latest."""
@@ -75,7 +76,7 @@ class Discovery:
         self._needs = config_needs(config)
         self._passed.clear()
         for watched in self.watched.values():
-            watched.next_look, watched.looked_clock_ns = 0, -1
+            watched.next_look, watched.looked_clock_ns, watched.settled = 0, -1, False
 
     def scan(self, poll: int) -> list[Watched]:
         """Find processes. Gives those that are to be let go.

@@ -89,8 +89,9 @@ class Ledger:
                 allowance += 2 * NS_PER_TICK  # user and system time, each cut off to a tick
             views.append(self._charge_thread(identity, thread, sample, elapsed_ns))
         self._note_ended(sample)
-        for identity in self._entries.keys() - alive:
-            self._end(identity, now_ns)
+        if sample.resting is not None:
+            for identity in self._entries.keys() - alive - sample.resting:
+                self._end(identity, now_ns)
         excess = self._clock_ns - self._attributed_ns - self._unattributed_ns - allowance
         if excess > 0:
             self._unattributed_ns += excess

@@ -7,21 +7,24 @@ looked at once in a while all the same.
 
 from __future__ import annotations
 
+import os
 import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from types import MappingProxyType
 
 from threadwatch.account import Account, GroupRules
 from threadwatch.config import Config, GroupConfig, NameRule
 from threadwatch.discover import Discovery
 from threadwatch.errors import Gone, ReadError
-from threadwatch.model import POLL_BUCKETS, ProcessView, Stats, View
+from threadwatch.model import POLL_BUCKETS, ProcessView, Stats, ThreadView, View
 from threadwatch.names import ThreadNames
-from threadwatch.procfs import ProcFS, parse_stat
+from threadwatch.procfs import ProcFS, parse_schedstat, parse_stat
 from threadwatch.samples import NS_PER_TICK, ProcessSample
-from threadwatch.watched import ThreadReader, Watched
+from threadwatch.threads import ThreadReader
+from threadwatch.watched import Watched
 
 _LOOK_ANYWAY = 64
 """Every process is read at least once in so many polls, each at its own turn."""
@@ -39,7 +42,11 @@ class Poller:
         self._report = report
         self._errors: list[ReadError] = []
         self._counts: Counter[tuple[str, str]] = Counter()
-        self._reader = ThreadReader(self._errors)
+        self._reader = ThreadReader(
+            self._errors,
+            schedstat=_has_schedstat(procfs),
+            process_clocks=procfs.same_namespace,
+        )
         self._discovery = Discovery(procfs, config, self._reader, self._errors)
         self._account = Account()
         self._names: dict[tuple[NameRule, ...], ThreadNames] = {}
@@ -68,7 +75,7 @@ class Poller:
     def close(self) -> None:
         """Let go of all processes."""
         for watched in self._discovery.watched.values():
-            watched.close()
+            self._reader.close(watched)
         self._discovery.watched.clear()
 
     def poll(self) -> View:
@@ -111,56 +118,46 @@ class Poller:
 
     def _poll_process(self, watched: Watched) -> None:
         now_ns = time.monotonic_ns()
-        clock_ns, ticks = self._clock(watched)
-        at_rest = clock_ns == watched.clock_ns
+        clock_ns = self._clock(watched)
+        at_rest = clock_ns == watched.clock_ns and not watched.unsettled
         if at_rest and watched.settled and (self._polls + watched.key.pid) % _LOOK_ANYWAY:
             watched.time_ns = now_ns
             return
         self._open(watched, now_ns)
-        user_ticks, system_ticks = ticks or self._ticks(watched)
-        sample = ProcessSample(
-            key=watched.key,
-            time_ns=now_ns,
-            clock_ns=clock_ns,
-            user_ticks=user_ticks,
-            system_ticks=system_ticks,
-            threads=self._reader.threads(watched, _boot_ticks()),
-            ended=self._reader.ended(watched),
+        process = parse_stat(watched.dir.read("stat", "stat"))
+        reading = self._reader.read(
+            watched, process, clock_ns, lambda: self._clock(watched), self._polls
         )
-        first = watched.clock_ns < 0
-        elapsed_ns = None if first else now_ns - watched.time_ns
-        threads = self._account.charge(sample, elapsed_ns, published=watched.has_table)
-        header = watched.published.header
-        watched.view = ProcessView(
-            key=watched.key,
-            ppid=watched.ppid,
-            uid=watched.uid,
-            group=watched.group,
-            comm=watched.comm,
-            cmdline=watched.cmdline,
-            implementation=header.implementation if header else None,
-            version=header.python if header else None,
-            free_threaded=header.free_threaded if header else None,
+        elapsed_ns = None if watched.clock_ns < 0 else max(now_ns - watched.time_ns, 1)
+        shown = self._account.charge(
+            ProcessSample(
+                key=watched.key,
+                time_ns=now_ns,
+                clock_ns=reading.clock_ns,
+                user_ticks=process.user_ticks,
+                system_ticks=process.system_ticks,
+                threads=reading.threads,
+                ended=reading.ended,
+                resting=reading.resting,
+            ),
+            elapsed_ns,
             published=watched.has_table,
-            cpu_ns=clock_ns,
-            cpu_ratio=None
-            if elapsed_ns is None
-            else max(clock_ns - watched.clock_ns, 0) / max(elapsed_ns, 1),
-            threads=threads,
         )
-        watched.clock_ns, watched.time_ns = clock_ns, now_ns
+        gained_ns = max(reading.clock_ns - watched.clock_ns, 0)
+        watched.view = _process_view(
+            watched,
+            cpu_ns=reading.clock_ns,
+            cpu_ratio=gained_ns / elapsed_ns if elapsed_ns else None,
+            threads=_merge(watched, shown),
+        )
+        watched.clock_ns, watched.time_ns = reading.clock_ns, now_ns
         watched.settled = at_rest
 
-    def _clock(self, watched: Watched) -> tuple[int, tuple[int, int] | None]:
-        """The process clock, and its user and system ticks if they were read for it."""
+    def _clock(self, watched: Watched) -> int:
         if self._procfs.same_namespace:
-            return self._procfs.process_clock_ns(watched.key.pid), None
-        ticks = self._ticks(watched)
-        return sum(ticks) * NS_PER_TICK, ticks
-
-    def _ticks(self, watched: Watched) -> tuple[int, int]:
+            return self._procfs.process_clock_ns(watched.key.pid)
         stat = parse_stat(watched.dir.read("stat", "stat"))
-        return stat.user_ticks, stat.system_ticks
+        return (stat.user_ticks + stat.system_ticks) * NS_PER_TICK
 
     def _open(self, watched: Watched, now_ns: int) -> None:
         """See that the account has the process, in its present group."""
@@ -168,6 +165,7 @@ class Poller:
         if self._opened.get(watched.key.pid) == present:
             return
         self._opened[watched.key.pid] = present
+        watched.unsettled.update(watched.known)  # their labels may be others now
         self._account.open(watched.key, watched.group, self._rules_of(watched.config), now_ns)
 
     def _rules_of(self, config: GroupConfig) -> GroupRules:
@@ -180,7 +178,7 @@ class Poller:
         if watched.has_table:
             watched.published.last_words()
         self._account.close(watched.key, self._reader.ended(watched), time.monotonic_ns())
-        watched.close()
+        self._reader.close(watched)
 
     def _count_errors(self) -> None:
         for error in self._errors:
@@ -189,5 +187,47 @@ class Poller:
         self._errors.clear()
 
 
-def _boot_ticks() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK
+def _merge(watched: Watched, shown: tuple[ThreadView, ...]) -> tuple[ThreadView, ...]:
+    """The views of all threads: those that are new, and those from before, now at rest."""
+    views = watched.thread_views
+    fresh = {view.tid for view in shown}
+    for tid in watched.lively - fresh:
+        if tid in views:
+            views[tid] = replace(views[tid], cpu_ratio=0.0)
+    watched.lively = {view.tid for view in shown if view.cpu_ratio != 0}
+    for view in shown:
+        views[view.tid] = view
+    if len(views) != len(watched.known):
+        for tid in views.keys() - watched.known.keys():
+            del views[tid]
+    return tuple(views[tid] for tid in sorted(views))
+
+
+def _process_view(
+    watched: Watched, *, cpu_ns: int, cpu_ratio: float | None, threads: tuple[ThreadView, ...]
+) -> ProcessView:
+    header = watched.published.header
+    return ProcessView(
+        key=watched.key,
+        ppid=watched.ppid,
+        uid=watched.uid,
+        group=watched.group,
+        comm=watched.comm,
+        cmdline=watched.cmdline,
+        implementation=header.implementation if header else None,
+        version=header.python if header else None,
+        free_threaded=header.free_threaded if header else None,
+        published=watched.has_table,
+        cpu_ns=cpu_ns,
+        cpu_ratio=cpu_ratio,
+        threads=threads,
+    )
+
+
+def _has_schedstat(procfs: ProcFS) -> bool:
+    """Whether the kernel counts run times for us: without CONFIG_SCHED_INFO all is zero or absent."""
+    try:
+        with procfs.open_process(os.getpid()) as process:
+            return parse_schedstat(process.read("schedstat", "schedstat")).cpu_ns > 0
+    except (Gone, ReadError):
+        return True  # a captured tree, or another namespace's procfs: we are not in it

@@ -63,6 +63,7 @@ class Published:
         self._tables: list[_Followed] = []
         self._refused: set[int] = set()
         self._ended: list[TableSlot] = []
+        self._changed: set[int] = set()
 
     @property
     def header(self) -> TableHeader | None:
@@ -141,6 +142,11 @@ class Published:
         ended, self._ended = self._ended, []
         return ended
 
+    def take_changed(self) -> set[int]:
+        """The TIDs of threads that were born or renamed since this was last asked, as published."""
+        changed, self._changed = self._changed, set()
+        return changed
+
     def close(self) -> None:
         """Let go of all tables."""
         for followed in self._tables:
@@ -173,6 +179,8 @@ class Published:
     def _learn(self, followed: _Followed, index: int, slot: Slot) -> None:
         before = followed.by_index.get(index)
         followed.by_index[index] = slot
+        if slot.state == table.LIVE:
+            self._changed.add(slot.tid)
         if before is not None and before.serial != slot.serial:
             latest = followed.by_tid.get(before.tid)
             if latest is not None and latest.serial == before.serial:

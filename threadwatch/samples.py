@@ -68,4 +68,7 @@ class ProcessSample:
     user_ticks: int
     system_ticks: int
     threads: tuple[ThreadSample, ...]
+    """Those that may have changed since the sample before, and those that are new."""
     ended: tuple[EndedThread, ...]
+    resting: frozenset[tuple[int, int]] | None = frozenset()
+    """The others that live, by TID and start time. None: nobody has looked, so none has gone."""

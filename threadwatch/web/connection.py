@@ -85,6 +85,11 @@ class Connection:
         except OSError as error:  # a reset; TimeoutError: a response that was not taken in time
             logger.debug("%s: connection lost: %s", self._peer, str(error) or "too slow")
             self.abort()
+        except (
+            asyncio.CancelledError
+        ):  # the server stops, and what is not sent by now never will be
+            self.abort()
+            raise
         finally:
             self._writer.close()
 
