@@ -45,13 +45,18 @@ _LONGEST_WAIT = 32
 """Polls after which a process is looked at again, at the latest."""
 
 
+_FEW_PIDS = 256
+"""So many new PIDs are asked for one by one; beyond, it is cheaper to list all processes."""
+_LIST_ALL_EVERY = 32
+"""Polls after which all processes are listed in any case."""
+
+
 @dataclass(slots=True)
 class _Passed:
     """A process that is not watched."""
 
     start_ticks: int
     clock_ns: int
-    next_look: int
     wait: int
 
 
@@ -66,6 +71,10 @@ class Discovery:
         self._reader = reader
         self._errors = errors
         self._passed: dict[int, _Passed] = {}
+        self._due: dict[int, list[int]] = {}
+        """By the number of the poll: the PIDs to look at again in it."""
+        self._last_pid: int | None = None
+        self._list_all_in = 0
         self.always: frozenset[int] = frozenset()
         """PIDs that are watched whatever they are."""
         self.use(config)
@@ -75,8 +84,16 @@ class Discovery:
         self._config = config
         self._needs = config_needs(config)
         self._passed.clear()
+        self._list_all_in = 0
+        self._due.clear()
         for watched in self.watched.values():
-            watched.next_look, watched.looked_clock_ns, watched.settled = 0, -1, False
+            watched.looked_clock_ns, watched.settled = -1, False
+            self._due.setdefault(0, []).append(watched.key.pid)
+
+    def look_soon(self, watched: Watched, poll: int) -> None:
+        """Look at a process again in the poll after this one: something has become of it."""
+        watched.look_wait, watched.looked_clock_ns = 1, -1
+        self._due.setdefault(poll + 1, []).append(watched.key.pid)
 
     def scan(self, poll: int) -> list[Watched]:
         """Find processes. Gives those that are to be let go.
@@ -84,15 +101,13 @@ class Discovery:
         They have left :attr:`watched`, and are the caller's to close.
         """
         gone = []
-        pids = self._procfs.pids()
-        for pid in self._passed.keys() - set(pids):
-            del self._passed[pid]
-        for pid in sorted(pids):  # parents, mostly, before their children
+        due = self._due.pop(poll, []) + self._due.pop(0, [])
+        for pid in sorted({*due, *self._new_pids(poll)}):  # parents, mostly, before their children
             watched = self.watched.get(pid)
             try:
                 if watched is None:
                     self._look(pid, poll)
-                elif self._is_due(watched, poll) and not self._look_again(watched, poll):
+                elif not self._look_again(watched, poll):
                     gone.append(self.watched.pop(pid))
             except Gone:
                 self._passed.pop(pid, None)
@@ -102,12 +117,32 @@ class Discovery:
                 self._errors.append(error)
         return gone
 
+    def _new_pids(self, poll: int) -> list[int]:
+        """PIDs that have come since the last poll, and perhaps some others."""
+        last = self._procfs.last_pid()
+        before, self._last_pid = self._last_pid, last
+        if (
+            poll < self._list_all_in
+            and last is not None
+            and before is not None
+            and before <= last <= before + _FEW_PIDS
+        ):
+            # PIDs are given out in ascending order, to threads as well
+            new = [pid for pid in range(before + 1, last + 1) if self._procfs.is_process(pid)]
+            for pid in new:
+                self._passed.pop(pid, None)
+            return new
+        self._list_all_in = poll + _LIST_ALL_EVERY
+        pids = self._procfs.pids()
+        for pid in self._passed.keys() - set(pids):
+            del self._passed[pid]
+        return [pid for pid in pids if pid not in self.watched and pid not in self._passed]
+
     def _look(self, pid: int, poll: int) -> None:
         passed = self._passed.get(pid)
-        if passed is not None and poll < passed.next_look:
-            return
         clock_ns = self._procfs.process_clock_ns(pid) if self._procfs.same_namespace else -1
         if passed is not None and clock_ns == passed.clock_ns >= 0:
+            self._due.setdefault(poll + passed.wait, []).append(pid)
             return
         process = self._procfs.open_process(pid)
         try:
@@ -116,18 +151,16 @@ class Discovery:
         except BaseException:
             process.close()
             raise
+        wait = 1
         if watched is not None:
             self._passed.pop(pid, None)
-            watched.next_look = poll + 1
             self.watched[pid] = watched
-            return
-        process.close()
-        known = passed is not None and passed.start_ticks == stat.start_ticks
-        wait = min(passed.wait * 2, _LONGEST_WAIT) if known and passed else 1
-        self._passed[pid] = _Passed(stat.start_ticks, clock_ns, poll + wait, wait)
-
-    def _is_due(self, watched: Watched, poll: int) -> bool:
-        return watched.next_look <= poll and watched.clock_ns != watched.looked_clock_ns
+        else:
+            process.close()
+            if passed is not None and passed.start_ticks == stat.start_ticks:
+                wait = min(passed.wait * 2, _LONGEST_WAIT)
+            self._passed[pid] = _Passed(stat.start_ticks, clock_ns, wait)
+        self._due.setdefault(poll + wait, []).append(pid)
 
     def _consider(self, process: ProcessDir, key: ProcessKey, stat: Stat) -> Watched | None:
         cmdline = parse_cmdline(process.read("cmdline", "cmdline"))
@@ -163,6 +196,11 @@ class Discovery:
 
     def _look_again(self, watched: Watched, poll: int) -> bool:
         """Whether a process is still to be watched; its group may be another from now on."""
+        watched.look_wait = min(watched.look_wait * 2, _LONGEST_WAIT)
+        self._due.setdefault(poll + watched.look_wait, []).append(watched.key.pid)
+        if watched.clock_ns == watched.looked_clock_ns:
+            return True
+        watched.looked_clock_ns = watched.clock_ns
         stat = parse_stat(watched.dir.read("stat", "stat"))
         cmdline = parse_cmdline(watched.dir.read("cmdline", "cmdline"))
         watched.ppid, watched.comm = stat.ppid, decode_comm(stat.comm)
@@ -174,9 +212,6 @@ class Discovery:
             if chosen != (watched.config, watched.group):
                 watched.config, watched.group = chosen
                 watched.settled = False
-        watched.looked_clock_ns = watched.clock_ns
-        watched.next_look = poll + watched.look_wait
-        watched.look_wait = min(watched.look_wait * 2, _LONGEST_WAIT)
         return True
 
     def _choose(self, watched: Watched) -> tuple[GroupConfig, str] | None:

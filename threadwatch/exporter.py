@@ -31,7 +31,7 @@ from threadwatch.model import POLL_BUCKETS, SeriesKey, SeriesTotals, View
 from threadwatch.own_process import OwnProcess
 
 _GZIP_LEVEL = 1
-"""A tenth of the default level's CPU time, for a third more bytes."""
+"""An eighth of the CPU time of the default, 9, for a quarter more bytes."""
 
 
 @dataclass(frozen=True, slots=True)

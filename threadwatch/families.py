@@ -78,8 +78,8 @@ THREAD_FAULTS: Final = Family(
 THREAD_IO: Final = Family(
     "threadwatch_thread_io_bytes_total",
     "counter",
-    "Bytes that threads of this name caused to be read from and written to storage, as the kernel"
-    " counts, read every poll_interval. Only where the configuration collects io and permissions"
+    "Data that threads of this name caused to be read from and written to storage, in bytes, as the"
+    " kernel counts, read every poll_interval. Only where the configuration collects io and permissions"
     " allow it.",
     (*_SERIES, "direction"),
     "bytes",

@@ -1,8 +1,8 @@
 """One poll: find, read, join, account, and show it as a View. The only place that knows the order.
 
 What keeps a poll cheap: a process whose CPU clock stands still has not run, so nothing about it can
-have changed, but for its being stopped from running. It is skipped whole, for one system call, and
-looked at once in a while all the same.
+have changed, but that its threads may have become runnable. It is skipped whole, for one system
+call, and read once in a while all the same.
 """
 
 from __future__ import annotations
@@ -25,9 +25,6 @@ from threadwatch.procfs import ProcFS, parse_schedstat, parse_stat
 from threadwatch.samples import NS_PER_TICK, ProcessSample
 from threadwatch.threads import ThreadReader
 from threadwatch.watched import Watched
-
-_LOOK_ANYWAY = 64
-"""Every process is read at least once in so many polls, each at its own turn."""
 
 
 class Poller:
@@ -52,6 +49,7 @@ class Poller:
         self._names: dict[tuple[NameRule, ...], ThreadNames] = {}
         self._opened: dict[int, tuple[str, GroupConfig]] = {}
         self._polls = 0
+        self._started_ns = 0
         self._cpu_ns = 0
         self._duration_ns = 0
         self._durations = [0] * (len(POLL_BUCKETS) + 1)
@@ -81,14 +79,15 @@ class Poller:
     def poll(self) -> View:
         """Read the kernel and the tables, and say how things stand."""
         started_ns, cpu_ns = time.monotonic_ns(), time.thread_time_ns()
+        before_ns, self._started_ns = self._started_ns, started_ns
         self._polls += 1
         for watched in self._discovery.scan(self._polls):
             self._let_go(watched)
-        for pid, watched in list(self._discovery.watched.items()):
+        for watched, clock_ns in self._awake():
             try:
-                self._poll_process(watched)
+                self._poll_process(watched, clock_ns, before_ns)
             except Gone:
-                del self._discovery.watched[pid]
+                del self._discovery.watched[watched.key.pid]
                 self._let_go(watched)
             except ReadError as error:
                 self._errors.append(error)
@@ -116,19 +115,42 @@ class Poller:
             ),
         )
 
-    def _poll_process(self, watched: Watched) -> None:
+    def _awake(self) -> list[tuple[Watched, int]]:
+        """The processes that have to be read, and their clocks: all that a poll costs for the others.
+
+        A clock of -1 is that of a process that has gone.
+        """
+        awake = []
+        same_namespace = self._procfs.same_namespace
+        clock = time.clock_gettime_ns
+        for pid, watched in self._discovery.watched.items():
+            try:
+                # as in ProcFS.process_clock_ns, whose call would cost as much as the clock itself
+                clock_ns = clock((~pid << 3) | 2) if same_namespace else self._ticks_ns(watched)
+            except (OSError, Gone):
+                clock_ns = -1
+            if (
+                clock_ns != watched.clock_ns
+                or not watched.settled
+                or self._polls >= watched.read_all_in
+            ):
+                awake.append((watched, clock_ns))
+        return awake
+
+    def _poll_process(self, watched: Watched, clock_ns: int, before_ns: int) -> None:
+        """Read and charge one process. ``before_ns`` is when the last poll began."""
+        if clock_ns < 0:
+            raise Gone
         now_ns = time.monotonic_ns()
-        clock_ns = self._clock(watched)
         at_rest = clock_ns == watched.clock_ns and not watched.unsettled
-        if at_rest and watched.settled and (self._polls + watched.key.pid) % _LOOK_ANYWAY:
-            watched.time_ns = now_ns
-            return
         self._open(watched, now_ns)
         process = parse_stat(watched.dir.read("stat", "stat"))
         reading = self._reader.read(
-            watched, process, clock_ns, lambda: self._clock(watched), self._polls
+            watched, process, clock_ns, lambda: self._clock_ns(watched), self._polls
         )
-        elapsed_ns = None if watched.clock_ns < 0 else max(now_ns - watched.time_ns, 1)
+        # a process that was at rest in the last poll has used what it has since then
+        since_ns = watched.time_ns if watched.polled == self._polls - 1 else before_ns
+        elapsed_ns = None if watched.clock_ns < 0 else max(now_ns - since_ns, 1)
         shown = self._account.charge(
             ProcessSample(
                 key=watched.key,
@@ -151,11 +173,18 @@ class Poller:
             threads=_merge(watched, shown),
         )
         watched.clock_ns, watched.time_ns = reading.clock_ns, now_ns
-        watched.settled = at_rest
+        watched.polled, watched.settled = self._polls, at_rest
+        if watched.has_lost_table:
+            watched.has_lost_table = False
+            self._discovery.look_soon(watched, self._polls)
 
-    def _clock(self, watched: Watched) -> int:
+    def _clock_ns(self, watched: Watched) -> int:
         if self._procfs.same_namespace:
             return self._procfs.process_clock_ns(watched.key.pid)
+        return self._ticks_ns(watched)
+
+    def _ticks_ns(self, watched: Watched) -> int:
+        """The process clock as another PID namespace's procfs shows it, in steps of a tick."""
         stat = parse_stat(watched.dir.read("stat", "stat"))
         return (stat.user_ticks + stat.system_ticks) * NS_PER_TICK
 
@@ -190,17 +219,18 @@ class Poller:
 def _merge(watched: Watched, shown: tuple[ThreadView, ...]) -> tuple[ThreadView, ...]:
     """The views of all threads: those that are new, and those from before, now at rest."""
     views = watched.thread_views
-    fresh = {view.tid for view in shown}
-    for tid in watched.lively - fresh:
+    for tid in watched.lively.difference(view.tid for view in shown):
         if tid in views:
             views[tid] = replace(views[tid], cpu_ratio=0.0)
     watched.lively = {view.tid for view in shown if view.cpu_ratio != 0}
-    for view in shown:
-        views[view.tid] = view
+    count = len(views)
+    views.update((view.tid, view) for view in shown)
     if len(views) != len(watched.known):
         for tid in views.keys() - watched.known.keys():
             del views[tid]
-    return tuple(views[tid] for tid in sorted(views))
+    if len(views) > count:
+        watched.thread_views = views = dict(sorted(views.items()))
+    return tuple(views.values())
 
 
 def _process_view(

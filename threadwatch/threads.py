@@ -41,7 +41,8 @@ _COOL_AFTER = 10
 _FEW = 32
 """So few threads are all read in every poll of an awake process."""
 _READ_ALL_EVERY = 64
-"""Polls of an awake process after which all its threads are read whatever the clocks say."""
+_READ_ALL_AT_REST = 512
+"""Polls after which all threads are read whatever the clocks say; each process has its own turn."""
 _STATS_PER_POLL = 512
 """How many hot threads of a process are read in full in one poll. The rest take turns: their CPU
 time is exact in every poll, their state and faults as of their last turn."""
@@ -214,7 +215,8 @@ class ThreadReader:
             with suppress(Gone, ReadError):
                 self._read_times(watched, watched.known[tid])
         watched.elsewhere_ns = clock_ns - watched.known_ns
-        watched.read_all_in = poll + _READ_ALL_EVERY
+        every = _READ_ALL_AT_REST if clock_ns == watched.clock_ns else _READ_ALL_EVERY
+        watched.read_all_in = poll + every + watched.key.pid % every // 2
         return more, clock_ns
 
     def _meet(self, watched: Watched, tid: int) -> None:
@@ -314,7 +316,7 @@ class ThreadReader:
         if watched.has_table:
             try:
                 if not watched.published.update(watched.dir):
-                    watched.next_look, watched.look_wait = 0, 1  # exec, perhaps
+                    watched.has_lost_table = True
                     self.search(watched, self._errors)
                     watched.published.take_changed()
                     return set(watched.known)

@@ -46,8 +46,10 @@ class Watched:
 
     clock_ns: int = -1
     """The process clock at the last poll; if it has not moved, nothing in the process has run."""
+    polled: int = 0
+    """The last poll in which it was read: all but those in which it was at rest."""
     time_ns: int = 0
-    """CLOCK_MONOTONIC at the last poll."""
+    """CLOCK_MONOTONIC then."""
     settled: bool = False
     """:attr:`view` shows the process at rest, and stays true while it rests."""
     view: ProcessView | None = None
@@ -69,11 +71,11 @@ class Watched:
     read_all_in: int = 0
     """The poll in which to read all threads whatever the clocks say."""
 
-    next_look: int = 0
-    """The poll in which to look again for another program (exec), and for a table if it has none."""
     look_wait: int = 1
+    """Polls between looks for another program (exec), and for a table if there is none."""
     looked_clock_ns: int = -1
-    """The process clock when that was last done."""
+    """The process clock at the last such look."""
+    has_lost_table: bool = False
 
     def close(self) -> None:
         """Let go of the process and its tables."""

@@ -56,13 +56,18 @@ PIECES = st.lists(
 
 def check(data: bytes) -> Config | None:
     """The configuration, or None after an error that is one line about this file."""
+    config, problem = None, None
     try:
         config = parse_config(data, "c.yml")
     except ConfigError as error:
-        assert str(error).startswith("c.yml:")
-        assert str(error).isprintable()
-        assert error.message
-        assert error.line is None or 1 <= error.line <= data.count(b"\n") + data.count(b"\r") + 2
+        problem = error
+    if config is None:
+        assert problem is not None
+        assert str(problem).startswith("c.yml:")
+        assert str(problem).isprintable()
+        assert problem.message
+        lines = data.count(b"\n") + data.count(b"\r") + 1
+        assert problem.line is None or 1 <= problem.line <= lines
         return None
     assert describe_config(config).startswith("c.yml: ok, ")
     return config

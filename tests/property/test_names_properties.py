@@ -65,7 +65,11 @@ def test_labels_can_be_written_and_are_nobodys_but_the_targets(name: str) -> Non
 @given(st.text(max_size=20), st.integers(0, 10**9), st.integers(0, 10**9))
 def test_numbers_make_no_difference(text: str, one: int, other: int) -> None:
     """Names that differ only in a number of Python's are one series."""
-    for before, after in (("Thread-", f" ({text})"), ("ThreadPoolExecutor-", "_0"), (f"x{text}_", "")):
+    for before, after in (
+        ("Thread-", f" ({text})"),
+        ("ThreadPoolExecutor-", "_0"),
+        (f"x{text}_", ""),
+    ):
         assert DEFAULT.fold(f"{before}{one}{after}") == DEFAULT.fold(f"{before}{other}{after}")
 
 

@@ -72,6 +72,30 @@ class ProcFS:
         with translated("proc"):
             return [int(name) for name in os.listdir(self.root) if name.isdecimal()]
 
+    def last_pid(self) -> int | None:
+        """The PID or TID that was given out last in our PID namespace: field 5 of loadavg.
+
+        None where that is not to be had. While it stays the same, no process has been born.
+        """
+        if not self.same_namespace:
+            return None
+        try:
+            fd = os.open(f"{self.root}/loadavg", _READ)
+            try:
+                return int(os.read(fd, PAGE).split()[4])
+            finally:
+                os.close(fd)
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def is_process(self, pid: int) -> bool:
+        """Whether a number of our PID namespace is a PID; it can be a TID, or nobody's."""
+        try:
+            time.clock_gettime_ns((~pid << 3) | 2)
+        except OSError:
+            return False
+        return True
+
     def open_process(self, pid: int) -> ProcessDir:
         """The process that has this PID now. Raises :class:`Gone` if there is none."""
         try:
