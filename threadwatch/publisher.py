@@ -84,6 +84,11 @@ class Publisher:
             if not self._registered:
                 self._registered = True
                 os.register_at_fork(after_in_child=self.forked)
+                if hooks.interpreter_id() > 0:
+                    # a process can outlive many subinterpreters, which free nothing by themselves
+                    import atexit  # noqa: PLC0415 - of no use in the main interpreter
+
+                    atexit.register(self.stop)
             self._hooks.install()
         except Exception as error:  # noqa: BLE001 - rule one
             self.complain(error)
@@ -116,10 +121,12 @@ class Publisher:
         record = table.records.get(ident)
         if record is not None:
             if record.guarded and record.tid == tid:
-                return  # this thread is known by its first name; others only borrow it
-            table.end(record, layout.CPU_UNKNOWN)
+                threading = sys.modules.get("threading")
+                if record.owner == id(thread) or isinstance(thread, threading._DummyThread):
+                    return  # told twice; or it is on its way out, and known by its true name
+            table.end(record, layout.CPU_UNKNOWN)  # it ended without a word (pthread_exit)
         record = table.add(tid, ident, thread._name)  # `name` may be overridden
-        self._guard(record)
+        self._guard(record, thread)
         if table.descriptor_lost(thoroughly=record is not None and record.serial % 64 == 0):
             self._new_table(forked=False)
 
@@ -176,15 +183,19 @@ class Publisher:
             if tid not in taken:
                 record = taken[tid] = table.add(tid, ident, thread._name, layout.ADOPTED)
                 if ident == me and tid != table.pid:
-                    self._guard(record)
+                    self._guard(record, thread)
                 continue
             record = taken[tid]
             if record is not None and record.ident == ident:
                 table.rename(record, thread._name)
+        if my_tid == table.pid and my_tid not in taken and hooks.interpreter_id() <= 0:
+            # gevent knows the main thread by the ident of a greenlet
+            table.add(my_tid, me, threading._main_thread._name, layout.ADOPTED)
 
-    def _guard(self, record: "writer.Record | None") -> None:
+    def _guard(self, record: "writer.Record | None", thread: object) -> None:
         if record is not None:
             record.guarded = True
+            record.owner = id(thread)
             self._guards.guard = _Guard(record, self.ended)
 
     def _new_table(self, *, forked: bool) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from threadwatch.applications import is_multiprocessing_child
 from threadwatch.model import ProcessView, ThreadView
 from threadwatch.text import cut, pad, printable, width
 
@@ -58,7 +59,12 @@ def report(processes: Sequence[ProcessView], *, columns: int | None, color: bool
         for i, column in enumerate(shown)
     ]
     name = shown.index(_NAME)
-    room = _MOST_NAME if columns is None else columns - sum(widths) + widths[name] - 2 * len(widths)
+    deepest = 2
+    room = (
+        _MOST_NAME
+        if columns is None
+        else columns - sum(widths) + widths[name] - 2 * len(widths) - 2 * deepest
+    )
     widths[name] = min(widths[name], max(room, 12))
     by_group = sorted(processes, key=lambda p: (p.group, p.key.pid))
     for number, (group, members) in enumerate(groupby(by_group, key=lambda p: p.group)):
@@ -66,28 +72,26 @@ def report(processes: Sequence[ProcessView], *, columns: int | None, color: bool
             yield ""
         family = list(members)
         yield _bold(_headline(group, family), color=color)
-        for depth, process in _tree(family):
+        for depth, process, parent in _tree(family):
             yield ""
-            yield _process_line(process, depth)
-            yield (
-                "  "
-                + "  ".join(
-                    pad(c.title, w, right=c.right) for c, w in zip(shown, widths, strict=True)
-                ).rstrip()
-            )
+            yield _process_line(process, parent, depth)
+            indent = "  " * (depth + 1)
+            yield indent + _line([c.title for c in shown], shown, widths)
             for thread in sorted(process.threads, key=_busiest_first):
                 cells = rows[thread]
                 cells[name] = cut(cells[name], widths[name])
-                yield (
-                    "  "
-                    + "  ".join(
-                        pad(text, w, right=c.right)
-                        for text, c, w in zip(cells, shown, widths, strict=True)
-                    ).rstrip()
-                )
+                yield indent + _line(cells, shown, widths)
     if any(t.source == "comm" for t in rows):
         yield ""
         yield "A name in parentheses is the kernel's comm: no Python name is published for that thread."
+
+
+def _line(cells: Sequence[str], columns: Sequence[_Column], widths: Sequence[int]) -> str:
+    padded = (
+        pad(text, width, right=column.right)
+        for text, column, width in zip(cells, columns, widths, strict=True)
+    )
+    return "  ".join(padded).rstrip()
 
 
 def _headline(group: str, family: Sequence[ProcessView]) -> str:
@@ -108,23 +112,42 @@ def _headline(group: str, family: Sequence[ProcessView]) -> str:
     return f"{printable(group)}   {' · '.join(parts)}"
 
 
-def _process_line(process: ProcessView, depth: int) -> str:
-    command = cut(printable(" ".join(process.cmdline) or f"({process.comm})"), _MOST_NAME)
+def _process_line(process: ProcessView, parent: ProcessView | None, depth: int) -> str:
     cpu = "" if process.cpu_ratio is None else f"   CPU {percent(process.cpu_ratio)} %"
     branch = "  " * depth + "└ " if depth else ""
-    return f"  {branch}PID {process.key.pid}   {command}{cpu}   CPU time {duration(process.cpu_ns / 1e9)}"
+    what = cut(_command(process, parent), _MOST_NAME)
+    return (
+        f"  {branch}PID {process.key.pid}   {what}{cpu}   CPU time {duration(process.cpu_ns / 1e9)}"
+    )
 
 
-def _tree(family: Sequence[ProcessView]) -> Iterator[tuple[int, ProcessView]]:
-    """The processes of a group, each behind its parent, with its depth."""
-    here = {p.key.pid for p in family}
+def _command(process: ProcessView, parent: ProcessView | None) -> str:
+    """What the process is: its command line, or its part in the application that started it."""
+    if is_multiprocessing_child(process.cmdline):
+        code = " ".join(process.cmdline)
+        for word, part in (("tracker", "resource tracker"), ("forkserver import", "fork server")):
+            if word in code:
+                return part
+        return "worker"
+    if parent is not None and process.cmdline == parent.cmdline:
+        return "worker, forked"
+    if not process.cmdline:
+        return f"({printable(process.comm)})"
+    program, *arguments = process.cmdline
+    return printable(" ".join([program.rpartition("/")[2] or program, *arguments]))
 
-    def below(pid: int | None, depth: int) -> Iterator[tuple[int, ProcessView]]:
+
+def _tree(family: Sequence[ProcessView]) -> Iterator[tuple[int, ProcessView, ProcessView | None]]:
+    """The processes of a group, each behind its parent, with its depth and that parent."""
+    here = {p.key.pid: p for p in family}
+
+    def below(
+        parent: ProcessView | None, depth: int
+    ) -> Iterator[tuple[int, ProcessView, ProcessView | None]]:
         for process in family:
-            parent = process.ppid if process.ppid in here else None
-            if parent == pid:
-                yield depth, process
-                yield from below(process.key.pid, depth + 1)
+            if here.get(process.ppid) is parent:
+                yield depth, process, parent
+                yield from below(process, depth + 1)
 
     yield from below(None, 0)
 

@@ -35,7 +35,10 @@ _pack_number = Struct("<Q").pack
 
 
 class Record:
-    """One thread in a table: what its slot says. ``guarded``: its end will be noticed."""
+    """One thread in a table: what its slot says.
+
+    ``guarded``: its end will be noticed. ``owner``: the id() of its Thread object, then.
+    """
 
     __slots__ = (
         "cpu_ns",
@@ -46,6 +49,7 @@ class Record:
         "ident",
         "index",
         "name",
+        "owner",
         "born_ns",
         "serial",
         "state",
@@ -67,6 +71,7 @@ class Record:
         self.cpu_ns = layout.CPU_UNKNOWN
         self.end_serial = 0
         self.guarded = False
+        self.owner = 0
 
 
 class Table:
