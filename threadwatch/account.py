@@ -47,12 +47,12 @@ class Account:
         known.expire_after_ns = rules.expire_after_ns
         ledger = self._ledgers.get(key)
         if ledger is None:
-            self._ledgers[key] = Ledger(known)
+            self._ledgers[key] = Ledger(known, key)
             known.processes[key] = False
             return
         published = self._leave_group(ledger.group, key, now_ns)
         known.processes[key] = published
-        ledger.move(known, key, now_ns)
+        ledger.move(known, now_ns)
 
     def charge(
         self, sample: ProcessSample, elapsed_ns: int | None, *, published: bool

@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import pwd
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -38,6 +39,7 @@ from threadwatch.procfs import (
     parse_status,
 )
 from threadwatch.published import Published
+from threadwatch.samples import NS_PER_TICK
 from threadwatch.threads import ThreadReader
 from threadwatch.watched import Watched
 
@@ -47,6 +49,7 @@ _LONGEST_WAIT = 32
 
 _FEW_PIDS = 256
 """So many new PIDs are asked for one by one; beyond, it is cheaper to list all processes."""
+_YOUNG_TICKS = 6000
 _LIST_ALL_EVERY = 32
 """Polls after which all processes are listed in any case."""
 
@@ -196,7 +199,8 @@ class Discovery:
 
     def _look_again(self, watched: Watched, poll: int) -> bool:
         """Whether a process is still to be watched; its group may be another from now on."""
-        watched.look_wait = min(watched.look_wait * 2, _LONGEST_WAIT)
+        if watched.has_table or not self._is_young(watched):
+            watched.look_wait = min(watched.look_wait * 2, _LONGEST_WAIT)
         self._due.setdefault(poll + watched.look_wait, []).append(watched.key.pid)
         if watched.clock_ns == watched.looked_clock_ns:
             return True
@@ -213,6 +217,11 @@ class Discovery:
                 watched.config, watched.group = chosen
                 watched.settled = False
         return True
+
+    def _is_young(self, watched: Watched) -> bool:
+        """Whether it may be about to publish: most do within their first minute, or never."""
+        age_ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK
+        return age_ticks - watched.key.start_ticks < _YOUNG_TICKS
 
     def _choose(self, watched: Watched) -> tuple[GroupConfig, str] | None:
         exe = self._exe(watched)

@@ -138,7 +138,7 @@ GROUP_PUBLISHED: Final = Family(
 SERIES_DROPPED: Final = Family(
     "threadwatch_series_dropped_total",
     "counter",
-    "Thread names that found no place under the group's cap and went into the thread (other).",
+    "Threads whose name found no place under the group's cap, so that they were counted under (other).",
     ("group",),
 )
 THREAD_INFO: Final = Family(

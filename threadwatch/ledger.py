@@ -2,21 +2,39 @@
 
 How no CPU time is lost or counted twice: the kernel's process clock counts all threads, the ended ones
 too. Each poll charges every living thread with what its own clock has gained, and every thread whose
-end was published with its last sum. What the process clock has beyond all that belongs to threads
-that nobody saw; it goes to ``(unattributed)``. Two things keep that from happening too early. The
-process clock runs on while the scheduler books a running thread only at its next tick, so a tick
-for each running thread is allowed for. And the clock is read before the threads, so what they use in
-between makes the difference smaller, never larger. The difference is that of two sums over the
-process's whole life: an allowance delays, it does not leak.
+end was published with its last sum. What the process clock has beyond all that was used by threads
+that have ended:
+
+* A thread runs on for a moment when its end has been published: the rest of the interpreter's work,
+  and the kernel's. So the threads that have ended of late come first, each with up to
+  :data:`TAIL_NS`.
+* The rest was used by threads that nobody saw, or not to their end. It is ``(unattributed)``.
+
+The clock is read before the threads, and both are booked by the kernel at the same moments, so the
+clock is never ahead of threads that live and have been read. What they use in between lets their sum
+run ahead; then the sum counts, until the clock has caught up. Clock and sum are of the process's whole
+life: what is off in one poll is made good by the next, and does not add up.
+
+A thread is known by TID and start time. exec alone makes that ambiguous: the thread that calls it
+takes over the leader's, and all others end. What the kernel counts then seems to go back, or forward
+by more than the process has used.
+
+A thread is started under the name that it is first seen by and ended under its last: where threads are
+renamed, started less ended is the number of living threads for the group, not for each name.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
 
-from threadwatch.model import UNATTRIBUTED, ProcessKey, ThreadView
+from threadwatch.model import UNATTRIBUTED, ProcessKey, SeriesKey, ThreadView
 from threadwatch.samples import NS_PER_TICK, EndedThread, ProcessSample, SlotKey, ThreadSample
-from threadwatch.series import Group, Series, plus
+from threadwatch.series import Entry, Group, Series
+
+TAIL_NS = 100_000
+"""CPU time that a thread may use after its end was published. Measured: 15 to 30 µs."""
 
 _STATES = {
     "R": "running",
@@ -30,36 +48,35 @@ _STATES = {
 }
 """The kernel's letters (proc_pid_stat(5)) in the project's words; every other is ``other``."""
 
-_TICK_NS = 10_000_000
-"""The longest scheduler tick: CONFIG_HZ is 100 to 1000."""
+_AHEAD_NS = 1_000_000_000
+"""How far published ends can take the sum ahead of the process clock. What is beyond, no poll could
+have taken: a target can publish what it likes."""
+_SKEW_NS = 20_000_000
+"""CPU time that a thread uses at most while a poll reads its process, to tell an exec by."""
 
-
-@dataclass(slots=True)
-class _Entry:
-    """A living thread: where it is charged, and up to where it has been."""
-
-    series: Series
-    label: str
-    state: str
-    sample: ThreadSample
-    user_ns: int = 0
-    system_ns: int = 0
-    ended: EndedThread | None = None
-    """Its publisher has seen it end, but the kernel still shows it."""
+_Identity = tuple[int, int]
+"""TID and start time."""
 
 
 class Ledger:
     """The books of one process. Charge it with samples in order of time, and close it at its end."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: Group, key: ProcessKey) -> None:
         self.group = group
-        self._entries: dict[tuple[int, int], _Entry] = {}
-        self._by_slot: dict[SlotKey, _Entry] = {}
-        self._settled: set[SlotKey] = set()
-        """Threads that were born and ended between two polls, the last two."""
+        self._key = key
+        self._entries: dict[_Identity, Entry] = {}
+        self._by_slot: dict[SlotKey, Entry] = {}
+        self._settled: dict[SlotKey, _Identity | None] = {}
+        """Slots without an entry that need no more charging, and whose they are if the kernel still
+        shows it: of threads whose whole lives were charged at once, or that have another slot now."""
+        self._ends: Counter[SeriesKey] = Counter()
+        """How many threads have ended in this sample, and below in those before whose tails may be
+        still to come."""
+        self._ends_before: Counter[SeriesKey] = Counter()
         self._clock_ns = 0
-        self._attributed_ns = 0
-        self._unattributed_ns = 0
+        self._charged_ns = 0
+        self._grouped_ns = 0
+        """What the group's CPU time has of this process: the larger of the two above."""
         self._user_ticks = 0
         self._system_ticks = 0
         self._system_share = 0.0
@@ -71,56 +88,57 @@ class Ledger:
         """
         now_ns = sample.time_ns
         self._learn_share(sample)
-        self._charge_clock(sample.clock_ns)
-        allowance = 0
+        self._clock_ns = max(self._clock_ns, sample.clock_ns)
+        shown = {(thread.tid, thread.start_ticks) for thread in sample.threads}
+        gone: set[_Identity] = set()
+        if sample.resting is not None:
+            gone = self._follow_exec(sample, self._entries.keys() - shown - sample.resting)
+        allowance_ns = sample.unread_ns
         views = []
-        alive = set()
         for thread in sample.threads:
-            if thread.provisional and (thread.tid, thread.start_ticks) not in self._entries:
-                allowance += thread.cpu_ns
+            identity = (thread.tid, thread.start_ticks)
+            if thread.provisional and identity not in self._entries:
+                allowance_ns += thread.cpu_ns
                 continue
             if thread.slot in self._settled:
-                continue  # its whole life is charged already: the kernel is only slow to let it go
-            identity = (thread.tid, thread.start_ticks)
-            alive.add(identity)
-            if thread.state == "R":
-                allowance += _TICK_NS
+                self._settled[thread.slot] = identity  # the kernel is only slow to let it go
+                continue
             if not thread.exact:
-                allowance += 2 * NS_PER_TICK  # user and system time, each cut off to a tick
-            views.append(self._charge_thread(identity, thread, sample, elapsed_ns))
-        self._note_ended(sample)
+                allowance_ns += 2 * NS_PER_TICK  # user and system time, each cut off to a tick
+            views.append(self._charge_thread(identity, thread, now_ns, elapsed_ns))
         if sample.resting is not None:
-            for identity in self._entries.keys() - alive - sample.resting:
-                self._end(identity, now_ns)
-        excess = self._clock_ns - self._attributed_ns - self._unattributed_ns - allowance
-        if excess > 0:
-            self._unattributed_ns += excess
-            series = self.group.own(UNATTRIBUTED, sample.key, now_ns)
-            self._charge_cpu(series, excess, now_ns)
+            self._settled = {
+                slot: identity
+                for slot, identity in self._settled.items()
+                if identity in shown or identity in sample.resting
+            }
+        self._note_ended(sample.ended, gone, now_ns)
+        for identity in gone:
+            self._end(identity, now_ns)
+        self._charge_rest(allowance_ns, now_ns)
+        # the clock was read before the tables: what has ended between will be in the next one
+        self._ends_before = self._ends + self._ends_before if sample.unread_ns else self._ends
+        self._ends = Counter()
         return tuple(views)
 
-    def move(self, group: Group, key: ProcessKey, now_ns: int) -> None:
+    def move(self, group: Group, now_ns: int) -> None:
         """The process belongs to another group from now on; what was charged stays where it is."""
+        if group is not self.group:
+            self._charge_rest(0, now_ns)
         self.group = group
         for entry in self._entries.values():
-            self._place(entry, entry.sample.name, key, now_ns)
+            self._place(entry, entry.sample.name, now_ns)
 
     def close(self, ended: tuple[EndedThread, ...], now_ns: int) -> None:
-        """The process has ended, and these threads with it, as far as their publisher could tell."""
-        for end in ended:
-            entry = self._by_slot.get(end.slot)
-            if entry is not None:
-                entry.ended = end
-        for identity in list(self._entries):
-            self._end(identity, now_ns)
-        # its last moments were in no clock that we have read, but the threads' own count is certain
-        self._charge_clock(max(self._clock_ns, self._attributed_ns + self._unattributed_ns))
+        """The process has ended, and these threads with it, as far as their publisher could tell.
 
-    def _charge_clock(self, clock_ns: int) -> None:
-        # never backwards: the thread clocks of a poll may be ahead of the process clock of the next
-        if clock_ns > self._clock_ns:
-            self.group.cpu_ns += clock_ns - self._clock_ns
-            self._clock_ns = clock_ns
+        What the others have used since the last sample is not known.
+        """
+        gone = set(self._entries)
+        self._note_ended(ended, gone, now_ns)
+        for identity in gone:
+            self._end(identity, now_ns)
+        self._charge_rest(0, now_ns)
 
     def _learn_share(self, sample: ProcessSample) -> None:
         """Which part of its CPU time the process spends in the kernel, of late."""
@@ -130,41 +148,30 @@ class Ledger:
             self._system_share = min(max(system / (user + system), 0.0), 1.0)
         self._user_ticks, self._system_ticks = sample.user_ticks, sample.system_ticks
 
-    def _charge_cpu(self, series: Series, cpu_ns: int, now_ns: int) -> None:
-        """Charge CPU time of which only the sum is known, split as the process splits its own."""
-        series.touch(now_ns)
-        system_ns = round(cpu_ns * self._system_share)
-        series.system_ns += system_ns
-        series.user_ns += cpu_ns - system_ns
-
     def _charge_thread(
-        self,
-        identity: tuple[int, int],
-        thread: ThreadSample,
-        sample: ProcessSample,
-        elapsed_ns: int | None,
+        self, identity: _Identity, thread: ThreadSample, now_ns: int, elapsed_ns: int | None
     ) -> ThreadView:
-        now_ns = sample.time_ns
         state = _STATES.get(thread.state, "other")
         entry = self._entries.get(identity)
+        if entry is not None and not _can_follow(thread, entry.sample):
+            self._end(identity, now_ns)  # another one, born in the same tick
+            entry = None
         first = entry is None
         if entry is None:
-            label, series = self.group.place(thread.name, sample.key, thread.tid, now_ns)
-            entry = self._entries[identity] = _Entry(series, label, state, thread)
-            series.started += 1
-            series.enter(state, now_ns)
-            gained_ns = self._charge_gain(entry, None, thread, now_ns)
+            key, series = self.group.place(thread.name, self._key, thread.tid, now_ns)
+            entry = self._entries[identity] = Entry(key, series, state, thread)
+            entry.begin(now_ns)
         else:
             if thread.name != entry.sample.name:
-                self._place(entry, thread.name, sample.key, now_ns)
-            if state != entry.state:
-                entry.series.leave(entry.state, now_ns)
-                entry.series.enter(state, now_ns)
-                entry.state = state
-            gained_ns = self._charge_gain(entry, entry.sample, thread, now_ns)
-            if thread.slot != entry.sample.slot and entry.sample.slot is not None:
-                self._by_slot.pop(entry.sample.slot, None)
-            entry.sample = thread
+                self._place(entry, thread.name, now_ns)
+            entry.change(entry.key, entry.series, state, now_ns)
+            slot = entry.sample.slot
+            if slot is not None and slot != thread.slot:
+                # the publisher has begun anew with this thread, and may call that an end
+                self._by_slot.pop(slot, None)
+                self._settled[slot] = identity
+        gained_ns = entry.gain(thread, now_ns)
+        self._charged_ns += gained_ns
         if thread.slot is not None:
             self._by_slot[thread.slot] = entry
         return ThreadView(
@@ -172,7 +179,7 @@ class Ledger:
             start_ticks=thread.start_ticks,
             name=thread.name,
             source=thread.source,
-            thread=entry.label,
+            thread=entry.key.thread,
             comm=thread.comm,
             state=state,
             user_ns=entry.user_ns,
@@ -182,82 +189,116 @@ class Ledger:
             name_cut=thread.name_cut,
         )
 
-    def _place(self, entry: _Entry, name: str, key: ProcessKey, now_ns: int) -> None:
+    def _place(self, entry: Entry, name: str, now_ns: int) -> None:
         """Charge the entry under ``name`` from now on."""
-        label, series = self.group.place(name, key, entry.sample.tid, now_ns)
-        entry.series.leave(entry.state, now_ns)
-        series.enter(entry.state, now_ns)
-        entry.label, entry.series = label, series
+        key, series = self.group.place(name, self._key, entry.sample.tid, now_ns)
+        entry.change(key, series, entry.state, now_ns)
 
-    def _charge_gain(
-        self, entry: _Entry, before: ThreadSample | None, thread: ThreadSample, now_ns: int
-    ) -> int:
-        """Charge what the thread has gained since ``before``, or in its life; gives the CPU ns."""
-        gained_ns = thread.cpu_ns - entry.user_ns - entry.system_ns
-        if before is not None and gained_ns <= 0 and thread.timeslices == before.timeslices:
-            return 0  # it has not run, so nothing else has changed either
-        series = entry.series
-        series.touch(now_ns)
-        if gained_ns > 0:
-            # the kernel splits the exact sum by ticks that it sampled; each part may only grow
-            ticks = thread.user_ticks + thread.system_ticks
-            share = thread.system_ticks / ticks if ticks else 0.0
-            system_ns = round(thread.cpu_ns * share) - entry.system_ns
-            system_ns = min(max(system_ns, 0), gained_ns)
-            self._charge_split(entry, gained_ns - system_ns, system_ns)
-        series.minor_faults += thread.minor_faults - (before.minor_faults if before else 0)
-        series.major_faults += thread.major_faults - (before.major_faults if before else 0)
-        for name in _OPTIONAL:
-            value = getattr(thread, name)
-            if value is not None:
-                known = getattr(before, name, None) or 0
-                setattr(series, name, plus(getattr(series, name), max(value - known, 0)))
-        return max(gained_ns, 0)
-
-    def _charge_split(self, entry: _Entry, user_ns: int, system_ns: int) -> None:
-        entry.user_ns += user_ns
-        entry.system_ns += system_ns
-        entry.series.user_ns += user_ns
-        entry.series.system_ns += system_ns
-        self._attributed_ns += user_ns + system_ns
-
-    def _note_ended(self, sample: ProcessSample) -> None:
+    def _note_ended(self, ended: Iterable[EndedThread], gone: set[_Identity], now_ns: int) -> None:
         """Take down the ends that the publisher tells; charge whole lives that nobody saw."""
-        now_ns = sample.time_ns
-        self._settled.clear()
-        for end in sample.ended:
-            entry = self._by_slot.get(end.slot)
+        nameless = {
+            entry.sample.tid: entry
+            for entry in map(self._entries.__getitem__, gone)
+            if entry.sample.slot is None
+        }
+        for end in ended:
+            if end.slot in self._settled:
+                continue
+            # who was last seen before the table was found has no slot
+            entry = self._by_slot.get(end.slot) or nameless.pop(end.tid, None)
             if entry is not None:
                 entry.ended = end
                 continue
-            self._settled.add(end.slot)
-            _, series = self.group.place(end.name, sample.key, end.tid, now_ns)
+            self._settled[end.slot] = None
+            key, series = self.group.place(end.name, self._key, end.tid, now_ns)
+            series.touch(now_ns)
             series.started += 1
             series.ended += 1
-            cpu_ns = end.cpu_ns or 0
-            self._attributed_ns += cpu_ns
-            self._charge_cpu(series, cpu_ns, now_ns)
+            if end.cpu_ns is not None:
+                self._ends[key] += 1
+                self._charge_cpu(series, self._credible(end.cpu_ns), now_ns)
 
-    def _end(self, identity: tuple[int, int], now_ns: int) -> None:
+    def _end(self, identity: _Identity, now_ns: int) -> None:
         """The kernel does not show the thread any more."""
         entry = self._entries.pop(identity)
         if entry.sample.slot is not None:
             self._by_slot.pop(entry.sample.slot, None)
-        entry.series.leave(entry.state, now_ns)
-        entry.series.ended += 1
-        if entry.ended is not None and entry.ended.cpu_ns is not None:
-            gained_ns = entry.ended.cpu_ns - entry.user_ns - entry.system_ns
-            if gained_ns > 0:
-                system_ns = round(gained_ns * self._system_share)
-                self._charge_split(entry, gained_ns - system_ns, system_ns)
+        end = entry.ended
+        if end is not None and end.name != entry.sample.name:
+            self._place(entry, end.name, now_ns)
+        if end is not None and end.cpu_ns is not None:
+            gained_ns = self._credible(end.cpu_ns - entry.user_ns - entry.system_ns)
+            entry.charge(gained_ns, round(gained_ns * self._system_share), now_ns)
+            self._charged_ns += gained_ns
+        entry.end(now_ns)
+        self._ends[entry.key] += 1
+
+    def _credible(self, cpu_ns: int) -> int:
+        """So much of what a publisher says as can be true."""
+        return max(min(cpu_ns, self._clock_ns - self._charged_ns + _AHEAD_NS), 0)
+
+    def _charge_rest(self, allowance_ns: int, now_ns: int) -> None:
+        """Charge what the clock has beyond the threads, but for what they may be charged with yet."""
+        rest_ns = self._clock_ns - self._charged_ns - allowance_ns
+        if rest_ns > 0:
+            ends = [
+                (self.group.series[key], count)
+                for key, count in (self._ends + self._ends_before).items()
+                if key in self.group.series
+            ]
+            number = sum(count for _, count in ends)
+            tail_ns = min(-(-rest_ns // number), TAIL_NS) if number else 0
+            for series, count in ends:
+                share_ns = min(tail_ns * count, rest_ns)
+                self._charge_cpu(series, share_ns, now_ns)
+                rest_ns -= share_ns
+            if rest_ns:
+                self._charge_cpu(self.group.own(UNATTRIBUTED, self._key, now_ns), rest_ns, now_ns)
+        grouped_ns = max(self._clock_ns, self._charged_ns)
+        self.group.cpu_ns += grouped_ns - self._grouped_ns
+        self._grouped_ns = grouped_ns
+
+    def _charge_cpu(self, series: Series, cpu_ns: int, now_ns: int) -> None:
+        """Charge CPU time of which only the sum is known, split as the process splits its own."""
+        series.touch(now_ns)
+        system_ns = round(cpu_ns * self._system_share)
+        series.system_ns += system_ns
+        series.user_ns += cpu_ns - system_ns
+        self._charged_ns += cpu_ns
+
+    def _follow_exec(self, sample: ProcessSample, gone: set[_Identity]) -> set[_Identity]:
+        """Find out whether a thread that has gone is the leader now; gives who has really gone.
+
+        What exec does is in fs/exec.c, de_thread().
+        """
+        identity = (self._key.pid, self._key.start_ticks)
+        leader = self._entries.get(identity)
+        thread = next((t for t in sample.threads if (t.tid, t.start_ticks) == identity), None)
+        if not gone or leader is None or thread is None or len(gone) < len(self._entries) - 1:
+            return gone
+        room_ns = self._clock_ns - self._charged_ns + _SKEW_NS
+        certain = not _can_follow(thread, leader.sample)
+        if not certain and thread.cpu_ns - leader.sample.cpu_ns <= room_ns:
+            return gone
+        callers = [
+            who
+            for who, before in ((who, self._entries[who].sample) for who in gone)
+            if _can_follow(thread, before) and (certain or thread.cpu_ns - before.cpu_ns <= room_ns)
+        ]
+        if not callers:
+            return gone
+        caller = max(callers, key=lambda who: self._entries[who].sample.cpu_ns)
+        self._end(identity, sample.time_ns)
+        entry = self._entries[identity] = self._entries.pop(caller)
+        entry.sample = replace(entry.sample, tid=thread.tid, start_ticks=thread.start_ticks)
+        self._place(entry, entry.sample.name, sample.time_ns)
+        return gone - {caller}
 
 
-_OPTIONAL = (
-    "runqueue_ns",
-    "timeslices",
-    "voluntary_switches",
-    "involuntary_switches",
-    "read_bytes",
-    "write_bytes",
-)
-"""Fields that samples and series share, and that can be unknown."""
+def _can_follow(thread: ThreadSample, before: ThreadSample) -> bool:
+    """Whether it can be the same thread, later: what the kernel counts never falls."""
+    if thread.exact and before.exact and thread.cpu_ns < before.cpu_ns:
+        return False
+    if (thread.timeslices or 0) < (before.timeslices or 0) and thread.timeslices is not None:
+        return False
+    return thread.minor_faults >= before.minor_faults

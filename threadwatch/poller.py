@@ -155,24 +155,25 @@ class Poller:
             ProcessSample(
                 key=watched.key,
                 time_ns=now_ns,
-                clock_ns=reading.clock_ns,
+                clock_ns=clock_ns,
                 user_ticks=process.user_ticks,
                 system_ticks=process.system_ticks,
                 threads=reading.threads,
                 ended=reading.ended,
                 resting=reading.resting,
+                unread_ns=reading.unread_ns,
             ),
             elapsed_ns,
             published=watched.has_table,
         )
-        gained_ns = max(reading.clock_ns - watched.clock_ns, 0)
+        gained_ns = max(clock_ns - watched.clock_ns, 0)
         watched.view = _process_view(
             watched,
-            cpu_ns=reading.clock_ns,
+            cpu_ns=clock_ns,
             cpu_ratio=gained_ns / elapsed_ns if elapsed_ns else None,
             threads=_merge(watched, shown),
         )
-        watched.clock_ns, watched.time_ns = reading.clock_ns, now_ns
+        watched.clock_ns, watched.time_ns = clock_ns, now_ns
         watched.polled, watched.settled = self._polls, at_rest
         if watched.has_lost_table:
             watched.has_lost_table = False

@@ -9,13 +9,16 @@ Rules:
   that TID was born. TIDs are the publisher's own, in its PID namespace.
 * A slot stays known after its thread has ended, until it is used again, because the kernel shows a
   thread a little longer than Python does.
+* A table may be found long after it was made. Of threads that had ended before the last time that
+  anybody asked, the CPU time has been charged as nobody's by then: they are given without.
 * A table that cannot be read, or is somebody else's forgery, is an error that is counted, once. One
   that merely names another process is not: whoever forks, or watches, holds such tables.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from time import CLOCK_BOOTTIME, clock_gettime_ns
 
 from threadwatch import table
 from threadwatch.errors import Gone, Malformed, ReadError
@@ -28,6 +31,7 @@ from threadwatch.procfs import (
     find_tables,
     parse_header,
     parse_slots,
+    parse_stat,
 )
 
 _NS_PER_TICK = 10_000_000  # USER_HZ is 100 on every architecture that Linux runs CPython on
@@ -63,6 +67,7 @@ class Published:
         self._tables: list[_Followed] = []
         self._refused: set[int] = set()
         self._ended: list[TableSlot] = []
+        self._asked_ns = 0
         self._changed: set[int] = set()
 
     @property
@@ -108,6 +113,7 @@ class Published:
         """Read what has changed. False if a table has gone: then look for another with :meth:`find`.
 
         :raises ReadError: a table cannot be read; what was known stays.
+        :raises Gone: the process has ended; what was known stays.
         """
         whole = True
         for followed in list(self._tables):
@@ -140,6 +146,7 @@ class Published:
     def take_ended(self) -> list[TableSlot]:
         """The threads whose end was published since this was last asked."""
         ended, self._ended = self._ended, []
+        self._asked_ns = clock_gettime_ns(CLOCK_BOOTTIME)
         return ended
 
     def take_changed(self) -> set[int]:
@@ -190,12 +197,18 @@ class Published:
             followed.by_tid[slot.tid] = slot
         newly_ended = before is None or before.serial != slot.serial or before.state == table.LIVE
         if slot.state == table.ENDED and newly_ended:
+            if followed.generation < 0 and slot.ended_ns < self._asked_ns:
+                slot = replace(slot, cpu_ns=None)
             self._ended.append((followed.file.inode, slot))
 
 
 def _still_there(process: ProcessDir, fd: int) -> bool:
-    """Whether the process still has the table: exec closes it, and so can the application."""
+    """Whether the process still has the table: exec closes it, and so can the application.
+
+    :raises Gone: the process has ended.
+    """
     try:
         return bool(process.fd_link(fd) == TABLE_LINK)
     except Gone:
-        return False
+        # a leader that has ended before its threads has no files, but they have
+        return parse_stat(process.read("stat", "stat")).state == "Z"

@@ -121,8 +121,8 @@ class Publisher:
         record = table.records.get(ident)
         if record is not None:
             if record.guarded and record.tid == tid:
-                threading = sys.modules.get("threading")
-                if record.owner == id(thread) or isinstance(thread, threading._DummyThread):
+                is_dummy = type(thread).__name__ == "_DummyThread"
+                if record.owner == id(thread) or is_dummy:
                     return  # told twice; or it is on its way out, and known by its true name
             table.end(record, layout.CPU_UNKNOWN)  # it ended without a word (pthread_exit)
         record = table.add(tid, ident, thread._name)  # `name` may be overridden

@@ -5,7 +5,9 @@ Everything is cumulative over a life. ``None`` is what could not be read or was 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from threadwatch.model import ProcessKey, Source
 
@@ -47,6 +49,21 @@ class ThreadSample:
     """Just born in a process that publishes, and not published yet: its name is about to come."""
 
 
+Counts = tuple[int | None, ...]
+"""What the kernel counts of a thread beside its CPU time, in the order of :data:`COUNTED`."""
+COUNTED = (
+    "runqueue_ns",
+    "timeslices",
+    "voluntary_switches",
+    "involuntary_switches",
+    "minor_faults",
+    "major_faults",
+    "read_bytes",
+    "write_bytes",
+)
+counts_of: Callable[[ThreadSample], Counts] = attrgetter(*COUNTED)
+
+
 @dataclass(frozen=True, slots=True)
 class EndedThread:
     """One thread that has ended, as its publisher tells."""
@@ -55,6 +72,7 @@ class EndedThread:
     tid: int
     name: str
     cpu_ns: int | None
+    """CPU time in its whole life; None: not known, or charged already as nobody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +90,5 @@ class ProcessSample:
     ended: tuple[EndedThread, ...]
     resting: frozenset[tuple[int, int]] | None = frozenset()
     """The others that live, by TID and start time. None: nobody has looked, so none has gone."""
+    unread_ns: int = 0
+    """How much of the clock may be of living threads that were not read; 0 where all were."""

@@ -1,4 +1,7 @@
-"""Totals that only grow: one :class:`Series` for each set of series, and the groups that hold them."""
+"""Totals that only grow: one :class:`Series` for each set of series, and the groups that hold them.
+
+An :class:`Entry` is a living thread's place among them: what it gains, its series gains.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from threadwatch.model import (
     SeriesTotals,
     StateTime,
 )
+from threadwatch.samples import COUNTED, Counts, EndedThread, ThreadSample, counts_of
 
 
 class Series:
@@ -23,34 +27,21 @@ class Series:
 
     __slots__ = (
         "_frozen",
+        "counts",
         "ended",
         "idle_since_ns",
-        "involuntary_switches",
         "living",
-        "major_faults",
-        "minor_faults",
-        "read_bytes",
-        "runqueue_ns",
         "started",
         "states",
         "system_ns",
-        "timeslices",
         "user_ns",
-        "voluntary_switches",
-        "write_bytes",
     )
 
     def __init__(self, now_ns: int) -> None:
         self.user_ns = 0
         self.system_ns = 0
-        self.runqueue_ns: int | None = None
-        self.timeslices: int | None = None
-        self.voluntary_switches: int | None = None
-        self.involuntary_switches: int | None = None
-        self.minor_faults = 0
-        self.major_faults = 0
-        self.read_bytes: int | None = None
-        self.write_bytes: int | None = None
+        self.counts: list[int | None] = [None] * len(COUNTED)
+        """In the order of :data:`threadwatch.samples.COUNTED`; None where nothing is known."""
         self.started = 0
         self.ended = 0
         self.states: dict[str, StateTime] = {}
@@ -83,21 +74,29 @@ class Series:
         else:
             self.states[state] = StateTime(old.count + by, old.at(now_ns), now_ns)
 
+    def count(self, known: Counts, seen: Counts) -> Counts:
+        """Add what a thread has counted beyond ``known``; gives what is known of it now.
+
+        A field that cannot be read for once is none the less known.
+        """
+        learnt = list(known)
+        for index, (before, value) in enumerate(zip(known, seen, strict=True)):
+            if value is None or (before is not None and value < before):
+                continue
+            self.counts[index] = (self.counts[index] or 0) + value - (before or 0)
+            learnt[index] = value
+        return tuple(learnt)
+
     def absorb(self, other: Series, now_ns: int) -> None:
         """Take over the totals of a series that no thread lives in any more."""
         self.touch(now_ns)
         self.user_ns += other.user_ns
         self.system_ns += other.system_ns
-        self.minor_faults += other.minor_faults
-        self.major_faults += other.major_faults
         self.started += other.started
         self.ended += other.ended
-        self.runqueue_ns = plus(self.runqueue_ns, other.runqueue_ns)
-        self.timeslices = plus(self.timeslices, other.timeslices)
-        self.voluntary_switches = plus(self.voluntary_switches, other.voluntary_switches)
-        self.involuntary_switches = plus(self.involuntary_switches, other.involuntary_switches)
-        self.read_bytes = plus(self.read_bytes, other.read_bytes)
-        self.write_bytes = plus(self.write_bytes, other.write_bytes)
+        for index, value in enumerate(other.counts):
+            if value is not None:
+                self.counts[index] = (self.counts[index] or 0) + value
         for state, time in other.states.items():
             mine = self.states.get(state, StateTime(0, 0, now_ns))
             self.states[state] = StateTime(mine.count, mine.at(now_ns) + time.at(now_ns), now_ns)
@@ -105,17 +104,18 @@ class Series:
     def totals(self) -> SeriesTotals:
         """The totals now; the same object as long as nothing changes."""
         if self._frozen is None:
+            runqueue_ns, timeslices, voluntary, involuntary, minor, major, read, write = self.counts
             self._frozen = SeriesTotals(
                 user_ns=self.user_ns,
                 system_ns=self.system_ns,
-                runqueue_ns=self.runqueue_ns,
-                timeslices=self.timeslices,
-                voluntary_switches=self.voluntary_switches,
-                involuntary_switches=self.involuntary_switches,
-                minor_faults=self.minor_faults,
-                major_faults=self.major_faults,
-                read_bytes=self.read_bytes,
-                write_bytes=self.write_bytes,
+                runqueue_ns=runqueue_ns,
+                timeslices=timeslices,
+                voluntary_switches=voluntary,
+                involuntary_switches=involuntary,
+                minor_faults=minor or 0,
+                major_faults=major or 0,
+                read_bytes=read,
+                write_bytes=write,
                 started=self.started,
                 ended=self.ended,
                 states=MappingProxyType(dict(self.states)),
@@ -123,14 +123,65 @@ class Series:
         return self._frozen
 
 
-def plus(total: int | None, more: int | None) -> int | None:
-    """The sum of what is known; None while nothing is."""
-    if more is None:
-        return total
-    return more if total is None else total + more
+@dataclass(slots=True)
+class Entry:
+    """A living thread: where it is charged, and up to where it has been."""
+
+    key: SeriesKey
+    series: Series
+    state: str
+    sample: ThreadSample
+    """As it was last read."""
+    user_ns: int = 0
+    system_ns: int = 0
+    counts: Counts = (None,) * len(COUNTED)
+    ended: EndedThread | None = None
+    """Its publisher has seen it end, but the kernel still shows it."""
+
+    def begin(self, now_ns: int) -> None:
+        """It is charged for the first time."""
+        self.series.started += 1
+        self.series.enter(self.state, now_ns)
+
+    def end(self, now_ns: int) -> None:
+        """It lives no more."""
+        self.series.leave(self.state, now_ns)
+        self.series.ended += 1
+
+    def change(self, key: SeriesKey, series: Series, state: str, now_ns: int) -> None:
+        """Count it elsewhere from now on: in another series, in another state, or both."""
+        if series is not self.series or state != self.state:
+            self.series.leave(self.state, now_ns)
+            series.enter(state, now_ns)
+        self.key, self.series, self.state = key, series, state
+
+    def gain(self, thread: ThreadSample, now_ns: int) -> int:
+        """Charge what ``thread`` has beyond what has been charged; gives the CPU time."""
+        gained_ns = max(thread.cpu_ns - self.user_ns - self.system_ns, 0)
+        counts = counts_of(thread)
+        if counts != self.counts:
+            self.series.touch(now_ns)
+            self.counts = self.series.count(self.counts, counts)
+        if gained_ns:
+            # the kernel splits the exact sum by ticks that it sampled; each part may only grow
+            ticks = thread.user_ticks + thread.system_ticks
+            share = thread.system_ticks / ticks if ticks else 0.0
+            system_ns = round(thread.cpu_ns * share) - self.system_ns
+            self.charge(gained_ns, min(max(system_ns, 0), gained_ns), now_ns)
+        self.sample = thread
+        return gained_ns
+
+    def charge(self, cpu_ns: int, system_ns: int, now_ns: int) -> None:
+        """Charge CPU time, of which ``system_ns`` was spent in the kernel."""
+        self.series.touch(now_ns)
+        self.user_ns += cpu_ns - system_ns
+        self.system_ns += system_ns
+        self.series.user_ns += cpu_ns - system_ns
+        self.series.system_ns += system_ns
 
 
-_LASTING = (SeriesKey(OTHER), SeriesKey(UNATTRIBUTED))
+_OTHER = SeriesKey(OTHER)
+_LASTING = (_OTHER, SeriesKey(UNATTRIBUTED))
 
 
 @dataclass(slots=True)
@@ -151,18 +202,19 @@ class Group:
     _named: int = 0
     """Series that the cap counts."""
 
-    def place(self, name: str, key: ProcessKey, tid: int | None, now_ns: int) -> tuple[str, Series]:
-        """The series of a thread, under the label that it has there."""
-        label = self.fold(name)
-        full = self._key(label, key, tid)
+    def place(
+        self, name: str, key: ProcessKey, tid: int | None, now_ns: int
+    ) -> tuple[SeriesKey, Series]:
+        """The series of a thread called ``name``; that of ``(other)`` if there is no room for one more."""
+        full = self._key(self.fold(name), key, tid)
         series = self.series.get(full)
         if series is None:
             if self._named >= self.cap:
                 self.dropped += 1
-                return OTHER, self.own(OTHER, None, now_ns)
+                return _OTHER, self.own(OTHER, None, now_ns)
             self._named += 1
             series = self.series[full] = Series(now_ns)
-        return label, series
+        return full, series
 
     def own(self, label: str, key: ProcessKey | None, now_ns: int) -> Series:
         """A series of ours, which the cap does not count: what is unattributed, or over the cap."""

@@ -36,7 +36,7 @@ NAME_BYTES = 192
 """A thread name is cut to this many bytes of UTF-8, at a character boundary."""
 
 RETAIN_NS = 30_000_000_000
-RETAIN_SLOTS = 4096
+RETAIN_SLOTS = 8192
 CPU_UNKNOWN = (1 << 64) - 1
 
 FREE_THREADED = 1

@@ -5,7 +5,8 @@ the few threads that have run lately (they are *hot*). What the process clock ha
 (the *residual*) was used by threads that are not hot, or have been born or have ended. As long as
 it is next to nothing, nobody else needs to be read; once it is not, all are, and who has run becomes
 hot. The residual is the difference of two sums over whole lives, so a slow leak adds up until it
-is found. A thread that is on a CPU is booked only at its next tick: one tick for each is allowed for.
+is found. The clock is read first, and the kernel books it and the threads' clocks at the same moments, so
+it is never ahead of threads that have been read.
 
 Births and ends show in the number of threads, in the published tables, and in the residual; then the
 list of threads is read, and only those that are new in it. A process that has come to rest is read
@@ -15,7 +16,6 @@ with few threads, because that costs less than to find out that it is needless.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -50,18 +50,18 @@ _KEPT_FILES = 4096
 """Files of hot threads that are kept open, each of which costs the kernel 4 KiB."""
 _JUST_BORN_TICKS = 10
 """A thread publishes itself within a tenth of a second, even where many want the GIL."""
-_CLOCK_MONOTONIC_COARSE = 6  # clock_getres(2) gives the kernel's tick for it
-_TICK_NS = round(time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1e9)
+_TAIL_NS = 20_000
+"""About what a thread uses after its end was published."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What one poll has read of a process's threads; as in :class:`threadwatch.samples.ProcessSample`."""
 
-    clock_ns: int
     threads: tuple[ThreadSample, ...]
     ended: tuple[EndedThread, ...]
     resting: frozenset[tuple[int, int]] | None
+    unread_ns: int
 
 
 class ThreadReader:
@@ -77,7 +77,6 @@ class ThreadReader:
         self._schedstat = schedstat
         self._residuals = schedstat and process_clocks
         self._kept = 0
-        self._cpus = os.cpu_count() or 1
 
     def read(
         self, watched: Watched, process: Stat, clock_ns: int, clock: Callable[[], int], poll: int
@@ -92,17 +91,23 @@ class ThreadReader:
         if listed:
             ran |= self._read_list(watched)
         self._read_stats(watched, ran, poll)
-        if self._must_read_all(watched, process, clock_ns, ran, poll):
-            more, clock_ns = self._read_all(watched, ran, clock, poll)
-            listed = True
-            self._read_stats(watched, more - ran, poll)
-            ran |= more
         # The tables come after the threads: one that was seen has published itself by now, and one
         # that has ended since has left its name behind.
         renamed = self._update_tables(watched)
-        if not renamed <= watched.known.keys():
-            ran |= self._read_list(watched)
+        ended = self.ended(watched)
+        self._explain(watched, ended)
+        unread_ns = _RESIDUAL_NS
+        if self._must_read_all(watched, process, clock_ns, poll):
+            unread_ns = 0
+            more = self._read_all(watched, ran, clock, poll, at_rest=clock_ns == watched.clock_ns)
             listed = True
+            self._read_stats(watched, more - ran, poll)
+            ran |= more
+        if listed or not renamed <= watched.known.keys():
+            ran |= self._read_list(watched) if not listed else set()
+            listed = True
+            renamed |= self._update_tables(watched)
+            ended += self.ended(watched)
         self._heat(watched, ran)
         now_ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK
         shown = (ran | renamed | watched.unsettled) & watched.known.keys()
@@ -115,7 +120,7 @@ class ThreadReader:
             resting = frozenset(
                 (tid, known.start_ticks) for tid, known in watched.known.items() if tid not in shown
             )
-        return Reading(clock_ns, samples, self.ended(watched), resting)
+        return Reading(samples, ended, resting, unread_ns)
 
     def ended(self, watched: Watched) -> tuple[EndedThread, ...]:
         """The threads whose end was published since this was last asked."""
@@ -169,9 +174,15 @@ class ThreadReader:
                     self._errors.append(error)
         return new
 
-    def _must_read_all(
-        self, watched: Watched, process: Stat, clock_ns: int, ran: set[int], poll: int
-    ) -> bool:
+    def _explain(self, watched: Watched, ended: tuple[EndedThread, ...]) -> None:
+        """Take what ended threads have published out of the residual."""
+        for end in ended:
+            if end.cpu_ns is not None:
+                known_ns = watched.forgotten.pop(end.tid, 0)
+                watched.elsewhere_ns += max(end.cpu_ns - known_ns, 0) + _TAIL_NS
+        watched.forgotten.clear()
+
+    def _must_read_all(self, watched: Watched, process: Stat, clock_ns: int, poll: int) -> bool:
         if (
             not self._residuals
             or clock_ns == watched.clock_ns
@@ -184,19 +195,18 @@ class ThreadReader:
             leader.stat.state != process.state and "T" in process.state + leader.stat.state
         ):
             return True  # all threads of a process are stopped together, which takes next to no CPU time
-        running = sum(
-            1 for tid in ran if tid in watched.known and watched.known[tid].stat.state == "R"
-        )
-        allowed_ns = _RESIDUAL_NS + min(running, self._cpus) * _TICK_NS
-        return clock_ns - watched.elsewhere_ns - watched.known_ns > allowed_ns
+        return clock_ns - watched.elsewhere_ns - watched.known_ns > _RESIDUAL_NS
 
     def _read_all(
-        self, watched: Watched, ran: set[int], clock: Callable[[], int], poll: int
-    ) -> tuple[set[int], int]:
-        """Read the clocks of all but the hot threads, which have been read.
-
-        Gives who has run besides ``ran``, and the process clock at the end of it.
-        """
+        self,
+        watched: Watched,
+        ran: set[int],
+        clock: Callable[[], int],
+        poll: int,
+        *,
+        at_rest: bool,
+    ) -> set[int]:
+        """Read the clocks of all but the hot threads, which have been read; who has run besides."""
         more = self._read_list(watched)
         for tid, known in list(watched.known.items()):
             if tid in watched.hot or tid in ran or tid in more:
@@ -215,9 +225,9 @@ class ThreadReader:
             with suppress(Gone, ReadError):
                 self._read_times(watched, watched.known[tid])
         watched.elsewhere_ns = clock_ns - watched.known_ns
-        every = _READ_ALL_AT_REST if clock_ns == watched.clock_ns else _READ_ALL_EVERY
+        every = _READ_ALL_AT_REST if at_rest else _READ_ALL_EVERY
         watched.read_all_in = poll + every + watched.key.pid % every // 2
-        return more, clock_ns
+        return more
 
     def _meet(self, watched: Watched, tid: int) -> None:
         """Read a thread for the first time."""
@@ -297,6 +307,7 @@ class ThreadReader:
         if known.times is not None:
             watched.known_ns -= known.times.cpu_ns
             watched.elsewhere_ns += known.times.cpu_ns
+            watched.forgotten[known.ns_tid] = known.times.cpu_ns
         self._close(known)
 
     def close(self, watched: Watched) -> None:

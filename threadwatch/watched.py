@@ -66,6 +66,8 @@ class Watched:
     """The sum of the known threads' clocks."""
     elsewhere_ns: int = 0
     """What the process clock had beyond that sum when all were last read together: ended threads."""
+    forgotten: dict[int, int] = field(default_factory=dict)
+    """The clocks of known threads that have gone since the last poll, by TID as published."""
     unsettled: set[int] = field(default_factory=set)
     """TIDs to show again in the next poll, whether or not they run: their names are about to come."""
     read_all_in: int = 0
