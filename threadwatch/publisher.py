@@ -126,9 +126,10 @@ class Publisher:
                     return  # told twice; or it is on its way out, and known by its true name
             table.end(record, layout.CPU_UNKNOWN)  # it ended without a word (pthread_exit)
         record = table.add(tid, ident, thread._name)  # `name` may be overridden
-        self._guard(record, thread)
-        if table.descriptor_lost(thoroughly=record is not None and record.serial % 64 == 0):
-            self._new_table(forked=False)
+        if record is not None:
+            self._guard(record, thread)
+            if table.descriptor_lost(record.serial):
+                self._new_table(forked=False)
 
     def renamed(self, thread: "Any") -> None:
         """``thread`` may have another name; called in any thread."""
@@ -141,10 +142,13 @@ class Publisher:
     def ended(self, record: writer.Record) -> None:
         """The thread of ``record`` is ending: called in it, or where its variables are cleared."""
         table = record.table
-        # in a forked child, the threads of the parent end too, in the one thread that is left
-        if table is self.table and table.pid == os.getpid():
-            itself = record.tid == _get_native_id()
-            table.end(record, thread_time_ns() if itself else layout.CPU_UNKNOWN)
+        if table is not self.table:
+            return
+        if record.tid == _get_native_id():
+            table.end(record, thread_time_ns())
+        elif table.pid == os.getpid():
+            # in a forked child the parent's threads end too, in the one thread that is left
+            table.end(record, layout.CPU_UNKNOWN)
 
     def forked(self) -> None:
         """In a forked child: leave the parent's table, and make one for the only thread left.
@@ -182,7 +186,7 @@ class Publisher:
                 continue
             if tid not in taken:
                 record = taken[tid] = table.add(tid, ident, thread._name, layout.ADOPTED)
-                if ident == me and tid != table.pid:
+                if record is not None and ident == me and tid != table.pid:
                     self._guard(record, thread)
                 continue
             record = taken[tid]
@@ -192,11 +196,10 @@ class Publisher:
             # gevent knows the main thread by the ident of a greenlet
             table.add(my_tid, me, threading._main_thread._name, layout.ADOPTED)
 
-    def _guard(self, record: "writer.Record | None", thread: object) -> None:
-        if record is not None:
-            record.guarded = True
-            record.owner = id(thread)
-            self._guards.guard = _Guard(record, self.ended)
+    def _guard(self, record: writer.Record, thread: object) -> None:
+        record.guarded = True
+        record.owner = id(thread)
+        self._guards.guard = _Guard(record, self.ended)
 
     def _new_table(self, *, forked: bool) -> None:
         """Replace the table, if there is one, and fill it with the threads that there are now."""

@@ -30,8 +30,9 @@ _F_ADD_SEALS = 1033  # fcntl(2)
 _F_SEAL_SEAL, _F_SEAL_SHRINK, _F_SEAL_GROW, _F_SEAL_FUTURE_WRITE = 1, 2, 4, 16
 _MADV_POPULATE_WRITE = 23  # madvise(2), since Linux 5.14
 _EINVAL = 22
+_ASK_ALWAYS, _ASK_SELDOM, _ASK_THOROUGHLY = 64, 16, 64
 _SIZE = layout.HEADER_SIZE + layout.CAPACITY * layout.SLOT_SIZE
-_pack_number = Struct("<Q").pack
+_store_number = Struct("<Q").pack_into
 
 
 class Record:
@@ -151,16 +152,19 @@ class Table:
         self._write(record)
         self._ended.append((record.index, record.ended_ns))
 
-    def descriptor_lost(self, *, thoroughly: bool) -> bool:
+    def descriptor_lost(self, births: int) -> bool:
         """Whether the application has closed our descriptor, so that no daemon can find the table.
 
-        Asks a call that does not let go of the GIL, so it can be asked at each start of a thread. Only
-        the thorough question sees that another descriptor, itself closed on exec, has the number.
+        To be asked at each birth, with its number; most answers are no without a look, where births
+        are many. The quick look does not let go of the GIL, but does not see that another descriptor,
+        itself closed on exec, has taken the number; the thorough one does.
         """
+        if births > _ASK_ALWAYS and births % _ASK_SELDOM:
+            return False
         try:
             if os.get_inheritable(self.descriptor):
                 return True
-            return thoroughly and _identity(self.descriptor) != self._identity
+            return births % _ASK_THOROUGHLY == 0 and _identity(self.descriptor) != self._identity
         except OSError:
             return True
 
@@ -251,10 +255,9 @@ class Table:
         self._changed()
 
     def _changed(self) -> None:
-        start = layout.DYNAMIC_OFFSET
-        self._map[start : start + 8] = _pack_number(next(self._generations))
+        _store_number(self._map, layout.DYNAMIC_OFFSET, next(self._generations))
         if self._overflow:
-            self._map[start + 8 : start + 16] = _pack_number(self._overflow)
+            _store_number(self._map, layout.DYNAMIC_OFFSET + 8, self._overflow)
 
 
 _abandoned: "list[mmap]" = []
