@@ -1,0 +1,288 @@
+"""Which request gets which response, and the landing page."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import threadwatch
+from tests import views
+from threadwatch.exporter import Exporter
+from threadwatch.model import SeriesKey, StateTime, View
+from threadwatch.web import pages
+from threadwatch.web.app import App, Request, Response, check_telemetry_path, path_of
+
+
+def app(view: View | None = None, *, ready: bool = True, telemetry_path: str = "/metrics") -> App:
+    """The application, with ``view`` published."""
+    exporter = Exporter()
+    if view is not None:
+        exporter.publish(view)
+    return App(exporter, lambda: ready, telemetry_path)
+
+
+def get(application: App, target: str, method: str = "GET", **headers: str) -> Response:
+    """The response to a request for ``target``."""
+    return application(Request(method, target, headers))
+
+
+def headers(response: Response) -> dict[str, str]:
+    """The response's headers by name."""
+    found = dict(response.headers)
+    assert len(found) == len(response.headers)
+    return found
+
+
+def test_metrics_are_served_as_asked_for() -> None:
+    """The telemetry path gives the exposition in the negotiated format and encoding."""
+    application = app(views.sample())
+    plain = get(application, "/metrics")
+    assert plain.status == 200
+    assert headers(plain) == {
+        "Content-Type": "text/plain; version=0.0.4; charset=utf-8",
+        "Vary": "Accept, Accept-Encoding",
+        "X-Content-Type-Options": "nosniff",
+    }
+    request = Request(
+        "GET", "/metrics", {"accept": "application/openmetrics-text", "accept-encoding": "gzip"}
+    )
+    packed = headers(application(request))
+    assert packed["Content-Type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
+    assert packed["Content-Encoding"] == "gzip"
+
+
+def test_health_does_not_depend_on_polls() -> None:
+    """A daemon that answers is healthy, also before it is ready."""
+    response = get(app(ready=False), "/-/healthy")
+    assert (response.status, response.body) == (200, b"threadwatch is healthy.\n")
+
+
+def test_readiness_waits_for_the_first_poll() -> None:
+    """Ready is 503 until the first poll is complete, then 200."""
+    ready = False
+    application = App(Exporter(), lambda: ready)
+    assert get(application, "/-/ready").status == 503
+    ready = True
+    response = get(application, "/-/ready")
+    assert (response.status, response.body) == (200, b"threadwatch is ready.\n")
+
+
+@pytest.mark.parametrize(
+    "path", ["/metric", "/metrics/", "/-/", "/favicon.ico", "//", "/%6detrics", "/.."]
+)
+def test_other_paths_are_not_found(path: str) -> None:
+    """What is not served is 404, and the answer says what is."""
+    response = get(app(), path)
+    assert response.status == 404
+    assert b"/metrics" in response.body
+
+
+@pytest.mark.parametrize(
+    "method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "get", "BREW"]
+)
+def test_other_methods_are_not_allowed(method: str) -> None:
+    """Only GET and HEAD are served, and Allow says so."""
+    response = get(app(), "/metrics", method)
+    assert response.status == 405
+    assert headers(response)["Allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/metrics?x=/y",
+        "http://localhost:9749/metrics",
+        "HTTP://[::1]/metrics?a",
+        "https://host/metrics",
+        "/metrics?",
+    ],
+)
+def test_all_forms_of_a_target_are_understood(target: str) -> None:
+    """A query is ignored, and a whole URL means its path."""
+    assert path_of(target) == "/metrics"
+
+
+@pytest.mark.parametrize("target", ["http://host", "http://host?query/with/slashes"])
+def test_a_url_without_path_is_the_root(target: str) -> None:
+    """A URL that ends with its host asks for /."""
+    assert path_of(target) == "/"
+
+
+@pytest.mark.parametrize("target", ["*", "", "metrics", "ftp://host/metrics", "host:80", "?"])
+def test_other_targets_are_bad_requests(target: str) -> None:
+    """A target without a path is answered with 400."""
+    assert get(app(), target).status == 400
+
+
+@given(st.text(), st.dictionaries(st.sampled_from(["accept", "accept-encoding"]), st.text()))
+def test_no_request_fails(target: str, fields: dict[str, str]) -> None:
+    """Whatever is asked for has a response, and none of them is a server error."""
+    assert app(views.sample())(Request("GET", target, fields)).status < 500
+
+
+def test_all_responses_forbid_guessing_their_type() -> None:
+    """Each response has a type, and X-Content-Type-Options says that it is to be believed."""
+    for target in ("/", "/metrics", "/-/healthy", "/-/ready", "/nothing", "*"):
+        found = headers(get(app(), target))
+        assert found["X-Content-Type-Options"] == "nosniff"
+        assert "charset=utf-8" in found["Content-Type"]
+
+
+@pytest.mark.parametrize("path", ["/metrics", "/probe/threads", "/a.b_c~d-e"])
+def test_the_telemetry_path_can_be_chosen(path: str) -> None:
+    """Metrics are at the chosen path alone, and the landing page links to it."""
+    application = app(views.sample(), telemetry_path=path)
+    assert b"threadwatch_threads{" in get(application, path).body
+    assert get(application, "/other").status == 404
+    assert f'href=".{path}"'.encode() in get(application, "/").body
+
+
+def test_metrics_at_the_root_take_the_landing_pages_place() -> None:
+    """With / as the telemetry path there is no landing page."""
+    assert b"threadwatch_threads{" in get(app(views.sample(), telemetry_path="/"), "/").body
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "metrics",
+        "/a b",
+        "/a?b",
+        "/a#b",
+        "/é",
+        "//x",
+        "/x/",
+        "/-/healthy",
+        "/-/ready",
+        "/\n",
+        "/m\n",
+    ],
+)
+def test_unusable_telemetry_paths_are_told(path: str) -> None:
+    """A path that could not be asked for, or is taken, is an error with an example of a right one."""
+    with pytest.raises(ValueError, match="/metrics") as caught:
+        check_telemetry_path(path)
+    assert "\n" not in str(caught.value)
+
+
+class _Reader(HTMLParser):
+    """The text of a page, its links, and the tags that it has."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.attributes: set[str] = set()
+        self.cells: list[str] = []
+        self.style = ""
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes |= {name for name, _ in attrs}
+        self.links += [value or "" for name, value in attrs if name == "href"]
+        if tag in {"td", "th"}:
+            self.cells.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.tags and self.tags[-1] in {"td", "th"} and data.strip():
+            self.cells[-1] += data
+        elif self.tags and self.tags[-1] == "style" and not self.style:
+            self.style = data
+
+
+def landing(view: View | None) -> _Reader:
+    """The landing page of a daemon that has published ``view``."""
+    return _Reader(get(app(view), "/").body.decode())
+
+
+def test_landing_page_links_to_everything() -> None:
+    """Metrics and both health paths are one click away, by links that hold behind a prefix."""
+    assert landing(None).links == ["./metrics", "./-/healthy", "./-/ready"]
+
+
+def test_landing_page_says_what_is_watched() -> None:
+    """A row for each group, most CPU time first: processes, published, threads, CPU seconds."""
+    states = {"running": StateTime(2, 0, 0), "sleeping": StateTime(1_500, 0, 0)}
+    series = {SeriesKey("t"): views.thread_totals(states=states)}
+    page = landing(
+        views.view(
+            views.group("idle", {}, cpu_ns=0, processes=2, published=0),
+            views.group("busy", series, cpu_ns=1_234_560_000_000),
+        )
+    )
+    assert page.cells[5:] == ["busy", "1", "1", "1,502", "1,234.6", "idle", "2", "0", "0", "0.0"]
+
+
+def test_landing_page_names_the_version() -> None:
+    """The page says which threadwatch it is."""
+    assert threadwatch.__version__ in get(app(), "/").body.decode()
+
+
+@pytest.mark.parametrize(
+    ("view", "line"),
+    [(None, "first poll is not complete"), (views.view(), "No Python process is seen")],
+)
+def test_landing_page_without_groups_says_why(view: View | None, line: str) -> None:
+    """Where there is nothing to show, the page says so, and has no table."""
+    assert line in get(app(view), "/").body.decode()
+    assert "table" not in landing(view).tags
+
+
+def test_landing_page_shows_the_newest_view() -> None:
+    """The page is made anew for each view, and only then."""
+    exporter = Exporter()
+    application = App(exporter, lambda: True)
+    exporter.publish(views.view(views.group("old", {})))
+    first = get(application, "/")
+    assert get(application, "/") is first
+    exporter.publish(views.view(views.group("new", {})))
+    assert b"new" in get(application, "/").body
+
+
+def test_landing_page_is_bounded() -> None:
+    """Beyond a number of groups the page counts the rest instead of listing them."""
+    groups = (views.group(f"g{n}", {}, cpu_ns=n) for n in range(pages.MOST_GROUPS + 5))
+    body = get(app(views.view(*groups)), "/").body.decode()
+    assert body.count('<th scope="row">') == pages.MOST_GROUPS
+    assert "and 5 more" in body
+
+
+@pytest.mark.parametrize("name", [*views.HOSTILE, views.SURROGATES])
+def test_hostile_names_are_text_on_the_landing_page(name: str) -> None:
+    """A group's name adds no tag and no attribute to the page, and nothing that cannot be printed."""
+    harmless = landing(views.view(views.group("shop", {})))
+    page = landing(views.view(views.group(name, {})))
+    assert (page.tags, page.attributes) == (harmless.tags, harmless.attributes)
+    assert pages.printable(name).isprintable()
+    if name.isprintable() and not name.isspace():
+        assert page.cells[5] == name
+
+
+def test_landing_page_fits_its_own_security_policy() -> None:
+    """No script, no style attribute, nothing from elsewhere: one style sheet, whose hash is named."""
+    response = get(app(views.sample()), "/")
+    policy = headers(response)["Content-Security-Policy"]
+    page = _Reader(response.body.decode())
+    digest = base64.b64encode(hashlib.sha256(page.style.encode()).digest()).decode()
+    assert f"style-src 'sha256-{digest}'" in policy
+    assert policy.startswith("default-src 'none'; ")
+    assert "unsafe" not in policy
+    assert not {"script", "img", "link", "iframe"} & set(page.tags)
+    assert not {"style", "src"} & page.attributes
+    assert not [name for name in page.attributes if name.startswith("on")]
+    assert not re.search(r"url\(|@import", page.style)
+
+
+def test_landing_page_serves_both_colour_schemes() -> None:
+    """Readers of dark and of light pages both get theirs."""
+    style = landing(None).style
+    assert "color-scheme: light dark" in style
+    assert "@media (prefers-color-scheme: dark)" in style

@@ -1,0 +1,236 @@
+"""Real View values for tests of what shows them: a sample of each kind, hostile names, many series."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from threadwatch.model import (
+    OTHER,
+    POLL_BUCKETS,
+    UNATTRIBUTED,
+    GroupView,
+    ProcessKey,
+    ProcessView,
+    SeriesKey,
+    SeriesTotals,
+    StateTime,
+    Stats,
+    ThreadView,
+    View,
+)
+
+NOW_NS = 7_000_000_000_000
+"""CLOCK_MONOTONIC of every view made here."""
+
+HOSTILE: tuple[str, ...] = (
+    *(f"a{chr(code)}b" for code in (*range(0x20), 0x7F, 0x85, 0xA0, 0xAD)),
+    *(
+        "\0",
+        "\n",
+        "\r",
+        "\t",
+        " ",
+        " x ",
+        '"',
+        "\\",
+        "\\n",
+        '\\"',
+        '"}',
+        '",group="other',
+        "{}",
+        "#",
+        "# EOF",
+    ),
+    *(
+        "x 1\n# EOF\n",
+        "x} 1",
+        "a,b=c",
+        "='",
+        "Thread-1 (f)",
+        "<script>alert(1)</script>",
+        "&amp;",
+        "\x1b[31m",
+    ),
+    *(
+        "é",
+        "名前",
+        "😀",
+        "\u200b",
+        "\u2028",
+        "\u202etxt.exe",
+        "\ufeff",
+        "\ufffd",
+        "\uffff",
+        "\U0010ffff",
+    ),
+    "n" * 1000,
+)
+"""Names that somebody will give a thread, all different."""
+SURROGATES = "\udc80\ud800"
+"""A name that UTF-8 cannot hold."""
+
+
+def thread_totals(**values: Any) -> SeriesTotals:
+    """Totals of a thread that has done nothing, with nothing optional collected, but for ``values``."""
+    nothing = SeriesTotals(
+        user_ns=0,
+        system_ns=0,
+        runqueue_ns=None,
+        timeslices=None,
+        voluntary_switches=None,
+        involuntary_switches=None,
+        minor_faults=0,
+        major_faults=0,
+        read_bytes=None,
+        write_bytes=None,
+        started=0,
+        ended=0,
+        states={},
+    )
+    return replace(nothing, **values)
+
+
+def everything(number: int = 1) -> SeriesTotals:
+    """Totals with every value collected, and all of them different."""
+    return SeriesTotals(
+        user_ns=1_500_000_001 * number,
+        system_ns=250_000_002 * number,
+        runqueue_ns=3_000_003 * number,
+        timeslices=4_000 * number,
+        voluntary_switches=5_000 * number,
+        involuntary_switches=6_000 * number,
+        minor_faults=7_000 * number,
+        major_faults=8 * number,
+        read_bytes=9_000_000 * number,
+        write_bytes=10_000_000 * number,
+        started=11 * number,
+        ended=10 * number,
+        states={
+            "running": StateTime(
+                count=0, total_ns=1_750_000_000 * number, since_ns=NOW_NS - 1_000_000_000
+            ),
+            "sleeping": StateTime(count=number, total_ns=0, since_ns=NOW_NS - 60_000_000_000),
+        },
+    )
+
+
+def group(name: str, series: Mapping[SeriesKey, SeriesTotals], **values: Any) -> GroupView:
+    """A group of one process that publishes, but for ``values``."""
+    used = sum(totals.user_ns + totals.system_ns for totals in series.values())
+    made = GroupView(
+        name, per="group", cpu_ns=used, processes=1, published=1, series=series, dropped=0
+    )
+    return replace(made, **values)
+
+
+def view(*groups: GroupView, **values: Any) -> View:
+    """The third view of a daemon that has nothing to complain about, but for ``values``."""
+    made = View(
+        sequence=3,
+        time=1_795_392_000.25,
+        monotonic_ns=NOW_NS,
+        processes=(),
+        groups=groups,
+        thread_info=False,
+        stats=Stats(
+            polls=3,
+            poll_cpu_ns=7_200_000,
+            poll_duration_ns=9_300_000,
+            poll_durations=(0, 2, 1, *(0 for _ in POLL_BUCKETS[2:])),
+            reload_successful=True,
+            reload_success_time=1_795_391_990.0,
+        ),
+    )
+    return replace(made, **values)
+
+
+def process(
+    pid: int, group_name: str, *threads: tuple[int, str], source: str = "published"
+) -> ProcessView:
+    """A process of CPython 3.12 with ``threads`` as (TID, name)."""
+    return ProcessView(
+        key=ProcessKey(pid, 4_200),
+        ppid=1,
+        uid=1000,
+        group=group_name,
+        comm="python3",
+        cmdline=("python3", "app.py"),
+        implementation="cpython" if source == "published" else None,
+        version=(3, 12, 1),
+        free_threaded=False,
+        published=source == "published",
+        cpu_ns=2_000_000_000,
+        cpu_ratio=0.5,
+        threads=tuple(
+            ThreadView(
+                tid=tid,
+                start_ticks=4_200,
+                name=name,
+                thread=re.sub("[0-9]+", "N", name),
+                source="published" if source == "published" else "comm",
+                comm="python3",
+                state="sleeping",
+                user_ns=1_500_000_000,
+                system_ns=500_000_000,
+                cpu_ratio=0.5,
+                last_cpu=1,
+            )
+            for tid, name in threads
+        ),
+    )
+
+
+def sample() -> View:
+    """Something of each kind: the view that the golden files show."""
+    shop = {
+        SeriesKey("MainThread"): everything(1),
+        SeriesKey("ThreadPoolExecutor-N_N"): everything(4),
+        SeriesKey('a "quoted"\\ name\nin two lines'): everything(2),
+        SeriesKey(OTHER): thread_totals(user_ns=1),
+        SeriesKey(UNATTRIBUTED): thread_totals(system_ns=2**60 + 1),
+    }
+    return view(
+        group("shop", shop, processes=3, published=2, dropped=12),
+        group("worker", {SeriesKey("MainThread", pid=4711): everything(3)}, per="process"),
+        group("import", {SeriesKey("reader 😀", pid=4712, tid=4713): everything(5)}, per="thread"),
+        group("gone", {}, processes=0, published=0),
+        processes=(
+            process(4711, "worker", (4711, "MainThread"), (4714, "ThreadPoolExecutor-0_0")),
+            process(4712, "import", (4713, "Thread-1 (f)")),
+            process(4715, "shop", (4715, "python3"), source="comm"),
+        ),
+        thread_info=True,
+        stats=replace(
+            view().stats,
+            read_errors={("table", "malformed"): 1, ("fd", "denied"): 20, ("stat", "emfile"): 3},
+        ),
+    )
+
+
+def hostile() -> View:
+    """Every hostile name as a thread's, and as a group's."""
+    threads = {SeriesKey(name): everything(n) for n, name in enumerate(HOSTILE, 1)}
+    groups = (group(name, {SeriesKey("MainThread"): everything()}) for name in HOSTILE)
+    return view(
+        group("hostile", threads),
+        *groups,
+        processes=(process(1, '"\\\n', *enumerate(HOSTILE, 1)),),
+        thread_info=True,
+    )
+
+
+def large(samples: int) -> View:
+    """At least so many samples, of thread names with all that they can have."""
+    per_series = 17
+    return view(
+        group(
+            "shop",
+            {
+                SeriesKey(f"ThreadPoolExecutor-{number}_N"): everything(number + 1)
+                for number in range(-(-samples // per_series))
+            },
+        )
+    )
