@@ -15,13 +15,55 @@ def publish() -> bool:
     (no memfd, no file descriptor left, no ``/proc``) it returns False, and says why on standard
     error if the environment has ``THREADWATCH_DEBUG=1``.
     """
-    from threadwatch import publisher  # noqa: PLC0415 - importing the package must cost nothing
-
+    try:
+        from threadwatch import publisher  # noqa: PLC0415 - importing the package must cost nothing
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        complain(error)
+        return False
     return publisher.publish()
 
 
 def unpublish() -> None:
     """Withdraw what :func:`publish` published, and take its hooks out of :mod:`threading`."""
-    from threadwatch import publisher  # noqa: PLC0415 - as above
+    import sys  # noqa: PLC0415 - as above
 
-    publisher.unpublish()
+    publisher = sys.modules.get("threadwatch.publisher")
+    if publisher is not None:
+        publisher.unpublish()
+
+
+def is_ours(error: Exception) -> bool:
+    """Whether an exception is a fault of ours, to be kept from the application.
+
+    While our code runs in its thread, the application's own signal handlers can run in the middle of
+    it; what they raise is the application's, and has to reach it. Where it was raised tells.
+    """
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None:
+        return True
+    module = traceback.tb_frame.f_globals.get("__name__") or ""
+    return module.partition(".")[0] in _OUR_MODULES
+
+
+def complain(error: Exception) -> None:
+    """Say why nothing is published, once, where somebody has asked to be told."""
+    global _complained  # noqa: PLW0603 - once for the process
+    try:
+        import os  # noqa: PLC0415 - as above
+        import sys  # noqa: PLC0415 - as above
+
+        if not _complained and os.environ.get("THREADWATCH_DEBUG") == "1":
+            _complained = True
+            sys.stderr.write(f"threadwatch: not publishing: {error}\n")
+    except Exception as another:  # no standard error, nobody to tell
+        if not is_ours(another):
+            raise
+
+
+_complained = False
+# ours, and the import system that they are loaded by
+_OUR_MODULES = ("threadwatch", "importlib", "_frozen_importlib", "_frozen_importlib_external")

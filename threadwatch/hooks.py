@@ -11,6 +11,8 @@ Standard library only; runs on CPython 3.9 and later.
 
 import sys
 
+from threadwatch import is_ours
+
 TYPE_CHECKING = False  # importing `typing` for its own would cost the target 3 ms
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -58,8 +60,9 @@ class Hooks:
                 self._undo.clear()
                 self._hook(sys.modules["threading"].Thread)
                 self._ready()
-        except Exception:  # noqa: BLE001, S110 - the import is the application's, and it went well
-            pass
+        except Exception as error:  # the import is the application's, and it went well
+            if not is_ours(error):
+                raise
 
     def _hook(self, cls: "Any") -> None:
         set_native_id = cls._set_native_id
@@ -69,8 +72,9 @@ class Hooks:
             set_native_id(self)
             try:
                 started(self)
-            except Exception:  # noqa: BLE001, S110 - the thread must start, whatever becomes of us
-                pass
+            except Exception as error:  # the thread must start, whatever becomes of us
+                if not is_ours(error):
+                    raise
 
         name = cls.name
 
@@ -78,8 +82,9 @@ class Hooks:
             name.fset(self, value)
             try:
                 renamed(self)
-            except Exception:  # noqa: BLE001, S110 - as above
-                pass
+            except Exception as error:
+                if not is_ours(error):
+                    raise
 
         for function, original in ((_set_native_id, set_native_id), (set_name, name.fset)):
             function.__name__ = original.__name__

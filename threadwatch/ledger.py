@@ -207,7 +207,7 @@ class Ledger:
             # who was last seen before the table was found has no slot
             entry = self._by_slot.get(end.slot) or nameless.pop(end.tid, None)
             if entry is not None:
-                entry.ended = end
+                self._charge_end(entry, end, now_ns)
                 continue
             self._settled[end.slot] = None
             key, series = self.group.place(end.name, self._key, end.tid, now_ns)
@@ -218,18 +218,20 @@ class Ledger:
                 self._ends[key] += 1
                 self._charge_cpu(series, self._credible(end.cpu_ns), now_ns)
 
+    def _charge_end(self, entry: Entry, end: EndedThread, now_ns: int) -> None:
+        """Charge a thread with its last sum. It lives on for as long as the kernel shows it."""
+        if end.name != entry.sample.name:
+            self._place(entry, end.name, now_ns)
+        if end.cpu_ns is not None:
+            gained_ns = self._credible(end.cpu_ns - entry.user_ns - entry.system_ns)
+            entry.charge(gained_ns, round(gained_ns * self._system_share), now_ns)
+            self._charged_ns += gained_ns
+
     def _end(self, identity: _Identity, now_ns: int) -> None:
         """The kernel does not show the thread any more."""
         entry = self._entries.pop(identity)
         if entry.sample.slot is not None:
             self._by_slot.pop(entry.sample.slot, None)
-        end = entry.ended
-        if end is not None and end.name != entry.sample.name:
-            self._place(entry, end.name, now_ns)
-        if end is not None and end.cpu_ns is not None:
-            gained_ns = self._credible(end.cpu_ns - entry.user_ns - entry.system_ns)
-            entry.charge(gained_ns, round(gained_ns * self._system_share), now_ns)
-            self._charged_ns += gained_ns
         entry.end(now_ns)
         self._ends[entry.key] += 1
 

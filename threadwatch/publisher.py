@@ -2,7 +2,9 @@
 
 Runs inside other people's processes, so these are its rules:
 
-* It raises nothing into the application, starts no thread, takes no lock and makes nobody wait. An
+* It raises nothing of its own into the application, and swallows nothing of the application's: its
+  signal handlers may run, and raise, in the middle of our code.
+* It starts no thread, takes no lock and makes nobody wait. An
   event (a thread starts, ends, is renamed) costs a few microseconds; without events it costs nothing.
 * The table is written through a shared mapping. A store needs no file descriptor, so an application
   that closes all descriptors can never make us write into a file of its own; and it never lets go of
@@ -25,7 +27,7 @@ import os
 import sys
 from time import thread_time_ns
 
-from threadwatch import hooks, writer
+from threadwatch import complain, hooks, is_ours, writer
 from threadwatch import table as layout
 
 TYPE_CHECKING = False  # importing `typing` for its own would cost the target 3 ms
@@ -72,7 +74,6 @@ class Publisher:
         self._hooks = hooks.Hooks(
             started=self.started, renamed=self.renamed, ready=self.threading_ready
         )
-        self._complained = False
         self._registered = False
 
     def start(self) -> bool:
@@ -90,8 +91,10 @@ class Publisher:
 
                     atexit.register(self.stop)
             self._hooks.install()
-        except Exception as error:  # noqa: BLE001 - rule one
-            self.complain(error)
+        except Exception as error:
+            if not is_ours(error):
+                raise
+            complain(error)
         return self.table is not None
 
     def stop(self) -> None:
@@ -101,8 +104,10 @@ class Publisher:
             self._hooks.remove()
             if table is not None:
                 table.close()
-        except Exception as error:  # noqa: BLE001 - rule one
-            self.complain(error)
+        except Exception as error:
+            if not is_ours(error):
+                raise
+            complain(error)
 
     def started(self, thread: "Any") -> None:
         """``thread`` is starting: called in that very thread, with its ident and TID known."""
@@ -162,8 +167,10 @@ class Publisher:
                 self._new_table(forked=True)
             else:
                 self._adopt(self.table, forked=True)
-        except Exception as error:  # noqa: BLE001 - rule one
-            self.complain(error)
+        except Exception as error:
+            if not is_ours(error):
+                raise
+            complain(error)
 
     def threading_ready(self) -> None:
         """The application has imported :mod:`threading`; what that knows is in force from now on."""
@@ -216,15 +223,6 @@ class Publisher:
         )
         self._adopt(table, forked=forked)
         self.table = table
-
-    def complain(self, error: Exception) -> None:
-        """Go quiet, and say so once where somebody asked for it."""
-        if not self._complained and os.environ.get("THREADWATCH_DEBUG") == "1":
-            self._complained = True
-            try:
-                sys.stderr.write(f"threadwatch: not publishing: {error}\n")
-            except Exception:  # noqa: BLE001, S110 - no standard error, nobody to tell
-                pass
 
 
 def _in_order_of_belief(threading: "Any") -> "list[tuple[int, Any]]":

@@ -125,7 +125,10 @@ def _command(process: ProcessView, parent: ProcessView | None) -> str:
     """What the process is: its command line, or its part in the application that started it."""
     if is_multiprocessing_child(process.cmdline):
         code = " ".join(process.cmdline)
-        for word, part in (("tracker", "resource tracker"), ("forkserver import", "fork server")):
+        for word, part in (
+            ("_tracker import", "resource tracker"),
+            ("forkserver import", "fork server"),
+        ):
             if word in code:
                 return part
         return "worker"

@@ -19,7 +19,7 @@ from threadwatch.model import (
     SeriesTotals,
     StateTime,
 )
-from threadwatch.samples import COUNTED, Counts, EndedThread, ThreadSample, counts_of
+from threadwatch.samples import COUNTED, Counts, ThreadSample, counts_of
 
 
 class Series:
@@ -135,8 +135,6 @@ class Entry:
     user_ns: int = 0
     system_ns: int = 0
     counts: Counts = (None,) * len(COUNTED)
-    ended: EndedThread | None = None
-    """Its publisher has seen it end, but the kernel still shows it."""
 
     def begin(self, now_ns: int) -> None:
         """It is charged for the first time."""
