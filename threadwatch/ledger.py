@@ -122,9 +122,11 @@ class Ledger:
         return tuple(views)
 
     def move(self, group: Group, now_ns: int) -> None:
-        """The process belongs to another group from now on; what was charged stays where it is."""
-        if group is not self.group:
-            self._charge_rest(0, now_ns)
+        """The process belongs to another group from now on; what was charged stays where it is.
+
+        So does what its clock has in the old group and some thread is yet to be charged with (see
+        :attr:`ProcessSample.unread_ns`), though that will be in the new one.
+        """
         self.group = group
         for entry in self._entries.values():
             self._place(entry, entry.sample.name, now_ns)

@@ -66,6 +66,7 @@ class Published:
         self._uid = uid
         self._tables: list[_Followed] = []
         self._refused: set[int] = set()
+        self._complained: set[int] = set()
         self._ended: list[TableSlot] = []
         self._asked_ns = 0
         self._changed: set[int] = set()
@@ -96,12 +97,15 @@ class Published:
                 continue
             known.add(file.inode)
             header = None
-            try:
-                header = self._believed(parse_header(file.read_header()), file.owner_uid)
-            except ReadError as error:
-                errors.append(error)
+            data = file.read_header()
+            if any(data):  # else it is being made at this moment
+                try:
+                    header = self._believed(parse_header(data), file)
+                except ReadError as error:
+                    if file.inode not in self._complained:
+                        self._complained.add(file.inode)
+                        errors.append(error)
             if header is None:
-                self._refused.add(file.inode)
                 file.close()
                 continue
             self._tables.append(_Followed(fd, file, header))
@@ -160,13 +164,17 @@ class Published:
             followed.file.close()
         self._tables.clear()
 
-    def _believed(self, header: TableHeader, owner_uid: int) -> TableHeader | None:
-        """The header, if it is this process's own and in use."""
+    def _believed(self, header: TableHeader, file: TableFile) -> TableHeader | None:
+        """The header, if it is this process's own and in use; else the table is not looked at again."""
+        self._refused.add(file.inode)
         if header.pid != self._ns_pid or header.start_ticks != self._start_ticks:
             return None  # inherited by a fork, or held open by a daemon like ours
-        if owner_uid not in (self._uid, 0):
-            raise Malformed("table", f"belongs to uid {owner_uid}, not {self._uid}")
-        return None if header.closed else header
+        if file.owner_uid not in (self._uid, 0):
+            raise Malformed("table", f"belongs to uid {file.owner_uid}, not {self._uid}")
+        if header.closed:
+            return None
+        self._refused.discard(file.inode)
+        return header
 
     def _read_slots(self, followed: _Followed) -> None:
         count = len(followed.known) // table.SLOT_SIZE + table.CHUNK
