@@ -1,0 +1,418 @@
+"""The commands as an administrator meets them: real processes, real signals, exit codes and one line."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness import threadwatch
+from tests.testbed import CHECKOUT, require
+
+DEADLINE = 60.0
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+
+
+def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+    """One command to its end."""
+    return subprocess.run(
+        threadwatch(*arguments),
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+        **options,  # type: ignore[call-overload]  # whatever subprocess.run takes
+    )
+
+
+def until(what: Callable[[], object], why: str) -> None:
+    """Wait until ``what`` is true."""
+    end = time.monotonic() + DEADLINE
+    while not what():
+        assert time.monotonic() < end, f"never: {why}"
+        select.select([], [], [], 0.02)
+
+
+class Serving:
+    """``threadwatch serve`` on a free port, with its log in a file."""
+
+    def __init__(self, directory: Path, *arguments: str) -> None:
+        self.log = directory / "serve.log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                threadwatch("serve", "--web.listen-address=127.0.0.1:0", *arguments),
+                cwd=CHECKOUT,
+                stderr=log,
+            )
+        until(lambda: "listening" in self.text() or self.process.poll() is not None, "listening")
+        found = re.search(r"address=(127\.0\.0\.1:\d+)", self.text())
+        assert found, self.text()
+        self.url = f"http://{found[1]}"
+
+    def text(self) -> str:
+        """What it has logged so far."""
+        return self.log.read_text()
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body of one request."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=DEADLINE) as response:  # noqa: S310 - our own daemon's address
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    def metric(self, name: str) -> str | None:
+        """The value of a metric that has no labels, or with them as they stand in ``name``."""
+        found = re.search(rf"^{re.escape(name)} (\S+)$", self.get("/metrics")[1], re.MULTILINE)
+        return found[1] if found else None
+
+
+@contextlib.contextmanager
+def serving(directory: Path, *arguments: str) -> Iterator[Serving]:
+    """A daemon that runs meanwhile."""
+    daemon = Serving(directory, *arguments)
+    try:
+        yield daemon
+    finally:
+        daemon.process.kill()
+        daemon.process.wait()
+
+
+@contextlib.contextmanager
+def application(*, name: str = "shop.py", code: str = "") -> Iterator[subprocess.Popen[str]]:
+    """A small application under ``threadwatch run``, ready once this is entered; it ends with its stdin."""
+    body = (
+        "import sys, threading, time\n"
+        "threading.Thread(target=time.sleep, args=(600,), name='metrics-flush', daemon=True).start()\n"
+        f"{code}\nprint('ready', flush=True)\nsys.stdin.read()\n"
+    )
+    directory = tempfile.TemporaryDirectory()
+    script = Path(directory.name) / name
+    script.write_text(body)
+    process = subprocess.Popen(
+        threadwatch("run", "--", sys.executable, str(script)),
+        cwd=CHECKOUT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+        directory.cleanup()
+
+
+def test_serve_says_what_it_sees_and_ends_cleanly(tmp_path: Path) -> None:
+    """The daemon is ready after one poll, shows an application by name, and SIGTERM ends it with 0."""
+    with application() as target, serving(tmp_path) as daemon:
+        until(lambda: daemon.get("/-/ready")[0] == 200, "ready")
+        series = 'threadwatch_threads{group="shop",state="sleeping",thread="metrics-flush"}'
+        until(lambda: daemon.metric(series) == "1.0", "the application's thread")
+        assert daemon.metric('threadwatch_group_published_processes{group="shop"}') == "1.0"
+        assert daemon.get("/-/healthy")[0] == 200
+        assert daemon.get("/anything")[0] == 404
+        target.kill()
+        target.wait()
+        until(lambda: daemon.metric(series) == "0.0", "zero once the thread has ended")
+        daemon.process.send_signal(signal.SIGTERM)
+        assert daemon.process.wait(DEADLINE) == 0
+    assert "stopping" in daemon.text()
+    assert "Traceback" not in daemon.text()
+
+
+def test_reload_takes_a_good_configuration_and_refuses_a_bad_one(tmp_path: Path) -> None:
+    """SIGHUP puts a good file in force; a bad one is logged in one line and leaves the old in force."""
+    config = tmp_path / "threadwatch.yml"
+    config.write_text("poll_interval: 200ms\n")
+    with application(), serving(tmp_path, f"--config.file={config}") as daemon:
+        shop = 'threadwatch_group_processes{group="shop"}'
+        until(lambda: daemon.metric(shop) == "1.0", "the default group")
+        config.write_text(
+            "poll_interval: 200ms\ngroups:\n- name: renamed\n  match: {cmdline: shop}\n"
+        )
+        daemon.process.send_signal(signal.SIGHUP)
+        until(
+            lambda: daemon.metric('threadwatch_group_processes{group="renamed"}') == "1.0",
+            "the configured group",
+        )
+        assert daemon.metric(shop) == "0.0"
+        config.write_text("poll_intervall: 1s\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        success = "threadwatch_config_last_reload_successful"
+        until(lambda: daemon.metric(success) == "0.0", "the failure is shown")
+        assert daemon.metric('threadwatch_group_processes{group="renamed"}') == "1.0"
+        (line,) = [line for line in daemon.text().splitlines() if "level=error" in line]
+        assert f"{config}:1: poll_intervall" in line
+        config.write_text("poll_interval: 200ms\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        until(lambda: daemon.metric(shop) == "1.0", "back to the default")
+        assert daemon.metric(success) == "1.0"
+
+
+def test_log_lines_are_json_where_asked_for() -> None:
+    """With --log.format=json every line is one JSON object with time, level and message."""
+    daemon = subprocess.Popen(
+        threadwatch("serve", "--web.listen-address=127.0.0.1:0", "--log.format=json"),
+        cwd=CHECKOUT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert daemon.stderr is not None
+    first = daemon.stderr.readline()
+    daemon.send_signal(signal.SIGINT)
+    _, rest = daemon.communicate(timeout=DEADLINE)
+    assert daemon.returncode == 0
+    for line in (first + rest).splitlines():
+        assert {"time", "level", "msg"} <= json.loads(line).keys()
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("poll_intervall: 1s\n", ":1: poll_intervall: "),
+        ("groups:\n- name: a\n  match: {cmdline: '('}\n", ":3: "),
+        ("", ": is empty"),
+    ],
+)
+def test_bad_configuration_ends_with_78(tmp_path: Path, text: str, complaint: str) -> None:
+    """serve, ps and check-config all refuse a bad file with one line that names the place, and 78."""
+    config = tmp_path / "threadwatch.yml"
+    config.write_text(text)
+    for command in (
+        ("serve", f"--config.file={config}"),
+        ("ps", f"--config.file={config}"),
+        ("check-config", str(config)),
+    ):
+        done = run(*command)
+        assert done.returncode == 78, command
+        assert done.stdout == ""
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("threadwatch: ")
+        assert str(config) + complaint in line
+
+
+def test_check_config_says_ok() -> None:
+    """The configuration that comes with the project is accepted, in one line on standard output."""
+    done = run("check-config", "config/threadwatch.yml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("config/threadwatch.yml: ok")
+
+
+def test_port_in_use_is_one_line() -> None:
+    """A port that is taken ends serve with 1 and one line that names the address."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = run("serve", f"--web.listen-address={address}")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert address in line
+    assert "in use" in line
+
+
+@pytest.mark.parametrize("command", ["serve", "ps"])
+def test_no_procfs_is_one_line(tmp_path: Path, command: str) -> None:
+    """Where there is no procfs, the command ends with 1 and one line that says what to do."""
+    done = run(command, f"--path.procfs={tmp_path}")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f"{tmp_path} is not mounted" in line
+
+
+def test_bad_arguments_are_usage_errors() -> None:
+    """What cannot be an address, a path or a command ends with 1 or 2 and says what would be right."""
+    assert run().returncode == 2
+    assert run("run", "--").returncode == 2
+    assert run("serve", "--log.level=loud").returncode == 2
+    done = run("serve", "--web.listen-address=nowhere")
+    assert done.returncode == 1
+    assert "host:port" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "ps", "demo", "check-config"])
+def test_an_old_python_is_told_in_one_line(command: str) -> None:
+    """On a Python that the daemon does not run on, its commands say so in one line and end with 1."""
+    old = require(3, 10)
+    arguments = ["x.yml"] if command == "check-config" else []
+    done = subprocess.run(
+        [*old.command, "-m", "threadwatch", command, *arguments],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert f"{command} needs Python 3.11 or later" in line
+    assert old.release in line
+
+
+def test_run_reports_what_cannot_be_started() -> None:
+    """A command that is not there ends run with one line, and 1."""
+    done = run("run", "--", "no-such-program")
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "no-such-program" in line
+
+
+def test_ps_shows_an_application_as_text() -> None:
+    """ps NAME shows the group's headline, its process, and each thread by name."""
+    with application(code="threading.Thread(target=time.sleep, args=(600,), daemon=True).start()"):
+        done = run("ps", "shop")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert re.match(r"shop   CPython \d+\.\d+\.\d+ · 1 process, 3 threads · published$", lines[0])
+    assert re.match(r"  PID \d+   \S*python\S* \S+shop\.py   CPU ", lines[2])
+    assert lines[3].split() == [
+        "TID",
+        "THREAD",
+        "COMM",
+        "STATE",
+        "CPU",
+        "%",
+        "CPU",
+        "TIME",
+        "LAST",
+        "CPU",
+    ]
+    names = [re.split(r" {2,}", line.strip())[1] for line in lines[4:7]]
+    assert sorted(names) == ["MainThread", "Thread-1 (sleep)", "metrics-flush"]
+    assert "parentheses" not in done.stdout
+
+
+def test_ps_shows_hostile_names_without_obeying_them() -> None:
+    """A name with terminal controls, newlines or overrides is shown escaped, on its own line."""
+    name = "a\x1b[2Jb\nc\u202ed"
+    with application(code=f"threading.current_thread().name = {name!r}"):
+        done = run("ps", "shop", "--interval", "0")
+    assert "\x1b" not in done.stdout
+    assert r"a\x1b[2Jb\nc\u202ed" in done.stdout
+
+
+def test_ps_shows_a_process_that_does_not_publish() -> None:
+    """A process of any kind is shown when asked for by PID: by comm, in parentheses, with the reason."""
+    sleeper = subprocess.Popen(["sleep", "600"])
+    try:
+        until(lambda: Path(f"/proc/{sleeper.pid}/comm").read_text() == "sleep\n", "exec")
+        done = run("ps", str(sleeper.pid), "--interval", "0")
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+    assert "(sleep)" in done.stdout
+    assert "not published" in done.stdout
+    assert "A name in parentheses is the kernel's comm" in done.stdout
+
+
+def test_ps_says_what_is_not_there() -> None:
+    """A PID or a name that nothing has ends ps with 1 and one line."""
+    for what in ("2147483647", "no-such-application"):
+        done = run("ps", what)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert what in line
+
+
+def test_ps_of_another_users_process_says_what_is_hidden() -> None:
+    """Without the right to read another user's names, ps shows the threads by comm and says why."""
+    with application() as target:
+        done = subprocess.run(
+            [*NOBODY, *threadwatch("ps", str(target.pid))],
+            cwd=CHECKOUT,
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "not published" in done.stdout
+    (line,) = done.stderr.splitlines()
+    assert "hidden" in line
+    assert "CAP_DAC_READ_SEARCH" in line
+
+
+def test_ps_into_a_pipe_that_closes() -> None:
+    """A reader that leaves early (ps | head) is no error, and nothing is said."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    process = subprocess.Popen(
+        threadwatch("ps"), cwd=CHECKOUT, stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    _, said = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, said) == (0, "")
+
+
+@pytest.mark.parametrize(("environment", "colored"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_ps_in_a_terminal(environment: dict[str, str], *, colored: bool) -> None:
+    """On a terminal lines fit into its width, and NO_COLOR takes the bold type away."""
+    primary, secondary = pty.openpty()
+    with application(code="threading.current_thread().name = 'x' * 150"):
+        process = subprocess.Popen(
+            threadwatch("ps", "shop"),
+            cwd=CHECKOUT,
+            stdout=secondary,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "80", **environment},
+        )
+        os.close(secondary)
+        output = b""
+        with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
+            while chunk := os.read(primary, 65536):
+                output += chunk
+        assert process.wait(DEADLINE) == 0
+    os.close(primary)
+    text = output.decode().replace("\r\n", "\n")
+    assert ("\x1b[1m" in text) is colored
+    table = [line for line in text.splitlines() if "xxxx" in line]
+    assert table
+    assert all(len(line) <= 80 for line in table)
+    assert "…" in table[0]
+
+
+def test_demo_shows_the_mapping_and_serves_it() -> None:
+    """The demo starts its application, prints the mapping and an address, and leaves nothing behind."""
+    process = subprocess.Popen(
+        threadwatch("demo", "--web.listen-address=127.0.0.1:0"),
+        cwd=CHECKOUT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines: list[str] = []
+    while not lines or "Metrics:" not in lines[-1]:
+        line = process.stdout.readline()
+        assert line, "".join(lines)
+        lines.append(line)
+    text = "".join(lines)
+    for name in ("price-engine", "http_0", "event-loop", "Thread-1 (sleeper)", "(native-io)"):
+        assert name in text
+    url = lines[-1].split()[1]
+    with urllib.request.urlopen(url, timeout=DEADLINE) as response:  # noqa: S310 - as above
+        assert b'thread="price-engine"' in response.read()
+    started = re.search(r"PID (\d+)", text)
+    assert started
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=DEADLINE)
+    assert process.returncode == 0
+    until(lambda: not Path(f"/proc/{started[1]}").exists(), "the application has ended")
