@@ -251,10 +251,10 @@ class ThreadReader:
             data = known.file.read()
         else:
             data = watched.dir.read_task(known.tid, "schedstat")
-        times = parse_schedstat(data)
-        before = known.times
-        if times == before:
+        if data == known.raw:
             return False
+        times, before = parse_schedstat(data), known.times
+        known.raw = data
         watched.known_ns += times.cpu_ns - (before.cpu_ns if before else 0)
         known.times = times
         return True

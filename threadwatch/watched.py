@@ -21,6 +21,8 @@ class Known:
     stat: Stat
     times: SchedStat | None
     """None where the kernel keeps no schedstat."""
+    raw: bytes = b""
+    """The bytes that :attr:`times` were read from: the same again means that it has not run."""
     file: TaskFile | None = None
     """Its schedstat, kept open while it runs now and then."""
     quiet: int = 0
