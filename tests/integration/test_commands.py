@@ -7,24 +7,19 @@ import json
 import os
 import pty
 import re
-import select
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.harness import threadwatch
+from tests.serving import DEADLINE, application, serving, until
 from tests.testbed import CHECKOUT, require
 
-DEADLINE = 60.0
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
@@ -39,88 +34,6 @@ def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
         check=False,
         **options,  # type: ignore[call-overload]  # whatever subprocess.run takes
     )
-
-
-def until(what: Callable[[], object], why: str) -> None:
-    """Wait until ``what`` is true."""
-    end = time.monotonic() + DEADLINE
-    while not what():
-        assert time.monotonic() < end, f"never: {why}"
-        select.select([], [], [], 0.02)
-
-
-class Serving:
-    """``threadwatch serve`` on a free port, with its log in a file."""
-
-    def __init__(self, directory: Path, *arguments: str) -> None:
-        self.log = directory / "serve.log"
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                threadwatch("serve", "--web.listen-address=127.0.0.1:0", *arguments),
-                cwd=CHECKOUT,
-                stderr=log,
-            )
-        until(lambda: "listening" in self.text() or self.process.poll() is not None, "listening")
-        found = re.search(r"address=(127\.0\.0\.1:\d+)", self.text())
-        assert found, self.text()
-        self.url = f"http://{found[1]}"
-
-    def text(self) -> str:
-        """What it has logged so far."""
-        return self.log.read_text()
-
-    def get(self, path: str) -> tuple[int, str]:
-        """Status and body of one request."""
-        try:
-            with urllib.request.urlopen(self.url + path, timeout=DEADLINE) as response:  # noqa: S310 - our own daemon's address
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    def metric(self, name: str) -> str | None:
-        """The value of a metric that has no labels, or with them as they stand in ``name``."""
-        found = re.search(rf"^{re.escape(name)} (\S+)$", self.get("/metrics")[1], re.MULTILINE)
-        return found[1] if found else None
-
-
-@contextlib.contextmanager
-def serving(directory: Path, *arguments: str) -> Iterator[Serving]:
-    """A daemon that runs meanwhile."""
-    daemon = Serving(directory, *arguments)
-    try:
-        yield daemon
-    finally:
-        daemon.process.kill()
-        daemon.process.wait()
-
-
-@contextlib.contextmanager
-def application(*, name: str = "shop.py", code: str = "") -> Iterator[subprocess.Popen[str]]:
-    """A small application under ``threadwatch run``, ready once this is entered; it ends with its stdin."""
-    body = (
-        "import sys, threading, time\n"
-        "threading.Thread(target=time.sleep, args=(600,), name='metrics-flush', daemon=True).start()\n"
-        f"{code}\nprint('ready', flush=True)\nsys.stdin.read()\n"
-    )
-    directory = tempfile.TemporaryDirectory()
-    script = Path(directory.name) / name
-    script.write_text(body)
-    process = subprocess.Popen(
-        threadwatch("run", "--", sys.executable, str(script)),
-        cwd=CHECKOUT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-        directory.cleanup()
 
 
 def test_serve_says_what_it_sees_and_ends_cleanly(tmp_path: Path) -> None:
