@@ -71,6 +71,7 @@ class Publisher:
     def __init__(self) -> None:
         self.table: writer.Table | None = None
         self._guards: Any = None
+        self._ended = self.ended  # bound once: it is needed at each birth
         self._hooks = hooks.Hooks(
             started=self.started, renamed=self.renamed, ready=self.threading_ready
         )
@@ -122,7 +123,7 @@ class Publisher:
         ident = _get_ident()
         if thread._ident != ident:  # a greenlet: its ident is the greenlet's
             return
-        tid = _get_native_id()
+        tid = thread._native_id  # what we wrap has just set it
         record = table.records.get(ident)
         if record is not None:
             if record.guarded and record.tid == tid:
@@ -206,7 +207,7 @@ class Publisher:
     def _guard(self, record: writer.Record, thread: object) -> None:
         record.guarded = True
         record.owner = id(thread)
-        self._guards.guard = _Guard(record, self.ended)
+        self._guards.guard = _Guard(record, self._ended)
 
     def _new_table(self, *, forked: bool) -> None:
         """Replace the table, if there is one, and fill it with the threads that there are now."""

@@ -63,6 +63,9 @@ FLAGS_OFFSET = 14
 # crc, state, flags, name length, serial, tid, unused, ident, born ns, ended ns, cpu ns, end serial
 SLOT = Struct("<IBBHQIIQQQQQ")
 SLOT_HEAD = SLOT.size
+# the same without the CRC, which is taken as if zeros stood in its place
+_BODY = Struct("<" + SLOT.format[2:])
+_CRC_OF_ZEROS = crc32(bytes(CRC.size))
 
 
 def pack_static(
@@ -123,9 +126,9 @@ def pack_slot(
 ) -> bytes:
     """One slot, shorter than SLOT_SIZE by what the name leaves free."""
     body = (
-        SLOT.pack(
-            0, state, flags, len(name), serial, tid, 0, ident, born_ns, ended_ns, cpu_ns, end_serial
+        _BODY.pack(
+            state, flags, len(name), serial, tid, 0, ident, born_ns, ended_ns, cpu_ns, end_serial
         )
         + name
     )
-    return CRC.pack(crc32(body)) + body[4:]
+    return CRC.pack(crc32(body, _CRC_OF_ZEROS)) + body

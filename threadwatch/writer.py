@@ -58,7 +58,9 @@ class Record:
         "tid",
     )
 
-    def __init__(self, table: "Table", index: int, serial: int, tid: int, ident: int) -> None:
+    def __init__(
+        self, table: "Table", index: int, serial: int, tid: int, ident: int, born_ns: int
+    ) -> None:
         self.table = table
         self.index = index
         self.serial = serial
@@ -67,7 +69,7 @@ class Record:
         self.state = layout.LIVE
         self.flags = 0
         self.name = b""
-        self.born_ns = clock_gettime_ns(CLOCK_BOOTTIME)
+        self.born_ns = born_ns
         self.ended_ns = 0
         self.cpu_ns = layout.CPU_UNKNOWN
         self.end_serial = 0
@@ -121,12 +123,13 @@ class Table:
 
     def add(self, tid: int, ident: int, name: str, flags: int = 0) -> "Record | None":
         """A new thread. None if the table is full: the thread stays without a name."""
-        index = self._take_slot()
+        now_ns = clock_gettime_ns(CLOCK_BOOTTIME)
+        index = self._take_slot(now_ns)
         if index < 0:
             self._overflow += 1
             self._changed()
             return None
-        record = Record(self, index, next(self._births), tid, ident)
+        record = Record(self, index, next(self._births), tid, ident, now_ns)
         record.name, cut = layout.encode_name(name)
         record.flags = flags | cut
         self.records[ident] = record
@@ -196,19 +199,15 @@ class Table:
         except Exception:  # noqa: BLE001, S110 - the interpreter is going down, and half of it is gone
             pass
 
-    def _take_slot(self) -> int:
+    def _take_slot(self, now_ns: int) -> int:
         ended = self._ended
         try:
-            index, ended_ns = ended.popleft()
-        except IndexError:
-            pass
-        else:
-            if (
-                len(ended) >= layout.RETAIN_SLOTS
-                or clock_gettime_ns(CLOCK_BOOTTIME) - ended_ns > layout.RETAIN_NS
+            if ended and (
+                len(ended) > layout.RETAIN_SLOTS or now_ns - ended[0][1] > layout.RETAIN_NS
             ):
-                return int(index)
-            ended.appendleft((index, ended_ns))
+                return int(ended.popleft()[0])
+        except IndexError:
+            pass  # another thread was faster
         index = next(self._fresh)
         if index % layout.CHUNK == 0:
             self._extend(index + layout.CHUNK)
