@@ -70,9 +70,9 @@ class Ledger:
         """Slots without an entry that need no more charging, and whose they are if the kernel still
         shows it: of threads whose whole lives were charged at once, or that have another slot now."""
         self._ends: Counter[SeriesKey] = Counter()
-        """How many threads have ended in this sample, and below in those before whose tails may be
-        still to come."""
-        self._ends_before: Counter[SeriesKey] = Counter()
+        """How many threads have ended in this sample."""
+        self._claims: Counter[SeriesKey] = Counter()
+        """What those that ended before may have used since."""
         self._clock_ns = 0
         self._charged_ns = 0
         self._grouped_ns = 0
@@ -116,9 +116,10 @@ class Ledger:
         for identity in gone:
             self._end(identity, now_ns)
         self._charge_rest(allowance_ns, now_ns)
-        # the clock was read before the tables: what has ended between will be in the next one
-        self._ends_before = self._ends + self._ends_before if sample.unread_ns else self._ends
-        self._ends = Counter()
+        # The clock was read before these ends, so their tails may come to light in the next sample. Older
+        # ones have by now, but for what threads that have not been read can hide.
+        self._claims = _shares(self._claims, sample.unread_ns) + _tails(self._ends)
+        self._ends.clear()
         return tuple(views)
 
     def move(self, group: Group, now_ns: int) -> None:
@@ -245,16 +246,10 @@ class Ledger:
         """Charge what the clock has beyond the threads, but for what they may be charged with yet."""
         rest_ns = self._clock_ns - self._charged_ns - allowance_ns
         if rest_ns > 0:
-            ends = [
-                (self.group.series[key], count)
-                for key, count in (self._ends + self._ends_before).items()
-                if key in self.group.series
-            ]
-            number = sum(count for _, count in ends)
-            tail_ns = min(-(-rest_ns // number), TAIL_NS) if number else 0
-            for series, count in ends:
-                share_ns = min(tail_ns * count, rest_ns)
-                self._charge_cpu(series, share_ns, now_ns)
+            claims = self._claims + _tails(self._ends)
+            claims = Counter({key: n for key, n in claims.items() if key in self.group.series})
+            for key, share_ns in _shares(claims, rest_ns).items():
+                self._charge_cpu(self.group.series[key], share_ns, now_ns)
                 rest_ns -= share_ns
             if rest_ns:
                 self._charge_cpu(self.group.own(UNATTRIBUTED, self._key, now_ns), rest_ns, now_ns)
@@ -297,6 +292,24 @@ class Ledger:
         entry.sample = replace(entry.sample, tid=thread.tid, start_ticks=thread.start_ticks)
         self._place(entry, entry.sample.name, sample.time_ns)
         return gone - {caller}
+
+
+def _tails(ends: Counter[SeriesKey]) -> Counter[SeriesKey]:
+    """What threads may have used after their ends."""
+    return Counter({key: TAIL_NS * count for key, count in ends.items()})
+
+
+def _shares(claims: Counter[SeriesKey], cpu_ns: int) -> Counter[SeriesKey]:
+    """Shares of ``cpu_ns`` in proportion to claims; nobody gets more than the claim."""
+    total_ns = claims.total()
+    if cpu_ns >= total_ns:
+        return claims
+    shares: Counter[SeriesKey] = Counter()
+    for key, claim_ns in claims.items():
+        share_ns = cpu_ns * claim_ns // total_ns
+        cpu_ns, total_ns = cpu_ns - share_ns, total_ns - claim_ns  # so that they add up
+        shares[key] = share_ns
+    return shares
 
 
 def _can_follow(thread: ThreadSample, before: ThreadSample) -> bool:

@@ -9,6 +9,8 @@ Rules:
   that TID was born. TIDs are the publisher's own, in its PID namespace.
 * A slot stays known after its thread has ended, until it is used again, because the kernel shows a
   thread a little longer than Python does.
+* exec closes a table, and the new program's may get the same file descriptor. A young thread that no
+  table knows is a reason to doubt that they are still those that are followed.
 * A table may be found long after it was made. Of threads that had ended before the last time that
   anybody asked, the CPU time has been charged as nobody's by then: they are given without.
 * A table that cannot be read, or is somebody else's forgery, is an error that is counted, once. One
@@ -69,6 +71,8 @@ class Published:
         self._complained: set[int] = set()
         self._ended: list[TableSlot] = []
         self._asked_ns = 0
+        self._youngest_unknown = 0
+        self._doubtful = False
         self._changed: set[int] = set()
 
     @property
@@ -125,10 +129,11 @@ class Published:
             if header.generation != followed.generation or followed.torn:
                 self._read_slots(followed)
                 followed.generation = header.generation
-            if header.closed or not _still_there(process, followed.fd):
+            if header.closed or not _still_there(process, followed, thoroughly=self._doubtful):
                 self._tables.remove(followed)
                 followed.file.close()
                 whole = False
+        self._doubtful = False
         return whole
 
     def last_words(self) -> None:
@@ -145,6 +150,9 @@ class Published:
             slot = followed.by_tid.get(ns_tid)
             if slot is not None and slot.born_ns >= (start_ticks - 1) * _NS_PER_TICK:
                 return followed.file.inode, slot
+        if start_ticks > self._youngest_unknown:
+            self._youngest_unknown = start_ticks
+            self._doubtful = True
         return None
 
     def take_ended(self) -> list[TableSlot]:
@@ -210,13 +218,19 @@ class Published:
             self._ended.append((followed.file.inode, slot))
 
 
-def _still_there(process: ProcessDir, fd: int) -> bool:
+def _still_there(process: ProcessDir, followed: _Followed, *, thoroughly: bool) -> bool:
     """Whether the process still has the table: exec closes it, and so can the application.
+
+    Only the thorough question, ten times as dear, tells it from another table at the same place.
 
     :raises Gone: the process has ended.
     """
     try:
-        return bool(process.fd_link(fd) == TABLE_LINK)
+        if not thoroughly:
+            return bool(process.fd_link(followed.fd) == TABLE_LINK)
+        file = process.open_table(followed.fd)
+        file.close()
+        return bool(file.inode == followed.file.inode)
     except Gone:
         # a leader that has ended before its threads has no files, but they have
         return parse_stat(process.read("stat", "stat")).state == "Z"

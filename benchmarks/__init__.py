@@ -1,0 +1,1 @@
+"""What threadwatch costs: the applications that publish, and the host that it runs on."""

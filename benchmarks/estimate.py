@@ -1,0 +1,79 @@
+"""Medians, how sure they are, and ratios of pairs. Pure functions, no distribution assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil, comb
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A median, and the interval that holds the true median with :data:`CONFIDENCE`."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+    """Of how many values."""
+
+    def scaled(self, factor: float) -> Estimate:
+        """The same in another unit."""
+        return Estimate(self.median * factor, self.low * factor, self.high * factor, self.count)
+
+    def text(self, digits: int = 2) -> str:
+        """``4.31 (4.20 to 4.40)``."""
+        return f"{self.median:,.{digits}f} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
+
+    def percent(self) -> str:
+        """A ratio as what it is above 1: ``+3.1 % (+2.0 to +4.4)``."""
+        middle, low, high = (100 * (value - 1) for value in (self.median, self.low, self.high))
+        return f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """The median of ``values``, with the interval between two of them that the binomial test gives.
+
+    Of fewer than six values no two are sure enough: then all of them lie in the interval. Raises
+    ValueError where there are none.
+    """
+    if not values:
+        raise ValueError("no values to take the median of")
+    ordered = sorted(values)
+    outside = _outside(len(ordered))
+    return Estimate(
+        percentile(ordered, 50), ordered[outside], ordered[len(ordered) - 1 - outside], len(ordered)
+    )
+
+
+def _outside(count: int) -> int:
+    """How many values on each side the confidence interval of the median leaves out."""
+    allowed = (1 - CONFIDENCE) / 2 * 2**count
+    below, outside = 1, 0  # ways in which none of the values is below the median
+    while below <= allowed and outside < (count - 1) // 2:
+        outside += 1
+        below += comb(count, outside)
+    return max(outside - int(below > allowed), 0)
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value that ``percent`` of the values do not exceed; the median of an even number is between two."""
+    ordered = sorted(values)
+    if not ordered:
+        raise ValueError("no values to take a percentile of")
+    if percent == 50 and len(ordered) % 2 == 0:
+        middle = len(ordered) // 2
+        return (ordered[middle - 1] + ordered[middle]) / 2
+    return ordered[max(ceil(len(ordered) * percent / 100) - 1, 0)]
+
+
+def ratios(with_: Sequence[float], without: Sequence[float]) -> list[float]:
+    """The ratio of each pair. Raises ValueError where the two are not pairs."""
+    return [a / b for a, b in zip(with_, without, strict=True)]
+
+
+def differences(with_: Sequence[float], without: Sequence[float]) -> list[float]:
+    """The difference of each pair. Raises ValueError where the two are not pairs."""
+    return [a - b for a, b in zip(with_, without, strict=True)]

@@ -1,0 +1,133 @@
+"""A load generator: real processes with real threads that sleep, wake or come and go as they are told.
+
+Run as a program, by any Python from 3.9 on. The first process forks the others before it starts
+threads of its own, so that they share memory and a thousand of them fit on a small machine. When all
+threads run it prints one line of JSON, ``{"pids": […], "threads": N}``, and it lives until its
+standard input ends.
+
+Three kinds of threads: *sleeping* ones wait for a lock that nobody lets go of, and never run again;
+*active* ones wake every ``--period`` seconds and work for ``--work`` seconds of CPU; *short* ones are
+started by ``--spawners`` threads, ``--churn`` per second in all, work for ``--work`` seconds and end.
+Threads are named after ``--roles`` roles in turn, ``role-03_17``, as pools name theirs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import sys
+import threading
+import time
+
+_STACK = 64 * 1024
+"""Bytes of stack per thread: as little as the C library and Python can do with."""
+
+
+def main() -> None:
+    """Start everything, say so, and wait to be told to end."""
+    options = _options()
+    threading.stack_size(_STACK)
+    ready, started = os.pipe()
+    number = 0
+    pids = [os.getpid()]
+    for other in range(1, options.processes):
+        pid = os.fork()
+        if pid == 0:
+            number, pids = other, []
+            break
+        pids.append(pid)
+    _start_threads(options, number)
+    if number:
+        os.write(started, b".")
+    else:
+        missing = options.processes - 1
+        while missing:
+            missing -= len(os.read(ready, missing))
+        print(json.dumps({"pids": pids, "threads": _threads(options)}), flush=True)
+    while os.read(0, 1):
+        pass
+    for pid in pids[1:]:
+        os.waitpid(pid, 0)
+    os._exit(0)  # threads that sleep for ever cannot be joined
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=0, help="per process, beside the main one")
+    parser.add_argument("--active", type=int, default=0, help="in all processes together")
+    parser.add_argument(
+        "--active-processes", type=int, default=1, help="that the active ones are in"
+    )
+    parser.add_argument("--period", type=float, default=0.2)
+    parser.add_argument("--work", type=float, default=0.0)
+    parser.add_argument("--churn", type=float, default=0.0, help="per process and second")
+    parser.add_argument("--spawners", type=int, default=20, help="threads that start short ones")
+    parser.add_argument("--roles", type=int, default=20)
+    return parser.parse_args()
+
+
+def _threads(options: argparse.Namespace) -> int:
+    spawners = options.spawners if options.churn else 0
+    return int(options.processes * (1 + options.threads + spawners))
+
+
+def _active_here(options: argparse.Namespace, number: int) -> int:
+    """How many of this process's threads are active: the first processes share them evenly."""
+    if number >= options.active_processes:
+        return 0
+    share, rest = divmod(options.active, options.active_processes)
+    return int(share + (number < rest))
+
+
+def _start_threads(options: argparse.Namespace, number: int) -> None:
+    gate = threading.Lock()
+    gate.acquire()
+    active = _active_here(options, number)
+    for index in range(options.threads):
+        name = f"role-{index % options.roles:02d}_{index // options.roles}"
+        if index < active:
+            threading.Thread(
+                target=_be_active, args=(options.period, options.work), name=name, daemon=True
+            ).start()
+        else:
+            threading.Thread(target=gate.acquire, name=name, daemon=True).start()
+    if options.churn:
+        for index in range(options.spawners):
+            arguments = (options.churn / options.spawners, options.work, options.roles)
+            name = f"spawner-{index}"
+            threading.Thread(target=_spawn, args=arguments, name=name, daemon=True).start()
+
+
+def _be_active(period: float, work: float) -> None:
+    time.sleep(random.random() * period)
+    while True:
+        time.sleep(period)
+        _work(work)
+
+
+def _work(seconds: float) -> None:
+    if seconds:
+        end = time.thread_time() + seconds
+        while time.thread_time() < end:
+            pass
+
+
+def _spawn(rate: float, work: float, roles: int) -> None:
+    """Start ``rate`` threads per second, one after another; never in a hurry to catch up."""
+    due = time.monotonic() + random.random() / rate
+    number = 0
+    while True:
+        time.sleep(max(due - time.monotonic(), 0))
+        due = max(due + 1 / rate, time.monotonic() - 1 / rate)
+        name = f"request-{number % roles:02d}_{number}"
+        number += 1
+        thread = threading.Thread(target=_work, args=(work,), name=name, daemon=True)
+        thread.start()
+        thread.join()
+
+
+if __name__ == "__main__":
+    sys.exit(main())  # type: ignore[func-returns-value]  # None is success

@@ -1,0 +1,243 @@
+"""Programs that are measured while they run: loads, daemons, and the clocks of their processes."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import http.client
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Self, TypeVar
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+DEADLINE = 120.0
+"""Seconds that a program may take to be ready, or to end."""
+
+
+class BenchmarkError(Exception):
+    """Something that is to be measured does not work here; says what."""
+
+
+def process_clock_ns(pid: int) -> int:
+    """CPU time of all threads of a process in its life, ended ones included (clock_getcpuclockid(3))."""
+    return time.clock_gettime_ns((~pid << 3) | 2)
+
+
+def main_thread_clock_ns(pid: int) -> int:
+    """CPU time of the process's first thread, exact while it sleeps (schedstat)."""
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_bytes().split()[0])
+
+
+def resident_bytes(pid: int) -> int:
+    """Physical memory of a process."""
+    found = re.search(r"^VmRSS:\s+(\d+) kB$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    if found is None:
+        raise BenchmarkError(f"process {pid} has no memory: it has ended")
+    return int(found[1]) * 1024
+
+
+def descriptors(pid: int) -> int:
+    """How many file descriptors a process has open."""
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
+
+
+def switches(pid: int) -> dict[int, tuple[int, int]]:
+    """Voluntary and involuntary context switches of each thread of a process."""
+    found = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        pairs = re.findall(r"ctxt_switches:\s+(\d+)", (task / "status").read_text())
+        found[int(task.name)] = (int(pairs[0]), int(pairs[1]))
+    return found
+
+
+def cpu_of(command: Sequence[str], environment: Mapping[str, str] | None = None) -> float:
+    """CPU seconds of a command from start to end, those of children that it waited for included."""
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip()
+            raise BenchmarkError(f"{command[0]} ended with {process.returncode}: {said}")
+    return usage.ru_utime + usage.ru_stime
+
+
+class Load:
+    """A running :mod:`benchmarks.load`; ends with its context."""
+
+    def __init__(self, arguments: Sequence[str], *, published: bool) -> None:
+        """Returns when all threads run."""
+        run = ("-m", "threadwatch", "run", "--", sys.executable) if published else ()
+        self._process = subprocess.Popen(
+            [sys.executable, *run, "-m", "benchmarks.load", *arguments],
+            cwd=CHECKOUT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self._process.stdout is not None
+        said = self._process.stdout.readline()
+        if not said:
+            raise BenchmarkError(f"the load did not start: {' '.join(arguments)}")
+        self.pids: list[int] = json.loads(said)["pids"]
+
+    def threads(self) -> int:
+        """How many threads there are now."""
+        return sum(len(os.listdir(f"/proc/{pid}/task")) for pid in self.pids)
+
+    def cpu_seconds(self) -> float:
+        """CPU time that all its processes have used so far."""
+        return sum(map(process_clock_ns, self.pids)) / 1e9
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=DEADLINE)
+
+
+class Server:
+    """A program that serves metrics; ends with its context."""
+
+    readiness = "/"
+    """A page that is there once it is ready."""
+
+    def __init__(self, command: Sequence[str], listening: str = "", port: int = 0) -> None:
+        """Returns when it answers.
+
+        ``port`` is where it listens; 0: it says so itself, and the pattern ``listening`` captures it.
+        """
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the context
+        self._process = subprocess.Popen(
+            command,
+            cwd=CHECKOUT,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=subprocess.STDOUT,
+        )
+        self.pid = self._process.pid
+        self.port = port
+        try:
+            if not port:
+                self.port = int(until(lambda: self._find(listening), f"{command[0]} listens"))
+            until(self._answers, f"{command[0]} answers")
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _find(self, pattern: str) -> str:
+        self._check_running()
+        found = re.search(pattern, self.said())
+        return found[1] if found else ""
+
+    def _answers(self) -> bool:
+        self._check_running()
+        try:
+            return bool(self.get(self.readiness))
+        except (BenchmarkError, OSError):
+            return False
+
+    def _check_running(self) -> None:
+        if self._process.poll() is not None:
+            raise BenchmarkError(f"ended with {self._process.returncode}: {self.said()}")
+
+    def cpu_of_get(self, path: str, **headers: str) -> tuple[float, bytes]:
+        """Like :meth:`get`, with the CPU seconds that the program spent on it."""
+        before = process_clock_ns(self.pid)
+        body = self.get(path, **headers)
+        time.sleep(0.02)  # for what it does after the last byte
+        return (process_clock_ns(self.pid) - before) / 1e9, body
+
+    def said(self) -> str:
+        """Its log so far."""
+        return os.pread(self._log.fileno(), 1 << 20, 0).decode(errors="replace")
+
+    def get(self, path: str, **headers: str) -> bytes:
+        """The body of a page, unpacked; BenchmarkError unless the answer is 200."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
+        with contextlib.closing(connection):
+            connection.request(
+                "GET", path, headers={k.replace("_", "-"): v for k, v in headers.items()}
+            )
+            answer = connection.getresponse()
+            body = answer.read()
+        if answer.status != http.client.OK:
+            raise BenchmarkError(f"GET {path}: {answer.status}")
+        return gzip.decompress(body) if answer.headers["Content-Encoding"] == "gzip" else body
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(DEADLINE)
+        finally:
+            self._process.kill()
+            self._log.close()
+
+
+_CONFIG = """\
+unmatched: ignore
+threads: {{per: {per}, cap: 100000}}
+groups:
+- {{name: load, match: {{cmdline: benchmarks.load}}}}
+- {{name: threadwatch, match: {{cmdline: threadwatch serve}}}}
+"""
+
+
+class Daemon(Server):
+    """``threadwatch serve``, watching the load and itself, and none of what else runs on the machine."""
+
+    readiness = "/-/ready"
+
+    def __init__(self, per: str = "group") -> None:
+        """Returns after the first poll."""
+        self._config = tempfile.NamedTemporaryFile("w", suffix=".yml")  # noqa: SIM115  # as above
+        self._config.write(_CONFIG.format(per=per))
+        self._config.flush()
+        command = [sys.executable, "-m", "threadwatch", "serve"]
+        command += ["--web.listen-address=127.0.0.1:0", f"--config.file={self._config.name}"]
+        super().__init__(command, r"address=\S*127\.0\.0\.1:(\d+)")
+
+    def metrics(self) -> dict[str, float]:
+        """What it says now; the names with their labels, as they stand in the exposition."""
+        lines = self.get("/metrics").decode().splitlines()
+        pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+        return {name: float(value) for name, _, value in pairs}
+
+    def between_polls(self) -> None:
+        """Sleep until the middle between two polls, so that what follows meets none."""
+        last = self.metrics()["threadwatch_last_poll_timestamp_seconds"]
+        sleep_until(last + 1.5 if time.time() - last > 0.4 else last + 0.5)
+
+
+def sleep_until(moment: float) -> None:
+    """Sleep until that time of day, if it is still to come."""
+    time.sleep(max(moment - time.time(), 0))
+
+
+T = TypeVar("T")
+
+
+def until(condition: Callable[[], T], what: str) -> T:
+    """The first true value of ``condition``; BenchmarkError if none comes within :data:`DEADLINE`."""
+    end = time.monotonic() + DEADLINE
+    while not (value := condition()):
+        if time.monotonic() > end:
+            raise BenchmarkError(f"{what}: not within {DEADLINE:.0f} s")
+        time.sleep(0.02)
+    return value

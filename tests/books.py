@@ -1,0 +1,202 @@
+"""Samples for tests of accounting, and books that check at every step that no total has fallen.
+
+``Books`` is an :class:`threadwatch.account.Account` with a clock: each charge is a second after the one
+before, and afterwards the sum over threads must be what the process clocks say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from threadwatch.account import Account, GroupRules
+from threadwatch.model import GroupView, ProcessKey, SeriesKey, SeriesTotals, ThreadView
+from threadwatch.samples import NS_PER_TICK, EndedThread, ProcessSample, SlotKey, ThreadSample
+
+MS = 1_000_000
+SECOND = 1_000_000_000
+KEY = ProcessKey(100, 5000)
+
+
+def thread(
+    tid: int,
+    name: str = "worker",
+    cpu_ns: int = 0,
+    *,
+    start_ticks: int = 6000,
+    slot: int | SlotKey | None = None,
+    **values: Any,
+) -> ThreadSample:
+    """A living thread. ``slot``: the number of its birth in table 1."""
+    known: dict[str, Any] = {
+        "source": "comm" if slot is None else "published",
+        "name_cut": False,
+        "comm": name[:15],
+        "state": "S",
+        "exact": True,
+        "user_ticks": cpu_ns // NS_PER_TICK,
+        "system_ticks": 0,
+        "runqueue_ns": 0,
+        "timeslices": 0,
+        "voluntary_switches": None,
+        "involuntary_switches": None,
+        "minor_faults": 0,
+        "major_faults": 0,
+        "read_bytes": None,
+        "write_bytes": None,
+        "last_cpu": 0,
+        "provisional": False,
+    }
+    return ThreadSample(
+        tid=tid,
+        start_ticks=start_ticks,
+        name=name,
+        slot=(1, slot) if isinstance(slot, int) else slot,
+        cpu_ns=cpu_ns,
+        **{**known, **values},
+    )
+
+
+def ended(serial: int, tid: int, name: str = "worker", cpu_ns: int | None = 0) -> EndedThread:
+    """A published end of the thread with that number in table 1."""
+    return EndedThread((1, serial), tid, name, cpu_ns)
+
+
+def sample(
+    *threads: ThreadSample, clock_ns: int, time_ns: int, key: ProcessKey = KEY, **values: Any
+) -> ProcessSample:
+    """A process; its ticks are 0, and nothing has ended."""
+    known: dict[str, Any] = {"user_ticks": 0, "system_ticks": 0, "ended": ()}
+    return ProcessSample(
+        key=key, time_ns=time_ns, clock_ns=clock_ns, threads=threads, **{**known, **values}
+    )
+
+
+class Books:
+    """An account whose every step is checked."""
+
+    def __init__(self, **rules: Any) -> None:
+        self.account = Account()
+        self.now_ns = 1000 * SECOND
+        self.rules: dict[str, Any] = {
+            "per": "group",
+            "cap": 200,
+            "fold": str,
+            "expire_after_ns": 900 * SECOND,
+            **rules,
+        }
+        self.seen: dict[str, GroupView] = {}
+        self._open: set[ProcessKey] = set()
+
+    def open(self, key: ProcessKey = KEY, group: str = "shop", **rules: Any) -> None:
+        """Begin a process's books, or move it to another group or other rules."""
+        self.account.open(key, group, GroupRules(**{**self.rules, **rules}), self.now_ns)
+        self._open.add(key)
+
+    def charge(
+        self,
+        *threads: ThreadSample,
+        clock_ns: int | None = None,
+        key: ProcessKey = KEY,
+        open_ns: int = 0,
+        published: bool = True,
+        first: bool = False,
+        **values: Any,
+    ) -> tuple[ThreadView, ...]:
+        """Charge a sample one second on. ``open_ns``: how much of the clock may still be nobody's."""
+        self.now_ns += SECOND
+        if key not in self._open:
+            self.open(key)
+        if clock_ns is None:
+            clock_ns = sum(t.cpu_ns for t in threads)
+        read = sample(*threads, clock_ns=clock_ns, time_ns=self.now_ns, key=key, **values)
+        views = self.account.charge(read, None if first else SECOND, published=published)
+        for group in self.groups().values():
+            assert 0 <= group.cpu_ns - threads_ns(group) <= open_ns, group
+        return views
+
+    def close(self, *ends: EndedThread, key: ProcessKey = KEY) -> None:
+        """The process has gone."""
+        self.account.close(key, ends, self.now_ns)
+        self._open.discard(key)
+        for group in self.groups().values():
+            assert group.cpu_ns == threads_ns(group)
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now_ns += round(seconds * SECOND)
+
+    def groups(self) -> dict[str, GroupView]:
+        """All groups by name, after the check that nothing in them has fallen."""
+        groups = self.account.groups(self.now_ns)
+        assert fallen(self.seen.values(), groups, self.now_ns) == []
+        self.seen = {group.name: group for group in groups}
+        return self.seen
+
+    def group(self, name: str = "shop") -> GroupView:
+        """One group."""
+        return self.groups()[name]
+
+    def totals(self, name: str, group: str = "shop", **key: int) -> SeriesTotals:
+        """One series of a group."""
+        return self.group(group).series[SeriesKey(name, **key)]
+
+    def cpu(self, group: str = "shop") -> Mapping[str, int]:
+        """CPU time in ns by thread name."""
+        return cpu_by_name(self.group(group))
+
+    def living(self, group: str = "shop") -> Mapping[str, int]:
+        """Living threads by name, as the states say; names without are left out."""
+        counts = {
+            key.thread: sum(time.count for time in totals.states.values())
+            for key, totals in self.group(group).series.items()
+        }
+        return {name: count for name, count in counts.items() if count}
+
+
+def threads_ns(group: GroupView) -> int:
+    """The sum over the group's threads of their CPU time."""
+    return sum(totals.user_ns + totals.system_ns for totals in group.series.values())
+
+
+def cpu_by_name(group: GroupView) -> dict[str, int]:
+    """CPU time in ns by thread name; per process or thread, the sum over them."""
+    sums: dict[str, int] = {}
+    for key, totals in group.series.items():
+        sums[key.thread] = sums.get(key.thread, 0) + totals.user_ns + totals.system_ns
+    return sums
+
+
+def fallen(before: Iterable[GroupView], now: Iterable[GroupView], now_ns: int) -> list[str]:
+    """What has fallen since ``before`` of what should only grow, in series that are in both."""
+    groups = {group.name: group for group in now}
+    wrong = []
+    for old in before:
+        new = groups.get(old.name)
+        if new is None:
+            continue
+        pairs = [(f"{old.name} {name}", getattr(old, name), getattr(new, name)) for name in _GROUP]
+        for key, then in old.series.items():
+            totals = new.series.get(key)
+            if totals is None:
+                continue
+            where = f"{old.name} {key}"
+            pairs += [
+                (f"{where} {field.name}", getattr(then, field.name), getattr(totals, field.name))
+                for field in fields(SeriesTotals)
+                if field.name != "states"
+            ]
+            for state, time in then.states.items():
+                later = totals.states.get(state)
+                pairs.append((f"{where} {state} s", time.total_ns, later and later.at(now_ns)))
+                pairs.append((f"{where} {state} threads", 0, later and later.count))
+        wrong += [
+            f"{what}: {was} then, {then_is} now"
+            for what, was, then_is in pairs
+            if was is not None and (then_is is None or then_is < was)
+        ]
+    return wrong
+
+
+_GROUP = ("cpu_ns", "dropped")

@@ -1,0 +1,43 @@
+"""Set-up for all tests: the testbed is entered before anything else runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import testbed
+
+
+def pytest_configure() -> None:
+    """Enter the testbed first of all: a mount namespace is taken on before there are threads."""
+    try:
+        testbed.enter()
+    except testbed.TestbedError as error:
+        raise pytest.UsageError(str(error)) from None
+
+
+def pytest_report_header() -> str:
+    """Say which interpreters the tests run on."""
+    return testbed.matrix()
+
+
+@pytest.fixture(params=testbed.MATRIX, ids=lambda version: f"{version[0]}.{version[1]}")
+def interpreter(request: pytest.FixtureRequest) -> testbed.Interpreter:
+    """Each supported CPython in turn; fails, not skips, where one is missing."""
+    return testbed.require(*request.param)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel as it would be released, built from this checkout by way of its sdist."""
+    out = tmp_path_factory.mktemp("wheel")
+    command = (sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out))
+    done = subprocess.run(
+        [*command, str(testbed.CHECKOUT)], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = out.glob("*.whl")
+    return built

@@ -1,0 +1,165 @@
+"""Imports run one way, and what runs inside other people's processes imports next to nothing."""
+
+from __future__ import annotations
+
+import copy
+import json
+import subprocess
+import sys
+from fnmatch import fnmatchcase
+
+import grimp
+import pytest
+
+from tests import testbed
+from tests.testbed import Interpreter
+
+LAYERS: tuple[frozenset[str], ...] = (
+    frozenset({"__main__", "cli", "daemon", "demo", "launch", "log", "ps"}),
+    frozenset({"web", "top", "report", "text"}),
+    frozenset({"exporter", "exposition", "families", "own_process"}),
+    frozenset({"poller"}),
+    frozenset(
+        {
+            "discover",
+            "watched",
+            "threads",
+            "published",
+            "names",
+            "applications",
+            "launchers",
+            "waits",
+        }
+    ),
+    frozenset({"account", "ledger", "series", "samples"}),
+    frozenset({"procfs"}),
+    frozenset({"config", "config_*"}),
+    frozenset({"", "_autostart", "inject", "publisher", "hooks", "writer", "table"}),
+    frozenset({"model", "errors"}),
+)
+"""Top-level modules of the package (patterns of fnmatch), the highest layer first. A module imports its
+own layer and lower ones only. The package itself is the empty name."""
+
+TARGET = LAYERS[-2]
+"""What runs inside a watched process. It imports nothing of the package but itself."""
+
+THIRD_PARTY = {
+    "h11": frozenset({"web"}),
+    "prometheus_client": LAYERS[2] | LAYERS[1],
+    "yaml": frozenset({"config", "config_*"}),
+}
+"""Each dependency, and the top-level modules that may import it."""
+
+PYTHON = sys.stdlib_module_names | {"_interpreters", "_xxsubinterpreters"}
+"""Python's own modules, those of other versions too."""
+
+# What the publisher may import from the standard library: modules that the interpreter has loaded
+# anyway before an application's first line, and small ones written in C. None of them may bring in
+# threading, which gevent has to be able to patch first, or anything that takes milliseconds.
+ALLOWED = frozenset(
+    {
+        *("_abc", "_collections", "_collections_abc", "_stat", "abc", "errno", "genericpath", "os"),
+        *("os.path", "posixpath", "stat"),  # imported by site, so only -S shows them
+        *("_struct", "_thread", "binascii", "fcntl", "itertools", "mmap", "struct", "sys", "time"),
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def graph() -> grimp.ImportGraph:
+    """Who imports whom, function bodies and TYPE_CHECKING blocks included."""
+    return grimp.build_graph("threadwatch", include_external_packages=True, cache_dir=None)
+
+
+def _top(module: str) -> str:
+    """``threadwatch.web.server`` → ``web``."""
+    return [*module.split("."), ""][1]
+
+
+def _in(module: str, patterns: frozenset[str]) -> bool:
+    return any(fnmatchcase(_top(module), pattern) for pattern in patterns)
+
+
+def _rank(module: str) -> int:
+    for rank, layer in enumerate(LAYERS):
+        if _in(module, layer):
+            return rank
+    raise AssertionError(f"{module} is in no layer: give it its place in LAYERS of this file")
+
+
+def _ours(graph: grimp.ImportGraph) -> list[tuple[str, str]]:
+    """All imports within the package, as (importer, imported)."""
+    modules = sorted(m for m in graph.modules if m.split(".")[0] == "threadwatch")
+    assert len(modules) > 10, "the package's modules were not found"
+    return [
+        (module, imported)
+        for module in modules
+        for imported in sorted(graph.find_modules_directly_imported_by(module))
+        if imported in modules
+    ]
+
+
+def test_imports_point_down_the_layers(graph: grimp.ImportGraph) -> None:
+    """No module imports one of a layer above its own."""
+    upwards = [(a, b) for a, b in _ours(graph) if _rank(a) > _rank(b)]
+    assert not upwards, upwards
+
+
+def test_no_import_cycles(graph: grimp.ImportGraph) -> None:
+    """Within a layer too, no module imports itself by way of others.
+
+    What the package itself imports is left out: it is there before any of its modules, and imports them
+    in functions only, which ``test_publishing_imports_an_allow_list_only`` shows.
+    """
+    modules = copy.deepcopy(graph)
+    for imported in modules.find_modules_directly_imported_by("threadwatch"):
+        modules.remove_import(importer="threadwatch", imported=imported)
+    cycles = [(a, b) for a, b in _ours(modules) if modules.chain_exists(importer=b, imported=a)]
+    assert not cycles, cycles
+
+
+def test_target_modules_import_only_each_other(graph: grimp.ImportGraph) -> None:
+    """What runs in a target imports nothing else of the package, and nothing that is not in Python itself."""
+    for module in sorted(m for m in graph.modules if m.split(".")[0] == "threadwatch"):
+        if not _in(module, TARGET):
+            continue
+        for imported in graph.find_modules_directly_imported_by(module):
+            root = imported.split(".")[0]
+            if root == "threadwatch":
+                assert _in(imported, TARGET), f"{module} imports {imported}"
+            else:
+                assert root in PYTHON, f"{module} imports {imported}"
+
+
+def test_dependencies_are_used_where_they_belong(graph: grimp.ImportGraph) -> None:
+    """Each dependency is imported in its one place, and there are no others."""
+    for module in sorted(m for m in graph.modules if m.split(".")[0] == "threadwatch"):
+        for imported in graph.find_modules_directly_imported_by(module):
+            root = imported.split(".")[0]
+            if root != "threadwatch" and root not in PYTHON:
+                assert root in THIRD_PARTY, f"{module} imports {imported}: an undeclared dependency"
+                assert _in(module, THIRD_PARTY[root]), f"{module} imports {imported}"
+
+
+def test_publishing_imports_an_allow_list_only(interpreter: Interpreter) -> None:
+    """Importing the package loads itself alone; publishing adds only small modules of Python's own."""
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[1]); start = set(sys.modules); import threadwatch;"
+        " imported = set(sys.modules) - start; published = threadwatch.publish();"
+        " both = set(sys.modules) - start; import json;"
+        " print(json.dumps([published, sorted(imported), sorted(both)]))"
+    )
+    done = subprocess.run(
+        [*interpreter.command, "-I", "-S", "-W", "error", "-c", program, str(testbed.CHECKOUT)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    published, imported, both = json.loads(done.stdout)
+    assert published is True
+    assert imported == ["threadwatch"]
+    theirs = {module for module in both if module.split(".")[0] != "threadwatch"}
+    assert theirs <= ALLOWED
+    assert all(_in(module, TARGET) for module in both if module not in theirs)

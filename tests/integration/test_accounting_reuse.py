@@ -1,0 +1,82 @@
+"""PIDs and TIDs that are used again, in a PID namespace where the test chooses them.
+
+The test runs itself inside the namespace (``python -m tests.integration.test_accounting_reuse``): only
+there are the numbers the same ones for the poller.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import testbed
+from tests.books import MS
+from tests.loads import Load, Watch
+
+LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
+PID = 4000
+
+
+def test_numbers_that_are_used_again() -> None:
+    """Processes with one PID, and threads with one TID, are each charged with their own lives."""
+    done = subprocess.run(
+        [
+            *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
+            *(sys.executable, "-m", __name__),
+        ],
+        cwd=testbed.CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def pids(watch: Watch) -> None:
+    """One process after the other gets the same PID; some follow without a poll in between."""
+    used_ns = 0
+    python = testbed.require(3, 11)
+    for run in range(1, 6):
+        LAST_PID.write_text(str(PID - 1))
+        load = Load(python, "load_lives.py", watch.mark, "restart")
+        assert load.pid == PID, "the PID was not free"
+        watch.meet(load)
+        watch.poll_while(load, interval=0.05)
+        used_ns += load.hear("done")["process_ns"]
+        watch.settle()
+        assert watch.group.processes == 1
+        assert 0 <= watch.group.cpu_ns - used_ns <= 5 * MS * run
+        assert watch.cpu["worker"] == pytest.approx(60 * MS * run, rel=0.03)
+        load.end()
+        load.close()
+        if run % 2:
+            watch.poll_until(lambda: not watch.group.processes, "the end of the process")
+            assert watch.counts("worker") == (run, 0)
+
+
+def tids(watch: Watch) -> None:
+    """One thread after the other gets the same TID, while a poller looks on."""
+    load = Load(testbed.require(3, 11), "load_reuse.py", watch.mark, str(PID))
+    watch.meet(load)
+    watch.poll_while(load, interval=0.02)
+    said = load.hear("done")
+    watch.settle()
+    assert said["same"] > 100, said
+    assert 0 <= watch.group.cpu_ns - said["process_ns"] <= 5 * MS
+    assert sum(watch.cpu.values()) == watch.group.cpu_ns
+    assert watch.counts("again") == (said["threads"], 0), (watch.counts("again"), said)
+    assert watch.cpu["again"] == pytest.approx(said["cpu_ns"], rel=0.1)
+    assert watch.started == 1 + said["threads"]
+    load.end()
+    load.close()
+
+
+if __name__ == "__main__":
+    for scenario in (pids, tids):
+        watched = Watch()
+        scenario(watched)
+        watched.close()

@@ -1,0 +1,126 @@
+"""What a publisher must not do to its application, whatever goes wrong."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests import harness, testbed
+from tests.harness import TARGETS
+from tests.integration.conftest import Fleet
+from tests.testbed import Interpreter
+
+HIDE_PROC = 'mount -t tmpfs none "$1"/proc && shift && exec "$@"'
+
+
+def _denied(interpreter: Interpreter, call: str, error: str) -> Interpreter:
+    """The interpreter, started by itself without the right to a system call."""
+    executable = interpreter.command[-1]
+    deny = (str(TARGETS / "deny.py"), call, error, executable)
+    return replace(interpreter, command=(*interpreter.command, *deny))
+
+
+@pytest.mark.parametrize("mode", ["publish", "run"])
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [("memfd_create", "EPERM"), ("memfd_create", "ENOSYS"), ("ftruncate", "EPERM")],
+)
+def test_system_call_denied(call: str, error: str, mode: str, fleet: Fleet) -> None:
+    """Where seccomp forbids what the table needs, the program runs as ever, without names."""
+    harness.drive(
+        fleet.start(_denied(interpreter, call, error), "adversity.py", "denied", "comm", mode=mode)
+        for interpreter in testbed.interpreters()
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("unshare", "--mount", "sh", "-c", HIDE_PROC, "sh", "ROOT"),
+        ("prlimit", "--fsize=4096"),
+        ("unshare", "--time", "--boottime", "100000", "--fork", "--kill-child"),
+    ],
+    ids=["no-proc", "file-size-limit", "time-namespace"],
+)
+def test_system_withholds(command: Sequence[str], fleet: Fleet) -> None:
+    """Without /proc, without files of any size, with other clocks: names or none, never a fault."""
+    harness.drive(
+        fleet.start(
+            interpreter,
+            *("adversity.py", "denied", "either"),
+            mode=mode,
+            prefix=[str(interpreter.root) if word == "ROOT" else word for word in command],
+        )
+        for interpreter in testbed.interpreters()
+        for mode in ("publish", "run")
+    )
+
+
+@pytest.mark.parametrize("imported", [[], ["imported"]], ids=["", "imported"])
+@pytest.mark.parametrize("debug", ["0", "1"])
+def test_no_descriptors_left(debug: str, imported: list[str], fleet: Fleet) -> None:
+    """Without a free descriptor the publisher is quiet; asked to say why, it says it once."""
+    targets = [
+        fleet.start(
+            interpreter,
+            *("adversity.py", "nofile", *imported),
+            environment={"THREADWATCH_DEBUG": debug},
+            stderr_lines=int(debug),
+        )
+        for interpreter in testbed.interpreters()
+    ]
+    harness.drive(targets)
+
+
+@pytest.mark.parametrize("debug", ["0", "1"])
+def test_says_why_once(debug: str, fleet: Fleet) -> None:
+    """THREADWATCH_DEBUG=1 gives one line on stderr that says why there are no names; else none."""
+    targets = [
+        fleet.start(
+            _denied(interpreter, "memfd_create", "EPERM"),
+            *("adversity.py", "quiet"),
+            mode=mode,
+            environment={"THREADWATCH_DEBUG": debug},
+            stderr_lines=int(debug),
+        )
+        for interpreter in testbed.interpreters()
+        for mode in ("publish", "run")
+    ]
+    harness.drive(targets)
+    for target in targets:
+        assert debug == "0" or "threadwatch" in target.stderr()
+
+
+@pytest.mark.parametrize("options", [(), harness.STRICT], ids=["", "strict"])
+def test_same_behaviour(interpreter: Interpreter, options: Sequence[str], tmp_path: Path) -> None:
+    """A program's output, to the byte, and its exit are the same with a publisher and without."""
+    modes = ("plain", "publish", "run")
+    running = {}
+    for mode in modes:
+        with (tmp_path / mode).open("wb") as output:
+            running[mode] = subprocess.Popen(
+                [
+                    *(harness.threadwatch("run", "--") if mode == "run" else ()),
+                    *(*interpreter.command, *options, str(TARGETS / "behaviour.py")),
+                ],
+                cwd=testbed.CHECKOUT,
+                env=harness.environ(mode, {}),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+    try:
+        ends = {mode: process.wait(harness.DEADLINE) for mode, process in running.items()}
+    finally:
+        for process in running.values():
+            process.kill()
+            process.wait()
+    outputs = {mode: (tmp_path / mode).read_text() for mode in modes}
+    assert "outlives main" in outputs["plain"], outputs["plain"]
+    for mode in ("publish", "run"):
+        assert outputs[mode] == outputs["plain"]
+        assert ends[mode] == ends["plain"] == 1

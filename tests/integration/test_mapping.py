@@ -1,0 +1,209 @@
+"""The mapping of kernel threads to Python names, against what the processes themselves say.
+
+Each scenario is a program of ``tests/targets``; it runs on all interpreters side by side, and
+``threadwatch ps`` has to agree with it at each of its steps. ``run`` starts it by ``threadwatch run``
+on an interpreter that knows nothing of threadwatch; in ``publish`` it calls ``publish()`` itself.
+"""
+
+from __future__ import annotations
+
+import sys
+import sysconfig
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from tests import harness, testbed
+from tests.integration.conftest import Fleet
+from tests.testbed import CHECKOUT, Interpreter
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A target program and where it runs."""
+
+    program: str
+    arguments: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ("publish", "run")
+    versions: tuple[tuple[int, int], ...] = testbed.MATRIX
+    needs_mode: bool = False
+    """Whether the program is told the mode as its last argument."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the matrix."""
+        return "-".join([self.program.removesuffix(".py"), *self.arguments])
+
+
+STAY = ("MainThread", "newborn", "breed", "multiply")
+
+SCENARIOS = (
+    Scenario("threads.py"),
+    Scenario("names.py"),
+    Scenario("executors.py"),
+    Scenario("natives.py"),
+    Scenario("forks.py"),
+    Scenario("exec.py"),
+    Scenario("workers.py", ("fork",), needs_mode=True),
+    Scenario("workers.py", ("spawn",), needs_mode=True),
+    Scenario("workers.py", ("forkserver",), needs_mode=True),
+    Scenario("lifecycle.py", modes=("publish",)),
+    Scenario("tools.py", modes=("publish",)),
+    Scenario("adversity.py", ("closed",)),
+    Scenario("interpreters.py", versions=((3, 13), (3, 14), (3, 15)), needs_mode=True),
+    Scenario("many.py", ("500", "1000"), modes=("publish",)),
+    Scenario("many.py", ("5000", "10000"), modes=("run",), versions=((3, 9), (3, 14))),
+)
+
+
+def _chosen(scenario: Scenario) -> list[Interpreter]:
+    return [testbed.require(*version) for version in scenario.versions]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "mode"),
+    [
+        pytest.param(scenario, mode, id=f"{scenario.name}-{mode}")
+        for scenario in SCENARIOS
+        for mode in scenario.modes
+    ],
+)
+def test_names(scenario: Scenario, mode: str, fleet: Fleet) -> None:
+    """Every thread is shown with its own name, in every situation that the program creates."""
+    arguments = (*scenario.arguments, *([mode] if scenario.needs_mode else []))
+    harness.drive(
+        fleet.start(interpreter, scenario.program, *arguments, mode=mode)
+        for interpreter in _chosen(scenario)
+    )
+
+
+@pytest.mark.parametrize("mode", ["publish", "run"])
+@pytest.mark.parametrize("order", ["first", "last"])
+def test_gevent(
+    order: str, mode: str, fleet: Fleet, packages: Callable[[Interpreter, str], Path]
+) -> None:
+    """Greenlets that pass for threads do not take the name of the thread that runs them."""
+    targets = []
+    for interpreter in testbed.interpreters():
+        path = [
+            str(packages(interpreter, "gevent")),
+            *([str(CHECKOUT)] if mode == "publish" else []),
+        ]
+        environment = {"PYTHONPATH": ":".join(path)}
+        targets.append(
+            fleet.start(
+                interpreter, "green.py", order, mode=mode, environment=environment, options=()
+            )
+        )
+    harness.drive(targets)
+
+
+def test_never_a_wrong_name(fleet: Fleet) -> None:
+    """In a storm of threads and forks, followed as a daemon does, no thread has the name of another."""
+    targets = [fleet.start(i, "churn.py", mode="run") for i in testbed.interpreters()]
+    pids = [target.process.pid for target in targets]
+    for target in targets:
+        target.next_step()
+    seen = 0
+    with closing(harness.Daemon()) as daemon:
+        deadline = time.monotonic() + harness.DEADLINE
+        while seen < 1000:
+            assert time.monotonic() < deadline, "there was no storm"
+            for pid, threads in daemon.shown(pids, children=True).items():
+                for thread in threads.values():
+                    if thread.source == "published" and thread.name not in STAY:
+                        kind, _, number = thread.name.partition(" ")
+                        assert kind in ("tid", "child")
+                        assert int(number) == {"tid": thread.tid, "child": pid}[kind], thread
+                        seen += 1
+    for target in targets:
+        target.go()
+        assert target.next_step() is None
+        assert target.stderr() == ""
+
+
+def _in_pid_namespace(interpreter: Interpreter, *, own_proc: bool) -> tuple[str, ...]:
+    """The command that runs it as PID 1 of a new PID namespace, with that one's /proc or the host's."""
+    unshare = ("unshare", "--pid", "--fork", "--kill-child")
+    return (*unshare, f"--mount-proc={interpreter.root / 'proc'}") if own_proc else unshare
+
+
+@pytest.mark.parametrize("own_proc", [True, False], ids=["own-proc", "outer-proc"])
+@pytest.mark.parametrize("program", ["threads.py", "forks.py"])
+def test_pid_namespace(program: str, own_proc: bool, fleet: Fleet) -> None:  # noqa: FBT001  # a parameter
+    """Threads whose TIDs are others inside their PID namespace have their names outside."""
+    harness.drive(
+        fleet.start(
+            interpreter,
+            program,
+            mode="run" if own_proc else "publish",
+            prefix=_in_pid_namespace(interpreter, own_proc=own_proc),
+        )
+        for interpreter in testbed.interpreters()
+    )
+
+
+def test_tid_reuse(fleet: Fleet) -> None:
+    """A thread never shows the name of the one that had its TID before."""
+    harness.drive(
+        fleet.start(interpreter, "reuse.py", prefix=_in_pid_namespace(interpreter, own_proc=True))
+        for interpreter in testbed.interpreters()
+    )
+
+
+def _as_nobody(interpreter: Interpreter) -> Interpreter:
+    """The interpreter, run by another user, who may not see every directory that it is installed in."""
+    executable = Path(interpreter.command[-1])
+    become = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+    if interpreter.root != Path("/"):
+        return replace(interpreter, command=harness.command(interpreter, *become))
+    mount = 'mount --bind "$1" /mnt && shift && exec "$@"'
+    elsewhere = Path("/mnt") / executable.relative_to(executable.parents[1])
+    libraries = (
+        "env",
+        "LD_LIBRARY_PATH=/mnt/lib",
+    )  # where a shared libpython says that it is, is no more
+    return replace(
+        interpreter,
+        command=(
+            *("unshare", "--mount", "sh", "-c", mount, "sh", str(executable.parents[1])),
+            *(*become, *libraries, str(elsewhere)),
+        ),
+    )
+
+
+def _daemon_as_nobody() -> list[str]:
+    """The command of threadwatch, run by another user."""
+    this = Interpreter(
+        sys.version_info[:2], "", (str(Path(sys.base_prefix) / "bin/python3"),), Path("/")
+    )
+    *before, executable = _as_nobody(this).command
+    path = f"PYTHONPATH={sysconfig.get_path('purelib')}"
+    return [*before, path, executable, "-m", "threadwatch"]
+
+
+@pytest.mark.parametrize(
+    ("daemon", "target", "source"),
+    [
+        ("root", "nobody", "published"),
+        ("nobody", "nobody", "published"),
+        ("nobody", "root", "comm"),
+    ],
+)
+def test_users(daemon: str, target: str, source: str, fleet: Fleet) -> None:
+    """Names of one's own processes, for root of everybody's; of others' the kernel's names."""
+    harness.drive(
+        (
+            fleet.start(
+                _as_nobody(interpreter) if target == "nobody" else interpreter,
+                "adversity.py",
+                *("denied", source),
+            )
+            for interpreter in testbed.interpreters()
+        ),
+        _daemon_as_nobody() if daemon == "nobody" else (),
+    )

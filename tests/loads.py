@@ -1,0 +1,168 @@
+"""Runs load generators (``tests/targets/load_*.py``) under a poller, and checks every poll.
+
+A :class:`Load` is a target that says what it has measured of itself. A :class:`Watch` polls the loads
+that carry its mark on their command lines, and nothing else. After each poll no total may have
+fallen, and for each group the sum over threads must be the CPU time of the group.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tests.books import MS, cpu_by_name, fallen, threads_ns
+from tests.harness import DEADLINE, Target, TargetError
+from tests.testbed import Interpreter
+from threadwatch.config import parse_config
+from threadwatch.errors import ReadError
+from threadwatch.model import GroupView, ProcessView, SeriesKey, View
+from threadwatch.poller import Poller
+from threadwatch.procfs import ProcFS
+
+OPEN_NS = 110 * MS
+"""How much of a process's clock can be nobody's yet: that of newborn threads, whose names are about to come
+within a tenth of a second, and a little of threads that were not read."""
+
+
+class Load(Target):
+    """A load generator."""
+
+    def __init__(
+        self, interpreter: Interpreter, program: str, mark: str, *arguments: str, **options: Any
+    ) -> None:
+        super().__init__(interpreter, program, mark, *arguments, options=(), **options)
+        self.pid = self.process.pid
+
+    def has_spoken(self, seconds: float = 0.0) -> bool:
+        """Whether there is something to hear, or within so many seconds."""
+        return b"\n" in self._buffer or bool(self._selector.select(seconds))
+
+    def hear(self, step: str) -> dict[str, Any]:
+        """What it tells at this step, which must be its next."""
+        assert self.process.stdout is not None
+        deadline = time.monotonic() + DEADLINE
+        while b"\n" not in self._buffer:
+            if not self._selector.select(max(0.0, deadline - time.monotonic())):
+                raise TargetError(self.complaint(f"said nothing for {DEADLINE:.0f} s"))
+            data = os.read(self.process.stdout.fileno(), 1 << 16)
+            if not data:
+                raise TargetError(self.complaint("ended"))
+            self._buffer += data
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        said: dict[str, Any] = json.loads(line)
+        assert said["step"] == step, said
+        self.steps.append(step)
+        return said
+
+    def end(self) -> None:
+        """Let it go on to its end."""
+        self.go()
+        assert self.process.wait(DEADLINE) == 0, self.complaint("failed")
+
+
+class Watch:
+    """A poller of the loads that are started with :attr:`mark`, in one group of that name."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.mark = f"load-{uuid.uuid4().hex}"
+        config = {
+            **settings,
+            "unmatched": "ignore",
+            "groups": [{"name": "load", "match": {"cmdline": self.mark}}],
+        }
+        self.errors: list[ReadError] = []
+        self.poller = Poller(
+            ProcFS(),
+            parse_config(json.dumps(config).encode(), "test"),
+            report=self.errors.append,
+        )
+        self.views: list[View] = []
+
+    def poll(self) -> View:
+        """Poll once, and hold the result against the one before and against the clocks."""
+        view = self.poller.poll()
+        if self.views:
+            assert fallen(self.views[-1].groups, view.groups, view.monotonic_ns) == []
+        for group in view.groups:
+            open_ns = group.cpu_ns - threads_ns(group)
+            assert 0 <= open_ns <= OPEN_NS * max(1, group.processes), (open_ns, cpu_by_name(group))
+        assert self.errors == []
+        self.views.append(view)
+        return view
+
+    def poll_until(self, condition: Callable[[], bool], what: str, interval: float = 0.02) -> None:
+        """Poll until ``condition()`` holds."""
+        deadline = time.monotonic() + DEADLINE
+        self.poll()
+        while not condition():
+            if time.monotonic() > deadline:
+                raise TargetError(f"waited for {what}; there is {self.views[-1]}")
+            time.sleep(interval)
+            self.poll()
+
+    def poll_while(self, load: Load, *, interval: float) -> None:
+        """Poll every so many seconds until the load says something."""
+        due = time.monotonic()
+        while not load.has_spoken(max(0.0, due - time.monotonic())):
+            if time.monotonic() >= due:
+                self.poll()
+                due += interval
+                if due < time.monotonic():  # late: as the daemon does, leave out what was missed
+                    due = time.monotonic() + interval
+
+    def meet(self, load: Load) -> None:
+        """Wait until the load is ready and its table has been found; then let it go on."""
+        load.hear("ready")
+
+        def is_met() -> bool:
+            process = self.process(load.pid)
+            return process is not None and {t.source for t in process.threads} == {"published"}
+
+        self.poll_until(is_met, "the load's table")
+        load.go()
+
+    def settle(self) -> None:
+        """Poll until the processes have come to rest: then everything stands where it belongs."""
+
+        def rests() -> bool:
+            last, now = self.views[-2], self.views[-1]
+            return [p.cpu_ns for p in last.processes] == [p.cpu_ns for p in now.processes]
+
+        self.poll()
+        self.poll_until(rests, "the processes to come to rest")
+
+    def close(self) -> None:
+        """Let go of all processes."""
+        self.poller.close()
+
+    @property
+    def group(self) -> GroupView:
+        """The group of the loads as the last poll saw it."""
+        (group,) = self.views[-1].groups
+        return group
+
+    @property
+    def cpu(self) -> Mapping[str, int]:
+        """CPU time in ns by thread name."""
+        return cpu_by_name(self.group)
+
+    def counts(self, name: str) -> tuple[int, int]:
+        """How many threads of a name have ended, and how many live."""
+        totals = self.group.series[SeriesKey(name)]
+        return totals.ended, sum(time.count for time in totals.states.values())
+
+    @property
+    def started(self) -> int:
+        """How many threads have started.
+
+        Altogether: one that was seen before it could say its name has started under another.
+        """
+        return sum(totals.started for totals in self.group.series.values())
+
+    def process(self, pid: int) -> ProcessView | None:
+        """A process as the last poll saw it."""
+        return next((p for p in self.views[-1].processes if p.key.pid == pid), None)

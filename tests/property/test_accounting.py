@@ -1,0 +1,454 @@
+"""No CPU time is lost or counted twice, and no counter falls, whatever happens to threads and processes.
+
+Hypothesis makes up histories: births, deaths (published or not, seen or not), renames, TIDs and PIDs used
+again, polls that see all threads, some, or do not list them, polls that never come, changes of group,
+expiry. A simple model, the kernel's side, knows the true CPU time of each thread. The account gets
+samples of it, as polls would take them, and is held against it after each.
+
+Two kernels are modelled: one that books threads and process at the same moments, as Linux does since
+4.9, and one whose process clock runs ahead of a running thread's by up to a tick. And the threads are
+read a moment after the process clock, in which they run on, end, and are born.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tests.books import MS, SECOND, fallen, threads_ns
+from threadwatch.account import Account, GroupRules
+from threadwatch.ledger import TAIL_NS
+from threadwatch.model import OTHER, UNATTRIBUTED, GroupView, ProcessKey
+from threadwatch.samples import EndedThread, ProcessSample, ThreadSample
+
+TICK_NS = 10 * MS
+EXPIRE_NS = 1000 * SECOND
+NAMES = st.sampled_from(("a", "b", "c"))
+GROUPS = st.sampled_from(("shop", "bakery"))
+WORK = st.integers(0, 40 * MS)
+MOMENT = st.integers(0, 3 * MS)
+SEED = st.integers(0, 2**16)
+PIDS = (100, 200)
+TIDS = range(1, 5)
+"""Added to the PID: few, so that they are used again."""
+
+
+@dataclass(slots=True)
+class Life:
+    """A thread that lives."""
+
+    tid: int
+    start: int
+    name: str
+    serial: int | None
+    """Its number in the publisher's table; None: it is not published."""
+    cpu: int = 0
+    lag: int = 0
+    """How far its own clock is behind."""
+    charged: int = 0
+    """What polls have seen of it."""
+    seen: str = ""
+    """Its name as the last poll saw it; empty: none has."""
+    silent: bool = False
+    """It will publish itself, but has not yet."""
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """As polls tell it apart."""
+        return self.tid, self.start
+
+
+@dataclass(slots=True)
+class Process:
+    """A process that lives, and what its kernel knows."""
+
+    key: ProcessKey
+    group: str
+    publishes: bool
+    threads: dict[int, Life] = field(default_factory=dict)
+    dead: int = 0
+    """CPU time of the threads that have ended."""
+    ends: list[EndedThread] = field(default_factory=list)
+    """Published, and not asked for yet."""
+    serials: int = 0
+    clock: int = 0
+    """As the last poll read it."""
+    worst_lag: int = 0
+    """The largest sum of lags that a poll has met."""
+    settled: bool = True
+    """The last poll has left nothing open."""
+    opened: str | None = None
+
+    @property
+    def cpu(self) -> int:
+        """The process clock."""
+        return self.dead + sum(life.cpu for life in self.threads.values())
+
+
+class Histories(RuleBasedStateMachine):
+    """The kernel and the publishers on one side, the account on the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.account = Account()
+        self.now_ns = 10_000 * SECOND
+        self.ticks = 1_000_000
+        self.lagging = False
+        self.processes: dict[int, Process] = {}
+        self.ended_ns = 0
+        """CPU time of the processes that have ended."""
+        self.polled_ns = 0
+        """Of these, what the last poll of each had read."""
+        self.lag_ns = 0
+        """Of these, the worst lags."""
+        self.truth: Counter[tuple[str, str]] = Counter()
+        """What was used by (group, name), as far as polls and published ends have told."""
+        self.untold: dict[ProcessKey, list[tuple[str, int]]] = {}
+        """By process: what published ends will tell beyond what polls have seen, by name."""
+        self.ends: Counter[str] = Counter()
+        """How many threads have ended, by name."""
+        self.explained = True
+        """Every end was published."""
+        self.moments_ns = 0
+        """CPU time that threads used while polls were reading."""
+        self.moved = False
+        """A process has changed its group."""
+        self.views: tuple[GroupView, ...] = ()
+        self.gone: Counter[str] = Counter()
+        """What groups that have expired had."""
+
+    @initialize(lagging=st.booleans())
+    def kernel(self, lagging: bool) -> None:  # noqa: FBT001  # Hypothesis gives it by keyword
+        """Which of the two kernels it is."""
+        self.lagging = lagging
+
+    # What happens on the host.
+
+    @rule(group=GROUPS, publishes=st.booleans(), cpu=WORK)
+    @precondition(lambda self: len(self.processes) < len(PIDS))
+    def start_process(self, group: str, publishes: bool, cpu: int) -> None:  # noqa: FBT001  # as above
+        """A process starts, with a PID that another one may have had."""
+        self.ticks += 1
+        pid = next(pid for pid in PIDS if pid not in self.processes)
+        process = Process(ProcessKey(pid, self.ticks), group, publishes)
+        self.processes[pid] = process
+        self._birth(process, 0, "a").cpu = cpu
+
+    @rule(pick=SEED, name=NAMES, cpu=WORK, published=st.booleans(), silent=st.booleans())
+    @precondition(lambda self: self.processes)
+    def start_thread(
+        self,
+        pick: int,
+        name: str,
+        cpu: int,
+        published: bool,  # noqa: FBT001  # as above
+        silent: bool,  # noqa: FBT001  # as above
+    ) -> None:
+        """A thread starts, with a TID that another one may have had."""
+        process = self._process(pick)
+        free = [tid for tid in TIDS if process.key.pid + tid not in process.threads]
+        if free:
+            self.ticks += 1
+            life = self._birth(process, free[pick % len(free)], name, published=published)
+            life.cpu = cpu
+            life.silent = silent and life.serial is not None
+
+    @rule(pick=SEED, cpu=WORK, lag=st.integers(0, TICK_NS))
+    @precondition(lambda self: self.processes)
+    def run(self, pick: int, cpu: int, lag: int) -> None:
+        """A thread uses CPU time."""
+        self._work(self._life(pick)[1], cpu, lag)
+
+    @rule(pick=SEED, name=NAMES)
+    @precondition(lambda self: self.processes)
+    def rename(self, pick: int, name: str) -> None:
+        """A thread gets another name."""
+        self._life(pick)[1].name = name
+
+    @rule(pick=SEED, tail=st.integers(0, TAIL_NS // 2), told=st.booleans())
+    @precondition(lambda self: self.processes)
+    def end_thread(self, pick: int, tail: int, told: bool) -> None:  # noqa: FBT001  # as above
+        """A thread ends, and runs on for a moment after its publisher has taken that down."""
+        process, life = self._life(pick)
+        if life.tid != process.key.pid:
+            self._death(process, life, tail, told=told)
+
+    @rule(pick=SEED, name=NAMES, cpu=WORK, count=st.integers(1, 5), told=st.booleans())
+    @precondition(lambda self: self.processes)
+    def short_lives(self, pick: int, name: str, cpu: int, count: int, told: bool) -> None:  # noqa: FBT001  # as above
+        """Threads start and end, one after the other, before anybody looks."""
+        process = self._process(pick)
+        if process.key.pid + 9 not in process.threads:
+            for _ in range(count):
+                self.ticks += 1
+                life = self._birth(process, 9, name)
+                life.cpu = cpu
+                self._death(process, life, pick % (TAIL_NS // 2), told=told)
+
+    @rule(pick=SEED, group=GROUPS)
+    @precondition(lambda self: self.processes)
+    def change_group(self, pick: int, group: str) -> None:
+        """A process comes to belong to another group."""
+        self._process(pick).group = group
+
+    @rule(pick=SEED)
+    @precondition(lambda self: self.processes)
+    def end_process(self, pick: int) -> None:
+        """A process ends; its table outlives it for as long as we look."""
+        process = self._process(pick)
+        del self.processes[process.key.pid]
+        self.now_ns += SECOND
+        self.ended_ns += process.cpu
+        self.polled_ns += process.clock
+        self.lag_ns += process.worst_lag
+        if process.opened is not None:
+            self.explained = self.explained and process.settled
+            self.ends.update(life.seen for life in process.threads.values())
+            self._learn_ends(process)
+            self.account.close(process.key, tuple(process.ends), self.now_ns)
+        self._look()
+
+    # What the daemon does.
+
+    @rule(pick=SEED, moment=MOMENT)
+    @precondition(lambda self: self.processes)
+    def poll_all(self, pick: int, moment: int) -> None:
+        """A poll reads all threads of a process, while they run on."""
+        process = self._process(pick)
+        self._poll(process, list(process.threads.values()), listed=True, pick=pick, moment=moment)
+
+    @rule(pick=SEED, moment=MOMENT)
+    @precondition(lambda self: self.processes)
+    def poll_some(self, pick: int, moment: int) -> None:
+        """A poll reads those threads that are new, and some others."""
+        process = self._process(pick)
+        read = [
+            life
+            for life in process.threads.values()
+            if not life.seen or life.silent or pick >> life.tid % 16 & 1
+        ]
+        self._poll(process, read, listed=True, pick=pick, moment=moment)
+
+    @rule(pick=SEED, moment=MOMENT)
+    @precondition(lambda self: self.processes)
+    def poll_unlisted(self, pick: int, moment: int) -> None:
+        """A poll reads some threads that it knows, and does not ask for others."""
+        process = self._process(pick)
+        read = [
+            life for life in process.threads.values() if life.seen and pick >> life.tid % 16 & 1
+        ]
+        self._poll(process, read, listed=False, pick=pick, moment=moment)
+
+    @rule()
+    def rest(self) -> None:
+        """Nothing runs for a while: by then, everything must stand where it belongs."""
+        for process in self.processes.values():
+            for life in process.threads.values():
+                life.lag = 0
+            for _ in range(2):
+                self._poll(process, list(process.threads.values()), listed=True)
+        by_name: Counter[tuple[str, str]] = Counter()
+        living: Counter[tuple[str, str]] = Counter()
+        for group in self.views:
+            for key, totals in group.series.items():
+                by_name[group.name, key.thread] += totals.user_ns + totals.system_ns
+                living[group.name, key.thread] += sum(t.count for t in totals.states.values())
+        for where in by_name.keys() | self.truth.keys():
+            beyond_ns = by_name[where] - self.truth[where]
+            if where[1] == UNATTRIBUTED:
+                # what runs while a poll reads can hide tails for longer than they are waited for
+                assert not self.explained or self.lagging or beyond_ns <= self.moments_ns
+            elif where[1] != OTHER:
+                # an end can claim its tail more than once
+                assert 0 <= beyond_ns <= 2 * TAIL_NS * self.ends[where[1]], where
+        assert +living == Counter(
+            (process.group, life.name)
+            for process in self.processes.values()
+            for life in process.threads.values()
+        )
+
+    @rule()
+    def expire(self) -> None:
+        """Nobody does anything for longer than names and groups are kept."""
+        before = {group.name: group for group in self.views}
+        self.now_ns += 2 * EXPIRE_NS
+        self._look()
+        for group in self.views:
+            kept = {key.thread for key in group.series}
+            for name in [n for g, n in self.truth if g == group.name and n not in kept]:
+                del self.truth[group.name, name]
+        for name in before.keys() - {group.name for group in self.views}:
+            totals = before[name].series.values()
+            self.gone["cpu"] += before[name].cpu_ns
+            self.gone["started"] += sum(t.started for t in totals)
+            self.gone["ended"] += sum(t.ended for t in totals)
+            for where in [where for where in self.truth if where[0] == name]:
+                del self.truth[where]
+
+    # What must always hold.
+
+    @invariant()
+    def sums_are_the_process_clocks(self) -> None:
+        """All groups together have what the process clocks say, and at most what threads used since."""
+        booked = sum(group.cpu_ns for group in self.views) + self.gone["cpu"]
+        processes = self.processes.values()
+        read = self.polled_ns + sum(p.clock for p in processes)
+        used = self.ended_ns + sum(p.cpu for p in processes)
+        lag = self.lag_ns + sum(p.worst_lag for p in processes)
+        assert read <= booked <= used + lag
+
+    @invariant()
+    def who_has_started_lives_or_has_ended(self) -> None:
+        """Started less ended is the number of threads in all states."""
+        series = [totals for group in self.views for totals in group.series.values()]
+        started = sum(totals.started for totals in series) + self.gone["started"]
+        ended = sum(totals.ended for totals in series) + self.gone["ended"]
+        assert started - ended == sum(time.count for s in series for time in s.states.values())
+
+    # The workings.
+
+    def _process(self, pick: int) -> Process:
+        return list(self.processes.values())[pick % len(self.processes)]
+
+    def _life(self, pick: int) -> tuple[Process, Life]:
+        lives = [(p, life) for p in self.processes.values() for life in p.threads.values()]
+        return lives[pick % len(lives)]
+
+    def _birth(self, process: Process, tid: int, name: str, *, published: bool = True) -> Life:
+        serial = None
+        if process.publishes and published:
+            process.serials += 1
+            serial = process.serials
+        life = Life(process.key.pid + tid, self.ticks, name, serial)
+        if tid == 0:
+            life.start = process.key.start_ticks
+        process.threads[life.tid] = life
+        return life
+
+    def _work(self, life: Life, cpu: int, lag: int) -> None:
+        life.cpu += cpu
+        life.lag = min(lag, cpu) if self.lagging else 0
+
+    def _death(self, process: Process, life: Life, tail: int, *, told: bool) -> None:
+        if told and life.serial is not None:
+            process.ends.append(
+                EndedThread((process.key.start_ticks, life.serial), life.tid, life.name, life.cpu)
+            )
+            untold = self.untold.setdefault(process.key, [])
+            untold.append((life.name, life.cpu - life.charged))
+            self.ends[life.name] += 1
+        else:
+            self.explained = False
+            self.ends[life.seen] += 1
+        life.cpu += tail
+        process.dead += life.cpu
+        del process.threads[life.tid]
+
+    def _learn_ends(self, process: Process) -> None:
+        assert process.opened is not None
+        for name, cpu in self.untold.pop(process.key, []):
+            self.truth[process.opened, name] += max(cpu, 0)
+
+    def _poll(
+        self, process: Process, read: list[Life], *, listed: bool, pick: int = 0, moment: int = 0
+    ) -> None:
+        self.now_ns += SECOND
+        if process.opened != process.group:
+            rules = GroupRules("group", 200, str, EXPIRE_NS)
+            self.account.open(process.key, process.group, rules, self.now_ns)
+            self.moved = self.moved or process.opened is not None
+            process.opened = process.group
+        clock = process.cpu
+        # a moment passes between the reading of the clock and of the threads
+        for life in process.threads.values():
+            if moment and pick >> life.tid % 16 & 1:
+                self._work(life, moment, life.lag)
+                self.moments_ns += moment
+        lags = sum(life.lag for life in process.threads.values())
+        process.worst_lag = max(process.worst_lag, lags)
+        chosen = {life.tid for life in read}
+        unread = [life for life in process.threads.values() if life.tid not in chosen]
+        samples = tuple(self._sample(process, life, pick) for life in read)
+        # what the clock may have of threads that were not read; of the dead too if nobody is listed
+        unread_ns = clock if not listed else sum(life.cpu - life.charged for life in unread)
+        for life, sample in zip(read, samples, strict=True):
+            if not sample.provisional:
+                self.truth[process.group, life.name] += max(sample.cpu_ns - life.charged, 0)
+                life.charged = max(life.charged, sample.cpu_ns)
+                life.seen = life.name
+            life.silent = False
+        self._learn_ends(process)
+        resting = frozenset(life.identity for life in unread) if listed else None
+        self.account.charge(
+            ProcessSample(
+                key=process.key,
+                time_ns=self.now_ns,
+                clock_ns=clock,
+                user_ticks=clock // TICK_NS,
+                system_ticks=0,
+                threads=samples,
+                ended=tuple(process.ends),
+                resting=resting,
+                unread_ns=unread_ns,
+            ),
+            SECOND,
+            published=process.publishes,
+        )
+        process.ends.clear()
+        process.settled = listed and not unread
+        process.clock = max(process.clock, clock)
+        self._look()
+        open_ns = unread_ns + sum(sample.cpu_ns for sample in samples if sample.provisional)
+        for group in self.views:
+            if group.name == process.group and not self.moved:
+                others = sum(
+                    p.cpu
+                    for p in self.processes.values()
+                    if p is not process and p.opened == group.name
+                )
+                assert 0 <= group.cpu_ns - threads_ns(group) <= open_ns + others
+
+    def _sample(self, process: Process, life: Life, pick: int) -> ThreadSample:
+        named = life.serial is not None and not life.silent
+        return ThreadSample(
+            tid=life.tid,
+            start_ticks=life.start,
+            name=life.name,
+            source="published" if named else "comm",
+            name_cut=False,
+            slot=(process.key.start_ticks, life.serial) if named and life.serial else None,
+            comm=life.name,
+            state="RSDTZ"[(pick + life.tid) % 5],
+            cpu_ns=life.cpu - life.lag,
+            exact=True,
+            user_ticks=pick % 7,
+            system_ticks=pick % 5,
+            runqueue_ns=life.cpu // 3,
+            timeslices=life.cpu // 1000,
+            voluntary_switches=None if pick % 3 else life.cpu // 2000,
+            involuntary_switches=None,
+            minor_faults=life.cpu // 4000,
+            major_faults=0,
+            read_bytes=None,
+            write_bytes=None,
+            last_cpu=0,
+            provisional=life.silent,
+        )
+
+    def _look(self) -> None:
+        groups = self.account.groups(self.now_ns)
+        assert fallen(self.views, groups, self.now_ns) == []
+        self.views = groups
+
+
+TestHistories = Histories.TestCase
+TestHistories.settings = settings(
+    max_examples=3000,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)

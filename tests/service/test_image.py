@@ -1,0 +1,165 @@
+"""The container image, built from the Dockerfile and run for real, without a container engine.
+
+buildah builds it on a base that ``tests/setup-testbed`` has made, and runs it in a network namespace of
+its own, so that the port and the health check are the ones that the image says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.prometheus import DEADLINE, until
+from tests.testbed import CHECKOUT, IMAGE_BASE, descendants
+
+_GET = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=10).read().decode())"
+
+
+@dataclass(frozen=True)
+class Image:
+    """The image in a store of its own."""
+
+    store: Path
+
+    def buildah(self, *arguments: str) -> str:
+        """Run buildah on the store; its standard output."""
+        done = subprocess.run(
+            self.command(*arguments), capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
+        return done.stdout.strip()
+
+    def command(self, *arguments: str) -> list[str]:
+        """buildah's command line for the store. vfs and chroot work inside of containers too."""
+        where = ("--root", str(self.store / "root"), "--runroot", str(self.store / "run"))
+        return ["buildah", *where, "--storage-driver", "vfs", *arguments]
+
+    def config(self) -> dict[str, Any]:
+        """The image's configuration, as an engine would read it."""
+        config: dict[str, Any] = json.loads(
+            self.buildah("inspect", "--type", "image", "threadwatch")
+        )
+        return dict(config["Docker"]["config"])
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
+    """The image, built with this machine's certificates and settings of pip."""
+    image = Image(tmp_path_factory.mktemp("image"))
+    base = image.buildah("from", "scratch")
+    image.buildah("add", base, str(IMAGE_BASE), "/")
+    image.buildah("commit", "--rm", base, "localhost/python:base")
+    settings = {
+        name: value
+        for name, value in os.environ.items()
+        if name in {"PIP_CERT", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST"}
+    }
+    image.buildah(
+        *("bud", "--isolation", "chroot", "--format", "docker", "--tag", "threadwatch"),
+        *("--build-arg", "BASE=localhost/python:base"),
+        *("--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"),
+        *(word for name, value in settings.items() for word in ("--env", f"{name}={value}")),
+        str(CHECKOUT),
+    )
+    yield image
+    shutil.rmtree(image.store)  # some hundred megabytes
+
+
+@pytest.fixture
+def container(image: Image) -> Iterator[str]:
+    """A fresh container of the image."""
+    name = image.buildah("from", "threadwatch")
+    yield name
+    image.buildah("rm", name)
+
+
+def test_image_says_what_it_is(image: Image) -> None:
+    """The image runs the daemon as a numbered user, listening for everybody."""
+    config = image.config()
+    assert config["User"] == "65532:65532"
+    assert config["Entrypoint"] == ["threadwatch"]
+    assert config["Cmd"] == ["serve", "--web.listen-address=0.0.0.0:9749"]
+    assert list(config["ExposedPorts"]) == ["9749/tcp"]
+    assert config["Labels"]["org.opencontainers.image.title"] == "threadwatch"
+    assert config["Healthcheck"]["Test"][0] == "CMD"
+
+
+def test_image_holds_no_build_tools(image: Image, container: str) -> None:
+    """pip, the sources and the wheels stay in the build stage, and nothing in it is its user's to change."""
+    look = "ls /opt /opt/threadwatch/bin /opt/threadwatch/lib/python3*/site-packages; find /opt -uid 65532"
+    listed = image.buildah(
+        "run", "--isolation", "chroot", container, "--", "sh", "-c", look
+    ).split()
+    assert "threadwatch" in listed
+    assert "prometheus_client" in listed
+    assert not {"pip", "wheels", "build", "src", "hatchling"} & set(listed)
+
+
+def test_image_serves(image: Image, container: str, tmp_path: Path) -> None:
+    """As it is, the image serves metrics, passes its own health check, and ends at SIGTERM with status 0."""
+    config = image.config()
+    inside = image.command("run", "--isolation", "chroot", container, "--")
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        serve = subprocess.Popen(
+            [
+                *("unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "-"),
+                *(*inside, *config["Entrypoint"], *config["Cmd"]),
+            ],
+            stdout=output,
+            stderr=output,
+        )
+
+    def in_network(*command: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["nsenter", f"--net=/proc/{serve.pid}/ns/net", *command],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+
+    def get(path: str) -> str | None:
+        assert serve.poll() is None, log.read_text()
+        done = in_network("python3", "-c", _GET, f"http://127.0.0.1:9749{path}")
+        return done.stdout if done.returncode == 0 else None
+
+    try:
+        until(lambda: get("/-/ready"), "answer at /-/ready")
+        metrics = get("/metrics")
+        assert metrics is not None
+        assert "\nthreadwatch_build_info{" in metrics
+        healthy = in_network(*inside, *config["Healthcheck"]["Test"][1:])
+        assert (healthy.returncode, healthy.stderr) == (0, "")
+        daemon = _daemon(serve.pid)
+        assert daemon is not None
+        os.kill(daemon, signal.SIGTERM)
+        assert serve.wait(DEADLINE) == 0, log.read_text()
+    finally:
+        if serve.poll() is None:
+            os.kill(_daemon(serve.pid) or serve.pid, signal.SIGKILL)
+            serve.kill()
+            serve.wait()
+
+
+def _daemon(ancestor: int) -> int | None:
+    """The daemon's PID: of the processes below ``ancestor`` that run as the image's user, the last.
+
+    The ones before it are buildah's own, which starts the command only after it has changed the user.
+    """
+    found = None
+    for pid in descendants(ancestor):
+        with contextlib.suppress(OSError):
+            if "\nUid:\t65532\t65532\t" in Path(f"/proc/{pid}/status").read_text():
+                found = pid
+    return found

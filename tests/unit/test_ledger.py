@@ -1,0 +1,437 @@
+"""One process's books: lives, ends, names, and the rest that the process clock has."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.books import KEY, MS, SECOND, Books, ended, thread
+from threadwatch.ledger import TAIL_NS
+from threadwatch.model import OTHER, UNATTRIBUTED, ProcessKey
+from threadwatch.samples import ThreadSample
+
+
+def test_first_sight_charges_a_whole_life() -> None:
+    """A thread that has run for long before it is seen is charged with all of it."""
+    books = Books()
+    books.charge(
+        thread(100, "main", 7 * SECOND, runqueue_ns=5, timeslices=9, minor_faults=11),
+        first=True,
+    )
+    totals = books.totals("main")
+    assert totals.user_ns == 7 * SECOND
+    assert (totals.runqueue_ns, totals.timeslices, totals.minor_faults) == (5, 9, 11)
+    assert (totals.started, totals.ended) == (1, 0)
+
+
+def test_counters_never_fall_when_what_was_read_falls() -> None:
+    """A reading that goes back, of clock or counts, is no reading."""
+    books = Books()
+    books.charge(thread(100, "main", 8 * MS, runqueue_ns=9, read_bytes=5), clock_ns=9 * MS)
+    books.charge(thread(100, "main", 8 * MS, runqueue_ns=3, read_bytes=2), clock_ns=7 * MS)
+    assert books.group().cpu_ns == 9 * MS
+    assert (books.totals("main").runqueue_ns, books.totals("main").read_bytes) == (9, 5)
+    books.charge(thread(100, "main", 10 * MS, runqueue_ns=12, read_bytes=6), clock_ns=11 * MS)
+    assert books.cpu() == {"main": 10 * MS, UNATTRIBUTED: MS}
+    assert (books.totals("main").runqueue_ns, books.totals("main").read_bytes) == (12, 6)
+
+
+def test_threads_ahead_of_the_process_clock_wait_for_it() -> None:
+    """Threads are read after the clock: what they are ahead counts, and is not counted twice."""
+    books = Books()
+    books.charge(thread(100, cpu_ns=12 * MS), clock_ns=10 * MS)
+    assert books.group().cpu_ns == 12 * MS
+    books.charge(thread(100, cpu_ns=12 * MS), clock_ns=12 * MS)
+    assert books.group().cpu_ns == 12 * MS
+    books.charge(thread(100, cpu_ns=12 * MS), clock_ns=13 * MS)
+    assert books.cpu() == {"worker": 12 * MS, UNATTRIBUTED: MS}
+
+
+def test_a_vanished_thread_keeps_what_it_used() -> None:
+    """A thread that the kernel does not show any more has ended; its time stays under its name."""
+    books = Books()
+    books.charge(thread(100, "main"), thread(101, "worker", 5 * MS))
+    books.charge(thread(100, "main"), clock_ns=5 * MS)
+    assert books.cpu() == {"main": 0, "worker": 5 * MS}
+    assert (books.totals("worker").started, books.totals("worker").ended) == (1, 1)
+    assert books.living() == {"main": 1}
+
+
+def test_threads_that_rest_live_on() -> None:
+    """Threads that were not read have not gone, as long as the kernel shows them."""
+    books = Books()
+    books.charge(thread(100, "main"), thread(101), thread(102))
+    books.charge(thread(100, "main", MS), resting=None)
+    assert books.living() == {"main": 1, "worker": 2}
+    books.charge(thread(100, "main", MS), resting=frozenset({(102, 6000)}))
+    assert books.living() == {"main": 1, "worker": 1}
+    assert books.totals("worker").ended == 1
+
+
+def test_what_was_not_read_is_not_unattributed_yet() -> None:
+    """What the clock has beyond the threads that were read may be of the others."""
+    books = Books()
+    books.charge(thread(100, "main"), thread(101))
+    books.charge(
+        thread(100, "main", 2 * MS), clock_ns=3 * MS, resting=None, unread_ns=MS, open_ns=MS
+    )
+    assert books.cpu() == {"main": 2 * MS, "worker": 0}
+    books.charge(thread(101, cpu_ns=MS), clock_ns=3 * MS, resting=frozenset({(100, 6000)}))
+    assert books.cpu() == {"main": 2 * MS, "worker": MS}
+
+
+def test_a_reused_tid_is_another_thread() -> None:
+    """The same TID with another start time is charged with its own life, from the start."""
+    books = Books()
+    books.charge(thread(101, "one", 9 * MS, start_ticks=6000))
+    books.charge(thread(101, "two", 4 * MS, start_ticks=6001), clock_ns=13 * MS)
+    assert books.cpu() == {"one": 9 * MS, "two": 4 * MS}
+    assert (books.totals("one").ended, books.totals("two").started) == (1, 1)
+
+
+def test_a_tid_reused_within_a_tick_is_another_thread() -> None:
+    """Where start times are equal, a clock that has gone back tells."""
+    books = Books()
+    books.charge(thread(100, "main"), thread(101, "one", 9 * MS))
+    books.charge(thread(100, "main"), thread(101, "two", 4 * MS), clock_ns=13 * MS)
+    assert books.cpu() == {"main": 0, "one": 9 * MS, "two": 4 * MS}
+    assert (books.totals("one").ended, books.totals("two").started) == (1, 1)
+
+
+def test_a_thread_without_schedstat_for_once_is_the_same_thread() -> None:
+    """Where the exact clock cannot be read in one poll, nothing is charged again."""
+    books = Books()
+    books.charge(thread(100, cpu_ns=25 * MS, timeslices=4), clock_ns=25 * MS)
+    books.charge(
+        thread(100, cpu_ns=20 * MS, exact=False, timeslices=None, runqueue_ns=None),
+        clock_ns=26 * MS,
+        open_ns=20 * MS,
+    )
+    books.charge(thread(100, cpu_ns=27 * MS, timeslices=6), clock_ns=27 * MS)
+    assert books.cpu() == {"worker": 27 * MS}
+    assert (books.totals("worker").started, books.totals("worker").timeslices) == (1, 6)
+
+
+def test_a_rename_moves_the_thread_and_not_its_past() -> None:
+    """What was used before stays under the old name; the thread and what it uses are the new name's."""
+    books = Books()
+    books.charge(thread(100, "old", 5 * MS, slot=1, state="R", minor_faults=3))
+    books.wait(3)
+    books.charge(thread(100, "new", 9 * MS, slot=1, state="S", minor_faults=10))
+    assert books.cpu() == {"old": 5 * MS, "new": 4 * MS}
+    old, new = books.totals("old"), books.totals("new")
+    assert (old.minor_faults, new.minor_faults) == (3, 7)
+    assert (old.started, old.ended, new.started, new.ended) == (1, 0, 0, 0)
+    assert books.living() == {"new": 1}
+    assert old.states["running"].at(books.now_ns) == 4 * SECOND
+    books.charge(clock_ns=9 * MS)
+    assert (books.totals("old").ended, books.totals("new").ended) == (0, 1)
+
+
+def test_threads_that_fold_into_one_name_share_its_series() -> None:
+    """A rename within one series changes nothing about it."""
+    books = Books(fold=lambda name: name.split("-")[0])
+    books.charge(thread(100, "pool-1", 5 * MS), thread(101, "pool-2", 2 * MS))
+    (view, _) = books.charge(thread(100, "pool-9", 6 * MS), thread(101, "pool-2", 2 * MS))
+    assert (view.name, view.thread) == ("pool-9", "pool")
+    assert books.cpu() == {"pool": 8 * MS}
+    assert books.living() == {"pool": 2}
+
+
+def test_states_are_in_the_words_of_the_project() -> None:
+    """The kernel's letters become running, sleeping, disk, stopped, zombie; the rest is other."""
+    books = Books()
+    views = books.charge(*(thread(100 + i, state=state) for i, state in enumerate("RSDTtZXIP")))
+    assert [view.state for view in views] == [
+        *("running", "sleeping", "disk", "stopped", "stopped", "zombie", "zombie", "other", "other")
+    ]
+
+
+def test_a_view_says_how_much_of_a_cpu_was_used() -> None:
+    """CPU time per elapsed time; None at first sight, of the process or of the thread."""
+    books = Books()
+    (view,) = books.charge(thread(100, cpu_ns=500 * MS), first=True)
+    assert view.cpu_ratio is None
+    one, other = books.charge(thread(100, cpu_ns=750 * MS), thread(101, cpu_ns=100 * MS))
+    assert (one.cpu_ratio, other.cpu_ratio) == (0.25, None)
+
+
+# Ends that are published.
+
+
+def test_the_end_of_a_known_thread_tells_its_last_clock() -> None:
+    """What a thread used between the last poll and its end is charged to its name."""
+    books = Books()
+    books.charge(thread(100, "main"), thread(101, "job", 5 * MS, slot=2))
+    books.charge(thread(100, "main"), clock_ns=8 * MS, ended=(ended(2, 101, "job", 8 * MS),))
+    assert books.cpu() == {"main": 0, "job": 8 * MS}
+    assert (books.totals("job").started, books.totals("job").ended) == (1, 1)
+
+
+def test_a_life_that_no_poll_saw_is_charged_whole() -> None:
+    """Threads that were born and ended between two polls count: start, end and CPU time."""
+    books = Books()
+    books.charge(thread(100, "main"))
+    books.charge(
+        thread(100, "main"),
+        clock_ns=6 * MS,
+        ended=tuple(ended(2 + i, 101 + i, "request", 2 * MS) for i in range(3)),
+    )
+    assert books.cpu() == {"main": 0, "request": 6 * MS}
+    assert (books.totals("request").started, books.totals("request").ended) == (3, 3)
+    assert books.living() == {"main": 1}
+
+
+def test_an_end_is_not_booked_while_the_kernel_shows_the_thread() -> None:
+    """A thread lives as long as the kernel shows it; what it then uses is its own, too."""
+    books = Books()
+    books.charge(thread(100, "main"), thread(101, "job", 5 * MS, slot=2))
+    end = ended(2, 101, "job", 8 * MS)
+    books.charge(thread(100, "main"), thread(101, "job", 9 * MS, slot=2), ended=(end,))
+    assert books.living() == {"main": 1, "job": 1}
+    books.charge(thread(100, "main"), clock_ns=9 * MS)
+    assert books.cpu() == {"main": 0, "job": 9 * MS}
+    assert (books.totals("job").started, books.totals("job").ended) == (1, 1)
+
+
+def test_a_whole_life_is_not_charged_again_when_the_kernel_is_slow() -> None:
+    """A thread that was charged by its published end may still be shown, in however many polls."""
+    books = Books()
+    books.charge(thread(100, "main"))
+    books.charge(thread(100, "main"), clock_ns=2 * MS, ended=(ended(2, 101, "job", 2 * MS),))
+    late = thread(101, "job", 2 * MS, slot=2)
+    for _ in range(4):
+        assert len(books.charge(thread(100, "main"), late, clock_ns=2 * MS)) == 1
+    books.charge(thread(100, "main"), resting=frozenset({(101, 6000)}), clock_ns=2 * MS)
+    books.charge(thread(100, "main"), late, clock_ns=2 * MS)
+    assert books.cpu() == {"main": 0, "job": 2 * MS}
+    assert (books.totals("job").started, books.totals("job").ended) == (1, 1)
+
+
+def test_slots_of_the_dead_are_forgotten() -> None:
+    """Nothing is kept of ends once the kernel has let the threads go."""
+    books = Books()
+    for poll in range(5):
+        ends = tuple(ended(100 * poll + i, 101, "job", 1000) for i in range(100))
+        books.charge(thread(100, "main"), clock_ns=(poll + 1) * 100_000, ended=ends)
+    ledger = books.account._ledgers[KEY]
+    assert len(ledger._settled) == 100
+    assert (len(ledger._by_slot), len(ledger._entries)) == (0, 1)
+
+
+def test_a_name_that_only_the_end_tells_gets_the_last_time() -> None:
+    """A thread renamed since the last poll is charged under its last name for what it used since."""
+    books = Books()
+    books.charge(thread(101, "old", 5 * MS, slot=2))
+    books.charge(clock_ns=8 * MS, ended=(ended(2, 101, "new", 8 * MS),))
+    assert books.cpu() == {"old": 5 * MS, "new": 3 * MS}
+    assert (books.totals("old").started, books.totals("new").ended) == (1, 1)
+    assert books.living() == {}
+
+
+def test_a_thread_that_was_seen_before_its_table_is_charged_once() -> None:
+    """An end of a thread that was seen without a slot belongs to that thread, by its TID."""
+    books = Books()
+    books.charge(thread(100, "main"), thread(101, "python3", 5 * MS))
+    books.charge(thread(100, "main"), clock_ns=8 * MS, ended=(ended(2, 101, "job", 8 * MS),))
+    assert books.cpu() == {"main": 0, "python3": 5 * MS, "job": 3 * MS}
+    started = sum(books.totals(name).started for name in ("python3", "job"))
+    assert (started, books.totals("job").ended, books.living()) == (1, 1, {"main": 1})
+
+
+def test_an_end_of_unknown_cost_is_an_end() -> None:
+    """Where the publisher could not read the clock, or it has been charged, the end alone is counted."""
+    books = Books()
+    books.charge(thread(100, "main"), clock_ns=MS)
+    books.charge(thread(100, "main"), clock_ns=MS, ended=(ended(2, 101, "job", None),))
+    assert (books.totals("job").started, books.totals("job").ended) == (1, 1)
+    assert books.cpu() == {"main": 0, "job": 0, UNATTRIBUTED: MS}
+
+
+def test_a_thread_that_is_published_anew_is_no_other_thread() -> None:
+    """A living thread that moves to another slot is not ended by what becomes of the old one."""
+    books = Books()
+    books.charge(thread(101, "job", 5 * MS, slot=2))
+    again = thread(101, "job", 6 * MS, slot=3)
+    books.charge(again, ended=(ended(2, 101, "job", None),))
+    books.charge(again, ended=(ended(2, 101, "job", 5 * MS),))
+    assert (books.totals("job").started, books.totals("job").ended) == (1, 0)
+    books.charge(clock_ns=7 * MS, ended=(ended(3, 101, "job", 7 * MS),))
+    assert books.cpu() == {"job": 7 * MS}
+    assert (books.totals("job").started, books.totals("job").ended) == (1, 1)
+
+
+def test_no_publisher_can_make_up_time() -> None:
+    """What ends claim is booked as far as the process can have used it, within a second in all."""
+    books = Books()
+    books.charge(thread(100, "main", 5 * MS))
+    for poll in range(5):
+        lie = ended(2 + poll, 101, "liar", 2**63)
+        books.charge(thread(100, "main", 5 * MS), ended=(lie,))
+    assert books.group().cpu_ns == 5 * MS + SECOND
+    assert books.totals("liar").ended == 5
+
+
+# What nobody saw.
+
+
+def test_what_no_thread_has_is_unattributed() -> None:
+    """CPU time that the process clock has and no thread that was seen goes to (unattributed), once."""
+    books = Books()
+    books.charge(thread(100, "main", 5 * MS), clock_ns=8 * MS)
+    books.charge(thread(100, "main", 6 * MS), clock_ns=9 * MS)
+    assert books.cpu() == {"main": 6 * MS, UNATTRIBUTED: 3 * MS}
+    assert (books.totals(UNATTRIBUTED).started, books.living()) == (0, {"main": 1})
+
+
+def test_the_tail_of_an_end_belongs_to_those_that_ended() -> None:
+    """What is left when all ends are published is shared by the threads that ended, by count."""
+    books = Books()
+    books.charge(thread(100, "main"))
+    ends = (*(ended(i, 200, "a", MS) for i in range(3)), ended(9, 200, "b", MS))
+    books.charge(thread(100, "main"), clock_ns=4 * MS + 80_000, ended=ends)
+    assert books.cpu() == {"main": 0, "a": 3 * MS + 60_000, "b": MS + 20_000}
+
+
+def test_tails_may_come_a_poll_later() -> None:
+    """The clock was read before the ends: their tails can be in the next one, and only there."""
+    books = Books()
+    books.charge(thread(100, "main"))
+    books.charge(thread(100, "main"), clock_ns=MS, ended=(ended(2, 200, "a", MS),))
+    books.charge(thread(100, "main"), clock_ns=MS + 30_000)
+    assert books.cpu() == {"main": 0, "a": MS + 30_000}
+    books.charge(thread(100, "main"), clock_ns=MS + 50_000)
+    assert books.cpu() == {"main": 0, "a": MS + 30_000, UNATTRIBUTED: 20_000}
+
+
+def test_tails_are_bounded() -> None:
+    """Ends do not account for what they cannot have used: threads that nobody saw did."""
+    books = Books()
+    books.charge(thread(100, "main"))
+    books.charge(thread(100, "main"), clock_ns=9 * MS, ended=(ended(2, 200, "a", MS),))
+    assert books.cpu() == {"main": 0, "a": MS + TAIL_NS, UNATTRIBUTED: 8 * MS - TAIL_NS}
+
+
+def test_tails_go_to_other_names_when_theirs_has_expired() -> None:
+    """A name that has expired before the tail came is charged no more; the sum is kept all the same."""
+    books = Books(expire_after_ns=SECOND // 2)
+    books.charge(thread(100, "main"))
+    books.charge(thread(100, "main"), clock_ns=MS, ended=(ended(2, 200, "a", MS),))
+    books.wait(1)
+    assert books.cpu() == {"main": 0, OTHER: MS}
+    books.charge(thread(100, "main"), clock_ns=MS + 30_000)
+    assert books.cpu() == {"main": 0, OTHER: MS, UNATTRIBUTED: 30_000}
+
+
+def test_a_newborn_waits_for_its_name() -> None:
+    """A thread whose name is about to come is neither shown nor unattributed, and then charged whole."""
+    books = Books()
+    newborn = thread(101, "python3", 2 * MS, provisional=True)
+    assert len(books.charge(thread(100, "main"), newborn, open_ns=2 * MS)) == 1
+    assert books.cpu() == {"main": 0}
+    books.charge(thread(100, "main"), thread(101, "job", 3 * MS, slot=2))
+    assert books.cpu() == {"main": 0, "job": 3 * MS}
+
+
+def test_clocks_in_ticks_are_allowed_to_lag() -> None:
+    """Without schedstat a thread's clock is cut off to ticks, twice; that much is nobody else's."""
+    books = Books()
+    ticks = thread(100, cpu_ns=30 * MS, exact=False, runqueue_ns=None, timeslices=None)
+    books.charge(ticks, clock_ns=49 * MS, open_ns=20 * MS)
+    assert books.cpu() == {"worker": 30 * MS}
+    books.charge(ticks, clock_ns=51 * MS, open_ns=20 * MS)
+    assert books.cpu() == {"worker": 30 * MS, UNATTRIBUTED: MS}
+    assert books.totals("worker").runqueue_ns is None
+
+
+def test_unattributed_time_is_split_as_the_process_splits_its_own() -> None:
+    """Of what is known by its sum alone, the kernel's part is as large as the whole process's, of late."""
+    books = Books()
+    books.charge(clock_ns=8 * MS, user_ticks=3, system_ticks=1)
+    assert books.totals(UNATTRIBUTED).system_ns == 2 * MS
+    books.charge(clock_ns=12 * MS, user_ticks=3, system_ticks=2)
+    assert books.totals(UNATTRIBUTED).system_ns == 6 * MS
+
+
+# The ends of processes.
+
+
+def test_the_end_of_a_process_ends_its_threads() -> None:
+    """Ends that were published last are charged, also of threads that no poll saw."""
+    books = Books()
+    books.charge(thread(100, "main", MS, slot=1), thread(101, "job", 2 * MS, slot=2))
+    books.close(ended(2, 101, "job", 5 * MS), ended(3, 102, "late", 4 * MS))
+    assert books.cpu() == {"main": MS, "job": 5 * MS, "late": 4 * MS}
+    assert books.group().cpu_ns == 10 * MS
+    assert books.living() == {}
+    for name in ("main", "job", "late"):
+        assert (books.totals(name).started, books.totals(name).ended) == (1, 1)
+
+
+def test_the_end_of_a_process_leaves_nothing_open() -> None:
+    """What was allowed for is settled when there is nobody left to claim it."""
+    books = Books()
+    books.charge(thread(100, "main", MS), clock_ns=2 * MS, unread_ns=MS, open_ns=MS)
+    books.close()
+    assert sum(books.cpu().values()) == books.group().cpu_ns == 2 * MS
+
+
+# exec, called by a thread that is not the leader.
+
+
+def leader(name: str, cpu_ns: int, **values: int) -> ThreadSample:
+    """The thread whose TID and start time are the process's."""
+    return thread(KEY.pid, name, cpu_ns, start_ticks=KEY.start_ticks, **values)
+
+
+@pytest.mark.parametrize(
+    ("main_ns", "faults"), [(900 * MS, 4), (800 * MS, 99), (2 * MS, 99), (2 * MS, 4)]
+)
+def test_a_worker_that_execs_takes_its_clock_along(main_ns: int, faults: int) -> None:
+    """The thread that calls exec becomes the leader: whichever had counted more, nothing counts twice."""
+    books = Books()
+    main = leader("main", main_ns, minor_faults=faults)
+    books.charge(main, thread(101, "job", 700 * MS, minor_faults=4), thread(102, "idle", MS))
+    books.charge(leader("exec", 820 * MS, minor_faults=90), clock_ns=main_ns + 821 * MS)
+    assert books.cpu() == {"main": main_ns, "job": 700 * MS, "idle": MS, "exec": 120 * MS}
+    assert books.totals("exec").minor_faults == 86
+    assert books.living() == {"exec": 1}
+    assert [books.totals(name).ended for name in ("main", "job", "idle")] == [1, 0, 1]
+
+
+def test_a_worker_that_execs_has_the_leaders_series() -> None:
+    """Per thread, the TID of the series is the one that the thread has now."""
+    books = Books(per="thread")
+    books.charge(leader("main", 900 * MS), thread(101, "main", 7 * MS))
+    books.charge(leader("main", 8 * MS), clock_ns=908 * MS)
+    assert books.totals("main", pid=100, tid=100).user_ns == 901 * MS
+    assert books.totals("main", pid=100, tid=101).user_ns == 7 * MS
+
+
+def test_an_exec_of_a_thread_that_was_never_seen() -> None:
+    """Where the thread that calls exec was born since the last poll, its whole life is new."""
+    books = Books()
+    books.charge(leader("main", 50 * MS), thread(101, "busy", 9 * MS))
+    books.charge(leader("exec", 3 * MS), clock_ns=62 * MS)
+    assert books.cpu() == {"main": 50 * MS, "busy": 9 * MS, "exec": 3 * MS}
+    assert books.living() == {"exec": 1}
+
+
+def test_the_last_worker_ends_and_the_leader_works_on() -> None:
+    """A leader that is left alone is the same thread, as long as the clock has room for what it gained."""
+    books = Books()
+    books.charge(leader("main", 50 * MS), thread(101, "job", 9 * MS))
+    books.charge(leader("main", 250 * MS), clock_ns=260 * MS)
+    assert books.cpu() == {"main": 250 * MS, "job": 9 * MS + TAIL_NS, UNATTRIBUTED: MS - TAIL_NS}
+    assert books.totals("main").started == 1
+
+
+def test_two_processes_with_one_pid_are_two() -> None:
+    """A PID that is used again belongs to another process, with books of its own."""
+    books = Books()
+    again = ProcessKey(KEY.pid, KEY.start_ticks + 1)
+    books.charge(thread(100, "main", 5 * MS))
+    books.close()
+    books.charge(thread(100, "main", 3 * MS, start_ticks=again.start_ticks), key=again)
+    assert books.cpu() == {"main": 8 * MS}
+    assert (books.totals("main").started, books.totals("main").ended) == (2, 1)
+    assert books.group().processes == 1
