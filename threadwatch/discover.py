@@ -12,6 +12,7 @@ Rules:
 from __future__ import annotations
 
 import pwd
+import resource
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ _LONGEST_WAIT = 32
 
 _FEW_PIDS = 256
 """So many new PIDs are asked for one by one; beyond, it is cheaper to list all processes."""
+_OTHER_FILES = 64
+"""File descriptors that are left for all else, beside a quarter for hot threads and scrapers."""
 _YOUNG_TICKS = 6000
 _LIST_ALL_EVERY = 32
 """Polls after which all processes are listed in any case."""
@@ -76,6 +79,9 @@ class Discovery:
         self._passed: dict[int, _Passed] = {}
         self._due: dict[int, list[int]] = {}
         """By the number of the poll: the PIDs to look at again in it."""
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = max((soft - soft // 4 - _OTHER_FILES) // 2, 1)
+        """How many processes can be watched: each keeps its directory and its table open."""
         self._last_pid: int | None = None
         self._list_all_in = 0
         self.always: frozenset[int] = frozenset()
@@ -104,8 +110,12 @@ class Discovery:
         They have left :attr:`watched`, and are the caller's to close.
         """
         gone = []
-        due = self._due.pop(poll, []) + self._due.pop(0, [])
-        for pid in sorted({*due, *self._new_pids(poll)}):  # parents, mostly, before their children
+        due = set(self._due.pop(poll, []) + self._due.pop(0, []))
+        try:
+            due.update(self._new_pids(poll))
+        except ReadError as error:
+            self._errors.append(error)
+        for pid in sorted(due):  # parents, mostly, before their children
             watched = self.watched.get(pid)
             try:
                 if watched is None:
@@ -155,6 +165,11 @@ class Discovery:
             process.close()
             raise
         wait = 1
+        if watched is not None and len(self.watched) >= self._most and pid not in self.always:
+            detail = f"can watch {self._most} processes with the file descriptors that it may open"
+            self._errors.append(ReadError("process", "emfile", detail))
+            watched.published.close()
+            watched = None
         if watched is not None:
             self._passed.pop(pid, None)
             self.watched[pid] = watched

@@ -16,6 +16,7 @@ with few threads, because that costs less than to find out that it is needless.
 
 from __future__ import annotations
 
+import resource
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -47,7 +48,7 @@ _STATS_PER_POLL = 512
 """How many hot threads of a process are read in full in one poll. The rest take turns: their CPU
 time is exact in every poll, their state and faults as of their last turn."""
 _KEPT_FILES = 4096
-"""Files of hot threads that are kept open, each of which costs the kernel 4 KiB."""
+"""Files of hot threads that are kept open at most, each of which costs the kernel 4 KiB."""
 _JUST_BORN_TICKS = 10
 """A thread publishes itself within a tenth of a second, even where many want the GIL."""
 _TAIL_NS = 20_000
@@ -77,6 +78,8 @@ class ThreadReader:
         self._schedstat = schedstat
         self._residuals = schedstat and process_clocks
         self._kept = 0
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._keep = min(soft // 8, _KEPT_FILES)
 
     def read(
         self, watched: Watched, process: Stat, clock_ns: int, clock: Callable[[], int], poll: int
@@ -290,7 +293,7 @@ class ThreadReader:
             if known is not None:
                 known.quiet = 0
                 watched.hot[tid] = known
-                if known.file is None and self._schedstat and self._kept < _KEPT_FILES:
+                if known.file is None and self._schedstat and self._kept < self._keep:
                     with suppress(Gone, ReadError):
                         known.file = watched.dir.open_task_file(tid, "schedstat")
                         self._kept += 1
