@@ -10,9 +10,9 @@ from benchmarks.estimate import estimate, ratios
 from benchmarks.peers import SCRAPE, Peer, all_peers
 from benchmarks.polling import polls_cpu
 from benchmarks.report import Result, Table
-from benchmarks.running import Daemon, Load
+from benchmarks.running import BenchmarkError, Daemon, Load, watching
 from benchmarks.scenarios import PERIOD, SWEEP_ACTIVE, SWEEP_THREADS, load
-from benchmarks.svg import Line, Panel
+from benchmarks.svg import Line, Panel, plot
 
 WHAT_PEERS = f"""\
 CPU time of one cycle on 10,010 threads in 10 processes, of which 27 wake every {PERIOD} s. All
@@ -42,7 +42,7 @@ def run_peers(*, full: bool) -> Result:
     polls, scrapes = [], []
     with (
         Load(load(10, 1000, active=27, in_processes=3), published=True),
-        Daemon() as daemon,
+        watching() as daemon,
         all_peers() as (peers, missing),
     ):
         times: dict[str, list[float]] = {peer.name: [] for peer in peers}
@@ -93,29 +93,38 @@ def _peers_table(
     return Table("one cycle", columns, tuple(rows))
 
 
-def run_sweep(*, full: bool) -> tuple[Result, tuple[Panel, Panel]]:
-    """Costs against numbers of threads and of active ones, and the two panels of their plot."""
+def run_sweep(*, full: bool) -> Result:
+    """Costs against numbers of threads and of active ones."""
     warm_up, polls = (40, 30) if full else (5, 4)
     counts = SWEEP_THREADS if full else SWEEP_THREADS[:3]
     actives = SWEEP_ACTIVE if full else (0, 30, 300)
     by_threads: dict[str, list[tuple[float, float]]] = {}
     missing: list[str] = []
+    absent: list[str] = []
     for count in counts:
-        with Load(load(count // 1000, 999), published=True), Daemon() as daemon:
-            time.sleep(warm_up)
-            _add(by_threads, "threadwatch", count, _mean_poll(daemon, polls))
-            with all_peers() as (peers, missing):
-                for peer in peers:
-                    cycles = [peer.cycle() for _ in range(3 if full else 1)]
-                    _add(by_threads, peer.name, count, statistics.median(cycles))
+        try:
+            with Load(load(count // 1000, 999), published=True), watching() as daemon:
+                time.sleep(warm_up)
+                _add(by_threads, "threadwatch", count, _mean_poll(daemon, polls))
+                with all_peers() as (peers, absent):
+                    for peer in peers:
+                        cycles = [peer.cycle() for _ in range(3 if full else 1)]
+                        _add(by_threads, peer.name, count, statistics.median(cycles))
+        except BenchmarkError as error:
+            missing.append(f"{count:,} threads: {error}")
+    missing += absent
     by_active: dict[str, list[tuple[float, float]]] = {}
     for active in actives:
         spread = 3 if active <= 100 else 10
         arguments = load(10, 1000, active=active, in_processes=spread, work=0)
-        with Load(arguments, published=True), Daemon() as daemon:
+        with Load(arguments, published=True), watching() as daemon:
             time.sleep(warm_up)
             _add(by_active, "threadwatch", active, _mean_poll(daemon, polls))
-    result = Result(
+    panels = (
+        _panel("CPU per cycle against threads, all asleep", "threads", by_threads),
+        _panel("CPU per poll against active threads of 10,010", "active threads", by_active),
+    )
+    return Result(
         "sweep",
         WHAT_SWEEP,
         (
@@ -124,19 +133,13 @@ def run_sweep(*, full: bool) -> tuple[Result, tuple[Panel, Panel]]:
         ),
         {"threads": by_threads, "active": by_active},
         tuple(missing),
+        plot(panels, "CPU time, ms"),
     )
-    return result, (
-        Panel(
-            "CPU per cycle against threads, all asleep",
-            "threads",
-            tuple(Line(name, tuple(points)) for name, points in by_threads.items()),
-        ),
-        Panel(
-            "CPU per poll against active threads of 10,010",
-            "active threads",
-            tuple(Line(name, tuple(points)) for name, points in by_active.items()),
-        ),
-    )
+
+
+def _panel(title: str, x_label: str, lines: dict[str, list[tuple[float, float]]]) -> Panel:
+    made = tuple(Line(name, tuple(points)) for name, points in lines.items())
+    return Panel(title, x_label, made)
 
 
 def _mean_poll(daemon: Daemon, polls: int) -> float:

@@ -3,7 +3,7 @@
 Runs on every interpreter that can publish, so on CPython 3.9 and later, and prints one line of JSON.
 
 With and without a publisher are compared in one process, by switching it on and off in turn, as pairs
-(first on, then off; then off first): two processes differ by more than what is to be measured. What
+(off, on; on, off; …): two processes differ by more than what is to be measured. What
 switching itself costs is not in the figures; neither are the first threads after it.
 """
 
@@ -16,12 +16,12 @@ import statistics
 import sys
 import threading
 import time
-from typing import Callable, Dict, List  # noqa: UP035  # of builtins only with 3.9 as the oldest, and run time needs none
+from collections.abc import Callable
 
 import threadwatch
 from threadwatch import publisher
 
-Samples = Dict[str, Dict[str, List[float]]]  # noqa: UP006  # evaluated on 3.9
+Samples = dict[str, dict[str, list[float]]]
 """By "with" and "without", then by what was measured: one value per pair."""
 
 _WARM_UP = 20
@@ -148,7 +148,7 @@ def handovers(count: int) -> dict[str, int]:
     sys.setswitchinterval(1000)
     threading.Thread(target=want, daemon=True).start()
     found = {}
-    steps: Dict[str, Callable[[], object]] = {  # noqa: UP006  # as above
+    steps: dict[str, Callable[[], object]] = {
         "nothing": _nothing,
         "hooks": birth_and_death,
         "control": lambda: os.fstat(1),

@@ -38,13 +38,17 @@ def main() -> None:
             number, pids = other, []
             break
         pids.append(pid)
-    _start_threads(options, number)
-    if number:
-        os.write(started, b".")
+    try:
+        _start_threads(options, number)
+    except RuntimeError as error:
+        print(f"load: process {number}: {error}", file=sys.stderr)
+        os.write(started, b"!")
     else:
-        missing = options.processes - 1
-        while missing:
-            missing -= len(os.read(ready, missing))
+        os.write(started, b".")
+    if not number:
+        for _ in range(options.processes):
+            if os.read(ready, 1) != b".":
+                os._exit(1)  # the others end with their standard input
         print(json.dumps({"pids": pids, "threads": _threads(options)}), flush=True)
     while os.read(0, 1):
         pass

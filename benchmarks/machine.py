@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import threadwatch
 
@@ -25,14 +29,44 @@ def facts() -> dict[str, str]:
     }
 
 
-def load() -> list[float]:
-    """The load averages of the last 1, 5 and 15 minutes."""
-    return [round(value, 2) for value in os.getloadavg()]
+class Conditions:
+    """How busy the machine is from now until it is asked."""
+
+    def __init__(self) -> None:
+        self._started = datetime.now(UTC)
+        self._began = time.monotonic()
+        self._busy, self._stolen = _processor_time()
+        self._load = os.getloadavg()
+
+    def now(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        seconds = time.monotonic() - self._began
+        busy, stolen = _processor_time()
+        return {
+            "started": self._started.isoformat(timespec="seconds"),
+            "seconds": round(seconds),
+            "load_average_before": [round(value, 2) for value in self._load],
+            "load_average_after": [round(value, 2) for value in os.getloadavg()],
+            "cpus": os.cpu_count(),
+            "cpus_busy": round((busy - self._busy) / seconds, 2),
+            "cpus_stolen": round((stolen - self._stolen) / seconds, 3),
+        }
 
 
-def processor_time() -> tuple[float, float]:
+def as_sentence(conditions: Mapping[str, Any], *, full: bool) -> str:
+    """What :meth:`Conditions.now` gave, in words."""
+    before, after = conditions["load_average_before"][0], conditions["load_average_after"][0]
+    return (
+        f"Measured on {conditions['started'][:10]} in {conditions['seconds']} s"
+        f"{'' if full else ' (the quick version)'}; load average {before} before, {after} after;"
+        f" {conditions['cpus_busy']} of {conditions['cpus']} CPUs were busy, what was measured"
+        f" included, and the virtual machine's host took {conditions['cpus_stolen']}."
+    )
+
+
+def _processor_time() -> tuple[float, float]:
     """Seconds since boot that all CPUs were busy, and that a virtual machine's host took from them."""
-    fields = Path("/proc/stat").read_text().partition("\n")[0].split()[1:]
+    fields = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0].split()[1:]
     ticks = [int(field) for field in fields[:8]]  # user nice system idle iowait irq softirq steal
     hertz = os.sysconf("SC_CLK_TCK")
     return (sum(ticks) - ticks[3] - ticks[4] - ticks[7]) / hertz, ticks[7] / hertz

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import machine
-from benchmarks.report import Result, as_markdown
+from benchmarks.report import Table, markdown_table
 
 _PREAMBLE = """\
 # Benchmarks
@@ -24,19 +25,25 @@ real time. What is compared takes turns in one run (A B A B …), and a ratio is
 ratios of all pairs. A range in parentheses is the interval that holds the true median with 95 %
 confidence, by the binomial distribution, whatever the values' own. Goals are the project's; one
 that is missed is said to be.
-
-![CPU time per cycle against the number of threads, and of active threads](benchmarks-poll.svg)
 """
 
 
-def write_page(path: Path, results: Sequence[Result], conditions: Mapping[str, object]) -> None:
-    """Write the page about these results, taken under these conditions."""
-    before, after = conditions["load_average_before"], conditions["load_average_after"]
-    facts = {
-        **machine.facts(),
-        "measured": f"{conditions['started']}, in {conditions['seconds']} s",
-        "load average before and after (1, 5, 15 min)": f"{before}, {after}",
-        "CPUs busy on average, load and daemon included": str(conditions["cpus_busy"]),
-        "CPUs taken by the virtual machine's host": str(conditions["cpus_stolen"]),
+def updated(page: str, name: str, section: str, order: Sequence[str]) -> str:
+    """The page with one benchmark's section put in or replaced; the others, in ``order``, stay."""
+    sections = {
+        _name(part): part.strip() for part in re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]
     }
-    path.write_text(as_markdown(results, facts, _PREAMBLE), encoding="utf-8")
+    sections[name] = section.strip()
+    facts = Table("", ("machine", ""), tuple(machine.facts().items()))
+    kept = [sections[one] for one in order if one in sections]
+    return "\n\n".join([_PREAMBLE.strip(), markdown_table(facts), *kept]) + "\n"
+
+
+def _name(section: str) -> str:
+    return section.partition("\n")[0].removeprefix("## ").strip()
+
+
+def update(path: Path, name: str, section: str, order: Sequence[str]) -> None:
+    """Write the page anew."""
+    page = path.read_text(encoding="utf-8") if path.exists() else ""
+    path.write_text(updated(page, name, section, order), encoding="utf-8")

@@ -10,16 +10,16 @@ from pathlib import Path
 
 from benchmarks.estimate import estimate
 from benchmarks.report import Result, Table
-from benchmarks.running import Load
+from benchmarks.running import Load, configuration
 from benchmarks.scenarios import SCENARIOS, Scenario
-from threadwatch.config import DEFAULT_CONFIG
+from threadwatch.config import load_config
 from threadwatch.poller import Poller
 from threadwatch.procfs import ProcFS
 
 WHAT = """\
 `Poller.poll()` called in the benchmark's own process, twice a second, by the CPU time of its
 thread: first as it is, then under cProfile, which makes all Python code look dearer than system
-calls. No daemon, no exporter, no web server; it watches all Python processes, itself too."""
+calls. No daemon, no exporter, no web server; nothing but the load is watched."""
 
 _POLLS = 10
 _LINES = 14
@@ -37,13 +37,13 @@ def run() -> Result:
 
 
 def _profile(scenario: Scenario) -> tuple[Table, list[float]]:
-    with Load(scenario.load, published=scenario.published):
-        poller = Poller(ProcFS(), DEFAULT_CONFIG, report=lambda _error: None)
+    with Load(scenario.load, published=scenario.published), configuration(scenario.per) as path:
+        poller = Poller(ProcFS(), load_config(path), report=lambda _error: None)
         for _ in range(_POLLS // 2):
             poller.poll()
             time.sleep(0.5)
         times = [_timed(poller) for _ in range(_POLLS)]
-        profiler = cProfile.Profile()
+        profiler = cProfile.Profile(time.thread_time_ns, 1e-9)
         for _ in range(_POLLS):
             profiler.enable()
             poller.poll()

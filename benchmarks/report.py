@@ -32,6 +32,8 @@ class Result:
     """All values, as JSON can hold them."""
     missing: tuple[str, ...] = field(default=())
     """What could not be measured, and why."""
+    plot: str = ""
+    """An SVG file of it."""
 
 
 def as_text(result: Result) -> str:
@@ -42,18 +44,17 @@ def as_text(result: Result) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def as_markdown(results: Sequence[Result], machine: Mapping[str, str], preamble: str) -> str:
-    """A page of documentation."""
-    facts = Table("", ("machine", ""), tuple(machine.items()))
-    parts = [preamble.strip(), _markdown_table(facts)]
-    for result in results:
-        parts += [f"## {result.name}", result.what]
-        for table in result.tables:
-            if len(result.tables) > 1:
-                parts.append(f"### {table.title}")
-            parts.append(_markdown_table(table))
-            parts += table.notes
-        parts += [f"Not measured: {line}" for line in result.missing]
+def as_markdown(result: Result, conditions: str, plot_name: str) -> str:
+    """A section of a page of documentation; ``plot_name`` is where its plot is to be found."""
+    parts = [f"## {result.name}", result.what, conditions]
+    if result.plot:
+        parts.append(f"![{result.tables[0].title}]({plot_name})")
+    for table in result.tables:
+        if len(result.tables) > 1:
+            parts.append(f"### {table.title}")
+        parts.append(markdown_table(table))
+        parts += table.notes
+    parts += [f"Not measured: {line}" for line in result.missing]
     return "\n\n".join(parts) + "\n"
 
 
@@ -75,7 +76,9 @@ def _text_table(table: Table) -> str:
     return "\n".join(lines)
 
 
-def _markdown_table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """A table without its title."""
+
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -30,9 +30,9 @@ def process_clock_ns(pid: int) -> int:
     return time.clock_gettime_ns((~pid << 3) | 2)
 
 
-def main_thread_clock_ns(pid: int) -> int:
-    """CPU time of the process's first thread, exact while it sleeps (schedstat)."""
-    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_bytes().split()[0])
+def thread_clock_ns(pid: int, tid: int) -> int:
+    """CPU time of a thread, exact while it sleeps (schedstat)."""
+    return int(Path(f"/proc/{pid}/task/{tid}/schedstat").read_bytes().split()[0])
 
 
 def resident_bytes(pid: int) -> int:
@@ -91,7 +91,9 @@ class Load:
         assert self._process.stdout is not None
         said = self._process.stdout.readline()
         if not said:
-            raise BenchmarkError(f"the load did not start: {' '.join(arguments)}")
+            self.__exit__()
+            most = Path("/proc/sys/kernel/pid_max").read_text(encoding="ascii").strip()
+            raise BenchmarkError(f"the load did not start: so many threads? (pid_max is {most})")
         self.pids: list[int] = json.loads(said)["pids"]
 
     def threads(self) -> int:
@@ -156,10 +158,14 @@ class Server:
 
     def cpu_of_get(self, path: str, **headers: str) -> tuple[float, bytes]:
         """Like :meth:`get`, with the CPU seconds that the program spent on it."""
-        before = process_clock_ns(self.pid)
+        before = self.answering_clock_ns()
         body = self.get(path, **headers)
         time.sleep(0.02)  # for what it does after the last byte
-        return (process_clock_ns(self.pid) - before) / 1e9, body
+        return (self.answering_clock_ns() - before) / 1e9, body
+
+    def answering_clock_ns(self) -> int:
+        """CPU time of what answers requests."""
+        return process_clock_ns(self.pid)
 
     def said(self) -> str:
         """Its log so far."""
@@ -199,19 +205,29 @@ groups:
 """
 
 
+@contextlib.contextmanager
+def configuration(per: str = "group") -> Iterator[str]:
+    """The path of a configuration that watches loads and the daemon, and nothing else that runs here."""
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+        file.write(_CONFIG.format(per=per))
+        file.flush()
+        yield file.name
+
+
 class Daemon(Server):
-    """``threadwatch serve``, watching the load and itself, and none of what else runs on the machine."""
+    """``threadwatch serve``, polling every second."""
 
     readiness = "/-/ready"
 
-    def __init__(self, per: str = "group") -> None:
-        """Returns after the first poll."""
-        self._config = tempfile.NamedTemporaryFile("w", suffix=".yml")  # noqa: SIM115  # as above
-        self._config.write(_CONFIG.format(per=per))
-        self._config.flush()
+    def __init__(self, config: str) -> None:
+        """``config`` is the path of its configuration. Returns after the first poll."""
         command = [sys.executable, "-m", "threadwatch", "serve"]
-        command += ["--web.listen-address=127.0.0.1:0", f"--config.file={self._config.name}"]
+        command += ["--web.listen-address=127.0.0.1:0", f"--config.file={config}"]
         super().__init__(command, r"address=\S*127\.0\.0\.1:(\d+)")
+
+    def answering_clock_ns(self) -> int:
+        """CPU time of all threads but the main one, which polls."""
+        return sum(thread_clock_ns(self.pid, tid) for tid in switches(self.pid) if tid != self.pid)
 
     def metrics(self) -> dict[str, float]:
         """What it says now; the names with their labels, as they stand in the exposition."""
@@ -223,6 +239,13 @@ class Daemon(Server):
         """Sleep until the middle between two polls, so that what follows meets none."""
         last = self.metrics()["threadwatch_last_poll_timestamp_seconds"]
         sleep_until(last + 1.5 if time.time() - last > 0.4 else last + 0.5)
+
+
+@contextlib.contextmanager
+def watching(per: str = "group") -> Iterator[Daemon]:
+    """A daemon that watches loads and itself, and nothing else that runs here."""
+    with configuration(per) as path, Daemon(path) as daemon:
+        yield daemon
 
 
 def sleep_until(moment: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from math import ceil, floor, log10
+from math import floor, log10
 
 WIDTH, HEIGHT = 470, 330
 """Of one panel, in pixels."""
@@ -53,10 +53,11 @@ def plot(panels: Sequence[Panel], y_label: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """A logarithmic scale from one power of ten to another, between two pixels."""
+    """A logarithmic scale from a power of ten on, between two pixels."""
 
     low: int
-    high: int
+    high: float
+    """Decimal logarithms of the ends."""
     start: float
     end: float
 
@@ -69,9 +70,11 @@ class Axis:
 
 
 def axis(values: Sequence[float], start: float, end: float) -> Axis:
-    """A scale of whole decades that has all values in it; with a 0 among them, a decade more at its start."""
+    """A scale that has all values in it; with a 0 among them, a decade more at its start."""
     positive = [value for value in values if value > 0] or [1.0]
-    low, high = floor(log10(min(positive))), ceil(log10(max(positive)))
+    low, top = floor(log10(min(positive))), max(positive)
+    decade = floor(log10(top))
+    high = next(decade + log10(step) for step in (1, 3, 10) if step * 10.0**decade >= top)
     if len(positive) < len(values):
         low -= 1
     return Axis(low, max(high, low + 1), start, end)
@@ -121,11 +124,11 @@ def _panel(panel: Panel, left: int, number: int, y_label: str) -> str:
 
 def _grid(x_axis: Axis, y_axis: Axis, *, has_zero: bool) -> list[str]:
     parts = []
-    for power in range(y_axis.low, y_axis.high + 1):
+    for power in range(y_axis.low, floor(y_axis.high) + 1):
         y = y_axis.at(10.0**power)
         parts.append(_line(x_axis.start, y, x_axis.end, y))
         parts.append(_text(x_axis.start - 6, y + 4, f"{10.0**power:,g}", "end"))
-    for power in range(x_axis.low, x_axis.high + 1):
+    for power in range(x_axis.low, floor(x_axis.high) + 1):
         x = x_axis.at(10.0**power)
         text = "0" if has_zero and power == x_axis.low else f"{10**power:,}"
         parts.append(_line(x, y_axis.start, x, y_axis.end))

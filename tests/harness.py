@@ -28,7 +28,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -185,7 +185,8 @@ class Target:
         line, self._buffer = self._buffer.split(b"\n", 1)
         said: dict[str, Any] = json.loads(line)
         self.steps.append(said["step"])
-        return Step(said["step"], tuple(self._located(process) for process in said["processes"]))
+        tids = self._outside() if self._namespace else {}
+        return Step(said["step"], tuple(_located(process, tids) for process in said["processes"]))
 
     def go(self, *, last: bool = False) -> None:
         """Let the program go on to its next step; ``last``: by exec it is one that ends with its input."""
@@ -230,21 +231,6 @@ class Target:
         if status:
             raise TargetError(self.complaint(f"ended with status {status}"))
 
-    def _located(self, process: dict[str, Any]) -> ExpectedProcess:
-        """The process with the PID and TIDs that the test's own PID namespace has for them."""
-        tids = self._outside() if self._namespace else {}
-        pid = tids.get(process["pid"], process["pid"])
-        if process["comm"] is not None:
-            await_comm(pid, process["comm"])
-        return ExpectedProcess(
-            pid,
-            tuple(
-                Expected(tids.get(t["tid"], t["tid"]), t["name"], t["source"])
-                for t in process["threads"]
-            ),
-            process["others"],
-        )
-
     def _outside(self) -> dict[int, int]:
         """TIDs in the target's PID namespace (pid_namespaces(7)) → in the test's."""
         own = os.readlink("/proc/self/ns/pid")
@@ -258,6 +244,21 @@ class Target:
                     (line,) = (x for x in status.splitlines() if x.startswith("NSpid:"))
                     found[int(line.split()[-1])] = int(task.name)
         return found
+
+
+def _located(process: dict[str, Any], tids: Mapping[int, int]) -> ExpectedProcess:
+    """The process with the PID and TIDs that the test's own PID namespace has for them."""
+    pid = tids.get(process["pid"], process["pid"])
+    if process["comm"] is not None:
+        await_comm(pid, process["comm"])
+    return ExpectedProcess(
+        pid,
+        tuple(
+            Expected(tids.get(t["tid"], t["tid"]), t["name"], t["source"])
+            for t in process["threads"]
+        ),
+        process["others"],
+    )
 
 
 def environ(mode: str, extra: Mapping[str, str]) -> dict[str, str]:
@@ -335,11 +336,14 @@ def compare(
 class Daemon:
     """The eyes of a daemon: a poller that is never asked the same question for the first time."""
 
-    def __init__(self) -> None:
-        self._poller = Poller(ProcFS(), DEFAULT_CONFIG, report=lambda _error: None)
+    def __init__(self, *, children: bool = False) -> None:
+        """``children``: show the children of the processes that are asked for, too."""
+        config = replace(DEFAULT_CONFIG, watch_unmatched=children)  # of others, we have no need
+        self._children = children
+        self._poller = Poller(ProcFS(), config, report=lambda _error: None)
 
-    def shown(self, pids: Iterable[int], *, children: bool = False) -> dict[int, dict[int, Shown]]:
-        """What one more poll shows of these processes, and of their children if asked for."""
+    def shown(self, pids: Iterable[int]) -> dict[int, dict[int, Shown]]:
+        """What one more poll shows of these processes."""
         wanted = frozenset(pids)
         self._poller.always_watch(wanted)
         return {
@@ -347,7 +351,7 @@ class Daemon:
                 t.tid: Shown(t.tid, t.name, t.source, t.comm, t.state) for t in process.threads
             }
             for process in self._poller.poll().processes
-            if process.key.pid in wanted or (children and process.ppid in wanted)
+            if process.key.pid in wanted or (self._children and process.ppid in wanted)
         }
 
     def close(self) -> None:

@@ -10,14 +10,16 @@ that have ended:
   :data:`TAIL_NS`.
 * The rest was used by threads that nobody saw, or not to their end. It is ``(unattributed)``.
 
-The clock is read before the threads, and both are booked by the kernel at the same moments, so the
-clock is never ahead of threads that live and have been read. What they use in between lets their sum
-run ahead; then the sum counts, until the clock has caught up. Clock and sum are of the process's whole
-life: what is off in one poll is made good by the next, and does not add up.
+The clock is read before the threads, and Linux books both at the same moments (since 4.9; before, the
+clock could be a tick ahead), so it is never ahead of threads that live and have been read. What they
+use in between lets their sum run ahead; then the sum counts, until the clock has caught up. Clock and
+sum are of the process's whole life: what is off in one poll is made good by the next, and does not
+add up.
 
-A thread is known by TID and start time. exec alone makes that ambiguous: the thread that calls it
-takes over the leader's, and all others end. What the kernel counts then seems to go back, or forward
-by more than the process has used.
+A thread is known by TID and start time, which is ambiguous in two cases. The thread that calls exec
+takes over the leader's, and all others end. And a TID may be used again within a tick. Then what the
+kernel counts seems to go back, or forward by more than the process has used, or the publisher has
+told the end.
 
 A thread is started under the name that it is first seen by and ended under its last: where threads are
 renamed, started less ended is the number of living threads for the group, not for each name.
@@ -30,23 +32,18 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from threadwatch.model import UNATTRIBUTED, ProcessKey, SeriesKey, ThreadView
-from threadwatch.samples import NS_PER_TICK, EndedThread, ProcessSample, SlotKey, ThreadSample
-from threadwatch.series import Entry, Group, Series
+from threadwatch.samples import (
+    NS_PER_TICK,
+    STATES,
+    EndedThread,
+    ProcessSample,
+    SlotKey,
+    ThreadSample,
+)
+from threadwatch.series import Entry, Group, Series, shares
 
 TAIL_NS = 100_000
 """CPU time that a thread may use after its end was published. Measured: 15 to 30 µs."""
-
-_STATES = {
-    "R": "running",
-    "S": "sleeping",
-    "D": "disk",
-    "T": "stopped",
-    "t": "stopped",
-    "Z": "zombie",
-    "X": "zombie",
-    "x": "zombie",
-}
-"""The kernel's letters (proc_pid_stat(5)) in the project's words; every other is ``other``."""
 
 _AHEAD_NS = 1_000_000_000
 """How far published ends can take the sum ahead of the process clock. What is beyond, no poll could
@@ -93,6 +90,7 @@ class Ledger:
         gone: set[_Identity] = set()
         if sample.resting is not None:
             gone = self._follow_exec(sample, self._entries.keys() - shown - sample.resting)
+        unmet = self._charge_ends(sample.ended, now_ns)
         allowance_ns = sample.unread_ns
         views = []
         for thread in sample.threads:
@@ -112,13 +110,13 @@ class Ledger:
                 for slot, identity in self._settled.items()
                 if identity in shown or identity in sample.resting
             }
-        self._note_ended(sample.ended, gone, now_ns)
+        self._charge_lives(self._charge_ends(unmet, now_ns), gone, now_ns)
         for identity in gone:
             self._end(identity, now_ns)
         self._charge_rest(allowance_ns, now_ns)
         # The clock was read before these ends, so their tails may come to light in the next sample. Older
         # ones have by now, but for what threads that have not been read can hide.
-        self._claims = _shares(self._claims, sample.unread_ns) + _tails(self._ends)
+        self._claims = shares(self._claims, sample.unread_ns) + self._tails()
         self._ends.clear()
         return tuple(views)
 
@@ -138,7 +136,7 @@ class Ledger:
         What the others have used since the last sample is not known.
         """
         gone = set(self._entries)
-        self._note_ended(ended, gone, now_ns)
+        self._charge_lives(self._charge_ends(ended, now_ns), gone, now_ns)
         for identity in gone:
             self._end(identity, now_ns)
         self._charge_rest(0, now_ns)
@@ -154,9 +152,11 @@ class Ledger:
     def _charge_thread(
         self, identity: _Identity, thread: ThreadSample, now_ns: int, elapsed_ns: int | None
     ) -> ThreadView:
-        state = _STATES.get(thread.state, "other")
+        state = STATES.get(thread.state, "other")
         entry = self._entries.get(identity)
-        if entry is not None and not _can_follow(thread, entry.sample):
+        if entry is not None and (
+            not thread.can_be(entry.sample) or (entry.ended and thread.slot != entry.sample.slot)
+        ):
             self._end(identity, now_ns)  # another one, born in the same tick
             entry = None
         first = entry is None
@@ -197,8 +197,33 @@ class Ledger:
         key, series = self.group.place(name, self._key, entry.sample.tid, now_ns)
         entry.change(key, series, entry.state, now_ns)
 
-    def _note_ended(self, ended: Iterable[EndedThread], gone: set[_Identity], now_ns: int) -> None:
-        """Take down the ends that the publisher tells; charge whole lives that nobody saw."""
+    def _charge_ends(self, ended: Iterable[EndedThread], now_ns: int) -> list[EndedThread]:
+        """Charge the threads that are known with their last sums; gives the ends of the others.
+
+        A thread lives on for as long as the kernel shows it.
+        """
+        unmet = []
+        for end in ended:
+            entry = self._by_slot.get(end.slot)
+            if entry is None:
+                unmet.append(end)
+            else:
+                self._charge_end(entry, end, now_ns)
+        return unmet
+
+    def _charge_end(self, entry: Entry, end: EndedThread, now_ns: int) -> None:
+        if end.name != entry.sample.name:
+            self._place(entry, end.name, now_ns)
+        if end.cpu_ns is not None:
+            gained_ns = self._credible(end.cpu_ns - entry.user_ns - entry.system_ns)
+            entry.charge(gained_ns, round(gained_ns * self._system_share), now_ns)
+            entry.ended = True
+            self._charged_ns += gained_ns
+
+    def _charge_lives(
+        self, ended: Iterable[EndedThread], gone: set[_Identity], now_ns: int
+    ) -> None:
+        """Charge whole lives that nobody saw."""
         nameless = {
             entry.sample.tid: entry
             for entry in map(self._entries.__getitem__, gone)
@@ -207,8 +232,8 @@ class Ledger:
         for end in ended:
             if end.slot in self._settled:
                 continue
-            # who was last seen before the table was found has no slot
-            entry = self._by_slot.get(end.slot) or nameless.pop(end.tid, None)
+            # somebody did see it, if before its table was found
+            entry = nameless.pop(end.tid, None)
             if entry is not None:
                 self._charge_end(entry, end, now_ns)
                 continue
@@ -220,15 +245,6 @@ class Ledger:
             if end.cpu_ns is not None:
                 self._ends[key] += 1
                 self._charge_cpu(series, self._credible(end.cpu_ns), now_ns)
-
-    def _charge_end(self, entry: Entry, end: EndedThread, now_ns: int) -> None:
-        """Charge a thread with its last sum. It lives on for as long as the kernel shows it."""
-        if end.name != entry.sample.name:
-            self._place(entry, end.name, now_ns)
-        if end.cpu_ns is not None:
-            gained_ns = self._credible(end.cpu_ns - entry.user_ns - entry.system_ns)
-            entry.charge(gained_ns, round(gained_ns * self._system_share), now_ns)
-            self._charged_ns += gained_ns
 
     def _end(self, identity: _Identity, now_ns: int) -> None:
         """The kernel does not show the thread any more."""
@@ -242,13 +258,17 @@ class Ledger:
         """So much of what a publisher says as can be true."""
         return max(min(cpu_ns, self._clock_ns - self._charged_ns + _AHEAD_NS), 0)
 
+    def _tails(self) -> Counter[SeriesKey]:
+        """What the threads that have ended in this sample may use yet."""
+        return Counter({key: TAIL_NS * count for key, count in self._ends.items()})
+
     def _charge_rest(self, allowance_ns: int, now_ns: int) -> None:
         """Charge what the clock has beyond the threads, but for what they may be charged with yet."""
         rest_ns = self._clock_ns - self._charged_ns - allowance_ns
         if rest_ns > 0:
-            claims = self._claims + _tails(self._ends)
+            claims = self._claims + self._tails()
             claims = Counter({key: n for key, n in claims.items() if key in self.group.series})
-            for key, share_ns in _shares(claims, rest_ns).items():
+            for key, share_ns in shares(claims, rest_ns).items():
                 self._charge_cpu(self.group.series[key], share_ns, now_ns)
                 rest_ns -= share_ns
             if rest_ns:
@@ -276,13 +296,13 @@ class Ledger:
         if not gone or leader is None or thread is None or len(gone) < len(self._entries) - 1:
             return gone
         room_ns = self._clock_ns - self._charged_ns + _SKEW_NS
-        certain = not _can_follow(thread, leader.sample)
+        certain = not thread.can_be(leader.sample)
         if not certain and thread.cpu_ns - leader.sample.cpu_ns <= room_ns:
             return gone
         callers = [
             who
             for who, before in ((who, self._entries[who].sample) for who in gone)
-            if _can_follow(thread, before) and (certain or thread.cpu_ns - before.cpu_ns <= room_ns)
+            if thread.can_be(before) and (certain or thread.cpu_ns - before.cpu_ns <= room_ns)
         ]
         if not callers:
             return gone
@@ -292,30 +312,3 @@ class Ledger:
         entry.sample = replace(entry.sample, tid=thread.tid, start_ticks=thread.start_ticks)
         self._place(entry, entry.sample.name, sample.time_ns)
         return gone - {caller}
-
-
-def _tails(ends: Counter[SeriesKey]) -> Counter[SeriesKey]:
-    """What threads may have used after their ends."""
-    return Counter({key: TAIL_NS * count for key, count in ends.items()})
-
-
-def _shares(claims: Counter[SeriesKey], cpu_ns: int) -> Counter[SeriesKey]:
-    """Shares of ``cpu_ns`` in proportion to claims; nobody gets more than the claim."""
-    total_ns = claims.total()
-    if cpu_ns >= total_ns:
-        return claims
-    shares: Counter[SeriesKey] = Counter()
-    for key, claim_ns in claims.items():
-        share_ns = cpu_ns * claim_ns // total_ns
-        cpu_ns, total_ns = cpu_ns - share_ns, total_ns - claim_ns  # so that they add up
-        shares[key] = share_ns
-    return shares
-
-
-def _can_follow(thread: ThreadSample, before: ThreadSample) -> bool:
-    """Whether it can be the same thread, later: what the kernel counts never falls."""
-    if thread.exact and before.exact and thread.cpu_ns < before.cpu_ns:
-        return False
-    if (thread.timeslices or 0) < (before.timeslices or 0) and thread.timeslices is not None:
-        return False
-    return thread.minor_faults >= before.minor_faults

@@ -14,6 +14,18 @@ from threadwatch.model import ProcessKey, Source
 NS_PER_TICK = 10_000_000
 """USER_HZ is 100 on every architecture that Linux runs CPython on (time(7))."""
 
+STATES = {
+    "R": "running",
+    "S": "sleeping",
+    "D": "disk",
+    "T": "stopped",
+    "t": "stopped",
+    "Z": "zombie",
+    "X": "zombie",
+    "x": "zombie",
+}
+"""The kernel's letters (proc_pid_stat(5)) in the project's words; every other is ``other``."""
+
 SlotKey = tuple[int, int]
 """One thread in one table: the table's inode and the thread's serial number in it."""
 
@@ -47,6 +59,14 @@ class ThreadSample:
     last_cpu: int
     provisional: bool
     """Just born in a process that publishes, and not published yet: its name is about to come."""
+
+    def can_be(self, before: ThreadSample) -> bool:
+        """Whether it can be the same thread, later: what the kernel counts never falls."""
+        if self.exact and before.exact and self.cpu_ns < before.cpu_ns:
+            return False
+        if self.timeslices is not None and self.timeslices < (before.timeslices or 0):
+            return False
+        return self.minor_faults >= before.minor_faults
 
 
 Counts = tuple[int | None, ...]

@@ -5,6 +5,7 @@ An :class:`Entry` is a living thread's place among them: what it gains, its seri
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -135,6 +136,8 @@ class Entry:
     user_ns: int = 0
     system_ns: int = 0
     counts: Counts = (None,) * len(COUNTED)
+    ended: bool = False
+    """It has been charged with its last sum; the kernel may still show it."""
 
     def begin(self, now_ns: int) -> None:
         """It is charged for the first time."""
@@ -251,3 +254,16 @@ class Group:
             series=MappingProxyType({key: series.totals() for key, series in self.series.items()}),
             dropped=self.dropped,
         )
+
+
+def shares(claims: Counter[SeriesKey], cpu_ns: int) -> Counter[SeriesKey]:
+    """Shares of ``cpu_ns`` in proportion to claims; nobody gets more than the claim."""
+    total_ns = claims.total()
+    if cpu_ns >= total_ns:
+        return claims
+    shares: Counter[SeriesKey] = Counter()
+    for key, claim_ns in claims.items():
+        share_ns = cpu_ns * claim_ns // total_ns
+        cpu_ns, total_ns = cpu_ns - share_ns, total_ns - claim_ns  # so that they add up
+        shares[key] = share_ns
+    return shares

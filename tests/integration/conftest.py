@@ -81,8 +81,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("scenarios × interpreters: steps compared")
     releases = sorted(_MATRIX)
     rows = [("", [".".join(map(str, release)) for release in releases])]
-    for scenario in dict.fromkeys(name for ran in _MATRIX.values() for name in ran):
-        rows.append((scenario, [str(_MATRIX[release].get(scenario, "-")) for release in releases]))
+    rows += [
+        (scenario, [str(_MATRIX[release].get(scenario, "-")) for release in releases])
+        for scenario in dict.fromkeys(name for ran in _MATRIX.values() for name in ran)
+    ]
     rows.append(("all", [str(sum(_MATRIX[release].values())) for release in releases]))
     width = max(len(name) for name, _ in rows)
     for name, cells in rows:

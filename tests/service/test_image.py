@@ -22,6 +22,10 @@ import pytest
 from tests.prometheus import DEADLINE, until
 from tests.testbed import CHECKOUT, IMAGE_BASE, descendants
 
+pytestmark = pytest.mark.timeout(
+    400
+)  # the build copies hundreds of megabytes, beside whatever else runs
+
 _GET = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=10).read().decode())"
 
 
@@ -75,12 +79,10 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     shutil.rmtree(image.store)  # some hundred megabytes
 
 
-@pytest.fixture
-def container(image: Image) -> Iterator[str]:
-    """A fresh container of the image."""
-    name = image.buildah("from", "threadwatch")
-    yield name
-    image.buildah("rm", name)
+@pytest.fixture(scope="module")
+def container(image: Image) -> str:
+    """A container of the image."""
+    return image.buildah("from", "threadwatch")
 
 
 def test_image_says_what_it_is(image: Image) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 from itertools import pairwise
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.estimate import differences, estimate, percentile, ratios
+from benchmarks.page import updated
 from benchmarks.report import Result, Table, as_markdown, as_text
 from benchmarks.svg import Line, Panel, axis, plot, spread
 
@@ -88,15 +90,37 @@ def test_a_result_as_text() -> None:
 
 def test_a_result_as_markdown() -> None:
     """A pipe in a cell is escaped, and every row has as many cells as the header."""
-    page = as_markdown([RESULT], {"kernel": "Linux"}, "# Title")
-    assert "| load | CPU \\| real |\n| --- | ---: |\n| first | 1 |\n| second | 22 |" in page
-    assert "Not measured: a thing: not there" in page
+    section = as_markdown(RESULT, "Measured today.", "plot.svg")
+    assert section.startswith("## name\n\nWhat it is.\n\nMeasured today.\n\n")
+    assert "| load | CPU \\| real |\n| --- | ---: |\n| first | 1 |\n| second | 22 |" in section
+    assert "Not measured: a thing: not there" in section
+    assert "plot.svg" not in section
+
+
+def test_a_page_keeps_what_was_not_measured_anew() -> None:
+    """A section replaces its like; the others stay, in the order of the benchmarks."""
+    order = ("one", "two", "three")
+    page = updated("", "two", "## two\n\nOld.\n\n### a table\n", order)
+    page = updated(page, "one", "## one\n\nFirst.\n", order)
+    page = updated(page, "two", "## two\n\nNew.\n", order)
+    assert page.startswith("# Benchmarks\n")
+    assert page.endswith("## one\n\nFirst.\n\n## two\n\nNew.\n")
+    assert page.count("\n## ") == 2
 
 
 def test_the_scale_is_logarithmic() -> None:
     """A decade is as long everywhere; 0 has its place at the start."""
     scale = axis([0, 10, 100, 1000], 0, 300)
     assert [scale.at(value) for value in (0, 10, 100, 1000)] == [0, 100, 200, 300]
+
+
+@given(st.lists(st.floats(0.001, 1e6), min_size=1))
+def test_all_values_are_on_the_scale(values: list[float]) -> None:
+    """Every value lies between the ends, and it takes no more than a decade too much at each."""
+    scale = axis(values, 0, 100)
+    assert 10.0**scale.low <= min(values) * (1 + 1e-9)
+    assert 10.0**scale.high * (1 + 1e-9) >= max(values)
+    assert scale.high <= max(scale.low + 1, 1 + math.log10(max(values)) + 1e-9)
 
 
 @given(st.lists(st.floats(0, 500), max_size=12))

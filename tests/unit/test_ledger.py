@@ -35,6 +35,14 @@ def test_counters_never_fall_when_what_was_read_falls() -> None:
     assert (books.totals("main").runqueue_ns, books.totals("main").read_bytes) == (12, 6)
 
 
+def test_a_clock_that_falls_takes_nothing_back() -> None:
+    """What the clock had for threads that were not read stays theirs when it is read as less."""
+    books = Books()
+    books.charge(thread(100, "main"), clock_ns=MS, unread_ns=MS, open_ns=MS)
+    books.charge(thread(100, "main"), clock_ns=0, unread_ns=MS, open_ns=MS)
+    assert books.group().cpu_ns == MS
+
+
 def test_threads_ahead_of_the_process_clock_wait_for_it() -> None:
     """Threads are read after the clock: what they are ahead counts, and is not counted twice."""
     books = Books()
@@ -95,6 +103,19 @@ def test_a_tid_reused_within_a_tick_is_another_thread() -> None:
     books.charge(thread(100, "main"), thread(101, "two", 4 * MS), clock_ns=13 * MS)
     assert books.cpu() == {"main": 0, "one": 9 * MS, "two": 4 * MS}
     assert (books.totals("one").ended, books.totals("two").started) == (1, 1)
+
+
+def test_a_tid_reused_within_a_tick_by_a_thread_that_has_used_more() -> None:
+    """Where the clock has not gone back, the published end of the thread before tells."""
+    books = Books()
+    books.charge(thread(100, "main"), thread(101, "one", 2 * MS, slot=2))
+    again = thread(101, "two", 9 * MS, slot=3)
+    end = ended(2, 101, "one", 4 * MS)
+    books.charge(thread(100, "main"), again, clock_ns=13 * MS, ended=(end,))
+    books.charge(thread(100, "main"), clock_ns=13 * MS, ended=(ended(3, 101, "two", 9 * MS),))
+    assert books.cpu() == {"main": 0, "one": 4 * MS, "two": 9 * MS}
+    for name in ("one", "two"):
+        assert (books.totals(name).started, books.totals(name).ended) == (1, 1)
 
 
 def test_a_thread_without_schedstat_for_once_is_the_same_thread() -> None:
@@ -255,8 +276,11 @@ def test_a_thread_that_is_published_anew_is_no_other_thread() -> None:
     books.charge(again, ended=(ended(2, 101, "job", None),))
     books.charge(again, ended=(ended(2, 101, "job", 5 * MS),))
     assert (books.totals("job").started, books.totals("job").ended) == (1, 0)
-    books.charge(clock_ns=7 * MS, ended=(ended(3, 101, "job", 7 * MS),))
+    books.charge(thread(101, "job", 6 * MS, slot=4))
+    assert (books.totals("job").started, books.totals("job").ended) == (1, 0)
+    books.charge(clock_ns=7 * MS, ended=(ended(4, 101, "job", 7 * MS),))
     assert books.cpu() == {"job": 7 * MS}
+    assert books.account._ledgers[KEY]._by_slot == {}
     assert (books.totals("job").started, books.totals("job").ended) == (1, 1)
 
 
@@ -301,6 +325,18 @@ def test_tails_may_come_a_poll_later() -> None:
     assert books.cpu() == {"main": 0, "a": MS + 30_000}
     books.charge(thread(100, "main"), clock_ns=MS + 50_000)
     assert books.cpu() == {"main": 0, "a": MS + 30_000, UNATTRIBUTED: 20_000}
+
+
+def test_tails_can_be_hidden_by_threads_that_were_not_read() -> None:
+    """As long as not all threads have been read, the tails of ends from before are waited for."""
+    books = Books()
+    books.charge(thread(100, "main"))
+    end = ended(2, 200, "a", MS)
+    books.charge(thread(100, "main"), clock_ns=MS, ended=(end,))
+    for _ in range(3):
+        books.charge(resting=None, clock_ns=MS + 50_000, unread_ns=50_000, open_ns=50_000)
+    books.charge(thread(100, "main", 20_000), clock_ns=MS + 50_000)
+    assert books.cpu() == {"main": 20_000, "a": MS + 30_000}
 
 
 def test_tails_are_bounded() -> None:

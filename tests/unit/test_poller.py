@@ -1,0 +1,171 @@
+"""Polls of a procfs of files, where every number is the test's. Its process clock is that of stat, in ticks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.books import MS, cpu_by_name, fallen, threads_ns
+from tests.proctree import Process, ProcTree
+from threadwatch.config import parse_config
+from threadwatch.errors import ReadError
+from threadwatch.model import GroupView, SeriesKey, View
+from threadwatch.poller import Poller
+from threadwatch.procfs import ProcFS
+
+OPEN_NS = 40 * MS
+
+
+class Polled:
+    """A tree with one process, and a poller that checks each of its polls."""
+
+    def __init__(self, root: Path, config: str = "{}") -> None:
+        self.tree = ProcTree(root)
+        self.process: Process = self.tree.process(100, comm=b"main", cmdline=("python3", "shop.py"))
+        self.errors: list[ReadError] = []
+        config_value = parse_config(config.encode(), "test")
+        self.poller = Poller(ProcFS(str(root)), config_value, report=self.errors.append)
+        self.view: View | None = None
+
+    def poll(self) -> GroupView:
+        """Poll; the group of the process."""
+        view = self.poller.poll()
+        if self.view is not None:
+            assert fallen(self.view.groups, view.groups, view.monotonic_ns) == []
+        self.view = view
+        (group,) = view.groups
+        assert group.name == "shop"
+        assert 0 <= group.cpu_ns - threads_ns(group) <= OPEN_NS
+        return group
+
+    def run(self, tid: int, *, user_ticks: int = 0, system_ticks: int = 0) -> None:
+        """A thread uses CPU time, in whole ticks."""
+        thread = self.process.threads[tid]
+        old = thread.values
+        thread.set(
+            user_ticks=old.user_ticks + user_ticks,
+            system_ticks=old.system_ticks + system_ticks,
+            cpu_ns=(old.cpu_ns or 0) + (user_ticks + system_ticks) * 10 * MS,
+            timeslices=old.timeslices + 1,
+        )
+
+
+@pytest.fixture
+def polled(tmp_path: Path) -> Iterator[Polled]:
+    """A process called shop, with its main thread."""
+    polled = Polled(tmp_path)
+    yield polled
+    polled.poller.close()
+
+
+def test_whole_lives_then_gains(polled: Polled) -> None:
+    """The first poll charges what threads have used in their lives, later ones what they gain."""
+    polled.process.thread(101, comm=b"worker")
+    polled.run(100, user_ticks=5)
+    polled.run(101, user_ticks=3, system_ticks=1)
+    assert cpu_by_name(polled.poll()) == {"main": 50 * MS, "worker": 40 * MS}
+    polled.run(101, user_ticks=2)
+    group = polled.poll()
+    assert cpu_by_name(group) == {"main": 50 * MS, "worker": 60 * MS}
+    worker = group.series[SeriesKey("worker")]
+    assert (worker.user_ns, worker.system_ns) == (50 * MS, 10 * MS)
+    assert group.cpu_ns == 110 * MS
+
+
+def test_threads_come_and_go(polled: Polled) -> None:
+    """A thread that has gone has ended and keeps its time; one with its TID is another."""
+    worker = polled.process.thread(101, comm=b"worker", start_ticks=2000)
+    polled.run(101, user_ticks=3)
+    polled.poll()
+    worker.end()
+    polled.process.thread(101, comm=b"other", start_ticks=3000)
+    polled.run(101, user_ticks=1)
+    group = polled.poll()
+    assert cpu_by_name(group) == {"main": 0, "worker": 30 * MS, "other": 10 * MS}
+    counts = {key.thread: (s.started, s.ended) for key, s in group.series.items()}
+    assert counts == {"main": (1, 0), "worker": (1, 1), "other": (1, 0)}
+
+
+def test_a_process_goes_and_another_comes(polled: Polled) -> None:
+    """What a process used stays in its group, where the next one adds to it."""
+    polled.run(100, user_ticks=5)
+    polled.poll()
+    polled.process.end()
+    group = polled.poll()
+    assert (group.processes, group.cpu_ns) == (0, 50 * MS)
+    polled.process = polled.tree.process(
+        100, comm=b"main", cmdline=("python3", "shop.py"), start_ticks=5000
+    )
+    polled.run(100, user_ticks=2)
+    while (group := polled.poll()).processes == 0:
+        pass
+    assert cpu_by_name(group) == {"main": 70 * MS}
+    assert (group.series[SeriesKey("main")].started, group.series[SeriesKey("main")].ended) == (
+        2,
+        1,
+    )
+
+
+@pytest.mark.parametrize("file", ["stat", "schedstat"])
+def test_a_thread_that_cannot_be_read_for_once(polled: Polled, file: str) -> None:
+    """A poll that cannot read a thread counts an error, and no time twice afterwards."""
+    polled.process.thread(101, comm=b"worker")
+    polled.run(101, user_ticks=3)
+    polled.poll()
+    polled.run(101, user_ticks=4)
+    path = polled.process.threads[101].directory / file
+    path.write_bytes(b"nonsense")
+    polled.run(100, user_ticks=1)
+    polled.process.threads[101].directory.joinpath(file).write_bytes(b"nonsense")
+    polled.poll()
+    assert polled.view is not None
+    assert polled.view.stats.read_errors[file, "malformed"] > 0
+    assert polled.errors
+    polled.run(101, user_ticks=1)
+    polled.poll()
+    polled.run(101, user_ticks=1)
+    group = polled.poll()
+    assert cpu_by_name(group) == {"main": 10 * MS, "worker": 90 * MS}
+    assert group.series[SeriesKey("worker")].started == 1
+    assert group.cpu_ns == 100 * MS
+
+
+def test_without_schedstat(polled: Polled) -> None:
+    """Where the kernel keeps no schedstat, ticks are charged, and what only that has is absent."""
+    polled.process.thread(101, comm=b"worker", cpu_ns=None, user_ticks=3, system_ticks=2)
+    polled.process.threads[100].set(cpu_ns=None)
+    for thread in polled.process.threads.values():
+        (thread.directory / "schedstat").unlink(missing_ok=True)
+    (polled.process.directory / "schedstat").unlink()
+    group = polled.poll()
+    worker = group.series[SeriesKey("worker")]
+    assert (worker.user_ns, worker.system_ns) == (30 * MS, 20 * MS)
+    assert (worker.runqueue_ns, worker.timeslices) == (None, None)
+
+
+def test_a_reload_keeps_what_was_counted(polled: Polled) -> None:
+    """Other rules hold from the next poll on; totals go on, the old names as they were."""
+    polled.process.thread(101, comm=b"job-1")
+    polled.run(101, user_ticks=3)
+    polled.poll()
+    rules = "threads: {rules: [{match: 'job-[0-9]+', name: jobs}]}"
+    polled.poller.reload(parse_config(rules.encode(), "test"))
+    polled.run(101, user_ticks=2)
+    group = polled.poll()
+    assert cpu_by_name(group) == {"main": 0, "job-1": 30 * MS, "jobs": 20 * MS}
+
+
+def test_the_daemon_counts_its_polls(polled: Polled) -> None:
+    """Every poll is counted, with its duration in a bucket, and its CPU time grows."""
+    before = None
+    for sequence in range(1, 4):
+        polled.poll()
+        assert polled.view is not None
+        stats = polled.view.stats
+        assert polled.view.sequence == stats.polls == sum(stats.poll_durations) == sequence
+        if before is not None:
+            assert stats.poll_cpu_ns > before.poll_cpu_ns
+            assert stats.poll_duration_ns > before.poll_duration_ns
+        before = stats

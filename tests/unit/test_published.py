@@ -1,0 +1,254 @@
+"""What a process publishes, followed through tables of this very process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from threadwatch import table as layout
+from threadwatch.errors import ReadError
+from threadwatch.procfs import ProcessDir, ProcFS, parse_stat
+from threadwatch.published import Published
+from threadwatch.writer import Record, Table
+
+NewTable = Callable[..., Table]
+
+
+@pytest.fixture
+def process() -> Iterator[ProcessDir]:
+    """This process."""
+    with ProcFS().open_process(os.getpid()) as process:
+        yield process
+
+
+@pytest.fixture
+def start_ticks(process: ProcessDir) -> int:
+    """When this process started."""
+    return parse_stat(process.read("stat", "stat")).start_ticks
+
+
+@pytest.fixture
+def published(start_ticks: int) -> Iterator[Published]:
+    """What this process publishes, before anybody has looked."""
+    published = Published(ns_pid=os.getpid(), start_ticks=start_ticks, uid=os.getuid())
+    yield published
+    published.close()
+
+
+@pytest.fixture
+def new_table() -> Iterator[NewTable]:
+    """Makes tables, as a publisher does."""
+    tables = []
+
+    def new(interpreter: int = 0) -> Table:
+        tables.append(
+            Table(
+                flags=0,
+                interpreter=interpreter,
+                implementation="cpython",
+                hexversion=sys.hexversion,
+            )
+        )
+        return tables[-1]
+
+    yield new
+    for table in tables:
+        table.close()
+
+
+def born(table: Table, tid: int, name: str) -> Record:
+    """A thread in a table."""
+    record = table.add(tid, tid, name)
+    assert record is not None
+    return record
+
+
+def name_of(published: Published, tid: int, start_ticks: int) -> str | None:
+    """The published name of a thread."""
+    found = published.slot(tid, start_ticks)
+    return found and found[1].name
+
+
+def ends(published: Published) -> list[tuple[str, int | None]]:
+    """The names and CPU times of those that have ended since this was last asked."""
+    return [(slot.name, slot.cpu_ns) for _, slot in published.take_ended()]
+
+
+def test_nothing_is_published_without_a_table(
+    process: ProcessDir, published: Published, start_ticks: int
+) -> None:
+    """A process without a table has no header, no names and no ends, and that is no error."""
+    assert published.find(process) == []
+    assert published.update(process)
+    assert (published.header, ends(published)) == (None, [])
+    assert name_of(published, os.getpid(), start_ticks) is None
+
+
+def test_names_births_and_renames(
+    process: ProcessDir, published: Published, new_table: NewTable, start_ticks: int
+) -> None:
+    """A thread's name is the one that was last written, and whoever is new or renamed is told."""
+    table = new_table()
+    one = born(table, 11, "one")
+    assert published.find(process) == []
+    published.update(process)
+    assert name_of(published, 11, start_ticks) == "one"
+    assert published.take_changed() == {11}
+    table.rename(one, "another")
+    born(table, 12, "two")
+    published.update(process)
+    assert [name_of(published, tid, start_ticks) for tid in (11, 12)] == ["another", "two"]
+    assert published.take_changed() == {11, 12}
+    assert published.take_changed() == set()
+
+
+def test_a_name_is_for_one_thread_and_not_for_its_tid(
+    process: ProcessDir, published: Published, new_table: NewTable
+) -> None:
+    """A thread that is younger than the slot with its TID has not published itself."""
+    record = born(new_table(), 11, "one")
+    published.find(process)
+    published.update(process)
+    born_ticks = record.born_ns // 10_000_000
+    assert name_of(published, 11, born_ticks) == "one"
+    assert name_of(published, 11, born_ticks + 2) is None
+
+
+def test_an_end_is_told_once(
+    process: ProcessDir, published: Published, new_table: NewTable, start_ticks: int
+) -> None:
+    """Each end is given once, with its CPU time; the name stays known as long as the slot does."""
+    table = new_table()
+    records = [born(table, 11 + i, f"thread {i}") for i in range(2)]
+    published.find(process)
+    published.update(process)
+    table.end(records[0], 5_000_000)
+    table.end(records[1], layout.CPU_UNKNOWN)
+    published.update(process)
+    assert ends(published) == [("thread 0", 5_000_000), ("thread 1", None)]
+    born(table, 20, "later")
+    published.update(process)
+    assert ends(published) == []
+    assert name_of(published, 11, start_ticks) == "thread 0"
+
+
+def test_lives_between_two_looks(
+    process: ProcessDir, published: Published, new_table: NewTable
+) -> None:
+    """As many threads as are kept can be born and end between two looks: none is missed, none told twice."""
+    table = new_table()
+    published.find(process)
+    for look in range(3):
+        for number in range(layout.RETAIN_SLOTS):
+            table.end(born(table, 11, f"{look} {number}"), number)
+        published.update(process)
+        expected = [(f"{look} {number}", number) for number in range(layout.RETAIN_SLOTS)]
+        assert sorted(ends(published), key=lambda end: end[1] or 0) == expected
+
+
+def test_ends_in_a_table_that_is_found_late(
+    process: ProcessDir, published: Published, new_table: NewTable
+) -> None:
+    """What ended before the last look has been charged as nobody's: it is given without its CPU time."""
+    published.find(process)
+    table = new_table()
+    table.end(born(table, 11, "before"), 5)
+    assert ends(published) == []
+    table.end(born(table, 12, "after"), 6)
+    published.find(process)
+    published.update(process)
+    assert ends(published) == [("before", None), ("after", 6)]
+
+
+def test_ends_from_before_the_first_look_of_all(
+    process: ProcessDir, published: Published, new_table: NewTable
+) -> None:
+    """When a process is looked at for the first time, ends that its table still tells are news."""
+    table = new_table()
+    table.end(born(table, 11, "before"), 5)
+    published.find(process)
+    published.update(process)
+    assert ends(published) == [("before", 5)]
+
+
+def test_a_table_that_is_left(
+    process: ProcessDir, published: Published, new_table: NewTable, start_ticks: int
+) -> None:
+    """A table that its publisher has left is read once more and then forgotten; the next one is found."""
+    table = new_table()
+    record = born(table, 11, "one")
+    published.find(process)
+    published.update(process)
+    table.end(record, 7)
+    table.close()
+    assert not published.update(process)
+    assert ends(published) == [("one", 7)]
+    assert published.header is None
+    born(new_table(), 12, "two")
+    published.find(process)
+    assert published.update(process)
+    assert name_of(published, 12, start_ticks) == "two"
+
+
+def test_another_table_at_the_same_descriptor(
+    process: ProcessDir, published: Published, new_table: NewTable, start_ticks: int
+) -> None:
+    """After exec the new program's table can have the old one's number: a young unknown thread tells."""
+    old = new_table()
+    born(old, 11, "old")
+    published.find(process)
+    published.update(process)
+    new = new_table()
+    born(new, 12, "new")
+    os.dup2(new.descriptor, old.descriptor, inheritable=False)
+    assert published.update(process)
+    assert name_of(published, 12, start_ticks) is None
+    assert not published.update(process)
+    published.find(process)
+    assert published.update(process)
+    assert [name_of(published, tid, start_ticks) for tid in (11, 12)] == [None, "new"]
+
+
+def test_the_main_interpreters_name_counts(
+    process: ProcessDir, published: Published, new_table: NewTable, start_ticks: int
+) -> None:
+    """Where two interpreters know a thread, its name is the one in the main interpreter."""
+    born(new_table(interpreter=1), 11, "in a subinterpreter")
+    born(new_table(interpreter=0), 11, "in the main one")
+    published.find(process)
+    published.update(process)
+    assert name_of(published, 11, start_ticks) == "in the main one"
+    assert published.header is not None
+    assert published.header.interpreter == 0
+
+
+@pytest.mark.parametrize("foreign", ["pid", "start"])
+def test_the_table_of_another_process(
+    process: ProcessDir, new_table: NewTable, start_ticks: int, foreign: str
+) -> None:
+    """A table that names another process is not believed, and is no error: forks inherit such tables."""
+    born(new_table(), 11, "one")
+    published = Published(
+        ns_pid=os.getpid() + (foreign == "pid"),
+        start_ticks=start_ticks + (foreign == "start"),
+        uid=os.getuid(),
+    )
+    assert published.find(process) == []
+    assert published.header is None
+    published.close()
+
+
+def test_the_table_of_another_user(
+    process: ProcessDir, new_table: NewTable, start_ticks: int
+) -> None:
+    """A table that belongs to neither the process's user nor root is an error, counted once."""
+    table = new_table()
+    os.fchown(table.descriptor, 4711, -1)
+    published = Published(ns_pid=os.getpid(), start_ticks=start_ticks, uid=os.getuid())
+    errors: list[ReadError] = published.find(process)
+    assert [(error.source, error.reason) for error in errors] == [("table", "malformed")]
+    assert published.find(process) == []
+    published.close()
