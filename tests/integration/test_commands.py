@@ -23,7 +23,7 @@ from tests.testbed import CHECKOUT, require
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
-def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """One command to its end."""
     return subprocess.run(
         threadwatch(*arguments),
@@ -32,7 +32,6 @@ def run(*arguments: str, **options: object) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=DEADLINE,
         check=False,
-        **options,  # type: ignore[call-overload]  # whatever subprocess.run takes
     )
 
 

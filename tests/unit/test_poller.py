@@ -1,4 +1,4 @@
-"""Polls of a procfs of files, where every number is the test's. Its process clock is that of stat, in ticks."""
+"""Polls of a procfs of files, where every number is the test's; its process clock is stat's, in ticks."""
 
 from __future__ import annotations
 
