@@ -15,7 +15,7 @@ import pwd
 import resource
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from threadwatch.config import Config, GroupConfig
@@ -252,7 +252,7 @@ class Discovery:
                 return watched.config, watched.group  # an orphan stays what it was
             child_of = parent
         return choose_group(
-            self._config,
+            replace(self._config, watch_unmatched=True) if asked_for else self._config,
             ProcessFacts(
                 exe=exe,
                 cmdline=watched.cmdline,

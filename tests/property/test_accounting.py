@@ -176,12 +176,14 @@ class Histories(RuleBasedStateMachine):
         """A thread gets another name."""
         self._life(pick)[1].name = name
 
-    @rule(pick=SEED, tail=st.integers(0, TAIL_NS // 2), told=st.booleans())
+    @rule(pick=SEED, name=NAMES, cpu=WORK, tail=st.integers(0, TAIL_NS // 2), told=st.booleans())
     @precondition(lambda self: self.processes)
-    def end_thread(self, pick: int, tail: int, told: bool) -> None:  # noqa: FBT001  # as above
-        """A thread ends, and runs on for a moment after its publisher has taken that down."""
+    def end_thread(self, pick: int, name: str, cpu: int, tail: int, told: bool) -> None:  # noqa: FBT001  # as above
+        """A thread gets its last name, ends, and runs on for a moment after that has been published."""
         process, life = self._life(pick)
         if life.tid != process.key.pid:
+            life.name = name
+            life.cpu += cpu
             self._death(process, life, tail, told=told)
 
     @rule(pick=SEED, name=NAMES, cpu=WORK, count=st.integers(1, 5), told=st.booleans())
@@ -442,8 +444,8 @@ class Histories(RuleBasedStateMachine):
                 key=process.key,
                 time_ns=self.now_ns,
                 clock_ns=clock,
-                user_ticks=clock // TICK_NS,
-                system_ticks=0,
+                user_ticks=clock // TICK_NS // 3,
+                system_ticks=clock // TICK_NS // 2,
                 threads=samples,
                 ended=tuple(process.ends),
                 resting=resting,
@@ -504,7 +506,7 @@ class Histories(RuleBasedStateMachine):
 
 TestHistories = Histories.TestCase
 TestHistories.settings = settings(
-    max_examples=1000,
+    max_examples=150,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -1,7 +1,8 @@
 """Threads with a plan: so much CPU time each, in so many pieces, with sleep in between.
 
-Some end when they have done their work, some stay. Each says how much CPU time it has used, by its own
-clock. Arguments: a word to be found by, and seconds that the plan takes.
+Some end when they have done their work, some stay, many do nothing at all. Those that work say how much
+CPU time they have used, by their own clocks. Arguments: a word to be found by, and seconds that the
+plan takes.
 """
 
 import sys
@@ -22,6 +23,7 @@ PLAN = (
     ("batch", 1, 200_000_000, 1, False),
     ("ticker", 3, 20_000_000, 40, False),
 )
+SLEEPERS = 50
 measured = {}
 mutex = threading.Lock()
 done = threading.Semaphore(0)
@@ -50,6 +52,8 @@ def work(name, cpu_ns, pieces, stays):
     load_lab.park()
 
 
+for _ in range(SLEEPERS):
+    threading.Thread(target=load_lab.park, name="sleeper", daemon=True).start()
 load_lab.tell("ready")
 load_lab.hold()
 threads = [
@@ -79,7 +83,7 @@ for _ in threads:
     done.acquire()
 leave.set()
 staying = sum(count for _, count, _, _, stays in PLAN if stays)
-lab.wait_for(lambda: len(lab.tasks()) == 1 + staying, "the end of those that leave")
+lab.wait_for(lambda: len(lab.tasks()) == 1 + staying + SLEEPERS, "the end of those that leave")
 lab.wait_for(lambda: sum(map(len, measured.values())) == len(threads) + 4, "all to tell")
 load_lab.tell(
     "done",

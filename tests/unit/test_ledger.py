@@ -461,6 +461,16 @@ def test_the_last_worker_ends_and_the_leader_works_on() -> None:
     assert books.totals("main").started == 1
 
 
+def test_nobody_has_called_exec_while_others_live() -> None:
+    """exec ends all other threads: as long as there is one, the leader is who it was."""
+    books = Books()
+    books.charge(leader("main", 2 * MS), thread(101, "job", 90 * MS), thread(102, "idle", MS))
+    # threads were read long after the clock, which has no room for the leader's gain yet
+    books.charge(leader("main", 95 * MS), thread(102, "idle", MS), clock_ns=93 * MS)
+    assert books.cpu() == {"main": 95 * MS, "job": 90 * MS, "idle": MS}
+    assert books.totals("job").ended == 1
+
+
 def test_two_processes_with_one_pid_are_two() -> None:
     """A PID that is used again belongs to another process, with books of its own."""
     books = Books()
