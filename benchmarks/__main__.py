@@ -73,7 +73,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "names",
         nargs="*",
-        choices=[*NAMES, []],
         metavar="NAME",
         help="by default publisher, poll and peers, with --full sweep too",
     )
@@ -88,6 +87,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--docs", action="store_true", help="write what was found into docs/benchmarks.md"
     )
     options = parser.parse_args(arguments)
+    if unknown := set(options.names) - set(NAMES):
+        parser.error(
+            f"no benchmark is called {' or '.join(sorted(unknown))}; there are: {', '.join(NAMES)}"
+        )
     if not options.names:
         options.names = ["publisher", "poll", "peers", *(["sweep"] if options.full else [])]
     return options

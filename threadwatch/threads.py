@@ -92,7 +92,7 @@ class ThreadReader:
         ran, lost = self._read_hot(watched)
         listed = lost or process.num_threads != len(watched.known)
         if listed:
-            ran |= self._read_list(watched)
+            ran |= self._read_list(watched, poll)
         self._read_stats(watched, ran, poll)
         # The tables come after the threads: one that was seen has published itself by now, and one
         # that has ended since has left its name behind.
@@ -107,11 +107,14 @@ class ThreadReader:
             self._read_stats(watched, more - ran, poll)
             ran |= more
         if listed or not renamed <= watched.known.keys():
-            ran |= self._read_list(watched) if not listed else set()
+            ran |= self._read_list(watched, poll) if not listed else set()
             listed = True
             renamed |= self._update_tables(watched)
             ended += self.ended(watched)
-        self._heat(watched, ran)
+        if clock_ns == watched.clock_ns:
+            self._cool(watched)
+        else:
+            self._heat(watched, ran, poll)
         now_ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK
         shown = (ran | renamed | watched.unsettled) & watched.known.keys()
         samples = tuple(
@@ -160,7 +163,7 @@ class ThreadReader:
                 self._errors.append(error)
         return ran, lost
 
-    def _read_list(self, watched: Watched) -> set[int]:
+    def _read_list(self, watched: Watched, poll: int) -> set[int]:
         """Read the list of threads: drop who has gone, and read who is new; gives those."""
         new = set()
         tids = watched.dir.tids()
@@ -169,7 +172,7 @@ class ThreadReader:
         for tid in tids:
             if tid not in watched.known:
                 try:
-                    self._meet(watched, tid)
+                    self._meet(watched, tid, poll)
                     new.add(tid)
                 except Gone:
                     continue
@@ -210,7 +213,7 @@ class ThreadReader:
         at_rest: bool,
     ) -> set[int]:
         """Read the clocks of all but the hot threads, which have been read; who has run besides."""
-        more = self._read_list(watched)
+        more = self._read_list(watched, poll)
         for tid, known in list(watched.known.items()):
             if tid in watched.hot or tid in ran or tid in more:
                 continue
@@ -232,14 +235,14 @@ class ThreadReader:
         watched.read_all_in = poll + every + watched.key.pid % every // 2
         return more
 
-    def _meet(self, watched: Watched, tid: int) -> None:
+    def _meet(self, watched: Watched, tid: int, poll: int) -> None:
         """Read a thread for the first time."""
         stat = parse_stat(watched.dir.read_task(tid, "stat"))
         ns_tid = tid
         if watched.ns_pid != watched.key.pid:
             status = parse_status(watched.dir.read_task(tid, "status"))
             ns_tid = status.nspid[-1] if status.nspid else tid
-        known = Known(tid, stat.start_ticks, ns_tid, stat, None)
+        known = Known(tid, stat.start_ticks, ns_tid, poll, stat, None)
         self._read_times(watched, known)
         watched.known[tid] = known
 
@@ -272,7 +275,7 @@ class ThreadReader:
             chosen = (chosen + chosen)[first : first + _STATS_PER_POLL]
         for tid in chosen:
             known = watched.known.get(tid)
-            if known is None:
+            if known is None or known.met == poll:
                 continue
             try:
                 stat = parse_stat(watched.dir.read_task(tid, "stat"))
@@ -286,11 +289,12 @@ class ThreadReader:
                 continue
             known.stat = stat
 
-    def _heat(self, watched: Watched, ran: set[int]) -> None:
+    def _heat(self, watched: Watched, ran: set[int], poll: int) -> None:
         """Who has run is hot; who has not for a while is no longer."""
         for tid in ran:
             known = watched.known.get(tid)
-            if known is not None:
+            # a whole life that is read for the first time says nothing about the present
+            if known is not None and (known.met != poll or known.stat.state == "R"):
                 known.quiet = 0
                 watched.hot[tid] = known
                 if known.file is None and self._schedstat and self._kept < self._keep:
@@ -302,6 +306,12 @@ class ThreadReader:
             if known.quiet > _COOL_AFTER:
                 del watched.hot[tid]
                 self._close(known)
+
+    def _cool(self, watched: Watched) -> None:
+        """The process is at rest: nobody is hot."""
+        for known in watched.hot.values():
+            self._close(known)
+        watched.hot.clear()
 
     def _forget(self, watched: Watched, tid: int) -> None:
         """The thread has ended."""

@@ -18,6 +18,8 @@ class Known:
     start_ticks: int
     ns_tid: int
     """Its TID in the process's own PID namespace; publishers speak in those numbers."""
+    met: int
+    """The poll in which it was read for the first time."""
     stat: Stat
     times: SchedStat | None
     """None where the kernel keeps no schedstat."""

@@ -135,11 +135,33 @@ def test_what_is_unattributed_per_process_expires_without_making_room() -> None:
     assert shop.place("b", KEY, 1, 0)[0] == SeriesKey(OTHER)
 
 
+def test_what_is_ours_in_the_group_never_expires() -> None:
+    """(unattributed) and (other) stay as long as the group does."""
+    shop = group(processes={KEY: True})
+    for name in (UNATTRIBUTED, OTHER):
+        shop.own(name, None, 0).user_ns = 1
+    assert not shop.expire(100 * SECOND)
+    assert {key.thread: series.user_ns for key, series in shop.series.items()} == {
+        UNATTRIBUTED: 1,
+        OTHER: 1,
+    }
+
+
 def test_a_group_expires_once_it_has_had_no_process_for_long_enough() -> None:
     """A group with a process stays; one without goes when its time has come."""
     assert not group(processes={KEY: True}).expire(100 * SECOND)
     assert not group(empty_since_ns=SECOND).expire(2 * SECOND)
     assert group(empty_since_ns=SECOND).expire(2 * SECOND + 1)
+
+
+def test_counts_change_without_cpu_time() -> None:
+    """A thread can fault, or wait, between two ticks of its clock: the totals show it."""
+    series = Series(0)
+    entry = Entry(SeriesKey("a"), series, "running", thread(1))
+    entry.gain(thread(1, cpu_ns=1000, minor_faults=1), 1)
+    assert series.totals().minor_faults == 1
+    entry.gain(thread(1, cpu_ns=1000, minor_faults=3, runqueue_ns=5), 2)
+    assert (series.totals().minor_faults, series.totals().runqueue_ns) == (3, 5)
 
 
 def test_user_and_system_time_only_grow_and_add_up() -> None:
