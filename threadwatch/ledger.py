@@ -10,11 +10,11 @@ that have ended:
   :data:`TAIL_NS`.
 * The rest was used by threads that nobody saw, or not to their end. It is ``(unattributed)``.
 
-The clock is read before the threads, and Linux books both at the same moments (since 4.9; before, the
-clock could be a tick ahead), so it is never ahead of threads that live and have been read. What they
-use in between lets their sum run ahead; then the sum counts, until the clock has caught up. Clock and
-sum are of the process's whole life: what is off in one poll is made good by the next, and does not
-add up.
+The clock is read before the threads, and Linux books both at the same moments (kernel/sched/cputime.c,
+thread_group_cputime(); old kernels had the clock up to a tick ahead), so it is never ahead of threads
+that live and have been read. What they use in between lets their sum run ahead; then the sum counts,
+until the clock has caught up. Clock and sum are of the process's whole life: what is off in one poll
+is made good by the next, and does not add up.
 
 A thread is known by TID and start time, which is ambiguous in two cases. The thread that calls exec
 takes over the leader's, and all others end. And a TID may be used again within a tick. Then what the

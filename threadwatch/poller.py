@@ -258,7 +258,12 @@ def _process_view(
 def _has_schedstat(procfs: ProcFS) -> bool:
     """Whether the kernel counts run times for us: without CONFIG_SCHED_INFO all is zero or absent."""
     try:
-        with procfs.open_process(os.getpid()) as process:
-            return parse_schedstat(process.read("schedstat", "schedstat")).cpu_ns > 0
+        process = procfs.open_process(os.getpid())
     except (Gone, ReadError):
         return True  # a captured tree, or another namespace's procfs: we are not in it
+    try:
+        return parse_schedstat(process.read("schedstat", "schedstat")).cpu_ns > 0
+    except (Gone, ReadError):
+        return False
+    finally:
+        process.close()

@@ -49,10 +49,10 @@ _STATS_PER_POLL = 512
 time is exact in every poll, their state and faults as of their last turn."""
 _KEPT_FILES = 4096
 """Files of hot threads that are kept open at most, each of which costs the kernel 4 KiB."""
-_JUST_BORN_TICKS = 10
-"""A thread publishes itself within a tenth of a second, even where many want the GIL."""
-_TAIL_NS = 20_000
-"""About what a thread uses after its end was published."""
+_JUST_BORN_TICKS = 30
+"""A thread publishes itself within so many ticks, even where many want the GIL."""
+_TAIL_NS = 5_000
+"""What a thread uses at least after its end was published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +89,7 @@ class ThreadReader:
         ``process`` is the process's own stat and ``clock_ns`` its clock, just read; ``clock`` reads it
         again. Raises :class:`Gone` when the process has ended.
         """
+        errors = len(self._errors)
         ran, lost = self._read_hot(watched)
         listed = lost or process.num_threads != len(watched.known)
         if listed:
@@ -126,6 +127,8 @@ class ThreadReader:
             resting = frozenset(
                 (tid, known.start_ticks) for tid, known in watched.known.items() if tid not in shown
             )
+        if len(self._errors) > errors:
+            unread_ns = clock_ns  # of a thread that cannot be read for once, anything may be open
         return Reading(samples, ended, resting, unread_ns)
 
     def ended(self, watched: Watched) -> tuple[EndedThread, ...]:

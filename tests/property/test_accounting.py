@@ -5,8 +5,8 @@ again, polls that see all threads, some, or do not list them, polls that never c
 expiry. A simple model, the kernel's side, knows the true CPU time of each thread. The account gets
 samples of it, as polls would take them, and is held against it after each.
 
-Two kernels are modelled: one that books threads and process at the same moments, as Linux does since
-4.9, and one whose process clock runs ahead of a running thread's by up to a tick. And the threads are
+Two kernels are modelled: one that books threads and process at the same moments, as Linux does
+today, and one whose process clock runs ahead of a running thread's by up to a tick. And the threads are
 read a moment after the process clock, in which they run on, end, and are born.
 """
 
