@@ -213,7 +213,9 @@ def test_exec(watch: Watch, start: Start, caller: str, main_ms: int, worker_ms: 
     watch.settle()
     assert process_ns <= watch.group.cpu_ns <= process_ns + 3 * MS
     assert sum(watch.cpu.values()) == watch.group.cpu_ns
-    assert watch.cpu["worker"] == pytest.approx(worker_ms * MS, rel=0.05, abs=MS)
+    # beside its plan, the thread that calls exec pays for it: the old program is taken down in it
+    own_ms = 3 if caller == "worker" else 1
+    assert watch.cpu["worker"] == pytest.approx(worker_ms * MS, rel=0.05, abs=own_ms * MS)
     assert watch.cpu["after exec"] == pytest.approx(50 * MS, rel=0.05)
     process = watch.process(load.pid)
     assert process is not None
