@@ -7,6 +7,8 @@ on an interpreter that knows nothing of threadwatch; in ``publish`` it calls ``p
 
 from __future__ import annotations
 
+import re
+import subprocess
 import sys
 import sysconfig
 import time
@@ -124,6 +126,29 @@ def test_never_a_wrong_name(fleet: Fleet) -> None:
         target.go()
         assert target.next_step() is None
         assert target.stderr() == ""
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii"])
+def test_hostile_names_in_any_terminal(
+    encoding: str, fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``ps`` for people prints a line for each thread, whatever the name and the terminal's encoding."""
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    target = fleet.start(testbed.require(3, 12), "names.py", mode="run")
+    step = target.next_step()
+    assert step is not None
+    done = subprocess.run(
+        harness.threadwatch("ps", "--interval=0", str(target.process.pid)),
+        cwd=CHECKOUT,
+        capture_output=True,
+        timeout=harness.DEADLINE,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = done.stdout.decode(encoding)
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
+    shown = [int(line.split()[0]) for line in text.split("\n") if re.match(r" *\d+ ", line)]
+    assert sorted(shown) == sorted(thread.tid for thread in step.processes[0].threads)
 
 
 def _in_pid_namespace(interpreter: Interpreter, *, own_proc: bool) -> tuple[str, ...]:
