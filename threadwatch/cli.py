@@ -35,6 +35,10 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     if options.command is None:
         parser.print_help(sys.stderr)
         return 2
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            # a terminal whose encoding has no emoji must not keep anybody from seeing the threads
+            stream.reconfigure(errors="backslashreplace")
     try:
         if options.needs_daemon:
             _check_python(options.command)

@@ -11,6 +11,7 @@ import pytest
 
 from tests import harness, testbed
 from tests.harness import TARGETS
+from tests.integration import comparison
 from tests.integration.conftest import Fleet
 from tests.testbed import Interpreter
 
@@ -31,7 +32,7 @@ def _denied(interpreter: Interpreter, call: str, error: str) -> Interpreter:
 )
 def test_system_call_denied(call: str, error: str, mode: str, fleet: Fleet) -> None:
     """Where seccomp forbids what the table needs, the program runs as ever, without names."""
-    harness.drive(
+    comparison.drive(
         fleet.start(_denied(interpreter, call, error), "adversity.py", "denied", "comm", mode=mode)
         for interpreter in testbed.interpreters()
     )
@@ -48,7 +49,7 @@ def test_system_call_denied(call: str, error: str, mode: str, fleet: Fleet) -> N
 )
 def test_system_withholds(command: Sequence[str], fleet: Fleet) -> None:
     """Without /proc, without files of any size, with other clocks: names or none, never a fault."""
-    harness.drive(
+    comparison.drive(
         fleet.start(
             interpreter,
             *("adversity.py", "denied", "either"),
@@ -73,7 +74,7 @@ def test_no_descriptors_left(debug: str, imported: list[str], fleet: Fleet) -> N
         )
         for interpreter in testbed.interpreters()
     ]
-    harness.drive(targets)
+    comparison.drive(targets)
 
 
 @pytest.mark.parametrize("debug", ["0", "1"])
@@ -90,7 +91,7 @@ def test_says_why_once(debug: str, fleet: Fleet) -> None:
         for interpreter in testbed.interpreters()
         for mode in ("publish", "run")
     ]
-    harness.drive(targets)
+    comparison.drive(targets)
     for target in targets:
         assert debug == "0" or "threadwatch" in target.stderr()
 

@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests import harness, testbed
+from tests.integration import comparison
 from tests.integration.conftest import Fleet
 from tests.testbed import CHECKOUT, Interpreter
 
@@ -77,7 +78,7 @@ def _chosen(scenario: Scenario) -> list[Interpreter]:
 def test_names(scenario: Scenario, mode: str, fleet: Fleet) -> None:
     """Every thread is shown with its own name, in every situation that the program creates."""
     arguments = (*scenario.arguments, *([mode] if scenario.needs_mode else []))
-    harness.drive(
+    comparison.drive(
         fleet.start(interpreter, scenario.program, *arguments, mode=mode)
         for interpreter in _chosen(scenario)
     )
@@ -101,7 +102,7 @@ def test_gevent(
                 interpreter, "green.py", order, mode=mode, environment=environment, options=()
             )
         )
-    harness.drive(targets)
+    comparison.drive(targets)
 
 
 def test_never_a_wrong_name(fleet: Fleet) -> None:
@@ -111,7 +112,7 @@ def test_never_a_wrong_name(fleet: Fleet) -> None:
     for target in targets:
         target.next_step()
     seen = 0
-    with closing(harness.Daemon(children=True)) as daemon:
+    with closing(comparison.Daemon(children=True)) as daemon:
         deadline = time.monotonic() + harness.DEADLINE
         while seen < 300:
             assert time.monotonic() < deadline, "there was no storm"
@@ -164,7 +165,7 @@ def _in_pid_namespace(interpreter: Interpreter, *, own_proc: bool) -> tuple[str,
 )
 def test_pid_namespace(program: str, own_proc: bool, fleet: Fleet) -> None:  # noqa: FBT001  # a parameter
     """Threads whose TIDs are others inside their PID namespace have their names outside."""
-    harness.drive(
+    comparison.drive(
         fleet.start(
             interpreter,
             program,
@@ -177,7 +178,7 @@ def test_pid_namespace(program: str, own_proc: bool, fleet: Fleet) -> None:  # n
 
 def test_tid_reuse(fleet: Fleet) -> None:
     """A thread never shows the name of the one that had its TID before."""
-    harness.drive(
+    comparison.drive(
         fleet.start(interpreter, "reuse.py", prefix=_in_pid_namespace(interpreter, own_proc=True))
         for interpreter in testbed.interpreters()
     )
@@ -224,7 +225,7 @@ def _daemon_as_nobody() -> list[str]:
 )
 def test_users(daemon: str, target: str, source: str, fleet: Fleet) -> None:
     """Names of one's own processes, for root of everybody's; of others' the kernel's names."""
-    harness.drive(
+    comparison.drive(
         (
             fleet.start(
                 _as_nobody(interpreter) if target == "nobody" else interpreter,
