@@ -21,6 +21,7 @@ WHAT = """\
 thread: first as it is, then under cProfile, which makes all Python code look dearer than system
 calls. No daemon, no exporter, no web server; nothing but the load is watched."""
 
+_WARM_UP = 30
 _POLLS = 10
 _LINES = 14
 
@@ -39,14 +40,14 @@ def run() -> Result:
 def _profile(scenario: Scenario) -> tuple[Table, list[float]]:
     with Load(scenario.load, published=scenario.published), configuration(scenario.per) as path:
         poller = Poller(ProcFS(), load_config(path), report=lambda _error: None)
-        for _ in range(_POLLS // 2):
-            poller.poll()
-            time.sleep(0.5)
+        for _ in range(_WARM_UP):
+            poller.poll(details=False)
+            time.sleep(0.1)
         times = [_timed(poller) for _ in range(_POLLS)]
         profiler = cProfile.Profile(time.thread_time_ns, 1e-9)
         for _ in range(_POLLS):
             profiler.enable()
-            poller.poll()
+            poller.poll(details=False)
             profiler.disable()
             time.sleep(0.5)
         poller.close()
@@ -57,7 +58,7 @@ def _profile(scenario: Scenario) -> tuple[Table, list[float]]:
 def _timed(poller: Poller) -> float:
     time.sleep(0.5)
     began = time.thread_time_ns()
-    poller.poll()
+    poller.poll(details=False)
     return (time.thread_time_ns() - began) / 1e6
 
 

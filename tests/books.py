@@ -66,8 +66,14 @@ def ended(serial: int, tid: int, name: str = "worker", cpu_ns: int | None = 0) -
 def sample(
     *threads: ThreadSample, clock_ns: int, time_ns: int, key: ProcessKey = KEY, **values: Any
 ) -> ProcessSample:
-    """A process; its ticks are 0, and nothing has ended."""
+    """A process; its ticks are 0, and nothing has ended.
+
+    ``resting`` are threads that live beside those that are given; None: nobody has looked.
+    """
     known: dict[str, Any] = {"user_ticks": 0, "system_ticks": 0, "ended": ()}
+    resting = values.pop("resting", frozenset())
+    if resting is not None:
+        values["living"] = resting | {(t.tid, t.start_ticks) for t in threads}
     return ProcessSample(
         key=key, time_ns=time_ns, clock_ns=clock_ns, threads=threads, **{**known, **values}
     )
@@ -111,7 +117,8 @@ class Books:
         if clock_ns is None:
             clock_ns = sum(t.cpu_ns for t in threads)
         read = sample(*threads, clock_ns=clock_ns, time_ns=self.now_ns, key=key, **values)
-        views = self.account.charge(read, None if first else SECOND, published=published)
+        self.account.charge(read, published=published)
+        views = self.account.views(key, None if first else SECOND)
         for group in self.groups().values():
             assert 0 <= group.cpu_ns - threads_ns(group) <= open_ns, group
         return views

@@ -44,26 +44,27 @@ class Account:
                 group, rules.per, rules.cap, rules.fold, rules.expire_after_ns
             )
         known.per, known.cap, known.fold = rules.per, rules.cap, rules.fold
-        known.expire_after_ns = rules.expire_after_ns
+        if known.expire_after_ns != rules.expire_after_ns:
+            known.expire_after_ns, known.expire_in_ns = rules.expire_after_ns, 0
         ledger = self._ledgers.get(key)
         if ledger is None:
             self._ledgers[key] = Ledger(known, key)
             known.processes[key] = False
+            known.touched = True
             return
         published = self._leave_group(ledger.group, key, now_ns)
         known.processes[key] = published
         ledger.move(known, now_ns)
 
-    def charge(
-        self, sample: ProcessSample, elapsed_ns: int | None, *, published: bool
-    ) -> tuple[ThreadView, ...]:
-        """Charge what an opened process has used since it was last charged.
-
-        ``elapsed_ns`` is the time in which it was used: since the poll before; None at first.
-        """
+    def charge(self, sample: ProcessSample, *, published: bool) -> None:
+        """Charge what an opened process has used since it was last charged."""
         ledger = self._ledgers[sample.key]
         ledger.group.processes[sample.key] = published
-        return ledger.charge(sample, elapsed_ns)
+        ledger.charge(sample)
+
+    def views(self, key: ProcessKey, elapsed_ns: int | None) -> tuple[ThreadView, ...]:
+        """The threads of an opened process, as :meth:`threadwatch.ledger.Ledger.views` has them."""
+        return self._ledgers[key].views(elapsed_ns)
 
     def close(self, key: ProcessKey, ended: tuple[EndedThread, ...], now_ns: int) -> None:
         """The process has gone; ``ended`` is what it published last."""
@@ -81,6 +82,7 @@ class Account:
 
     def _leave_group(self, group: Group, key: ProcessKey, now_ns: int) -> bool:
         published = group.processes.pop(key, False)
+        group.touched = True
         if not group.processes:
             group.empty_since_ns = now_ns
         return published

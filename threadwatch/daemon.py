@@ -3,7 +3,7 @@
 The main thread polls and waits for signals; the web server has a thread of its own and shows the
 last View. Signals are blocked everywhere and taken by the main thread while it waits for the next
 poll, so none can come at a bad moment. Polls start at multiples of the interval; one that takes
-longer than the interval costs the polls that it overran, it does not queue them.
+longer than the interval costs the polls that it overran: they are counted, and never made up for.
 """
 
 from __future__ import annotations
@@ -97,9 +97,10 @@ def serve(options: ServeOptions) -> int:
 def _run(poller: Poller, exporter: Exporter, config: Config, config_file: str | None) -> None:
     due_ns = time.monotonic_ns()
     while True:
-        exporter.publish(poller.poll())
+        exporter.publish(poller.poll(details=config.thread_info))
         now_ns = time.monotonic_ns()
         missed = max(now_ns - due_ns, 0) // config.poll_interval_ns
+        poller.skip(missed)
         due_ns += (missed + 1) * config.poll_interval_ns
         while (wait_ns := due_ns - time.monotonic_ns()) > 0:
             caught = signal.sigtimedwait(_SIGNALS, wait_ns / 1e9)

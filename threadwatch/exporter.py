@@ -157,6 +157,7 @@ def _daemon(view: View) -> Iterator[Metric]:
     """The daemon's account of itself."""
     stats = view.stats
     yield _plain(families.POLLS, [({}, stats.polls)])
+    yield _plain(families.POLLS_SKIPPED, [({}, stats.polls_skipped)])
     yield _plain(families.POLL_CPU, [({}, _seconds(stats.poll_cpu_ns))])
     yield _histogram(families.POLL_DURATION, stats.poll_durations, stats.poll_duration_ns)
     yield _plain(families.LAST_POLL, [({}, view.time)])

@@ -161,6 +161,11 @@ POLLS: Final = Family(
     "counter",
     "Polls completed: one every poll_interval, unless one takes longer than that.",
 )
+POLLS_SKIPPED: Final = Family(
+    "threadwatch_polls_skipped_total",
+    "counter",
+    "Polls left out because the one before took longer than poll_interval, or threadwatch got no CPU.",
+)
 POLL_CPU: Final = Family(
     "threadwatch_poll_cpu_seconds_total",
     "counter",
@@ -250,6 +255,7 @@ FAMILIES: Final = (
     THREAD_INFO,
     BUILD_INFO,
     POLLS,
+    POLLS_SKIPPED,
     POLL_CPU,
     POLL_DURATION,
     LAST_POLL,

@@ -36,9 +36,11 @@ from threadwatch.samples import (
     NS_PER_TICK,
     STATES,
     EndedThread,
+    Identity,
     ProcessSample,
     SlotKey,
     ThreadSample,
+    ThreadTimes,
 )
 from threadwatch.series import Entry, Group, Series, shares
 
@@ -51,9 +53,6 @@ have taken: a target can publish what it likes."""
 _SKEW_NS = 20_000_000
 """CPU time that a thread uses at most while a poll reads its process, to tell an exec by."""
 
-_Identity = tuple[int, int]
-"""TID and start time."""
-
 
 class Ledger:
     """The books of one process. Charge it with samples in order of time, and close it at its end."""
@@ -61,9 +60,9 @@ class Ledger:
     def __init__(self, group: Group, key: ProcessKey) -> None:
         self.group = group
         self._key = key
-        self._entries: dict[_Identity, Entry] = {}
+        self._entries: dict[Identity, Entry] = {}
         self._by_slot: dict[SlotKey, Entry] = {}
-        self._settled: dict[SlotKey, _Identity | None] = {}
+        self._settled: dict[SlotKey, Identity | None] = {}
         """Slots without an entry that need no more charging, and whose they are if the kernel still
         shows it: of threads whose whole lives were charged at once, or that have another slot now."""
         self._ends: Counter[SeriesKey] = Counter()
@@ -78,21 +77,18 @@ class Ledger:
         self._system_ticks = 0
         self._system_share = 0.0
 
-    def charge(self, sample: ProcessSample, elapsed_ns: int | None) -> tuple[ThreadView, ...]:
-        """Charge what has been used since the sample before; the threads as they are now.
-
-        ``elapsed_ns`` is the time in which it was used: since the poll before; None at first.
-        """
+    def charge(self, sample: ProcessSample) -> None:
+        """Charge what has been used since the sample before."""
         now_ns = sample.time_ns
+        self.group.touched = True
         self._learn_share(sample)
         self._clock_ns = max(self._clock_ns, sample.clock_ns)
-        shown = {(thread.tid, thread.start_ticks) for thread in sample.threads}
-        gone: set[_Identity] = set()
-        if sample.resting is not None:
-            gone = self._follow_exec(sample, self._entries.keys() - shown - sample.resting)
+        living = sample.living
+        gone: set[Identity] = set()
+        if living is not None:
+            gone = self._follow_exec(sample, self._entries.keys() - living)
         unmet = self._charge_ends(sample.ended, now_ns)
         allowance_ns = sample.unread_ns
-        views = []
         for thread in sample.threads:
             identity = (thread.tid, thread.start_ticks)
             if thread.provisional and identity not in self._entries:
@@ -103,12 +99,11 @@ class Ledger:
                 continue
             if not thread.exact:
                 allowance_ns += 2 * NS_PER_TICK  # user and system time, each cut off to a tick
-            views.append(self._charge_thread(identity, thread, now_ns, elapsed_ns))
-        if sample.resting is not None:
+            self._charge_thread(identity, thread, now_ns)
+        self._charge_times(sample.times)
+        if living is not None:
             self._settled = {
-                slot: identity
-                for slot, identity in self._settled.items()
-                if identity in shown or identity in sample.resting
+                slot: identity for slot, identity in self._settled.items() if identity in living
             }
         self._charge_lives(self._charge_ends(unmet, now_ns), gone, now_ns)
         for identity in gone:
@@ -118,7 +113,17 @@ class Ledger:
         # ones have by now, but for what threads that have not been read can hide.
         self._claims = shares(self._claims, sample.unread_ns) + self._tails()
         self._ends.clear()
-        return tuple(views)
+
+    def views(self, elapsed_ns: int | None) -> tuple[ThreadView, ...]:
+        """The threads as they are now, in order of their TIDs.
+
+        ``elapsed_ns`` is the time in which they used what they have since this was last asked; None: nobody
+        knows, and so no CPU ratios either.
+        """
+        for entry in self._entries.values():
+            entry.show(elapsed_ns)
+        views = [entry.view for entry in self._entries.values() if entry.view is not None]
+        return tuple(sorted(views, key=_by_tid))
 
     def move(self, group: Group, now_ns: int) -> None:
         """The process belongs to another group from now on; what was charged stays where it is.
@@ -126,6 +131,7 @@ class Ledger:
         So does what its clock has in the old group and some thread is yet to be charged with (see
         :attr:`ProcessSample.unread_ns`), though that will be in the new one.
         """
+        self.group.touched = group.touched = True
         self.group = group
         for entry in self._entries.values():
             self._place(entry, entry.sample.name, now_ns)
@@ -135,6 +141,7 @@ class Ledger:
 
         What the others have used since the last sample is not known.
         """
+        self.group.touched = True
         gone = set(self._entries)
         self._charge_lives(self._charge_ends(ended, now_ns), gone, now_ns)
         for identity in gone:
@@ -149,9 +156,7 @@ class Ledger:
             self._system_share = min(max(system / (user + system), 0.0), 1.0)
         self._user_ticks, self._system_ticks = sample.user_ticks, sample.system_ticks
 
-    def _charge_thread(
-        self, identity: _Identity, thread: ThreadSample, now_ns: int, elapsed_ns: int | None
-    ) -> ThreadView:
+    def _charge_thread(self, identity: Identity, thread: ThreadSample, now_ns: int) -> None:
         state = STATES.get(thread.state, "other")
         entry = self._entries.get(identity)
         if entry is not None and (
@@ -159,7 +164,6 @@ class Ledger:
         ):
             self._end(identity, now_ns)  # another one, born in the same tick
             entry = None
-        first = entry is None
         if entry is None:
             key, series = self.group.place(thread.name, self._key, thread.tid, now_ns)
             entry = self._entries[identity] = Entry(key, series, state, thread)
@@ -173,24 +177,34 @@ class Ledger:
                 # the publisher has begun anew with this thread, and may call that an end
                 self._by_slot.pop(slot, None)
                 self._settled[slot] = identity
-        gained_ns = entry.gain(thread, now_ns)
-        self._charged_ns += gained_ns
+        self._charged_ns += entry.gain(thread, now_ns)
         if thread.slot is not None:
             self._by_slot[thread.slot] = entry
-        return ThreadView(
-            tid=thread.tid,
-            start_ticks=thread.start_ticks,
-            name=thread.name,
-            source=thread.source,
-            thread=entry.key.thread,
-            comm=thread.comm,
-            state=state,
-            user_ns=entry.user_ns,
-            system_ns=entry.system_ns,
-            cpu_ratio=None if elapsed_ns is None or first else gained_ns / max(elapsed_ns, 1),
-            last_cpu=thread.last_cpu,
-            name_cut=thread.name_cut,
-        )
+
+    def _charge_times(self, times: Iterable[ThreadTimes]) -> None:
+        """Charge threads of which nothing but the clocks has been read.
+
+        As :meth:`threadwatch.series.Entry.gain` does, in one piece: it runs for each active thread.
+        """
+        entries = self._entries
+        charged_ns = 0
+        for thread in times:
+            entry = entries.get(thread.identity)
+            if entry is None:  # its end has been charged, and the kernel is only slow to let it go
+                continue
+            series = entry.series
+            series.changed = True
+            gained_ns = thread.cpu_ns - entry.user_ns - entry.system_ns
+            if gained_ns > 0:
+                system_ns = int(gained_ns * entry.system_share)
+                entry.system_ns += system_ns
+                series.system_ns += system_ns
+                entry.user_ns += gained_ns - system_ns
+                series.user_ns += gained_ns - system_ns
+                charged_ns += gained_ns
+            if thread.runqueue_ns is not None and thread.timeslices is not None:
+                entry.wait(thread.runqueue_ns, thread.timeslices)
+        self._charged_ns += charged_ns
 
     def _place(self, entry: Entry, name: str, now_ns: int) -> None:
         """Charge the entry under ``name`` from now on."""
@@ -220,9 +234,7 @@ class Ledger:
             entry.ended = True
             self._charged_ns += gained_ns
 
-    def _charge_lives(
-        self, ended: Iterable[EndedThread], gone: set[_Identity], now_ns: int
-    ) -> None:
+    def _charge_lives(self, ended: Iterable[EndedThread], gone: set[Identity], now_ns: int) -> None:
         """Charge whole lives that nobody saw."""
         nameless = {
             entry.sample.tid: entry
@@ -246,7 +258,7 @@ class Ledger:
                 self._ends[key] += 1
                 self._charge_cpu(series, self._credible(end.cpu_ns), now_ns)
 
-    def _end(self, identity: _Identity, now_ns: int) -> None:
+    def _end(self, identity: Identity, now_ns: int) -> None:
         """The kernel does not show the thread any more."""
         entry = self._entries.pop(identity)
         if entry.sample.slot is not None:
@@ -285,7 +297,7 @@ class Ledger:
         series.user_ns += cpu_ns - system_ns
         self._charged_ns += cpu_ns
 
-    def _follow_exec(self, sample: ProcessSample, gone: set[_Identity]) -> set[_Identity]:
+    def _follow_exec(self, sample: ProcessSample, gone: set[Identity]) -> set[Identity]:
         """Find out whether a thread that has gone is the leader now; gives who has really gone.
 
         What exec does is in fs/exec.c, de_thread().
@@ -312,3 +324,7 @@ class Ledger:
         entry.sample = replace(entry.sample, tid=thread.tid, start_ticks=thread.start_ticks)
         self._place(entry, entry.sample.name, sample.time_ns)
         return gone - {caller}
+
+
+def _by_tid(view: ThreadView) -> int:
+    return view.tid

@@ -143,6 +143,8 @@ class Stats:
     """The daemon's account of itself."""
 
     polls: int = 0
+    polls_skipped: int = 0
+    """Polls that were due while another was under way, or while the daemon did not run."""
     poll_cpu_ns: int = 0
     poll_duration_ns: int = 0
     """Sum over all polls."""

@@ -2,7 +2,8 @@
 
 What keeps a poll cheap: a process whose CPU clock stands still has not run, so nothing about it can
 have changed, but that its threads may have become runnable. It is skipped whole, for one system
-call, and read once in a while all the same.
+call, and read once in a while all the same. And nobody's thread is looked at one by one to be shown
+unless somebody asks for that: totals by name are what the daemon is for.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import suppress
 from types import MappingProxyType
 
 from threadwatch.account import Account, GroupRules
@@ -21,10 +22,15 @@ from threadwatch.discover import Discovery
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model import POLL_BUCKETS, ProcessView, Stats, ThreadView, View
 from threadwatch.names import ThreadNames
-from threadwatch.procfs import ProcFS, parse_schedstat, parse_stat
+from threadwatch.procfs import CpuTimer, ProcFS, parse_schedstat, parse_stat
 from threadwatch.samples import NS_PER_TICK, ProcessSample
 from threadwatch.threads import ThreadReader
 from threadwatch.watched import Watched
+
+_REST = 16
+"""Polls without running after which a process is prepared to rest for long."""
+_MANY = 64
+"""Threads of a process at rest whose clock is worth a timer."""
 
 
 class Poller:
@@ -49,7 +55,9 @@ class Poller:
         self._names: dict[tuple[NameRule, ...], ThreadNames] = {}
         self._opened: dict[int, tuple[str, GroupConfig]] = {}
         self._polls = 0
+        self._skipped = 0
         self._started_ns = 0
+        self._detailed = False
         self._cpu_ns = 0
         self._duration_ns = 0
         self._durations = [0] * (len(POLL_BUCKETS) + 1)
@@ -70,28 +78,37 @@ class Poller:
             self._opened.clear()
             self._discovery.use(config)
 
+    def skip(self, polls: int) -> None:
+        """So many polls were due and are left out."""
+        self._skipped += polls
+
     def close(self) -> None:
         """Let go of all processes."""
         for watched in self._discovery.watched.values():
             self._reader.close(watched)
         self._discovery.watched.clear()
 
-    def poll(self) -> View:
-        """Read the kernel and the tables, and say how things stand."""
+    def poll(self, *, details: bool = True) -> View:
+        """Read the kernel and the tables, and say how things stand.
+
+        ``details``: whether the View is to show every single process and thread.
+        """
         started_ns, cpu_ns = time.monotonic_ns(), time.thread_time_ns()
         before_ns, self._started_ns = self._started_ns, started_ns
         self._polls += 1
+        self._reader.begin()
         for watched in self._discovery.scan(self._polls):
             self._let_go(watched)
         for watched, clock_ns in self._awake():
             try:
-                self._poll_process(watched, clock_ns, before_ns)
+                self._poll_process(watched, clock_ns)
             except Gone:
                 del self._discovery.watched[watched.key.pid]
                 self._let_go(watched)
             except ReadError as error:
                 self._errors.append(error)
         self._count_errors()
+        processes = self._show(before_ns, details=details)
         now_ns = time.monotonic_ns()
         groups = self._account.groups(now_ns)
         self._cpu_ns += time.thread_time_ns() - cpu_ns
@@ -101,11 +118,12 @@ class Poller:
             sequence=self._polls,
             time=time.time(),
             monotonic_ns=now_ns,
-            processes=tuple(w.view for w in self._discovery.watched.values() if w.view is not None),
+            processes=processes,
             groups=groups,
             thread_info=self._config.thread_info,
             stats=Stats(
                 polls=self._polls,
+                polls_skipped=self._skipped,
                 poll_cpu_ns=self._cpu_ns,
                 poll_duration_ns=self._duration_ns,
                 poll_durations=tuple(self._durations),
@@ -127,57 +145,80 @@ class Poller:
             try:
                 # as in ProcFS.process_clock_ns, whose call would cost as much as the clock itself
                 clock_ns = clock((~pid << 3) | 2) if same_namespace else self._ticks_ns(watched)
+                if clock_ns == watched.clock_ns and watched.settled:
+                    watched.rested += 1
+                    if watched.rested == _REST:
+                        self._lay_to_rest(watched)
+                    if self._polls < watched.read_all_in:
+                        continue
+                elif watched.rested:
+                    watched.wake()
+                    clock_ns = self._clock_ns(watched)
             except (OSError, Gone):
                 clock_ns = -1
-            if (
-                clock_ns != watched.clock_ns
-                or not watched.settled
-                or self._polls >= watched.read_all_in
-            ):
-                awake.append((watched, clock_ns))
+            awake.append((watched, clock_ns))
         return awake
 
-    def _poll_process(self, watched: Watched, clock_ns: int, before_ns: int) -> None:
-        """Read and charge one process. ``before_ns`` is when the last poll began."""
+    def _lay_to_rest(self, watched: Watched) -> None:
+        """The process rests and may do so for long: make that cheap."""
+        self._reader.cool(watched)
+        if self._procfs.same_namespace and len(watched.known) >= _MANY:
+            with suppress(OSError):
+                watched.timer = CpuTimer(watched.key.pid)
+
+    def _poll_process(self, watched: Watched, clock_ns: int) -> None:
+        """Read and charge one process."""
         if clock_ns < 0:
             raise Gone
         now_ns = time.monotonic_ns()
         at_rest = clock_ns == watched.clock_ns and not watched.unsettled
         self._open(watched, now_ns)
-        process = parse_stat(watched.dir.read("stat", "stat"))
-        reading = self._reader.read(
-            watched, process, clock_ns, lambda: self._clock_ns(watched), self._polls
-        )
-        # a process that was at rest in the last poll has used what it has since then
-        since_ns = watched.time_ns if watched.polled == self._polls - 1 else before_ns
-        elapsed_ns = None if watched.clock_ns < 0 else max(now_ns - since_ns, 1)
-        shown = self._account.charge(
+        reading = self._reader.read(watched, clock_ns, lambda: self._clock_ns(watched), self._polls)
+        user_ticks, system_ticks = watched.ticks
+        self._account.charge(
             ProcessSample(
                 key=watched.key,
                 time_ns=now_ns,
                 clock_ns=clock_ns,
-                user_ticks=process.user_ticks,
-                system_ticks=process.system_ticks,
+                user_ticks=user_ticks,
+                system_ticks=system_ticks,
                 threads=reading.threads,
+                times=reading.times,
                 ended=reading.ended,
-                resting=reading.resting,
+                living=reading.living,
                 unread_ns=reading.unread_ns,
             ),
-            elapsed_ns,
             published=watched.has_table,
         )
-        gained_ns = max(clock_ns - watched.clock_ns, 0)
-        watched.view = _process_view(
-            watched,
-            cpu_ns=clock_ns,
-            cpu_ratio=gained_ns / elapsed_ns if elapsed_ns else None,
-            threads=_merge(watched, shown),
-        )
+        watched.before_ns = watched.time_ns if watched.polled == self._polls - 1 else 0
         watched.clock_ns, watched.time_ns = clock_ns, now_ns
-        watched.polled, watched.settled = self._polls, at_rest
+        watched.polled, watched.settled = self._polls, at_rest and reading.complete
         if watched.has_lost_table:
             watched.has_lost_table = False
             self._discovery.look_soon(watched, self._polls)
+
+    def _show(self, before_ns: int, *, details: bool) -> tuple[ProcessView, ...]:
+        """All processes and their threads, if details are asked for. The last poll began at ``before_ns``."""
+        processes = self._discovery.watched.values()
+        if not details:
+            if self._detailed:
+                for watched in processes:
+                    watched.view = None
+            self._detailed = False
+            return ()
+        self._detailed = True
+        for watched in processes:
+            view = watched.view
+            if watched.polled and (
+                view is None or view.cpu_ratio is None or watched.polled == self._polls
+            ):
+                # a process that was at rest in the last poll has used what it has since then
+                elapsed_ns = None
+                if view is not None:
+                    elapsed_ns = max(watched.time_ns - (watched.before_ns or before_ns), 1)
+                threads = self._account.views(watched.key, elapsed_ns)
+                watched.view = _process_view(watched, elapsed_ns, threads)
+        return tuple(w.view for w in processes if w.view is not None)
 
     def _clock_ns(self, watched: Watched) -> int:
         if self._procfs.same_namespace:
@@ -217,27 +258,13 @@ class Poller:
         self._errors.clear()
 
 
-def _merge(watched: Watched, shown: tuple[ThreadView, ...]) -> tuple[ThreadView, ...]:
-    """The views of all threads: those that are new, and those from before, now at rest."""
-    views = watched.thread_views
-    for tid in watched.lively.difference(view.tid for view in shown):
-        if tid in views:
-            views[tid] = replace(views[tid], cpu_ratio=0.0)
-    watched.lively = {view.tid for view in shown if view.cpu_ratio != 0}
-    count = len(views)
-    views.update((view.tid, view) for view in shown)
-    if len(views) != len(watched.known):
-        for tid in views.keys() - watched.known.keys():
-            del views[tid]
-    if len(views) > count:
-        watched.thread_views = views = dict(sorted(views.items()))
-    return tuple(views.values())
-
-
 def _process_view(
-    watched: Watched, *, cpu_ns: int, cpu_ratio: float | None, threads: tuple[ThreadView, ...]
+    watched: Watched, elapsed_ns: int | None, threads: tuple[ThreadView, ...]
 ) -> ProcessView:
     header = watched.published.header
+    ratio = None
+    if watched.view is not None and elapsed_ns is not None:
+        ratio = max(watched.clock_ns - watched.view.cpu_ns, 0) / elapsed_ns
     return ProcessView(
         key=watched.key,
         ppid=watched.ppid,
@@ -249,8 +276,8 @@ def _process_view(
         version=header.python if header else None,
         free_threaded=header.free_threaded if header else None,
         published=watched.has_table,
-        cpu_ns=cpu_ns,
-        cpu_ratio=cpu_ratio,
+        cpu_ns=watched.clock_ns,
+        cpu_ratio=ratio,
         threads=threads,
     )
 
@@ -262,7 +289,7 @@ def _has_schedstat(procfs: ProcFS) -> bool:
     except (Gone, ReadError):
         return True  # a captured tree, or another namespace's procfs: we are not in it
     try:
-        return parse_schedstat(process.read("schedstat", "schedstat")).cpu_ns > 0
+        return parse_schedstat(process.read("schedstat", "schedstat"))[0] > 0
     except (Gone, ReadError):
         return False
     finally:

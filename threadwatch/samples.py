@@ -5,9 +5,10 @@ Everything is cumulative over a life. ``None`` is what could not be read or was 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Protocol
 
 from threadwatch.model import ProcessKey, Source
 
@@ -25,6 +26,9 @@ STATES = {
     "x": "zombie",
 }
 """The kernel's letters (proc_pid_stat(5)) in the project's words; every other is ``other``."""
+
+Identity = tuple[int, int]
+"""A thread within its process: TID and start time in clock ticks."""
 
 SlotKey = tuple[int, int]
 """One thread in one table: the table's inode and the thread's serial number in it."""
@@ -69,11 +73,18 @@ class ThreadSample:
         return self.minor_faults >= before.minor_faults
 
 
+class ThreadTimes(Protocol):
+    """What schedstat says of a thread about which nothing else has been read."""
+
+    identity: Identity
+    cpu_ns: int
+    runqueue_ns: int | None
+    timeslices: int | None
+
+
 Counts = tuple[int | None, ...]
-"""What the kernel counts of a thread beside its CPU time, in the order of :data:`COUNTED`."""
+"""What else the kernel counts of a thread, in the order of :data:`COUNTED`."""
 COUNTED = (
-    "runqueue_ns",
-    "timeslices",
     "voluntary_switches",
     "involuntary_switches",
     "minor_faults",
@@ -108,7 +119,9 @@ class ProcessSample:
     threads: tuple[ThreadSample, ...]
     """Those that may have changed since the sample before, and those that are new."""
     ended: tuple[EndedThread, ...]
-    resting: frozenset[tuple[int, int]] | None = frozenset()
-    """The others that live, by TID and start time. None: nobody has looked, so none has gone."""
+    times: Sequence[ThreadTimes] = ()
+    """Others that have run; good until the next poll."""
+    living: frozenset[Identity] | None = None
+    """All that live. None: nobody has looked, so none has gone."""
     unread_ns: int = 0
     """How much of the clock may be of living threads that were not read; 0 where all were."""

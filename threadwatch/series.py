@@ -19,6 +19,7 @@ from threadwatch.model import (
     SeriesKey,
     SeriesTotals,
     StateTime,
+    ThreadView,
 )
 from threadwatch.samples import COUNTED, Counts, ThreadSample, counts_of
 
@@ -28,19 +29,24 @@ class Series:
 
     __slots__ = (
         "_frozen",
+        "changed",
         "counts",
         "ended",
         "idle_since_ns",
         "living",
+        "runqueue_ns",
         "started",
         "states",
         "system_ns",
+        "timeslices",
         "user_ns",
     )
 
     def __init__(self, now_ns: int) -> None:
         self.user_ns = 0
         self.system_ns = 0
+        self.runqueue_ns: int | None = None
+        self.timeslices: int | None = None
         self.counts: list[int | None] = [None] * len(COUNTED)
         """In the order of :data:`threadwatch.samples.COUNTED`; None where nothing is known."""
         self.started = 0
@@ -49,11 +55,13 @@ class Series:
         self.living = 0
         self.idle_since_ns = now_ns
         """Since when nothing lives or is charged here; meaningless while threads live."""
+        self.changed = True
+        """Something has changed since :meth:`totals` was last asked."""
         self._frozen: SeriesTotals | None = None
 
     def touch(self, now_ns: int) -> None:
         """Say that something is about to change."""
-        self._frozen = None
+        self.changed = True
         self.idle_since_ns = now_ns
 
     def enter(self, state: str, now_ns: int) -> None:
@@ -95,6 +103,10 @@ class Series:
         self.system_ns += other.system_ns
         self.started += other.started
         self.ended += other.ended
+        if other.runqueue_ns is not None:
+            self.runqueue_ns = (self.runqueue_ns or 0) + other.runqueue_ns
+        if other.timeslices is not None:
+            self.timeslices = (self.timeslices or 0) + other.timeslices
         for index, value in enumerate(other.counts):
             if value is not None:
                 self.counts[index] = (self.counts[index] or 0) + value
@@ -104,13 +116,14 @@ class Series:
 
     def totals(self) -> SeriesTotals:
         """The totals now; the same object as long as nothing changes."""
-        if self._frozen is None:
-            runqueue_ns, timeslices, voluntary, involuntary, minor, major, read, write = self.counts
+        if self._frozen is None or self.changed:
+            self.changed = False
+            voluntary, involuntary, minor, major, read, write = self.counts
             self._frozen = SeriesTotals(
                 user_ns=self.user_ns,
                 system_ns=self.system_ns,
-                runqueue_ns=runqueue_ns,
-                timeslices=timeslices,
+                runqueue_ns=self.runqueue_ns,
+                timeslices=self.timeslices,
                 voluntary_switches=voluntary,
                 involuntary_switches=involuntary,
                 minor_faults=minor or 0,
@@ -124,7 +137,7 @@ class Series:
         return self._frozen
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Entry:
     """A living thread: where it is charged, and up to where it has been."""
 
@@ -132,12 +145,46 @@ class Entry:
     series: Series
     state: str
     sample: ThreadSample
-    """As it was last read."""
+    """As it was last read in full."""
     user_ns: int = 0
     system_ns: int = 0
+    system_share: float = 0.0
+    """Which part of its CPU time it has spent in the kernel."""
+    runqueue_ns: int = 0
+    timeslices: int = 0
     counts: Counts = (None,) * len(COUNTED)
     ended: bool = False
     """It has been charged with its last sum; the kernel may still show it."""
+    view: ThreadView | None = None
+    """As it was last shown."""
+    _shown: tuple[ThreadSample, SeriesKey, str] | None = None
+    """What :attr:`view` was made from, beside CPU time."""
+
+    def show(self, elapsed_ns: int | None) -> None:
+        """Bring :attr:`view` up to date; what is new in it happened in the last ``elapsed_ns``."""
+        sample, view = self.sample, self.view
+        shown = (sample, self.key, self.state)
+        ratio = None
+        if view is not None and elapsed_ns is not None:
+            gained_ns = self.user_ns + self.system_ns - view.user_ns - view.system_ns
+            ratio = gained_ns / max(elapsed_ns, 1)
+            if not gained_ns and view.cpu_ratio == 0.0 and self._shown == shown:
+                return
+        self._shown = shown
+        self.view = ThreadView(
+            tid=sample.tid,
+            start_ticks=sample.start_ticks,
+            name=sample.name,
+            source=sample.source,
+            thread=self.key.thread,
+            comm=sample.comm,
+            state=self.state,
+            user_ns=self.user_ns,
+            system_ns=self.system_ns,
+            cpu_ratio=ratio,
+            last_cpu=sample.last_cpu,
+            name_cut=sample.name_cut,
+        )
 
     def begin(self, now_ns: int) -> None:
         """It is charged for the first time."""
@@ -163,14 +210,30 @@ class Entry:
         if counts != self.counts:
             self.series.touch(now_ns)
             self.counts = self.series.count(self.counts, counts)
+        if thread.runqueue_ns is not None and thread.timeslices is not None:
+            self.series.touch(now_ns)
+            self.wait(thread.runqueue_ns, thread.timeslices)
+        # the kernel splits the exact sum by ticks that it sampled; each part may only grow
+        ticks = thread.user_ticks + thread.system_ticks
+        self.system_share = thread.system_ticks / ticks if ticks else 0.0
         if gained_ns:
-            # the kernel splits the exact sum by ticks that it sampled; each part may only grow
-            ticks = thread.user_ticks + thread.system_ticks
-            share = thread.system_ticks / ticks if ticks else 0.0
-            system_ns = round(thread.cpu_ns * share) - self.system_ns
+            system_ns = round(thread.cpu_ns * self.system_share) - self.system_ns
             self.charge(gained_ns, min(max(system_ns, 0), gained_ns), now_ns)
         self.sample = thread
         return gained_ns
+
+    def wait(self, runqueue_ns: int, timeslices: int) -> None:
+        """Charge what schedstat has counted beside CPU time."""
+        series = self.series
+        more_ns, more = runqueue_ns - self.runqueue_ns, timeslices - self.timeslices
+        if series.runqueue_ns is None or series.timeslices is None:
+            series.runqueue_ns = series.timeslices = 0
+        if more_ns > 0:
+            series.runqueue_ns += more_ns
+            self.runqueue_ns = runqueue_ns
+        if more > 0:
+            series.timeslices += more
+            self.timeslices = timeslices
 
     def charge(self, cpu_ns: int, system_ns: int, now_ns: int) -> None:
         """Charge CPU time, of which ``system_ns`` was spent in the kernel."""
@@ -200,8 +263,13 @@ class Group:
     """Those that live, and whether they publish."""
     empty_since_ns: int = 0
     dropped: int = 0
+    touched: bool = True
+    """Something may have changed since the last view."""
     _named: int = 0
     """Series that the cap counts."""
+    expire_in_ns: int = 0
+    """CLOCK_MONOTONIC after which a series may have been idle for too long."""
+    _view: GroupView | None = None
 
     def place(
         self, name: str, key: ProcessKey, tid: int | None, now_ns: int
@@ -234,26 +302,37 @@ class Group:
         """Move what has been idle for too long into ``(other)``; whether the whole group is to go."""
         if not self.processes and now_ns - self.empty_since_ns > self.expire_after_ns:
             return True
+        if now_ns <= self.expire_in_ns:
+            return False
+        self.expire_in_ns = now_ns + self.expire_after_ns
         for key, series in list(self.series.items()):
-            old = not series.living and now_ns - series.idle_since_ns > self.expire_after_ns
-            if old and key not in _LASTING:
-                # the sum over threads must stay what the process clocks say
-                del self.series[key]
-                self._named -= key.thread != UNATTRIBUTED
-                self.own(OTHER, None, now_ns).absorb(series, now_ns)
+            if series.living or key in _LASTING:
+                continue
+            expires_ns = series.idle_since_ns + self.expire_after_ns
+            if now_ns <= expires_ns:
+                self.expire_in_ns = min(self.expire_in_ns, expires_ns)
+                continue
+            # the sum over threads must stay what the process clocks say
+            self.touched = True
+            del self.series[key]
+            self._named -= key.thread != UNATTRIBUTED
+            self.own(OTHER, None, now_ns).absorb(series, now_ns)
         return False
 
     def view(self) -> GroupView:
-        """The totals as they are now."""
-        return GroupView(
-            name=self.name,
-            per=self.per,
-            cpu_ns=self.cpu_ns,
-            processes=len(self.processes),
-            published=sum(self.processes.values()),
-            series=MappingProxyType({key: series.totals() for key, series in self.series.items()}),
-            dropped=self.dropped,
-        )
+        """The totals as they are now; the same object as long as nothing changes."""
+        if self._view is None or self.touched:
+            self.touched = False
+            self._view = GroupView(
+                name=self.name,
+                per=self.per,
+                cpu_ns=self.cpu_ns,
+                processes=len(self.processes),
+                published=sum(self.processes.values()),
+                series=MappingProxyType({k: series.totals() for k, series in self.series.items()}),
+                dropped=self.dropped,
+            )
+        return self._view
 
 
 def shares(claims: Counter[SeriesKey], cpu_ns: int) -> Counter[SeriesKey]:

@@ -1,7 +1,7 @@
 """Reads the threads of a process from the kernel, at a cost that follows how many of them run.
 
 How: the process's CPU clock, one system call, counts all its threads. Each poll reads the clocks of
-the few threads that have run lately (they are *hot*). What the process clock has gained beyond theirs
+the threads that have run lately (they are *hot*). What the process clock has gained beyond theirs
 (the *residual*) was used by threads that are not hot, or have been born or have ended. As long as
 it is next to nothing, nobody else needs to be read; once it is not, all are, and who has run becomes
 hot. The residual is the difference of two sums over whole lives, so a slow leak adds up until it
@@ -9,46 +9,44 @@ is found. The clock is read first, and the kernel books it and the threads' cloc
 it is never ahead of threads that have been read.
 
 Births and ends show in the number of threads, in the published tables, and in the residual; then the
-list of threads is read, and only those that are new in it. A process that has come to rest is read
-whole once more, so that what is shown of it at rest is exact; and so is, whenever it is awake, one
-with few threads, because that costs less than to find out that it is needless.
+list of threads is read, and only those that are new in it. At rest nothing may be left over: as
+long as there is any residual, all are read. A process with few threads is read whole
+whenever it is awake, because that costs less than to find out that it is needless.
+
+A thread's stat (its state, page faults, user and system time) is dearer than its clock, and says
+nothing new while the clock stands still. Each poll reads it for those that had one to read: who has used
+much, or was not asleep, first; the others take turns. When a process has come to rest, it is read
+for all that have run since their turn: what is shown of it at rest is exact.
 """
 
 from __future__ import annotations
 
-import resource
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from threadwatch.clocks import ThreadClocks
 from threadwatch.errors import Gone, ReadError
-from threadwatch.procfs import (
-    Stat,
-    decode_comm,
-    parse_io,
-    parse_schedstat,
-    parse_stat,
-    parse_status,
-)
+from threadwatch.procfs import decode_comm, parse_io, parse_stat, parse_status
 from threadwatch.published import TableSlot
-from threadwatch.samples import NS_PER_TICK, EndedThread, ThreadSample
+from threadwatch.samples import NS_PER_TICK, EndedThread, Identity, ThreadSample
 from threadwatch.watched import Known, Watched
 
 _RESIDUAL_NS = 500_000
 """CPU time whose owner need not be looked for yet."""
-_COOL_AFTER = 10
-"""Polls without running after which a thread is no longer hot."""
 _FEW = 32
 """So few threads are all read in every poll of an awake process."""
 _READ_ALL_EVERY = 64
 _READ_ALL_AT_REST = 512
 """Polls after which all threads are read whatever the clocks say; each process has its own turn."""
-_STATS_PER_POLL = 512
-"""How many hot threads of a process are read in full in one poll. The rest take turns: their CPU
-time is exact in every poll, their state and faults as of their last turn."""
-_KEPT_FILES = 4096
-"""Files of hot threads that are kept open at most, each of which costs the kernel 4 KiB."""
+_STATS_PER_POLL = 256
+"""How often stat is read in one poll, of all processes together."""
+_STATS_AT_LEAST = 8
+"""How often it may be read in each process all the same."""
+_MUCH_NS = 1_000_000
+"""CPU time since it was last read that makes a thread's stat worth to be read before others'."""
+_TICKS_EVERY = 16
+"""Polls after which the process's own stat is read again, for which the kernel walks all its threads."""
 _JUST_BORN_TICKS = 30
 """A thread publishes itself within so many ticks, even where many want the GIL."""
 _TAIL_NS = 5_000
@@ -60,76 +58,79 @@ class Reading:
     """What one poll has read of a process's threads; as in :class:`threadwatch.samples.ProcessSample`."""
 
     threads: tuple[ThreadSample, ...]
+    times: list[Known]
     ended: tuple[EndedThread, ...]
-    resting: frozenset[tuple[int, int]] | None
+    living: frozenset[Identity] | None
     unread_ns: int
+    complete: bool
+    """It rests, and nothing is left to be read of it."""
 
 
 class ThreadReader:
     """Reads the threads of watched processes, one process at a time.
 
     ``errors`` collects what could not be read: the thread is left out, or the field is None.
-    ``exact``: whether the kernel keeps schedstat, and process clocks can be asked for; without them
-    every thread of an awake process is read in every poll.
+    ``schedstat``, ``process_clocks``: whether the kernel keeps the one, and the others can be asked
+    for; without either, every thread of an awake process is read in every poll.
     """
 
     def __init__(self, errors: list[ReadError], *, schedstat: bool, process_clocks: bool) -> None:
         self._errors = errors
-        self._schedstat = schedstat
+        self._clocks = ThreadClocks(errors, schedstat=schedstat)
         self._residuals = schedstat and process_clocks
-        self._kept = 0
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._keep = min(soft // 8, _KEPT_FILES)
+        self._stats_left = _STATS_PER_POLL
 
-    def read(
-        self, watched: Watched, process: Stat, clock_ns: int, clock: Callable[[], int], poll: int
-    ) -> Reading:
+    def begin(self) -> None:
+        """A new poll begins."""
+        self._stats_left = _STATS_PER_POLL
+
+    def read(self, watched: Watched, clock_ns: int, clock: Callable[[], int], poll: int) -> Reading:
         """Read what may have changed since the last time.
 
-        ``process`` is the process's own stat and ``clock_ns`` its clock, just read; ``clock`` reads it
-        again. Raises :class:`Gone` when the process has ended.
+        ``clock_ns`` is the process's clock, just read; ``clock`` reads it again. Raises
+        :class:`Gone` when the process has ended.
         """
         errors = len(self._errors)
-        ran, lost = self._read_hot(watched)
-        listed = lost or process.num_threads != len(watched.known)
+        at_rest = clock_ns == watched.clock_ns
+        stopped = self._read_leader(watched)
+        ran: dict[int, Known] = {}
+        lost = self._clocks.read_hot(watched, ran)
+        listed = lost or watched.dir.thread_count() != len(watched.known)
         if listed:
-            ran |= self._read_list(watched, poll)
-        self._read_stats(watched, ran, poll)
+            self._read_list(watched, ran, poll)
         # The tables come after the threads: one that was seen has published itself by now, and one
         # that has ended since has left its name behind.
         renamed = self._update_tables(watched)
         ended = self.ended(watched)
         self._explain(watched, ended)
-        unread_ns = _RESIDUAL_NS
-        if self._must_read_all(watched, process, clock_ns, poll):
+        unread_ns = 0 if at_rest else _RESIDUAL_NS
+        if stopped or self._must_read_all(watched, clock_ns, poll):
             unread_ns = 0
-            more = self._read_all(watched, ran, clock, poll, at_rest=clock_ns == watched.clock_ns)
+            self._read_all(watched, ran, clock, poll, at_rest=at_rest)
             listed = True
-            self._read_stats(watched, more - ran, poll)
-            ran |= more
-        if listed or not renamed <= watched.known.keys():
-            ran |= self._read_list(watched, poll) if not listed else set()
+        elif not renamed <= watched.known.keys():
+            self._read_list(watched, ran, poll)
             listed = True
+        if listed:
             renamed |= self._update_tables(watched)
             ended += self.ended(watched)
-        if clock_ns == watched.clock_ns:
-            self._cool(watched)
-        else:
-            self._heat(watched, ran, poll)
-        now_ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK
-        shown = (ran | renamed | watched.unsettled) & watched.known.keys()
-        samples = tuple(
-            self._sample(watched, watched.known[tid], now_ticks) for tid in sorted(shown)
+        full = self._read_stats(watched, ran, poll, of_all=at_rest or stopped)
+        complete = at_rest and all(
+            known.stat_cpu_ns == known.cpu_ns for known in watched.known.values()
         )
-        watched.unsettled = {sample.tid for sample in samples if sample.provisional}
-        resting = None
+        if listed or poll >= watched.ticks_read + _TICKS_EVERY or len(watched.known) <= _FEW:
+            self._read_ticks(watched, poll)
+        self._clocks.heat(watched, ran, poll)
+        threads = self._samples(watched, full | renamed | watched.unsettled)
+        shown = {sample.tid for sample in threads}
+        watched.unsettled = {sample.tid for sample in threads if sample.provisional}
+        times = [known for tid, known in ran.items() if tid not in shown and tid in watched.known]
+        living = None
         if listed:
-            resting = frozenset(
-                (tid, known.start_ticks) for tid, known in watched.known.items() if tid not in shown
-            )
+            living = frozenset([known.identity for known in watched.known.values()])
         if len(self._errors) > errors:
             unread_ns = clock_ns  # of a thread that cannot be read for once, anything may be open
-        return Reading(samples, ended, resting, unread_ns)
+        return Reading(threads, times, ended, living, unread_ns, complete)
 
     def ended(self, watched: Watched) -> tuple[EndedThread, ...]:
         """The threads whose end was published since this was last asked."""
@@ -151,37 +152,43 @@ class ThreadReader:
             errors.append(error)
         watched.has_table = watched.published.header is not None
 
-    def _read_hot(self, watched: Watched) -> tuple[set[int], bool]:
-        """Read the hot threads' clocks: who has run, and whether one has ended."""
-        ran = set()
-        lost = False
-        for tid, known in list(watched.hot.items()):
-            try:
-                if self._read_times(watched, known):
-                    ran.add(tid)
-            except Gone:
-                self._forget(watched, tid)
-                lost = True
-            except ReadError as error:
-                self._errors.append(error)
-        return ran, lost
+    def cool(self, watched: Watched) -> None:
+        """The process rests: keep no files of its threads open."""
+        self._clocks.cool(watched)
 
-    def _read_list(self, watched: Watched, poll: int) -> set[int]:
-        """Read the list of threads: drop who has gone, and read who is new; gives those."""
-        new = set()
+    def close(self, watched: Watched) -> None:
+        """Let go of a process and all that is open for it."""
+        self._clocks.close(watched)
+        watched.close()
+
+    def _read_leader(self, watched: Watched) -> bool:
+        """Read the main thread's stat; whether the process has been stopped or continued since.
+
+        All threads of a process are stopped together, which takes next to no CPU time.
+        """
+        leader = watched.known.get(watched.key.pid)
+        if leader is None or len(watched.known) <= _FEW:
+            return False
+        state = leader.stat.state
+        try:
+            self._clocks.read_stat(watched, leader)
+        except ReadError as error:
+            self._errors.append(error)
+        return state != leader.stat.state and "T" in state + leader.stat.state
+
+    def _read_list(self, watched: Watched, ran: dict[int, Known], poll: int) -> None:
+        """Read the list of threads: drop who has gone, and read who is new; those are in ``ran`` then."""
         tids = watched.dir.tids()
         for tid in watched.known.keys() - set(tids):
-            self._forget(watched, tid)
+            self._clocks.forget(watched, watched.known[tid])
         for tid in tids:
             if tid not in watched.known:
                 try:
-                    self._meet(watched, tid, poll)
-                    new.add(tid)
+                    ran[tid] = self._clocks.meet(watched, tid, poll)
                 except Gone:
                     continue
                 except ReadError as error:
                     self._errors.append(error)
-        return new
 
     def _explain(self, watched: Watched, ended: tuple[EndedThread, ...]) -> None:
         """Take what ended threads have published out of the residual."""
@@ -191,152 +198,74 @@ class ThreadReader:
                 watched.elsewhere_ns += max(end.cpu_ns - known_ns, 0) + _TAIL_NS
         watched.forgotten.clear()
 
-    def _must_read_all(self, watched: Watched, process: Stat, clock_ns: int, poll: int) -> bool:
-        if (
+    def _must_read_all(self, watched: Watched, clock_ns: int, poll: int) -> bool:
+        at_rest = clock_ns == watched.clock_ns
+        return (
             not self._residuals
-            or clock_ns == watched.clock_ns
             or len(watched.known) <= _FEW
             or poll >= watched.read_all_in
-        ):
-            return True
-        leader = watched.known.get(watched.key.pid)
-        if leader is None or (
-            leader.stat.state != process.state and "T" in process.state + leader.stat.state
-        ):
-            return True  # all threads of a process are stopped together, which takes next to no CPU time
-        return clock_ns - watched.elsewhere_ns - watched.known_ns > _RESIDUAL_NS
+            or watched.key.pid not in watched.known
+            or clock_ns - watched.elsewhere_ns - watched.known_ns > (0 if at_rest else _RESIDUAL_NS)
+        )
 
     def _read_all(
         self,
         watched: Watched,
-        ran: set[int],
+        ran: dict[int, Known],
         clock: Callable[[], int],
         poll: int,
         *,
         at_rest: bool,
-    ) -> set[int]:
-        """Read the clocks of all but the hot threads, which have been read; who has run besides."""
-        more = self._read_list(watched, poll)
-        for tid, known in list(watched.known.items()):
-            if tid in watched.hot or tid in ran or tid in more:
-                continue
-            try:
-                if self._read_times(watched, known):
-                    more.add(tid)
-            except Gone:
-                self._forget(watched, tid)
-            except ReadError as error:
-                self._errors.append(error)
+    ) -> None:
+        """Read the clocks of all but the hot threads, which have been read."""
+        self._read_list(watched, ran, poll)
+        rest = [
+            known
+            for tid, known in watched.known.items()
+            if tid not in watched.hot and tid not in ran
+        ]
+        self._clocks.read(watched, rest, ran)
         # That took a while, in which those that run went on. So that the two sums are of one
         # moment, they are read once more, right behind the clock.
         clock_ns = clock()
-        for tid in (ran | more) & watched.known.keys():
-            with suppress(Gone, ReadError):
-                self._read_times(watched, watched.known[tid])
+        again = [known for tid, known in ran.items() if tid in watched.known]
+        self._clocks.read(watched, again, {})
         watched.elsewhere_ns = clock_ns - watched.known_ns
         every = _READ_ALL_AT_REST if at_rest else _READ_ALL_EVERY
         watched.read_all_in = poll + every + watched.key.pid % every // 2
-        return more
 
-    def _meet(self, watched: Watched, tid: int, poll: int) -> None:
-        """Read a thread for the first time."""
-        stat = parse_stat(watched.dir.read_task(tid, "stat"))
-        ns_tid = tid
-        if watched.ns_pid != watched.key.pid:
-            status = parse_status(watched.dir.read_task(tid, "status"))
-            ns_tid = status.nspid[-1] if status.nspid else tid
-        known = Known(tid, stat.start_ticks, ns_tid, poll, stat, None)
-        self._read_times(watched, known)
-        watched.known[tid] = known
+    def _read_stats(
+        self, watched: Watched, ran: dict[int, Known], poll: int, *, of_all: bool
+    ) -> set[int]:
+        """Read the stat of those that ``ran``, or of all that have since it was last read.
 
-    def _read_times(self, watched: Watched, known: Known) -> bool:
-        """Read a thread's clock; whether it has run since it was last read."""
-        if not self._schedstat:
-            stat = parse_stat(watched.dir.read_task(known.tid, "stat"))
-            ran = stat != known.stat
-            known.stat = stat
-            return ran
-        if known.file is not None:
-            data = known.file.read()
-        else:
-            data = watched.dir.read_task(known.tid, "schedstat")
-        if data == known.raw:
-            return False
-        times, before = parse_schedstat(data), known.times
-        known.raw = data
-        watched.known_ns += times.cpu_ns - (before.cpu_ns if before else 0)
-        known.times = times
-        return True
-
-    def _read_stats(self, watched: Watched, ran: set[int], poll: int) -> None:
-        """Read the stat of those that have run: all of them, or as many as there are turns."""
-        if not self._schedstat:
-            return
-        chosen = sorted(ran)
-        if len(chosen) > _STATS_PER_POLL:
-            first = poll * _STATS_PER_POLL % len(chosen)
-            chosen = (chosen + chosen)[first : first + _STATS_PER_POLL]
-        for tid in chosen:
-            known = watched.known.get(tid)
-            if known is None or known.met == poll:
-                continue
+        Of as many as may be; gives the TIDs of those with something new, all of which is known now.
+        """
+        full = set()
+        much, little = [], []
+        for tid, known in (watched.known if of_all else ran).items():
+            behind_ns = known.cpu_ns - known.stat_cpu_ns
+            if behind_ns > _MUCH_NS or known.file is None or known.stat.state != "S":
+                if behind_ns:
+                    much.append(known)
+                elif tid in ran:
+                    full.add(tid)
+            elif behind_ns:
+                little.append(known)
+        left = max(self._stats_left, _STATS_AT_LEAST)
+        for known in (*_turn(much, left, poll), *_turn(little, max(left - len(much), 0), poll)):
+            self._stats_left -= 1
             try:
-                stat = parse_stat(watched.dir.read_task(tid, "stat"))
-            except Gone:
-                continue
+                if self._clocks.read_stat(watched, known):
+                    full.add(known.tid)
             except ReadError as error:
                 self._errors.append(error)
-                continue
-            if stat.start_ticks != known.start_ticks:  # another thread has the TID by now
-                self._forget(watched, tid)
-                continue
-            known.stat = stat
+        return full
 
-    def _heat(self, watched: Watched, ran: set[int], poll: int) -> None:
-        """Who has run is hot; who has not for a while is no longer."""
-        for tid in ran:
-            known = watched.known.get(tid)
-            # a whole life that is read for the first time says nothing about the present
-            if known is not None and (known.met != poll or known.stat.state == "R"):
-                known.quiet = 0
-                watched.hot[tid] = known
-                if known.file is None and self._schedstat and self._kept < self._keep:
-                    with suppress(Gone, ReadError):
-                        known.file = watched.dir.open_task_file(tid, "schedstat")
-                        self._kept += 1
-        for tid, known in list(watched.hot.items()):
-            known.quiet += 1
-            if known.quiet > _COOL_AFTER:
-                del watched.hot[tid]
-                self._close(known)
-
-    def _cool(self, watched: Watched) -> None:
-        """The process is at rest: nobody is hot."""
-        for known in watched.hot.values():
-            self._close(known)
-        watched.hot.clear()
-
-    def _forget(self, watched: Watched, tid: int) -> None:
-        """The thread has ended."""
-        known = watched.known.pop(tid)
-        watched.hot.pop(tid, None)
-        if known.times is not None:
-            watched.known_ns -= known.times.cpu_ns
-            watched.elsewhere_ns += known.times.cpu_ns
-            watched.forgotten[known.ns_tid] = known.times.cpu_ns
-        self._close(known)
-
-    def close(self, watched: Watched) -> None:
-        """Let go of a process and all that is open for it."""
-        for known in watched.known.values():
-            self._close(known)
-        watched.close()
-
-    def _close(self, known: Known) -> None:
-        if known.file is not None:
-            known.file.close()
-            known.file = None
-            self._kept -= 1
+    def _read_ticks(self, watched: Watched, poll: int) -> None:
+        """Read the CPU time of the whole process in ticks, which says how it is split."""
+        stat = parse_stat(watched.dir.read("stat", "stat"))
+        watched.ticks, watched.ticks_read = (stat.user_ticks, stat.system_ticks), poll
 
     def _update_tables(self, watched: Watched) -> set[int]:
         """Follow the process's tables; whose names may be others now, by TID."""
@@ -355,28 +284,35 @@ class ThreadReader:
             return {own[ns_tid] for ns_tid in changed if ns_tid in own}
         return changed
 
+    def _samples(self, watched: Watched, tids: Iterable[int]) -> tuple[ThreadSample, ...]:
+        now_ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK
+        known = watched.known
+        return tuple(
+            [self._sample(watched, known[tid], now_ticks) for tid in sorted(tids) if tid in known]
+        )
+
     def _sample(self, watched: Watched, known: Known, now_ticks: int) -> ThreadSample:
-        stat, times = known.stat, known.times
+        stat = known.stat
         found: TableSlot | None = None
         if watched.has_table:
-            found = watched.published.slot(known.ns_tid, known.start_ticks)
+            found = watched.published.slot(known.ns_tid, stat.start_ticks)
         comm = decode_comm(stat.comm)
         switches, io = self._extras(watched, known.tid)
         return ThreadSample(
             tid=known.tid,
-            start_ticks=known.start_ticks,
+            start_ticks=stat.start_ticks,
             name=comm if found is None else found[1].name,
             source="comm" if found is None else "published",
             name_cut=found is not None and found[1].cut,
             slot=None if found is None else (found[0], found[1].serial),
             comm=comm,
             state=stat.state,
-            cpu_ns=times.cpu_ns if times else (stat.user_ticks + stat.system_ticks) * NS_PER_TICK,
-            exact=times is not None,
+            cpu_ns=known.cpu_ns,
+            exact=known.runqueue_ns is not None,
             user_ticks=stat.user_ticks,
             system_ticks=stat.system_ticks,
-            runqueue_ns=times.runqueue_ns if times else None,
-            timeslices=times.timeslices if times else None,
+            runqueue_ns=known.runqueue_ns,
+            timeslices=known.timeslices,
             voluntary_switches=switches[0],
             involuntary_switches=switches[1],
             minor_faults=stat.minor_faults,
@@ -386,7 +322,7 @@ class ThreadReader:
             last_cpu=stat.last_cpu,
             provisional=found is None
             and watched.has_table
-            and now_ticks - known.start_ticks < _JUST_BORN_TICKS,
+            and now_ticks - stat.start_ticks < _JUST_BORN_TICKS,
         )
 
     def _extras(
@@ -408,3 +344,11 @@ class ThreadReader:
             except ReadError as error:
                 self._errors.append(error)
         return switches, io
+
+
+def _turn(threads: list[Known], most: int, poll: int) -> list[Known]:
+    """Those whose turn it is in this poll: ``most`` of them, others in the next."""
+    if len(threads) <= most:
+        return threads
+    first = poll * most % len(threads) if most else 0
+    return (threads + threads)[first : first + most]

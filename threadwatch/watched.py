@@ -5,26 +5,31 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from threadwatch.config import GroupConfig
-from threadwatch.model import ProcessKey, ProcessView, ThreadView
-from threadwatch.procfs import ProcessDir, SchedStat, Stat, TaskFile
+from threadwatch.model import ProcessKey, ProcessView
+from threadwatch.procfs import CpuTimer, ProcessDir, Stat, TaskFile
 from threadwatch.published import Published
+from threadwatch.samples import Identity
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Known:
     """A living thread of a watched process, as it was last read."""
 
     tid: int
-    start_ticks: int
+    identity: Identity
     ns_tid: int
     """Its TID in the process's own PID namespace; publishers speak in those numbers."""
     met: int
     """The poll in which it was read for the first time."""
     stat: Stat
-    times: SchedStat | None
-    """None where the kernel keeps no schedstat."""
     raw: bytes = b""
-    """The bytes that :attr:`times` were read from: the same again means that it has not run."""
+    """The schedstat that the three below were read from: the same again means that it has not run."""
+    cpu_ns: int = 0
+    runqueue_ns: int | None = None
+    timeslices: int | None = None
+    """None where the kernel keeps no schedstat; :attr:`cpu_ns` is stat's then, in ticks."""
+    stat_cpu_ns: int = -1
+    """:attr:`cpu_ns` when :attr:`stat` was read: if it has run since, stat is behind."""
     file: TaskFile | None = None
     """Its schedstat, kept open while it runs now and then."""
     quiet: int = 0
@@ -54,13 +59,16 @@ class Watched:
     """The last poll in which it was read: all but those in which it was at rest."""
     time_ns: int = 0
     """CLOCK_MONOTONIC then."""
+    before_ns: int = 0
+    """:attr:`time_ns` of the poll before that one; 0 if it was at rest in it."""
     settled: bool = False
-    """:attr:`view` shows the process at rest, and stays true while it rests."""
+    """All that is known is how things stand while it rests: nothing needs to be read."""
+    timer: CpuTimer | None = None
+    """Makes its clock cheap while it rests."""
+    rested: int = 0
+    """Polls for which it has been settled."""
     view: ProcessView | None = None
-    thread_views: dict[int, ThreadView] = field(default_factory=dict)
-    """By TID."""
-    lively: set[int] = field(default_factory=set)
-    """TIDs of those views that show a thread as it was when it last ran."""
+    """Of the last poll in which it was read and views were asked for."""
 
     known: dict[int, Known] = field(default_factory=dict)
     """By TID: all living threads."""
@@ -76,6 +84,10 @@ class Watched:
     """TIDs to show again in the next poll, whether or not they run: their names are about to come."""
     read_all_in: int = 0
     """The poll in which to read all threads whatever the clocks say."""
+    ticks: tuple[int, int] = (0, 0)
+    """User and system time of the process, in ticks, as of :attr:`ticks_read`."""
+    ticks_read: int = -1
+    """The poll in which :attr:`ticks` were read."""
 
     look_wait: int = 1
     """Polls between looks for another program (exec), and for a table if there is none."""
@@ -83,7 +95,15 @@ class Watched:
     """The process clock at the last such look."""
     has_lost_table: bool = False
 
+    def wake(self) -> None:
+        """It is no longer at rest."""
+        self.settled, self.rested = False, 0
+        if self.timer is not None:
+            self.timer.delete()
+            self.timer = None
+
     def close(self) -> None:
         """Let go of the process and its tables."""
+        self.wake()
         self.published.close()
         self.dir.close()

@@ -438,7 +438,7 @@ class Histories(RuleBasedStateMachine):
                 life.seen = life.name
             life.silent = False
         self._learn_ends(process)
-        resting = frozenset(life.identity for life in unread) if listed else None
+        living = frozenset(life.identity for life in (*read, *unread)) if listed else None
         self.account.charge(
             ProcessSample(
                 key=process.key,
@@ -448,10 +448,9 @@ class Histories(RuleBasedStateMachine):
                 system_ticks=clock // TICK_NS // 2,
                 threads=samples,
                 ended=tuple(process.ends),
-                resting=resting,
+                living=living,
                 unread_ns=unread_ns,
             ),
-            SECOND,
             published=process.publishes,
         )
         process.ends.clear()

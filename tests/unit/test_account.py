@@ -82,7 +82,6 @@ def test_what_is_open_at_a_change_of_group_is_charged_in_the_new_one() -> None:
     assert books.cpu("shop") == {"main": 7 * MS}
     books.account.charge(
         sample(thread(100, "main", 9 * MS), clock_ns=9 * MS, time_ns=books.now_ns),
-        SECOND,
         published=True,
     )
     assert books.cpu("bakery") == {"main": 2 * MS}

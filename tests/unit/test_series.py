@@ -6,8 +6,10 @@ import pytest
 
 from tests.books import KEY, SECOND, thread
 from threadwatch.model import OTHER, UNATTRIBUTED, ProcessKey, SeriesKey, StateTime
-from threadwatch.samples import counts_of
+from threadwatch.samples import COUNTED, counts_of
 from threadwatch.series import Entry, Group, Series
+
+UNKNOWN = (None,) * len(COUNTED)
 
 
 def group(**values: object) -> Group:
@@ -47,12 +49,13 @@ def test_totals_are_the_same_object_while_nothing_changes() -> None:
 def test_what_is_not_known_is_none_until_it_is() -> None:
     """Counts that nobody could read are None in the totals, and then what was read."""
     series = Series(0)
-    known = series.count((None,) * 8, counts_of(thread(1, runqueue_ns=None, timeslices=None)))
+    known = series.count(UNKNOWN, counts_of(thread(1)))
     totals = series.totals()
     assert (totals.runqueue_ns, totals.timeslices, totals.read_bytes) == (None, None, None)
     assert (totals.minor_faults, totals.major_faults) == (0, 0)
     series.touch(1)
-    series.count(known, counts_of(thread(1, runqueue_ns=7, timeslices=0, read_bytes=9)))
+    series.count(known, counts_of(thread(1, read_bytes=9)))
+    Entry(SeriesKey("one"), series, "running", thread(1)).wait(7, 0)
     totals = series.totals()
     assert (totals.runqueue_ns, totals.timeslices, totals.read_bytes) == (7, 0, 9)
 
@@ -60,7 +63,7 @@ def test_what_is_not_known_is_none_until_it_is() -> None:
 def test_a_count_that_cannot_be_read_for_once_is_not_counted_again() -> None:
     """A field is charged by what it has gained since it was last read, however long ago that was."""
     series = Series(0)
-    known = series.count((None,) * 8, counts_of(thread(1, read_bytes=100, minor_faults=10)))
+    known = series.count(UNKNOWN, counts_of(thread(1, read_bytes=100, minor_faults=10)))
     known = series.count(known, counts_of(thread(1, read_bytes=None, minor_faults=12)))
     series.count(known, counts_of(thread(1, read_bytes=130, minor_faults=11)))
     assert (series.totals().read_bytes, series.totals().minor_faults) == (130, 12)
@@ -71,8 +74,8 @@ def test_absorbing_adds_everything() -> None:
     one, two = Series(0), Series(0)
     one.user_ns, two.user_ns, two.system_ns = 3, 4, 5
     one.started, two.started, two.ended = 1, 2, 2
-    one.count((None,) * 8, counts_of(thread(1, timeslices=1, runqueue_ns=None)))
-    two.count((None,) * 8, counts_of(thread(2, timeslices=2, runqueue_ns=6, minor_faults=8)))
+    one.timeslices, two.timeslices, two.runqueue_ns = 1, 2, 6
+    two.count(UNKNOWN, counts_of(thread(2, minor_faults=8)))
     one.enter("sleeping", 0)
     two.enter("sleeping", 0)
     two.enter("running", 0)

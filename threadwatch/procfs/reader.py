@@ -29,6 +29,7 @@ from threadwatch.procfs.fdinfo import parse_fdinfo
 from threadwatch.procfs.handles import (
     OWN,
     PAGE,
+    MemoryFile,
     TableFile,
     TaskFile,
     close,
@@ -163,6 +164,29 @@ class ProcessDir:
         except OSError as error:
             raise failure(error, name) from None
 
+    def task_fd_link(self, tid: int, fd: int) -> str:
+        """As :meth:`fd_link`, of one thread: they can have files of their own, and outlive the leader."""
+        try:
+            link = os.readlink(b"task/%d/fd/%d" % (tid, fd), dir_fd=self._fd)
+        except OSError as error:
+            raise failure(error, "fd") from None
+        return link.decode("utf-8", "replace")
+
+    def has_task(self, tid: int) -> bool:
+        """Whether one of its threads has this TID."""
+        try:
+            os.stat(b"task/%d" % tid, dir_fd=self._fd)
+        except OSError:
+            return False
+        return True
+
+    def open_memory(self) -> MemoryFile:
+        """Its memory, to be read by :mod:`threadwatch.memory` only: a read may block for ever."""
+        try:
+            return MemoryFile(os.open("mem", _READ, dir_fd=self._fd))
+        except OSError as error:
+            raise failure(error, "mem") from None
+
     def tids(self) -> list[int]:
         """The TIDs of the process's threads."""
         with translated("task"):
@@ -171,6 +195,16 @@ class ProcessDir:
                 return [int(name) for name in os.listdir(fd) if name.isdecimal()]
             finally:
                 os.close(fd)
+
+    def thread_count(self) -> int:
+        """How many threads the process has, at a cost that does not depend on it.
+
+        The kernel gives it as the number of links of ``task`` (fs/proc/base.c, proc_task_getattr()).
+        """
+        try:
+            return os.stat("task", dir_fd=self._fd).st_nlink - 2
+        except OSError as error:
+            raise failure(error, "task") from None
 
     def owner_uid(self) -> int:
         """The effective uid."""

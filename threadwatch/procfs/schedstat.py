@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from threadwatch.errors import Malformed
 
+SchedStat = tuple[int, int, int]
+"""What the scheduler has counted for one thread in its life: time on a CPU in ns (exact, where stat counts
+ticks), time ready to run but without a CPU in ns, and how often it was given a CPU.
 
-@dataclass(frozen=True, slots=True)
-class SchedStat:
-    """What the scheduler has counted for one thread in its life.
-
-    All three are 0 on a kernel that does not collect them (no CONFIG_SCHED_INFO).
-    """
-
-    cpu_ns: int
-    """Time on a CPU, exact, where stat counts ticks."""
-    runqueue_ns: int
-    """Time ready to run but without a CPU."""
-    timeslices: int
-    """How often it was given a CPU."""
+All three are 0 on a kernel that does not collect them (no CONFIG_SCHED_INFO). A plain tuple, because one
+is made for each thread that runs in each poll.
+"""
 
 
 def parse_schedstat(data: bytes) -> SchedStat:
@@ -29,7 +20,7 @@ def parse_schedstat(data: bytes) -> SchedStat:
         cpu, runqueue, rest = data.split(b" ")
         slices = rest[:-1]
         if rest[-1:] == b"\n" and (cpu + runqueue + slices).isdigit():
-            return SchedStat(int(cpu), int(runqueue), int(slices))
+            return int(cpu), int(runqueue), int(slices)
     except ValueError:  # not three fields, or one of them is empty
         pass
     raise Malformed("schedstat", f"should be three numbers, not {data[:100]!r}")

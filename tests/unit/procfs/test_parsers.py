@@ -12,7 +12,6 @@ from threadwatch.procfs import (
     Cgroup,
     FdInfo,
     Io,
-    SchedStat,
     Stat,
     decode_comm,
     parse_cgroup,
@@ -113,7 +112,7 @@ class TestSchedstat:
 
     def test_three_numbers(self) -> None:
         """CPU time, run-queue wait and timeslices stand in this order."""
-        assert parse_schedstat(b"42512019 197249 23\n") == SchedStat(42512019, 197249, 23)
+        assert parse_schedstat(b"42512019 197249 23\n") == (42512019, 197249, 23)
 
     @pytest.mark.parametrize(
         "data",

@@ -52,7 +52,7 @@ class TestOwnProcess:
             assert parse_stat(process.read("stat", "stat")).ppid == os.getppid()
             assert parse_status(process.read("status", "status")).uids[1] == os.geteuid()
             assert parse_stat(process.read_task(tid, "stat")).state == "R"
-            assert parse_schedstat(process.read_task(tid, "schedstat")).cpu_ns > 0
+            assert parse_schedstat(process.read_task(tid, "schedstat"))[0] > 0
             assert parse_status(process.read_task(tid, "status")).nspid[-1] == os.getpid()
             assert parse_io(process.read_task(tid, "io")).read_bytes >= 0
             assert process.owner_uid() == os.geteuid()
@@ -293,9 +293,9 @@ become_nobody()
 procfs = ProcFS()
 with procfs.open_process(int(sys.argv[1])) as process:
     stat = parse_stat(process.read_task(process.pid, "stat"))
-    sched = parse_schedstat(process.read_task(process.pid, "schedstat"))
+    cpu_ns, *_ = parse_schedstat(process.read_task(process.pid, "schedstat"))
     clock = procfs.process_clock_ns(process.pid)
-    print(stat.pid, process.owner_uid(), 0 < sched.cpu_ns <= clock, process.tids())
+    print(stat.pid, process.owner_uid(), 0 < cpu_ns <= clock, process.tids())
 """
         target = start()
         assert read_elsewhere(code, target.pid) == f"{target.pid} 0 True [{target.pid}]\n"
