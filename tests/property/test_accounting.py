@@ -61,11 +61,23 @@ class Life:
     """It is born, and ends, after the next poll has listed the threads."""
     settled: bool = False
     """A poll was told of its end before one had listed it."""
+    shown: tuple[object, ...] | None = None
+    """As what it was when it was last read in full: while that holds, its clocks may be all that is read."""
 
     @property
     def identity(self) -> tuple[int, int]:
         """As polls tell it apart."""
         return self.tid, self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """The clocks of a thread."""
+
+    identity: tuple[int, int]
+    cpu_ns: int
+    runqueue_ns: int
+    timeslices: int
 
 
 @dataclass(slots=True)
@@ -429,6 +441,18 @@ class Histories(RuleBasedStateMachine):
         chosen = {life.tid for life in read}
         unread = [life for life in listable if life.tid not in chosen]
         samples = tuple(self._sample(process, life, pick) for life in read)
+        full, times = [], []
+        for life, sample in zip(read, samples, strict=True):
+            shown = (process.group, life.identity, sample.name, sample.slot)
+            if shown == life.shown and pick >> life.tid % 5 & 1:
+                assert sample.runqueue_ns is not None
+                assert sample.timeslices is not None
+                times.append(
+                    Times(life.identity, sample.cpu_ns, sample.runqueue_ns, sample.timeslices)
+                )
+            else:
+                full.append(sample)
+            life.shown = None if sample.provisional else shown
         # what the clock may have of threads that were not read; of the dead too if nobody is listed
         unread_ns = clock if not listed else sum(life.cpu - life.charged for life in unread)
         for life, sample in zip(read, samples, strict=True):
@@ -446,7 +470,8 @@ class Histories(RuleBasedStateMachine):
                 clock_ns=clock,
                 user_ticks=clock // TICK_NS // 3,
                 system_ticks=clock // TICK_NS // 2,
-                threads=samples,
+                threads=tuple(full),
+                times=times,
                 ended=tuple(process.ends),
                 living=living,
                 unread_ns=unread_ns,

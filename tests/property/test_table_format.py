@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from threadwatch import table
 from threadwatch.errors import Malformed
 from threadwatch.procfs import (
+    Gil,
     parse_dynamic,
     parse_header,
     parse_slot,
@@ -26,6 +27,10 @@ STATIC = {
     "interpreter": st.integers(-1, 2**63 - 1),
     "created_ns": U64,
     "implementation": st.sampled_from([b"cpython", b"pypy", b"", b"sixteen-bytes-xx"]),
+    "gil_address": st.integers(0, 2**60 - 1).map(lambda words: 8 * words),
+    "gil_size": st.integers(24, table.MAX_GIL_SIZE),
+    "ident_offset": st.integers(0, table.MAX_OFFSET // 8).map(lambda words: 8 * words),
+    "native_offset": st.integers(0, table.MAX_OFFSET // 8).map(lambda words: 8 * words),
 }
 unhurried = settings(deadline=None)  # the machine may be busy
 
@@ -65,6 +70,9 @@ def test_headers_round_trip(fields: dict[str, object], generation: int, overflow
     for key in ("flags", "pid", "start_ticks", "interpreter", "created_ns"):
         assert getattr(header, key) == fields[key]
     assert header.implementation.encode() == fields["implementation"]
+    gil = ("gil_address", "gil_size", "ident_offset", "native_offset")
+    known = Gil(*(fields[key] for key in gil)) if fields["gil_address"] else None  # type: ignore[arg-type]  # all integers
+    assert header.gil == known
     hexversion = fields["hexversion"]
     assert isinstance(hexversion, int)
     assert header.python == tuple(hexversion.to_bytes(4, "big")[:3])
