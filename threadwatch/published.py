@@ -26,6 +26,7 @@ from threadwatch import table
 from threadwatch.errors import Gone, Malformed, ReadError
 from threadwatch.procfs import (
     TABLE_LINK,
+    Gil,
     ProcessDir,
     Slot,
     TableFile,
@@ -57,6 +58,8 @@ class _Followed:
     by_index: dict[int, Slot] = field(default_factory=dict)
     by_tid: dict[int, Slot] = field(default_factory=dict)
     """The latest slot of each TID, ended or not."""
+    by_ident: dict[int, Slot] = field(default_factory=dict)
+    """The latest slot of each ident, as long as its thread lives."""
 
 
 class Published:
@@ -79,6 +82,15 @@ class Published:
     def header(self) -> TableHeader | None:
         """The header of the main interpreter's table: which Python this is. None without a table."""
         return self._tables[0].header if self._tables else None
+
+    @property
+    def gils(self) -> tuple[Gil, ...]:
+        """The GILs that the tables tell of, the main interpreter's first, each once."""
+        gils: dict[int, Gil] = {}
+        for followed in self._tables:
+            if followed.header.gil is not None:
+                gils.setdefault(followed.header.gil.address, followed.header.gil)
+        return tuple(gils.values())
 
     def find(self, process: ProcessDir) -> list[ReadError]:
         """Look for tables among the process's file descriptors; gives the errors to be counted.
@@ -155,6 +167,12 @@ class Published:
             self._doubtful = True
         return None
 
+    def tid_of_ident(self, ident: int) -> int | None:
+        """The TID, in the target's PID namespace, of the living thread with this ident."""
+        # an end can stay unnoticed, and another interpreter's thread have the ident by now
+        found = [f.by_ident[ident] for f in self._tables if ident in f.by_ident]
+        return max(found, key=lambda slot: slot.born_ns).tid if found else None
+
     def take_ended(self) -> list[TableSlot]:
         """The threads whose end was published since this was last asked."""
         ended, self._ended = self._ended, []
@@ -204,18 +222,30 @@ class Published:
         followed.by_index[index] = slot
         if slot.state == table.LIVE:
             self._changed.add(slot.tid)
-        if before is not None and before.serial != slot.serial:
-            latest = followed.by_tid.get(before.tid)
-            if latest is not None and latest.serial == before.serial:
-                del followed.by_tid[before.tid]
-        latest = followed.by_tid.get(slot.tid)
-        if latest is None or latest.serial <= slot.serial:
-            followed.by_tid[slot.tid] = slot
+        if before is not None:
+            if before.serial != slot.serial:
+                _forget(followed.by_tid, before.tid, before)
+            _forget(followed.by_ident, before.ident, before)
+        _remember(followed.by_tid, slot.tid, slot)
+        if slot.state == table.LIVE:
+            _remember(followed.by_ident, slot.ident, slot)
         newly_ended = before is None or before.serial != slot.serial or before.state == table.LIVE
         if slot.state == table.ENDED and newly_ended:
             if followed.generation < 0 and slot.ended_ns < self._asked_ns:
                 slot = replace(slot, cpu_ns=None)
             self._ended.append((followed.file.inode, slot))
+
+
+def _forget(slots: dict[int, Slot], number: int, slot: Slot) -> None:
+    latest = slots.get(number)
+    if latest is not None and latest.serial == slot.serial:
+        del slots[number]
+
+
+def _remember(slots: dict[int, Slot], number: int, slot: Slot) -> None:
+    latest = slots.get(number)
+    if latest is None or latest.serial <= slot.serial:
+        slots[number] = slot
 
 
 def _still_there(process: ProcessDir, followed: _Followed, *, thoroughly: bool) -> bool:

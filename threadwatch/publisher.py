@@ -27,7 +27,7 @@ import os
 import sys
 from time import thread_time_ns
 
-from threadwatch import complain, hooks, is_ours, writer
+from threadwatch import complain, gil, hooks, is_ours, writer
 from threadwatch import table as layout
 
 TYPE_CHECKING = False  # importing `typing` for its own would cost the target 3 ms
@@ -71,6 +71,7 @@ class Publisher:
     def __init__(self) -> None:
         self.table: writer.Table | None = None
         self._guards: Any = None
+        self._gil = gil.NOT_FOUND
         self._ended = self.ended  # bound once: it is needed at each birth
         self._hooks = hooks.Hooks(
             started=self.started, renamed=self.renamed, ready=self.threading_ready
@@ -82,6 +83,9 @@ class Publisher:
         try:
             if self.table is not None and self.table.pid == os.getpid():
                 return True
+            if self._gil == gil.NOT_FOUND:
+                # it stays where it is, in forked children too, which have what they inherit
+                self._gil = gil.find(_get_ident(), _get_native_id())
             self._new_table(forked=False)
             if not self._registered:
                 self._registered = True
@@ -221,6 +225,7 @@ class Publisher:
             interpreter=hooks.interpreter_id(),
             implementation=sys.implementation.name,
             hexversion=sys.hexversion,
+            gil=self._gil,
         )
         self._adopt(table, forked=forked)
         self.table = table

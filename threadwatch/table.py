@@ -3,8 +3,8 @@
 A table is a memfd called :data:`NAME` of :data:`HEADER_SIZE` + capacity × :data:`SLOT_SIZE` bytes,
 sparse beyond what has been used. All numbers are little-endian.
 
-The header has a static half, written once and sealed by a CRC (who publishes), and two counters
-that change. A slot holds one thread. It is written when the thread starts, again
+The header has a static half, written once and sealed by a CRC (who publishes, and where its GIL is),
+and two counters that change. A slot holds one thread. It is written when the thread starts, again
 when it is renamed, and a last time when it ends, with the CPU time that it used in its whole life.
 An ended slot is used again only after :data:`RETAIN_NS`, or once :data:`RETAIN_SLOTS` others have
 ended since, so a reader that comes by every few seconds sees every thread that ever lived. Each
@@ -24,7 +24,7 @@ NAME = "threadwatch"
 """The memfd's name; the kernel shows it as ``/memfd:threadwatch (deleted)`` in ``/proc/PID/fd``."""
 
 MAGIC = b"thrdwtch"
-VERSION = 1
+VERSION = 2
 HEADER_SIZE = 256
 SLOT_SIZE = 256
 CAPACITY = 32768
@@ -44,15 +44,20 @@ FREE_THREADED = 1
 CLOSED = 1 << 15
 """Header flag: the publisher has left this table; nothing in it is true any more."""
 
+MAX_GIL_SIZE = 4096
+MAX_OFFSET = 4096
+"""No GIL is larger, and nothing that is looked for in a thread state is further from its start."""
+
 EMPTY, LIVE, ENDED = 0, 1, 2
 CUT = 1
 """Slot flag: the name was longer than :data:`NAME_BYTES`."""
 ADOPTED = 2
 """Slot flag: the thread was running before its publisher was; its birth time is when it was found."""
 
-# magic, version, header size, slot size, flags, capacity, pid, start ticks, hexversion, unused,
-# interpreter id (-1 unknown), created ns, implementation; then the CRC of all that at STATIC_SIZE
-STATIC = Struct("<8sHHHHIIQIIqQ16s")
+# magic, version, header size, slot size, flags, capacity, pid, start ticks, hexversion, GIL size,
+# interpreter id (-1 unknown), created ns, implementation, GIL address, ident offset, native offset;
+# then the CRC of all that at STATIC_SIZE
+STATIC = Struct("<8sHHHHIIQIIqQ16sQHH")
 STATIC_SIZE = STATIC.size
 CRC = Struct("<I")
 # generation, threads that found no slot; at offset DYNAMIC_OFFSET of the header
@@ -77,8 +82,17 @@ def pack_static(
     interpreter: int,
     created_ns: int,
     implementation: bytes,
+    gil_address: int = 0,
+    gil_size: int = 0,
+    ident_offset: int = 0,
+    native_offset: int = 0,
 ) -> bytes:
-    """The static half of a header with its CRC."""
+    """The static half of a header with its CRC.
+
+    ``gil_address``: where ``interval`` of CPython's ``struct _gil_runtime_state`` is, 0 if there is no
+    GIL or it was not found; ``gil_size``: how many bytes from there are the GIL's. ``ident_offset``
+    and ``native_offset``: where in a ``PyThreadState`` its thread's ident and TID are, in bytes; 0 unknown.
+    """
     head = STATIC.pack(
         MAGIC,
         VERSION,
@@ -89,10 +103,13 @@ def pack_static(
         pid,
         start_ticks,
         hexversion,
-        0,
+        gil_size,
         interpreter,
         created_ns,
         implementation,
+        gil_address,
+        ident_offset,
+        native_offset,
     )
     # the flags change when the table is closed, so the CRC is taken as if they were 0
     return head + CRC.pack(crc32(head[:FLAGS_OFFSET] + b"\0\0" + head[FLAGS_OFFSET + 2 :]))

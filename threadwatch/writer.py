@@ -78,13 +78,23 @@ class Record:
 
 
 class Table:
-    """A published table. Raises OSError, or ValueError from mmap, where it cannot be made."""
+    """A published table. Raises OSError, or ValueError from mmap, where it cannot be made.
+
+    ``gil``: what :func:`threadwatch.gil.find` has found.
+    """
 
     def __init__(
-        self, *, flags: int, interpreter: int, implementation: str, hexversion: int
+        self,
+        *,
+        flags: int,
+        interpreter: int,
+        implementation: str,
+        hexversion: int,
+        gil: "tuple[int, int, int, int]" = (0, 0, 0, 0),
     ) -> None:
         self.pid = os.getpid()
         start_ticks = _own_start_ticks()
+        gil_address, gil_size, ident_offset, native_offset = gil
         descriptor = _create_memfd()
         try:
             os.ftruncate(descriptor, _SIZE)
@@ -119,6 +129,10 @@ class Table:
             interpreter=interpreter,
             created_ns=clock_gettime_ns(CLOCK_BOOTTIME),
             implementation=implementation.encode("ascii", "replace")[:16],
+            gil_address=gil_address,
+            gil_size=gil_size,
+            ident_offset=ident_offset,
+            native_offset=native_offset,
         )
 
     def add(self, tid: int, ident: int, name: str, flags: int = 0) -> "Record | None":

@@ -444,7 +444,7 @@ class Histories(RuleBasedStateMachine):
         full, times = [], []
         for life, sample in zip(read, samples, strict=True):
             shown = (process.group, life.identity, sample.name, sample.slot)
-            if shown == life.shown and pick >> life.tid % 5 & 1:
+            if shown == life.shown and (pick ^ self.now_ns // SECOND) >> life.tid % 5 & 1:
                 assert sample.runqueue_ns is not None
                 assert sample.timeslices is not None
                 times.append(

@@ -10,7 +10,7 @@ import pytest
 
 from threadwatch import table as layout
 from threadwatch.errors import ReadError
-from threadwatch.procfs import ProcessDir, ProcFS, parse_stat
+from threadwatch.procfs import Gil, ProcessDir, ProcFS, parse_stat
 from threadwatch.published import Published
 from threadwatch.writer import Record, Table
 
@@ -43,13 +43,14 @@ def new_table() -> Iterator[NewTable]:
     """Makes tables, as a publisher does."""
     tables = []
 
-    def new(interpreter: int = 0) -> Table:
+    def new(interpreter: int = 0, gil: tuple[int, int, int, int] = (0, 0, 0, 0)) -> Table:
         tables.append(
             Table(
                 flags=0,
                 interpreter=interpreter,
                 implementation="cpython",
                 hexversion=sys.hexversion,
+                gil=gil,
             )
         )
         return tables[-1]
@@ -252,3 +253,61 @@ def test_the_table_of_another_user(
     assert [(error.source, error.reason) for error in errors] == [("table", "malformed")]
     assert published.find(process) == []
     published.close()
+
+
+def test_each_gil_is_told_once(
+    process: ProcessDir, published: Published, new_table: NewTable
+) -> None:
+    """Interpreters that share a GIL tell of the same one; the main interpreter's comes first."""
+    assert not published.gils
+    new_table(2, gil=(0x2000, 208, 152, 160))
+    new_table(1, gil=(0x1000, 208, 152, 160))
+    new_table(0, gil=(0x1000, 208, 152, 160))
+    new_table(3)
+    published.find(process)
+    assert published.gils == (Gil(0x1000, 208, 152, 160), Gil(0x2000, 208, 152, 160))
+
+
+def test_idents_are_those_of_living_threads(
+    process: ProcessDir, published: Published, new_table: NewTable
+) -> None:
+    """An ident gives the TID of the thread that has it now, whoever had it before, or none."""
+    table = new_table()
+    first = table.add(11, 0x7F00, "one")
+    table.add(12, 0x7F40, "two")
+    assert first is not None
+    published.find(process)
+    published.update(process)
+    assert [published.tid_of_ident(ident) for ident in (0x7F00, 0x7F40, 11)] == [11, 12, None]
+    table.end(first, 1)
+    published.update(process)
+    assert published.tid_of_ident(0x7F00) is None
+    table.add(13, 0x7F00, "three")
+    published.update(process)
+    assert published.tid_of_ident(0x7F00) == 13
+    new_table(1).add(14, 0x7F00, "of another interpreter, whose last word nobody heard")
+    published.find(process)
+    published.update(process)
+    assert published.tid_of_ident(0x7F00) == 14
+
+
+def test_idents_of_slots_that_are_used_again(
+    process: ProcessDir, published: Published, new_table: NewTable
+) -> None:
+    """Where an end was missed, because another thread has the slot by now, the ident is nobody's."""
+    table = new_table()
+    published.find(process)
+    before = None
+    for number in range(layout.RETAIN_SLOTS + 1):
+        record = table.add(number + 1, number + 1, "short")
+        assert record is not None
+        if number == 0:
+            published.update(process)
+            before = published.tid_of_ident(1)
+        table.end(record, 1)
+    last = table.add(1 << 20, 1 << 20, "in the first slot")
+    assert last is not None
+    assert last.index == 0
+    published.update(process)
+    assert (before, published.tid_of_ident(1)) == (1, None)
+    assert published.tid_of_ident(1 << 20) == 1 << 20

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from threadwatch import table as layout
-from threadwatch.procfs import Slot, TableHeader, parse_header, parse_slots
+from threadwatch.procfs import Gil, Slot, TableHeader, parse_header, parse_slots
 from threadwatch.writer import Table
 
 
@@ -48,6 +48,19 @@ def test_a_life(table: Table) -> None:
     assert (slot.serial, slot.end_serial) == (1, 1)
     assert slot.born_ns <= slot.ended_ns
     assert table.records == {}
+
+
+def test_the_gil_is_told() -> None:
+    """What was found of the GIL stands in the header."""
+    table = Table(
+        flags=0,
+        interpreter=0,
+        implementation="cpython",
+        hexversion=sys.hexversion,
+        gil=(0x1000, 208, 152, 160),
+    )
+    assert header(table).gil == Gil(0x1000, 208, 152, 160)
+    table.close()
 
 
 def test_births_and_ends_are_numbered(table: Table) -> None:

@@ -3,14 +3,17 @@
 from threadwatch.procfs.cgroup import Cgroup, parse_cgroup
 from threadwatch.procfs.cmdline import parse_cmdline
 from threadwatch.procfs.comm import decode_comm
+from threadwatch.procfs.cputimer import CpuTimer
 from threadwatch.procfs.fdinfo import FdInfo, parse_fdinfo
-from threadwatch.procfs.handles import MAX_FILE, TableFile, TaskFile
+from threadwatch.procfs.handles import MAX_FILE, MemoryFile, TableFile, TaskFile, read_again
 from threadwatch.procfs.io import Io, parse_io
 from threadwatch.procfs.reader import MAX_TABLES, TABLE_LINK, ProcessDir, ProcFS, find_tables
 from threadwatch.procfs.schedstat import SchedStat, parse_schedstat
 from threadwatch.procfs.stat import Stat, parse_stat
 from threadwatch.procfs.status import Status, parse_status
+from threadwatch.procfs.syscall import RUNNING, Syscall, parse_syscall
 from threadwatch.procfs.tables import (
+    Gil,
     Slot,
     TableHeader,
     parse_dynamic,
@@ -22,16 +25,21 @@ from threadwatch.procfs.tables import (
 __all__ = [
     "MAX_FILE",
     "MAX_TABLES",
+    "RUNNING",
     "TABLE_LINK",
     "Cgroup",
+    "CpuTimer",
     "FdInfo",
+    "Gil",
     "Io",
+    "MemoryFile",
     "ProcFS",
     "ProcessDir",
     "SchedStat",
     "Slot",
     "Stat",
     "Status",
+    "Syscall",
     "TableFile",
     "TableHeader",
     "TaskFile",
@@ -48,4 +56,6 @@ __all__ = [
     "parse_slots",
     "parse_stat",
     "parse_status",
+    "parse_syscall",
+    "read_again",
 ]

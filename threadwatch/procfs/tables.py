@@ -26,6 +26,8 @@ from threadwatch.table import (
     HEADER_SIZE,
     LIVE,
     MAGIC,
+    MAX_GIL_SIZE,
+    MAX_OFFSET,
     NAME_BYTES,
     SLOT,
     SLOT_HEAD,
@@ -39,6 +41,23 @@ _SOURCE = "table"
 _ZEROS = bytes(SLOT_HEAD)
 _SEED = crc32(bytes(CRC.size))
 """The CRC of a slot is taken with zeros where it will stand itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gil:
+    """Where a GIL is in its process's memory: CPython's ``struct _gil_runtime_state``.
+
+    A claim of the target: what is read there is worth no more than what it writes there.
+    """
+
+    address: int
+    """Of its field ``interval``; ``last_holder`` (a ``PyThreadState *``) follows at 8, ``locked`` at 16."""
+    size: int
+    """Bytes from there that are the GIL's: who waits on a futex in them waits for the GIL."""
+    ident_offset: int
+    """Where in a PyThreadState its thread's ``threading.get_ident()`` is, in bytes; 0 unknown."""
+    native_offset: int
+    """Where its thread's TID is, as the target sees it; 0 before CPython 3.11, or unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +83,8 @@ class TableHeader:
     """Changes with every change of a slot."""
     overflow: int
     """Threads that found no slot."""
+    gil: Gil | None
+    """None where threads run without one, or the publisher has not found it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,17 +124,22 @@ def parse_header(data: bytes) -> TableHeader:
         pid,
         start_ticks,
         hexversion,
-        _,
+        gil_size,
         interpreter,
         created_ns,
         implementation,
+        gil_address,
+        ident_offset,
+        native_offset,
     ) = STATIC.unpack_from(data)
     if magic != MAGIC:
         raise Malformed(_SOURCE, f"should begin with {MAGIC!r}, not {magic!r}")
     if version != VERSION:
         raise Malformed(_SOURCE, f"the layout should be version {VERSION}, not {version}")
     if (header_size, slot_size) != (HEADER_SIZE, SLOT_SIZE):
-        raise Malformed(_SOURCE, f"sizes {header_size} and {slot_size} are not those of version 1")
+        raise Malformed(
+            _SOURCE, f"sizes {header_size} and {slot_size} are not those of version {VERSION}"
+        )
     # the flags change when the table is closed, so the CRC takes them as 0
     sealed = data[:FLAGS_OFFSET] + b"\0\0" + data[FLAGS_OFFSET + 2 : STATIC_SIZE]
     if CRC.unpack_from(data, STATIC_SIZE) != (crc32(sealed),):
@@ -135,7 +161,21 @@ def parse_header(data: bytes) -> TableHeader:
         implementation=implementation.rstrip(b"\0").decode("utf-8", "replace"),
         generation=generation,
         overflow=overflow,
+        gil=_gil(gil_address, gil_size, ident_offset, native_offset),
     )
+
+
+def _gil(address: int, size: int, ident_offset: int, native_offset: int) -> Gil | None:
+    if not address:
+        return None
+    if address % 8 or address >= 1 << 63:
+        raise Malformed(_SOURCE, f"no GIL is at {address:#x}")
+    if not 24 <= size <= MAX_GIL_SIZE:
+        raise Malformed(_SOURCE, f"no GIL has {size} bytes")
+    for offset in (ident_offset, native_offset):
+        if offset % 8 or offset > MAX_OFFSET:
+            raise Malformed(_SOURCE, f"no thread state has an ident or a TID at {offset}")
+    return Gil(address, size, ident_offset, native_offset)
 
 
 def parse_dynamic(data: bytes) -> tuple[int, int]:

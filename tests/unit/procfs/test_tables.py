@@ -9,11 +9,18 @@ import pytest
 
 from threadwatch import table
 from threadwatch.errors import Malformed
-from threadwatch.procfs import Slot, parse_dynamic, parse_header, parse_slot, parse_slots
+from threadwatch.procfs import Gil, Slot, parse_dynamic, parse_header, parse_slot, parse_slots
 
 
-def header(*, generation: int = 5, overflow: int = 0, flags: int = 0) -> bytes:
-    """A whole header as a publisher writes it."""
+def header(
+    *,
+    generation: int = 5,
+    overflow: int = 0,
+    flags: int = 0,
+    gil: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> bytes:
+    """A whole header as a publisher writes it; ``gil``: address, size, offsets of ident and TID."""
+    gil_address, gil_size, ident_offset, native_offset = gil
     static = table.pack_static(
         flags=flags,
         pid=4711,
@@ -22,6 +29,10 @@ def header(*, generation: int = 5, overflow: int = 0, flags: int = 0) -> bytes:
         interpreter=-1,
         created_ns=99,
         implementation=b"cpython",
+        gil_address=gil_address,
+        gil_size=gil_size,
+        ident_offset=ident_offset,
+        native_offset=native_offset,
     )
     data = static.ljust(table.DYNAMIC_OFFSET, b"\0") + table.DYNAMIC.pack(generation, overflow)
     return data.ljust(table.HEADER_SIZE, b"\0")
@@ -56,6 +67,31 @@ def test_header_gives_back_what_was_packed() -> None:
     assert (parsed.version, parsed.capacity) == (table.VERSION, table.CAPACITY)
     assert (parsed.interpreter, parsed.free_threaded, parsed.closed) == (-1, True, False)
     assert (parsed.generation, parsed.overflow) == (9, 2)
+    assert parsed.gil is None
+
+
+def test_header_tells_where_the_gil_is() -> None:
+    """Its address and size, and where a thread state has its thread's ident and TID; 0 is unknown."""
+    known = parse_header(header(gil=(0x7FE68A740C28, 208, 152, 160))).gil
+    assert known == Gil(0x7FE68A740C28, 208, ident_offset=152, native_offset=160)
+    assert parse_header(header(gil=(8, 24, 0, 0))).gil == Gil(8, 24, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("gil", "why"),
+    [
+        ((0x1004, 208, 152, 160), "no GIL is at 0x1004"),
+        ((1 << 63, 208, 152, 160), "no GIL is at 0x8000000000000000"),
+        ((0x1000, 23, 152, 160), "no GIL has 23 bytes"),
+        ((0x1000, 4097, 152, 160), "no GIL has 4097 bytes"),
+        ((0x1000, 208, 4104, 0), "no thread state has an ident or a TID at 4104"),
+        ((0x1000, 208, 152, 161), "no thread state has an ident or a TID at 161"),
+    ],
+)
+def test_gils_that_cannot_be_are_malformed(gil: tuple[int, int, int, int], why: str) -> None:
+    """A header that sends its reader astray is refused as a whole, with the reason."""
+    with pytest.raises(Malformed, match=rf"^table: malformed: {why}$"):
+        parse_header(header(gil=gil))
 
 
 def test_closing_a_table_does_not_break_its_seal() -> None:
@@ -84,7 +120,7 @@ def patched(data: bytes, offset: int, new: bytes) -> bytes:
         (header()[:-1], "256 bytes, not 255"),
         (bytes(table.HEADER_SIZE), "should begin with"),
         (resealed(patched(header(), 0, b"THRDWTCH")), "should begin with"),
-        (resealed(patched(header(), 8, b"\2")), "version 1, not 2"),
+        (resealed(patched(header(), 8, b"\1")), "version 2, not 1"),
         (resealed(patched(header(), 10, b"\x40\1")), "sizes 320 and 256"),
         (resealed(patched(header(), 12, b"\x80\0")), "sizes 256 and 128"),
         (patched(header(), 20, b"\1"), "CRC"),
