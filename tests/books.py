@@ -11,12 +11,20 @@ from dataclasses import fields
 from typing import Any
 
 from threadwatch.account import Account, GroupRules
-from threadwatch.model import GroupView, ProcessKey, SeriesKey, SeriesTotals, ThreadView
+from threadwatch.model import (
+    GroupView,
+    ProcessKey,
+    Python,
+    SeriesKey,
+    SeriesTotals,
+    ThreadView,
+)
 from threadwatch.samples import NS_PER_TICK, EndedThread, ProcessSample, SlotKey, ThreadSample
 
 MS = 1_000_000
 SECOND = 1_000_000_000
 KEY = ProcessKey(100, 5000)
+PYTHON = Python("cpython", (3, 12, 1), free_threaded=False, gil=True)
 
 
 def thread(
@@ -117,7 +125,7 @@ class Books:
         if clock_ns is None:
             clock_ns = sum(t.cpu_ns for t in threads)
         read = sample(*threads, clock_ns=clock_ns, time_ns=self.now_ns, key=key, **values)
-        self.account.charge(read, published=published)
+        self.account.charge(read, PYTHON if published else None)
         views = self.account.views(key, None if first else SECOND)
         for group in self.groups().values():
             assert 0 <= group.cpu_ns - threads_ns(group) <= open_ns, group
@@ -156,8 +164,7 @@ class Books:
     def living(self, group: str = "shop") -> Mapping[str, int]:
         """Living threads by name, as the states say; names without are left out."""
         counts = {
-            key.thread: sum(time.count for time in totals.states.values())
-            for key, totals in self.group(group).series.items()
+            key.thread: sum(totals.now.values()) for key, totals in self.group(group).series.items()
         }
         return {name: count for name, count in counts.items() if count}
 
@@ -192,12 +199,13 @@ def fallen(before: Iterable[GroupView], now: Iterable[GroupView], now_ns: int) -
             pairs += [
                 (f"{where} {field.name}", getattr(then, field.name), getattr(totals, field.name))
                 for field in fields(SeriesTotals)
-                if field.name != "states"
+                if field.name not in {"states", "now"}
             ]
             for state, time in then.states.items():
                 later = totals.states.get(state)
                 pairs.append((f"{where} {state} s", time.total_ns, later and later.at(now_ns)))
                 pairs.append((f"{where} {state} threads", 0, later and later.count))
+            pairs += [(f"{where} {state} now", 0, totals.now.get(state)) for state in then.now]
         wrong += [
             f"{what}: {was} then, {then_is} now"
             for what, was, then_is in pairs

@@ -7,11 +7,13 @@ fallen, and for each group the sum over threads must be the CPU time of the grou
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from tests.books import MS, cpu_by_name, fallen, threads_ns
@@ -65,14 +67,16 @@ class Load(Target):
 
 
 class Watch:
-    """A poller of the loads that are started with :attr:`mark`, in one group of that name."""
+    """A poller of the loads that are started with :attr:`mark`, in one group unless told otherwise."""
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(
+        self, name: str = "load", match: Mapping[str, str] | None = None, **settings: Any
+    ) -> None:
         self.mark = f"load-{uuid.uuid4().hex}"
         config = {
             **settings,
             "unmatched": "ignore",
-            "groups": [{"name": "load", "match": {"cmdline": self.mark}}],
+            "groups": [{"name": name, "match": {"cmdline": self.mark, **(match or {})}}],
         }
         self.errors: list[ReadError] = []
         self.poller = Poller(
@@ -90,7 +94,7 @@ class Watch:
         for group in view.groups:
             open_ns = group.cpu_ns - threads_ns(group)
             assert 0 <= open_ns <= OPEN_NS * max(1, group.processes), (open_ns, cpu_by_name(group))
-        assert self.errors == []
+        assert self.errors == [], set(map(str, self.errors))
         self.views.append(view)
         return view
 
@@ -126,13 +130,20 @@ class Watch:
         load.go()
 
     def settle(self) -> None:
-        """Poll until the processes have come to rest: then everything stands where it belongs."""
+        """Poll until the processes have come to rest: then everything stands where it belongs.
+
+        That the clocks stand still is not enough: they do until the next tick while a thread runs, and
+        as long as it waits for a CPU.
+        """
 
         def rests() -> bool:
-            last, now = self.views[-2], self.views[-1]
-            return [p.cpu_ns for p in last.processes] == [p.cpu_ns for p in now.processes]
+            before = self.views[-1].processes
+            if any(runs(process.key.pid) for process in before):
+                return False
+            self.poll()
+            now = self.poll().processes
+            return [p.cpu_ns for p in before] == [p.cpu_ns for p in now]
 
-        self.poll()
         self.poll_until(rests, "the processes to come to rest")
 
     def close(self) -> None:
@@ -153,7 +164,7 @@ class Watch:
     def counts(self, name: str) -> tuple[int, int]:
         """How many threads of a name have ended, and how many live."""
         totals = self.group.series[SeriesKey(name)]
-        return totals.ended, sum(time.count for time in totals.states.values())
+        return totals.ended, sum(totals.now.values())
 
     @property
     def started(self) -> int:
@@ -166,3 +177,12 @@ class Watch:
     def process(self, pid: int) -> ProcessView | None:
         """A process as the last poll saw it."""
         return next((p for p in self.views[-1].processes if p.key.pid == pid), None)
+
+
+def runs(pid: int) -> bool:
+    """Whether one of the process's threads runs, or would if it had a CPU, by the kernel's own word."""
+    for task in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if task.read_bytes().rsplit(b") ", 1)[1].startswith(b"R"):
+                return True
+    return False

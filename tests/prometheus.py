@@ -47,6 +47,14 @@ class Result:
     value: float
 
 
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What is stored of one series: its values by the times of the scrapes, in seconds."""
+
+    labels: Mapping[str, str]
+    values: Mapping[float, float]
+
+
 class Prometheus:
     """Runs while its context is entered. ``directory`` is where its configuration, log and data go."""
 
@@ -101,6 +109,16 @@ class Prometheus:
         data = self._get("/api/v1/query?" + urllib.parse.urlencode({"query": promql}))
         assert data["resultType"] == "vector", data
         return [Result(found["metric"], float(found["value"][1])) for found in data["result"]]
+
+    def samples(self, selector: str, over: str = "5m") -> list[Samples]:
+        """Every sample that is stored of the series, from the last so many minutes."""
+        query = urllib.parse.urlencode({"query": f"{selector}[{over}]"})
+        data = self._get("/api/v1/query?" + query)
+        assert data["resultType"] == "matrix", data
+        return [
+            Samples(found["metric"], {time: float(value) for time, value in found["values"]})
+            for found in data["result"]
+        ]
 
     def wait_for(self, promql: str) -> list[Result]:
         """The first answer to ``promql`` that is not empty."""

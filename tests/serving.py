@@ -20,9 +20,9 @@ from tests.testbed import CHECKOUT
 DEADLINE = 60.0
 
 
-def until(what: Callable[[], object], why: str) -> None:
+def until(what: Callable[[], object], why: str, deadline: float = DEADLINE) -> None:
     """Wait until ``what`` is true."""
-    end = time.monotonic() + DEADLINE
+    end = time.monotonic() + deadline
     while not what():
         assert time.monotonic() < end, f"never: {why}"
         select.select([], [], [], 0.02)

@@ -14,6 +14,7 @@ from threadwatch.model import (
     GroupView,
     ProcessKey,
     ProcessView,
+    Python,
     SeriesKey,
     SeriesTotals,
     StateTime,
@@ -24,6 +25,9 @@ from threadwatch.model import (
 
 NOW_NS = 7_000_000_000_000
 """CLOCK_MONOTONIC of every view made here."""
+
+PYTHON = Python("cpython", (3, 12, 1), free_threaded=False, gil=True)
+FREE = Python("cpython", (3, 14, 0), free_threaded=True, gil=False)
 
 HOSTILE: tuple[str, ...] = (
     *(f"a{chr(code)}b" for code in (*range(0x20), 0x7F, 0x85, 0xA0, 0xAD)),
@@ -88,7 +92,9 @@ def thread_totals(**values: Any) -> SeriesTotals:
         write_bytes=None,
         started=0,
         ended=0,
+        gil_held_ns=None,
         states={},
+        now={},
     )
     return replace(nothing, **values)
 
@@ -112,8 +118,11 @@ def everything(number: int = 1) -> SeriesTotals:
             "running": StateTime(
                 count=0, total_ns=1_750_000_000 * number, since_ns=NOW_NS - 1_000_000_000
             ),
+            "gil": StateTime(count=0, total_ns=40_000_000 * number, since_ns=NOW_NS),
             "sleeping": StateTime(count=number, total_ns=0, since_ns=NOW_NS - 60_000_000_000),
         },
+        gil_held_ns=90_000_000 * number,
+        now={"running": 0, "gil": 0, "sleeping": number},
     )
 
 
@@ -121,7 +130,7 @@ def group(name: str, series: Mapping[SeriesKey, SeriesTotals], **values: Any) ->
     """A group of one process that publishes, but for ``values``."""
     used = sum(totals.user_ns + totals.system_ns for totals in series.values())
     made = GroupView(
-        name, per="group", cpu_ns=used, processes=1, published=1, series=series, dropped=0
+        name, per="group", cpu_ns=used, processes=1, pythons={PYTHON: 1}, series=series, dropped=0
     )
     return replace(made, **values)
 
@@ -158,10 +167,7 @@ def process(
         group=group_name,
         comm="python3",
         cmdline=("python3", "app.py"),
-        implementation="cpython" if source == "published" else None,
-        version=(3, 12, 1),
-        free_threaded=False,
-        published=source == "published",
+        python=PYTHON if source == "published" else None,
         cpu_ns=2_000_000_000,
         cpu_ratio=0.5,
         threads=tuple(
@@ -176,6 +182,9 @@ def process(
                 user_ns=1_500_000_000,
                 system_ns=500_000_000,
                 cpu_ratio=0.5,
+                runqueue_ratio=0.01,
+                gil_held_ratio=0.4,
+                gil_wait_ratio=0.2,
                 last_cpu=1,
             )
             for tid, name in threads
@@ -193,10 +202,10 @@ def sample() -> View:
         SeriesKey(UNATTRIBUTED): thread_totals(system_ns=2**60 + 1),
     }
     return view(
-        group("shop", shop, processes=3, published=2, dropped=12),
+        group("shop", shop, processes=3, pythons={PYTHON: 1, FREE: 1}, dropped=12),
         group("worker", {SeriesKey("MainThread", pid=4711): everything(3)}, per="process"),
         group("import", {SeriesKey("reader 😀", pid=4712, tid=4713): everything(5)}, per="thread"),
-        group("gone", {}, processes=0, published=0),
+        group("gone", {}, processes=0, pythons={}),
         processes=(
             process(4711, "worker", (4711, "MainThread"), (4714, "ThreadPoolExecutor-0_0")),
             process(4712, "import", (4713, "Thread-1 (f)")),

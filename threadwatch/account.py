@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from threadwatch.ledger import Ledger
-from threadwatch.model import GroupView, Per, ProcessKey, ThreadView
+from threadwatch.model import GroupView, Per, ProcessKey, Python, ThreadView
 from threadwatch.samples import EndedThread, ProcessSample
 from threadwatch.series import Group
 
@@ -35,6 +35,7 @@ class Account:
     def __init__(self) -> None:
         self._groups: dict[str, Group] = {}
         self._ledgers: dict[ProcessKey, Ledger] = {}
+        self._shown_ns = 0
 
     def open(self, key: ProcessKey, group: str, rules: GroupRules, now_ns: int) -> None:
         """Begin the books of a process, or move it to another group or under other rules."""
@@ -49,17 +50,19 @@ class Account:
         ledger = self._ledgers.get(key)
         if ledger is None:
             self._ledgers[key] = Ledger(known, key)
-            known.processes[key] = False
+            known.processes[key] = None
             known.touched = True
             return
-        published = self._leave_group(ledger.group, key, now_ns)
-        known.processes[key] = published
+        known.processes[key] = self._leave_group(ledger.group, key, now_ns)
         ledger.move(known, now_ns)
 
-    def charge(self, sample: ProcessSample, *, published: bool) -> None:
-        """Charge what an opened process has used since it was last charged."""
+    def charge(self, sample: ProcessSample, python: Python | None) -> None:
+        """Charge what an opened process has used since it was last charged.
+
+        ``python`` is what it publishes of itself; None if it does not publish.
+        """
         ledger = self._ledgers[sample.key]
-        ledger.group.processes[sample.key] = published
+        ledger.group.processes[sample.key] = python
         ledger.charge(sample)
 
     def views(self, key: ProcessKey, elapsed_ns: int | None) -> tuple[ThreadView, ...]:
@@ -78,11 +81,12 @@ class Account:
         for name, group in list(self._groups.items()):
             if group.expire(now_ns):
                 del self._groups[name]
-        return tuple(self._groups[name].view() for name in sorted(self._groups))
+        before_ns, self._shown_ns = self._shown_ns, now_ns
+        return tuple(self._groups[name].view(now_ns, before_ns) for name in sorted(self._groups))
 
-    def _leave_group(self, group: Group, key: ProcessKey, now_ns: int) -> bool:
-        published = group.processes.pop(key, False)
+    def _leave_group(self, group: Group, key: ProcessKey, now_ns: int) -> Python | None:
+        python = group.processes.pop(key, None)
         group.touched = True
         if not group.processes:
             group.empty_since_ns = now_ns
-        return published
+        return python

@@ -49,6 +49,8 @@ class GroupConfig:
     """Costly sources to read: ``context_switches``, ``io``."""
     expire_after_ns: int
     """How long after its last process the group's series are still shown."""
+    wait_rate: int = 10
+    """Samples per second of what threads wait for; 0: none are taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,7 @@ _SECOND: Final = 1_000_000_000
 _POLL_INTERVAL: Final = (100_000_000, 30 * _SECOND)
 _EXPIRE_AFTER: Final = (_SECOND, 365 * 86400 * _SECOND)
 _CAP: Final = (1, 100_000)
+_WAIT_RATE: Final = (0, 100)
 _PER: Final[Mapping[str, Per]] = {"group": "group", "process": "process", "thread": "thread"}
 _UNMATCHED: Final = {"watch": True, "ignore": False}
 _COLLECT: Final = {source: source for source in ("context_switches", "io")}
@@ -85,13 +88,16 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "thread_info",
         "unmatched",
         "collect",
+        "waits",
         "threads",
         "groups",
     ),
+    "waits": ("rate",),
     "threads": _THREADS_KEYS,
     "threads.rules[]": ("match", "name"),
-    "groups[]": ("name", "match", "threads", "collect", "expire_after"),
+    "groups[]": ("name", "match", "threads", "collect", "waits", "expire_after"),
     "groups[].match": _MATCH_KEYS,
+    "groups[].waits": ("rate",),
     "groups[].threads": _THREADS_KEYS,
     "groups[].threads.rules[]": ("match", "name"),
 }
@@ -259,6 +265,10 @@ def _shared(entries: Mapping[str, Value], group: GroupConfig) -> GroupConfig:
                 item.fail(f"{source} is listed twice: remove one")
             collect.add(source)
         group = replace(group, collect=frozenset(collect))
+    if value := entries.get("waits"):
+        section = value.mapping(SECTIONS["waits"])
+        if rate := section.get("rate"):
+            group = replace(group, wait_rate=rate.whole(*_WAIT_RATE))
     return group
 
 

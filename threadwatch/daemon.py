@@ -102,10 +102,14 @@ def _run(poller: Poller, exporter: Exporter, config: Config, config_file: str | 
         missed = max(now_ns - due_ns, 0) // config.poll_interval_ns
         poller.skip(missed)
         due_ns += (missed + 1) * config.poll_interval_ns
-        while (wait_ns := due_ns - time.monotonic_ns()) > 0:
-            caught = signal.sigtimedwait(_SIGNALS, wait_ns / 1e9)
+        while (now_ns := time.monotonic_ns()) < due_ns:
+            sample_ns = poller.next_sample_ns()
+            until_ns = due_ns if sample_ns is None else min(sample_ns, due_ns)
+            caught = signal.sigtimedwait(_SIGNALS, max(until_ns - now_ns, 0) / 1e9)
             if caught is None:
-                break
+                if until_ns < due_ns:
+                    poller.sample()
+                continue
             if caught.si_signo != signal.SIGHUP:
                 _info("stopping", signal=signal.Signals(caught.si_signo).name)
                 return

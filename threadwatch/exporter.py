@@ -115,8 +115,10 @@ def _threads(view: View) -> Iterator[Metric]:
     yield _split(
         families.THREADS,
         series,
-        lambda t: [(state, time.count) for state, time in t.states.items()],
+        lambda t: list(t.now.items()),
     )
+    yield _each(families.GIL_HELD, series, lambda t: _seconds(t.gil_held_ns))
+    yield _each(families.GIL_WAIT, series, lambda t: _seconds(_gil_wait_ns(t, now)))
     yield _each(families.THREADS_STARTED, series, lambda t: t.started)
     yield _each(families.THREADS_ENDED, series, lambda t: t.ended)
 
@@ -124,6 +126,23 @@ def _threads(view: View) -> Iterator[Metric]:
 def _groups(view: View) -> Iterator[Metric]:
     groups = [({"group": group.name}, group) for group in view.groups]
     yield _plain(families.GROUP_CPU, [(labels, _seconds(group.cpu_ns)) for labels, group in groups])
+    yield _plain(
+        families.GROUP_INFO,
+        [
+            (
+                {
+                    **labels,
+                    "implementation": python.implementation,
+                    "version": ".".join(map(str, python.version)),
+                    "build": "free-threaded" if python.free_threaded else "default",
+                    "gil": "on" if python.gil else "off",
+                },
+                1,
+            )
+            for labels, group in groups
+            for python in sorted(group.pythons)
+        ],
+    )
     yield _plain(families.GROUP_PROCESSES, [(labels, group.processes) for labels, group in groups])
     yield _plain(families.GROUP_PUBLISHED, [(labels, group.published) for labels, group in groups])
     yield _plain(families.SERIES_DROPPED, [(labels, group.dropped) for labels, group in groups])
@@ -159,6 +178,8 @@ def _daemon(view: View) -> Iterator[Metric]:
     yield _plain(families.POLLS, [({}, stats.polls)])
     yield _plain(families.POLLS_SKIPPED, [({}, stats.polls_skipped)])
     yield _plain(families.POLL_CPU, [({}, _seconds(stats.poll_cpu_ns))])
+    yield _plain(families.SAMPLES, [({}, stats.samples)])
+    yield _plain(families.SAMPLE_CPU, [({}, _seconds(stats.sample_cpu_ns))])
     yield _histogram(families.POLL_DURATION, stats.poll_durations, stats.poll_duration_ns)
     yield _plain(families.LAST_POLL, [({}, view.time)])
     yield _plain(
@@ -170,6 +191,14 @@ def _daemon(view: View) -> Iterator[Metric]:
     )
     yield _plain(families.RELOAD_SUCCESSFUL, [({}, int(stats.reload_successful))])
     yield _plain(families.RELOAD_TIME, [({}, stats.reload_success_time)])
+
+
+def _gil_wait_ns(totals: SeriesTotals, now_ns: int) -> int | None:
+    """The time in the state of that name; None where the GIL cannot be seen."""
+    if totals.gil_held_ns is None:
+        return None
+    time = totals.states.get("gil")
+    return 0 if time is None else time.at(now_ns)
 
 
 def _seconds(ns: int | None) -> float | None:

@@ -87,9 +87,9 @@ THREAD_IO: Final = Family(
 THREAD_STATE: Final = Family(
     "threadwatch_thread_state_seconds_total",
     "counter",
-    "Time that threads of this name spent in each state, summed over them, in seconds. From"
-    " samples: a thread counts as being in the state in which a poll sees it until the next poll,"
-    " polled every poll_interval.",
+    "Time that threads of this name spent in each state, summed over them, in seconds. running and"
+    " runnable are the kernel's clocks since a thread was first seen, read every poll_interval; the"
+    " rest is divided by samples of what threads wait for (waits.rate per second).",
     (*_SERIES, "state"),
     "seconds",
 )
@@ -99,6 +99,22 @@ THREADS: Final = Family(
     "Threads of this name in each state when last polled (every poll_interval); 0 for a state"
     " that was seen before.",
     (*_SERIES, "state"),
+)
+GIL_HELD: Final = Family(
+    "threadwatch_gil_held_seconds_total",
+    "counter",
+    "Time that threads of this name held the GIL, whether or not they ran, in seconds. From samples"
+    " (waits.rate per second), read every poll_interval; only of processes whose GIL can be seen.",
+    _SERIES,
+    "seconds",
+)
+GIL_WAIT: Final = Family(
+    "threadwatch_gil_wait_seconds_total",
+    "counter",
+    "Time that threads of this name waited for the GIL, in seconds. From samples (waits.rate per"
+    " second), read every poll_interval; only of processes whose GIL can be seen.",
+    _SERIES,
+    "seconds",
 )
 THREADS_STARTED: Final = Family(
     "threadwatch_threads_started_total",
@@ -121,6 +137,14 @@ GROUP_CPU: Final = Family(
     " From the kernel's nanosecond process clocks, read every poll_interval.",
     ("group",),
     "seconds",
+)
+GROUP_INFO: Final = Family(
+    "threadwatch_group_info",
+    "info",
+    "One series with the value 1 for each kind of Python that publishing processes of the group run,"
+    " when last polled (every poll_interval). build is default or free-threaded; gil: they run with"
+    " one (on) or without (off).",
+    ("group", "implementation", "version", "build", "gil"),
 )
 GROUP_PROCESSES: Final = Family(
     "threadwatch_group_processes",
@@ -170,6 +194,17 @@ POLL_CPU: Final = Family(
     "threadwatch_poll_cpu_seconds_total",
     "counter",
     "CPU time that threadwatch itself used for its polls, in seconds.",
+    unit="seconds",
+)
+SAMPLES: Final = Family(
+    "threadwatch_wait_samples_total",
+    "counter",
+    "How many times a process was sampled for what its threads wait for and who holds its GIL.",
+)
+SAMPLE_CPU: Final = Family(
+    "threadwatch_wait_sample_cpu_seconds_total",
+    "counter",
+    "CPU time that threadwatch itself used for such samples, in seconds.",
     unit="seconds",
 )
 POLL_DURATION: Final = Family(
@@ -246,9 +281,12 @@ FAMILIES: Final = (
     THREAD_IO,
     THREAD_STATE,
     THREADS,
+    GIL_HELD,
+    GIL_WAIT,
     THREADS_STARTED,
     THREADS_ENDED,
     GROUP_CPU,
+    GROUP_INFO,
     GROUP_PROCESSES,
     GROUP_PUBLISHED,
     SERIES_DROPPED,
@@ -257,6 +295,8 @@ FAMILIES: Final = (
     POLLS,
     POLLS_SKIPPED,
     POLL_CPU,
+    SAMPLES,
+    SAMPLE_CPU,
     POLL_DURATION,
     LAST_POLL,
     READ_ERRORS,

@@ -43,6 +43,7 @@ from threadwatch.samples import (
     ThreadTimes,
 )
 from threadwatch.series import Entry, Group, Series, shares
+from threadwatch.shown import Shown
 
 TAIL_NS = 100_000
 """CPU time that a thread may use after its end was published. Measured: 15 to 30 µs."""
@@ -50,6 +51,8 @@ TAIL_NS = 100_000
 _AHEAD_NS = 1_000_000_000
 """How far published ends can take the sum ahead of the process clock. What is beyond, no poll could
 have taken: a target can publish what it likes."""
+_UNREASONED = frozenset(STATES.values())
+"""States that the kernel's letter says without a sample."""
 _SKEW_NS = 20_000_000
 """CPU time that a thread uses at most while a poll reads its process, to tell an exec by."""
 
@@ -76,6 +79,7 @@ class Ledger:
         self._user_ticks = 0
         self._system_ticks = 0
         self._system_share = 0.0
+        self._shown: dict[Identity, Shown] = {}
 
     def charge(self, sample: ProcessSample) -> None:
         """Charge what has been used since the sample before."""
@@ -99,8 +103,12 @@ class Ledger:
                 continue
             if not thread.exact:
                 allowance_ns += 2 * NS_PER_TICK  # user and system time, each cut off to a tick
-            self._charge_thread(identity, thread, now_ns)
+            self._charge_thread(identity, thread, now_ns, sampled=sample.waits is not None)
         self._charge_times(sample.times)
+        for identity, waits in (sample.waits or {}).items():
+            entry = self._entries.get(identity)
+            if entry is not None:
+                entry.see(waits, now_ns, has_gil=sample.has_gil)
         if living is not None:
             self._settled = {
                 slot: identity for slot, identity in self._settled.items() if identity in living
@@ -120,10 +128,13 @@ class Ledger:
         ``elapsed_ns`` is the time in which they used what they have since this was last asked; None: nobody
         knows, and so no CPU ratios either.
         """
-        for entry in self._entries.values():
-            entry.show(elapsed_ns)
-        views = [entry.view for entry in self._entries.values() if entry.view is not None]
-        return tuple(sorted(views, key=_by_tid))
+        shown, self._shown = self._shown, {}
+        views = []
+        for identity, entry in sorted(self._entries.items()):
+            one = Shown.of(entry, shown.get(identity), elapsed_ns)
+            self._shown[identity] = one
+            views.append(one.view)
+        return tuple(views)
 
     def move(self, group: Group, now_ns: int) -> None:
         """The process belongs to another group from now on; what was charged stays where it is.
@@ -156,7 +167,9 @@ class Ledger:
             self._system_share = min(max(system / (user + system), 0.0), 1.0)
         self._user_ticks, self._system_ticks = sample.user_ticks, sample.system_ticks
 
-    def _charge_thread(self, identity: Identity, thread: ThreadSample, now_ns: int) -> None:
+    def _charge_thread(
+        self, identity: Identity, thread: ThreadSample, now_ns: int, *, sampled: bool
+    ) -> None:
         state = STATES.get(thread.state, "other")
         entry = self._entries.get(identity)
         if entry is not None and (
@@ -166,18 +179,25 @@ class Ledger:
             entry = None
         if entry is None:
             key, series = self.group.place(thread.name, self._key, thread.tid, now_ns)
-            entry = self._entries[identity] = Entry(key, series, state, thread)
+            wait = "sleeping" if state == "running" else state
+            entry = self._entries[identity] = Entry(key, series, state, wait, thread)
+            self._charged_ns += entry.gain(thread, now_ns)
             entry.begin(now_ns)
         else:
             if thread.name != entry.sample.name:
                 self._place(entry, thread.name, now_ns)
-            entry.change(entry.key, entry.series, state, now_ns)
             slot = entry.sample.slot
             if slot is not None and slot != thread.slot:
                 # the publisher has begun anew with this thread, and may call that an end
                 self._by_slot.pop(slot, None)
                 self._settled[slot] = identity
-        self._charged_ns += entry.gain(thread, now_ns)
+            self._charged_ns += entry.gain(thread, now_ns)
+            if state == "running" and entry.waited_ns > entry.gained_ns:
+                state = "runnable"
+            if state != "sleeping" or not sampled or entry.wait in _UNREASONED:
+                entry.change(state, now_ns)
+            elif entry.state != entry.wait:
+                entry.change(entry.wait, now_ns)
         if thread.slot is not None:
             self._by_slot[thread.slot] = entry
 
@@ -197,19 +217,16 @@ class Ledger:
             gained_ns = thread.cpu_ns - entry.user_ns - entry.system_ns
             if gained_ns > 0:
                 system_ns = int(gained_ns * entry.system_share)
-                entry.system_ns += system_ns
-                series.system_ns += system_ns
-                entry.user_ns += gained_ns - system_ns
-                series.user_ns += gained_ns - system_ns
+                entry.charge(gained_ns, system_ns)
                 charged_ns += gained_ns
             if thread.runqueue_ns is not None and thread.timeslices is not None:
-                entry.wait(thread.runqueue_ns, thread.timeslices)
+                entry.queue(thread.runqueue_ns, thread.timeslices)
         self._charged_ns += charged_ns
 
     def _place(self, entry: Entry, name: str, now_ns: int) -> None:
         """Charge the entry under ``name`` from now on."""
         key, series = self.group.place(name, self._key, entry.sample.tid, now_ns)
-        entry.change(key, series, entry.state, now_ns)
+        entry.place(key, series, now_ns)
 
     def _charge_ends(self, ended: Iterable[EndedThread], now_ns: int) -> list[EndedThread]:
         """Charge the threads that are known with their last sums; gives the ends of the others.
@@ -230,7 +247,8 @@ class Ledger:
             self._place(entry, end.name, now_ns)
         if end.cpu_ns is not None:
             gained_ns = self._credible(end.cpu_ns - entry.user_ns - entry.system_ns)
-            entry.charge(gained_ns, round(gained_ns * self._system_share), now_ns)
+            entry.series.touch(now_ns)
+            entry.charge(gained_ns, round(gained_ns * self._system_share))
             entry.ended = True
             self._charged_ns += gained_ns
 
@@ -256,7 +274,9 @@ class Ledger:
             series.ended += 1
             if end.cpu_ns is not None:
                 self._ends[key] += 1
-                self._charge_cpu(series, self._credible(end.cpu_ns), now_ns)
+                cpu_ns = self._credible(end.cpu_ns)
+                series.ran_ns += cpu_ns
+                self._charge_cpu(series, cpu_ns, now_ns)
 
     def _end(self, identity: Identity, now_ns: int) -> None:
         """The kernel does not show the thread any more."""
@@ -324,7 +344,3 @@ class Ledger:
         entry.sample = replace(entry.sample, tid=thread.tid, start_ticks=thread.start_ticks)
         self._place(entry, entry.sample.name, sample.time_ns)
         return gone - {caller}
-
-
-def _by_tid(view: ThreadView) -> int:
-    return view.tid

@@ -18,6 +18,14 @@ Source = Literal["published", "comm"]
 Per = Literal["group", "process", "thread"]
 """What one series stands for: a thread name in the group, in one process, or one thread."""
 
+STATES = (
+    *("running", "runnable", "gil", "lock", "poll", "socket", "pipe", "file", "sleep", "child"),
+    *("disk", "stopped", "zombie", "sleeping", "other"),
+)
+"""What a thread does: it runs; it is ready, but has no CPU; it waits for the GIL, for a lock, for any of
+several events, a socket, a pipe, a file, a time, a child process, a device; it is stopped; it has ended.
+``sleeping`` is a wait whose reason cannot be seen, ``other`` one that has no name here."""
+
 UNATTRIBUTED = "(unattributed)"
 """The thread name that is charged with CPU time which no known thread used."""
 OTHER = "(other)"
@@ -33,6 +41,19 @@ class ProcessKey:
     """Start time in clock ticks since boot: field 22 of ``/proc/PID/stat`` (proc_pid_stat(5))."""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Python:
+    """Which Python a process is, as its publisher tells."""
+
+    implementation: str
+    """``cpython`` …"""
+    version: tuple[int, int, int]
+    free_threaded: bool
+    """A build without the GIL."""
+    gil: bool
+    """It runs with a GIL: always, but for a free-threaded build that was not told to."""
+
+
 @dataclass(frozen=True, slots=True)
 class ThreadView:
     """One thread as the last poll saw it."""
@@ -46,12 +67,17 @@ class ThreadView:
     """The label of its series: :attr:`name` after the name rules, or ``(other)``."""
     comm: str
     state: str
-    """One of the project's states: running, sleeping, disk, stopped, zombie, other."""
+    """One of :data:`STATES`."""
     user_ns: int
     system_ns: int
     """CPU time in its life so far; user + system is the kernel's exact clock, split as it splits it."""
     cpu_ratio: float | None
     """CPU time per elapsed time since the poll before (1.0 is one CPU); None at first sight."""
+    runqueue_ratio: float | None
+    """Time ready to run, but without a CPU, per elapsed time; None also where the kernel does not say."""
+    gil_held_ratio: float | None
+    gil_wait_ratio: float | None
+    """Time that it held the GIL and waited for it, by samples, per elapsed time; None: cannot be seen."""
     last_cpu: int
     """The CPU that it ran on last: field 39 of stat."""
     name_cut: bool = False
@@ -68,15 +94,23 @@ class ProcessView:
     group: str
     comm: str
     cmdline: tuple[str, ...]
-    implementation: str | None
-    """``cpython`` …, as published; None without a table."""
-    version: tuple[int, int, int] | None
-    free_threaded: bool | None
-    published: bool
+    python: Python | None
+    """As published; None without a table."""
     cpu_ns: int
     """The process's CPU clock: all its threads, the ended ones too."""
     cpu_ratio: float | None
     threads: tuple[ThreadView, ...]
+
+    @property
+    def published(self) -> bool:
+        """Whether it publishes its thread names."""
+        return self.python is not None
+
+    @property
+    def gil_held_ratio(self) -> float | None:
+        """Time that its threads held a GIL, by samples, per elapsed time; None where that cannot be seen."""
+        held = [t.gil_held_ratio for t in self.threads if t.gil_held_ratio is not None]
+        return sum(held) if held else None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -90,12 +124,13 @@ class SeriesKey:
 
 @dataclass(frozen=True, slots=True)
 class StateTime:
-    """How many threads are in a state now, and how long threads have been in it altogether.
+    """How long threads have been in a state altogether.
 
     Cheap for threads that sleep: nothing needs to change while nobody enters or leaves the state.
     """
 
     count: int
+    """Threads whose time passes in this state until more is known of them."""
     total_ns: int
     since_ns: int
     """The time (CLOCK_MONOTONIC) up to which :attr:`total_ns` has been counted."""
@@ -119,9 +154,13 @@ class SeriesTotals:
     major_faults: int
     read_bytes: int | None
     write_bytes: int | None
+    gil_held_ns: int | None
     started: int
     ended: int
     states: Mapping[str, StateTime]
+    """Time in each state."""
+    now: Mapping[str, int]
+    """How many threads are in each state now; 0 for states that were seen before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,10 +171,16 @@ class GroupView:
     per: Per
     cpu_ns: int
     processes: int
-    published: int
+    pythons: Mapping[Python, int]
+    """Of processes that publish: which Pythons they are, and how many of each."""
     series: Mapping[SeriesKey, SeriesTotals]
     dropped: int
     """Thread names that found no place under the cap and went to ``(other)``."""
+
+    @property
+    def published(self) -> int:
+        """How many processes publish their thread names."""
+        return sum(self.pythons.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +197,9 @@ class Stats:
     """How many polls fell between each bound of ``POLL_BUCKETS`` and the one before; last, above all."""
     read_errors: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
     """Counts by (source, reason)."""
+    samples: int = 0
+    """How many times a process was sampled between polls."""
+    sample_cpu_ns: int = 0
     reload_successful: bool = True
     reload_success_time: float = 0.0
     """Unix time in seconds."""

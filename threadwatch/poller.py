@@ -14,16 +14,18 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from types import MappingProxyType
 
 from threadwatch.account import Account, GroupRules
 from threadwatch.config import Config, GroupConfig, NameRule
 from threadwatch.discover import Discovery
 from threadwatch.errors import Gone, ReadError
-from threadwatch.model import POLL_BUCKETS, ProcessView, Stats, ThreadView, View
+from threadwatch.model import POLL_BUCKETS, ProcessView, Python, Stats, ThreadView, View
 from threadwatch.names import ThreadNames
 from threadwatch.procfs import CpuTimer, ProcFS, parse_schedstat, parse_stat
-from threadwatch.samples import NS_PER_TICK, ProcessSample
+from threadwatch.samples import NS_PER_TICK, Identity, ProcessSample, Waits
+from threadwatch.sampling import Sampling
 from threadwatch.threads import ThreadReader
 from threadwatch.watched import Watched
 
@@ -51,6 +53,7 @@ class Poller:
             process_clocks=procfs.same_namespace,
         )
         self._discovery = Discovery(procfs, config, self._reader, self._errors)
+        self._sampling = Sampling(self._errors)
         self._account = Account()
         self._names: dict[tuple[NameRule, ...], ThreadNames] = {}
         self._opened: dict[int, tuple[str, GroupConfig]] = {}
@@ -87,6 +90,24 @@ class Poller:
         for watched in self._discovery.watched.values():
             self._reader.close(watched)
         self._discovery.watched.clear()
+        self._sampling.close()
+
+    def next_sample_ns(self) -> int | None:
+        """When :meth:`sample` is due (CLOCK_MONOTONIC); None: not before the next poll."""
+        return self._sampling.next_ns()
+
+    def sample(self) -> None:
+        """See what threads wait for, where that is due."""
+        self._sampling.sample(time.monotonic_ns())
+
+    def sample_for(self, seconds: float) -> None:
+        """Let time pass, and sample meanwhile."""
+        end_ns = time.monotonic_ns() + round(seconds * 1e9)
+        while (now_ns := time.monotonic_ns()) < end_ns:
+            due_ns = min(self.next_sample_ns() or end_ns, end_ns)
+            time.sleep(max(due_ns - now_ns, 0) / 1e9)
+            if due_ns < end_ns:
+                self.sample()
 
     def poll(self, *, details: bool = True) -> View:
         """Read the kernel and the tables, and say how things stand.
@@ -108,16 +129,18 @@ class Poller:
             except ReadError as error:
                 self._errors.append(error)
         self._count_errors()
+        self._sampling.choose(self._discovery.watched.values(), started_ns)
         processes = self._show(before_ns, details=details)
+        # time in states is counted from one poll's beginning to the next one's
+        groups = self._account.groups(started_ns)
         now_ns = time.monotonic_ns()
-        groups = self._account.groups(now_ns)
         self._cpu_ns += time.thread_time_ns() - cpu_ns
         self._duration_ns += now_ns - started_ns
         self._durations[bisect_left(POLL_BUCKETS, (now_ns - started_ns) / 1e9)] += 1
         return View(
             sequence=self._polls,
             time=time.time(),
-            monotonic_ns=now_ns,
+            monotonic_ns=started_ns,
             processes=processes,
             groups=groups,
             thread_info=self._config.thread_info,
@@ -127,6 +150,8 @@ class Poller:
                 poll_cpu_ns=self._cpu_ns,
                 poll_duration_ns=self._duration_ns,
                 poll_durations=tuple(self._durations),
+                samples=self._sampling.samples,
+                sample_cpu_ns=self._sampling.cpu_ns,
                 read_errors=MappingProxyType(dict(self._counts)),
                 reload_successful=self._reload_successful,
                 reload_success_time=self._reload_time,
@@ -161,6 +186,7 @@ class Poller:
 
     def _lay_to_rest(self, watched: Watched) -> None:
         """The process rests and may do so for long: make that cheap."""
+        self._sampling.forget(watched)
         self._reader.cool(watched)
         if self._procfs.same_namespace and len(watched.known) >= _MANY:
             with suppress(OSError):
@@ -174,11 +200,12 @@ class Poller:
         at_rest = clock_ns == watched.clock_ns and not watched.unsettled
         self._open(watched, now_ns)
         reading = self._reader.read(watched, clock_ns, lambda: self._clock_ns(watched), self._polls)
+        waits, all_seen = self._waits(watched, at_rest=at_rest)
         user_ticks, system_ticks = watched.ticks
         self._account.charge(
             ProcessSample(
                 key=watched.key,
-                time_ns=now_ns,
+                time_ns=self._started_ns,
                 clock_ns=clock_ns,
                 user_ticks=user_ticks,
                 system_ticks=system_ticks,
@@ -186,16 +213,38 @@ class Poller:
                 times=reading.times,
                 ended=reading.ended,
                 living=reading.living,
+                waits=waits,
+                has_gil=bool(watched.published.gils),
                 unread_ns=reading.unread_ns,
             ),
-            published=watched.has_table,
+            _python(watched),
         )
+        watched.met = watched.met or self._polls
         watched.before_ns = watched.time_ns if watched.polled == self._polls - 1 else 0
         watched.clock_ns, watched.time_ns = clock_ns, now_ns
-        watched.polled, watched.settled = self._polls, at_rest and reading.complete
+        watched.polled, watched.settled = self._polls, at_rest and reading.complete and all_seen
         if watched.has_lost_table:
             watched.has_lost_table = False
             self._discovery.look_soon(watched, self._polls)
+
+    def _waits(
+        self, watched: Watched, *, at_rest: bool
+    ) -> tuple[dict[Identity, Waits] | None, bool]:
+        """What the process's threads wait for, as far as it is known; and whether it is of all.
+
+        None: the process is not sampled.
+        """
+        waits = self._sampling.take(watched)
+        if waits is None:
+            return None, True
+        looked, all_seen = self._reader.to_look_at(watched, at_rest=at_rest)
+        seen = self._sampling.look(watched, [known.tid for known in looked], self._started_ns)
+        for known in looked:
+            known.wait_cpu_ns = known.cpu_ns
+        for identity, now in seen.items():
+            before = waits.get(identity)
+            waits[identity] = now if before is None else replace(before, state=now.state)
+        return waits, all_seen
 
     def _show(self, before_ns: int, *, details: bool) -> tuple[ProcessView, ...]:
         """All processes and their threads, if details are asked for. The last poll began at ``before_ns``."""
@@ -246,6 +295,7 @@ class Poller:
 
     def _let_go(self, watched: Watched) -> None:
         self._opened.pop(watched.key.pid, None)
+        self._sampling.forget(watched)
         if watched.has_table:
             watched.published.last_words()
         self._account.close(watched.key, self._reader.ended(watched), time.monotonic_ns())
@@ -261,7 +311,6 @@ class Poller:
 def _process_view(
     watched: Watched, elapsed_ns: int | None, threads: tuple[ThreadView, ...]
 ) -> ProcessView:
-    header = watched.published.header
     ratio = None
     if watched.view is not None and elapsed_ns is not None:
         ratio = max(watched.clock_ns - watched.view.cpu_ns, 0) / elapsed_ns
@@ -272,14 +321,19 @@ def _process_view(
         group=watched.group,
         comm=watched.comm,
         cmdline=watched.cmdline,
-        implementation=header.implementation if header else None,
-        version=header.python if header else None,
-        free_threaded=header.free_threaded if header else None,
-        published=watched.has_table,
+        python=_python(watched),
         cpu_ns=watched.clock_ns,
         cpu_ratio=ratio,
         threads=threads,
     )
+
+
+def _python(watched: Watched) -> Python | None:
+    header = watched.published.header
+    if header is None:
+        return None
+    gil = bool(watched.published.gils) or not header.free_threaded
+    return Python(header.implementation, header.python, header.free_threaded, gil)
 
 
 def _has_schedstat(procfs: ProcFS) -> bool:

@@ -7,15 +7,18 @@ import json
 import os
 import shutil
 import sys
-import time
 from collections.abc import Sequence
+from dataclasses import replace
 
-from threadwatch.config import DEFAULT_CONFIG, load_config
+from threadwatch.config import DEFAULT_CONFIG, Config, GroupConfig, load_config
 from threadwatch.errors import ReadError, Unusable
 from threadwatch.model import ProcessView, ThreadView, View
 from threadwatch.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.report import report
+
+_WAIT_RATE = 50
+"""Samples per second of what threads wait for."""
 
 
 def ps(
@@ -33,12 +36,12 @@ def ps(
     """
     config = DEFAULT_CONFIG if config_file is None else load_config(config_file)
     errors: list[ReadError] = []
-    poller = Poller(ProcFS(procfs), config, report=errors.append)
+    poller = Poller(ProcFS(procfs), _sampled_often(config), report=errors.append)
     try:
         poller.always_watch(frozenset(int(word) for word in what if word.isdecimal()))
         view = poller.poll()
         if interval > 0:
-            time.sleep(interval)
+            poller.sample_for(interval)
             view = poller.poll()
         chosen = choose(view, what)
     finally:
@@ -56,6 +59,15 @@ def ps(
             print("No Python process can be seen.")
     _say_what_is_hidden(chosen, errors)
     return 0
+
+
+def _sampled_often(config: Config) -> Config:
+    """The configuration for one look: what is sampled at all is sampled often."""
+
+    def often(group: GroupConfig) -> GroupConfig:
+        return replace(group, wait_rate=_WAIT_RATE) if group.wait_rate else group
+
+    return replace(config, default=often(config.default), groups=tuple(map(often, config.groups)))
 
 
 def choose(view: View, what: Sequence[str]) -> tuple[ProcessView, ...]:
@@ -98,6 +110,7 @@ def _say_what_is_hidden(chosen: Sequence[ProcessView], errors: Sequence[ReadErro
 
 
 def _process(process: ProcessView) -> dict[str, object]:
+    python = process.python
     return {
         "pid": process.key.pid,
         "ppid": process.ppid,
@@ -107,11 +120,13 @@ def _process(process: ProcessView) -> dict[str, object]:
         "comm": process.comm,
         "cmdline": list(process.cmdline),
         "published": process.published,
-        "implementation": process.implementation,
-        "version": ".".join(map(str, process.version)) if process.version else None,
-        "free_threaded": process.free_threaded,
+        "implementation": python.implementation if python else None,
+        "version": ".".join(map(str, python.version)) if python else None,
+        "free_threaded": python.free_threaded if python else None,
+        "gil": python.gil if python else None,
         "cpu_seconds": process.cpu_ns / 1e9,
         "cpu_percent": _percent(process.cpu_ratio),
+        "gil_held_percent": _percent(process.gil_held_ratio),
         "threads": [_thread(thread) for thread in process.threads],
     }
 
@@ -128,6 +143,9 @@ def _thread(thread: ThreadView) -> dict[str, object]:
         "user_seconds": thread.user_ns / 1e9,
         "system_seconds": thread.system_ns / 1e9,
         "cpu_percent": _percent(thread.cpu_ratio),
+        "runqueue_wait_percent": _percent(thread.runqueue_ratio),
+        "gil_held_percent": _percent(thread.gil_held_ratio),
+        "gil_wait_percent": _percent(thread.gil_wait_ratio),
         "last_cpu": thread.last_cpu,
         "start_ticks": thread.start_ticks,
         "name_cut": thread.name_cut,

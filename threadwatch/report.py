@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from threadwatch.applications import is_multiprocessing_child
-from threadwatch.model import ProcessView, ThreadView
+from threadwatch.model import ProcessView, Python, ThreadView
 from threadwatch.text import cut, pad, printable, width
 
 _MOST_NAME = 60
@@ -41,9 +41,14 @@ _COLUMNS = (
     _Column("COMM", lambda t: printable(t.comm), right=False),
     _Column("STATE", lambda t: t.state, right=False),
     _Column("CPU %", lambda t: percent(t.cpu_ratio)),
+    _Column("GIL HELD", lambda t: percent(t.gil_held_ratio)),
+    _Column("GIL WAIT", lambda t: percent(t.gil_wait_ratio)),
+    _Column("READY", lambda t: percent(t.runqueue_ratio)),
     _Column("CPU TIME", _cpu_time),
     _Column("LAST CPU", lambda t: str(t.last_cpu)),
 )
+_OPTIONAL = {"CPU %", "GIL HELD", "GIL WAIT", "READY"}
+"""Columns that are left out where nothing is known."""
 
 
 def report(processes: Sequence[ProcessView], *, columns: int | None, color: bool) -> Iterator[str]:
@@ -51,9 +56,13 @@ def report(processes: Sequence[ProcessView], *, columns: int | None, color: bool
 
     ``columns`` is the terminal's width: names are cut to fit into it; None: nothing is cut for that.
     """
-    measured = any(p.cpu_ratio is not None for p in processes)
-    shown = tuple(c for c in _COLUMNS if measured or c.title != "CPU %")
-    rows = {t: [c.text(t) for c in shown] for p in processes for t in p.threads}
+    threads = [thread for process in processes for thread in process.threads]
+    shown = tuple(
+        column
+        for column in _COLUMNS
+        if column.title not in _OPTIONAL or any(map(column.text, threads))
+    )
+    rows = {t: [c.text(t) for c in shown] for t in threads}
     widths = [
         max([width(column.title), *(width(row[i]) for row in rows.values())])
         for i, column in enumerate(shown)
@@ -100,7 +109,7 @@ def _headline(group: str, family: Sequence[ProcessView]) -> str:
     parts = [
         _count(len(family), "process", "processes") + ", " + _count(threads, "thread", "threads")
     ]
-    versions = sorted({_version(p) for p in family if p.version})
+    versions = sorted({_version(p.python) for p in family if p.python})
     if versions:
         parts.insert(0, ", ".join(versions))
     if published == len(family):
@@ -114,6 +123,8 @@ def _headline(group: str, family: Sequence[ProcessView]) -> str:
 
 def _process_line(process: ProcessView, parent: ProcessView | None, depth: int) -> str:
     cpu = "" if process.cpu_ratio is None else f"   CPU {percent(process.cpu_ratio)} %"
+    if process.gil_held_ratio is not None:
+        cpu += f"   GIL held {percent(process.gil_held_ratio)} %"
     branch = "  " * depth + "└ " if depth else ""
     what = cut(_command(process, parent), _MOST_NAME)
     return (
@@ -160,12 +171,10 @@ def _busiest_first(thread: ThreadView) -> tuple[float, int, int]:
     return -ratio, -(thread.user_ns + thread.system_ns), thread.tid
 
 
-def _version(process: ProcessView) -> str:
-    name = {"cpython": "CPython"}.get(
-        process.implementation or "", process.implementation or "Python"
-    )
-    version = ".".join(map(str, process.version or ()))
-    return f"{name} {version}" + (" free-threaded" if process.free_threaded else "")
+def _version(python: Python) -> str:
+    name = {"cpython": "CPython"}.get(python.implementation, python.implementation or "Python")
+    kind = "" if not python.free_threaded else " free-threaded" + ", GIL on" * python.gil
+    return f"{name} {'.'.join(map(str, python.version))}{kind}"
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -5,7 +5,7 @@ Everything is cumulative over a life. ``None`` is what could not be read or was 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Protocol
@@ -25,7 +25,8 @@ STATES = {
     "X": "zombie",
     "x": "zombie",
 }
-"""The kernel's letters (proc_pid_stat(5)) in the project's words; every other is ``other``."""
+"""The kernel's letters (proc_pid_stat(5)) in the project's words; every other is ``other``. Of a thread
+that is ``sleeping``, samples can say why (:class:`Waits`)."""
 
 Identity = tuple[int, int]
 """A thread within its process: TID and start time in clock ticks."""
@@ -76,10 +77,21 @@ class ThreadSample:
 class ThreadTimes(Protocol):
     """What schedstat says of a thread about which nothing else has been read."""
 
-    identity: Identity
-    cpu_ns: int
-    runqueue_ns: int | None
-    timeslices: int | None
+    @property
+    def identity(self) -> Identity:
+        """Which thread."""
+
+    @property
+    def cpu_ns(self) -> int:
+        """CPU time."""
+
+    @property
+    def runqueue_ns(self) -> int | None:
+        """Time ready to run, but without a CPU."""
+
+    @property
+    def timeslices(self) -> int | None:
+        """How often it was given a CPU."""
 
 
 Counts = tuple[int | None, ...]
@@ -93,6 +105,17 @@ COUNTED = (
     "write_bytes",
 )
 counts_of: Callable[[ThreadSample], Counts] = attrgetter(*COUNTED)
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What samples between polls have seen of a thread since the poll before."""
+
+    state: str
+    """Now: one of the project's states, but never ``runnable``, which no sample can tell from ``running``."""
+    times: Mapping[str, int]
+    """ns by state: together, the time that was sampled."""
+    gil_held_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,5 +146,9 @@ class ProcessSample:
     """Others that have run; good until the next poll."""
     living: frozenset[Identity] | None = None
     """All that live. None: nobody has looked, so none has gone."""
+    waits: Mapping[Identity, Waits] | None = None
+    """Of threads that were sampled. None: the process is not sampled."""
+    has_gil: bool = False
+    """Who holds its GIL can be seen, and who waits for it."""
     unread_ns: int = 0
     """How much of the clock may be of living threads that were not read; 0 where all were."""

@@ -16,12 +16,12 @@ from threadwatch.model import (
     GroupView,
     Per,
     ProcessKey,
+    Python,
     SeriesKey,
     SeriesTotals,
     StateTime,
-    ThreadView,
 )
-from threadwatch.samples import COUNTED, Counts, ThreadSample, counts_of
+from threadwatch.samples import COUNTED, Counts, ThreadSample, Waits, counts_of
 
 
 class Series:
@@ -32,8 +32,13 @@ class Series:
         "changed",
         "counts",
         "ended",
+        "gil_held_ns",
         "idle_since_ns",
         "living",
+        "now",
+        "owed",
+        "ready_ns",
+        "ran_ns",
         "runqueue_ns",
         "started",
         "states",
@@ -49,10 +54,19 @@ class Series:
         self.timeslices: int | None = None
         self.counts: list[int | None] = [None] * len(COUNTED)
         """In the order of :data:`threadwatch.samples.COUNTED`; None where nothing is known."""
+        self.gil_held_ns: int | None = None
         self.started = 0
         self.ended = 0
-        self.states: dict[str, StateTime] = {}
         self.living = 0
+        self.now: dict[str, int] = {}
+        """How many threads are in each state."""
+        self.states: dict[str, StateTime] = {}
+        """Time in states of waiting: a thread's time passes in its state until more is known."""
+        self.ran_ns = 0
+        self.ready_ns = 0
+        """Time that threads ran and were ready to, since they were first seen."""
+        self.owed: dict[str, int] = {}
+        """Time by state that has passed in :attr:`states` and was spent otherwise."""
         self.idle_since_ns = now_ns
         """Since when nothing lives or is charged here; meaningless while threads live."""
         self.changed = True
@@ -64,17 +78,19 @@ class Series:
         self.changed = True
         self.idle_since_ns = now_ns
 
-    def enter(self, state: str, now_ns: int) -> None:
-        """A thread is in ``state`` from now on."""
+    def enter(self, state: str, wait: str, now_ns: int) -> None:
+        """A thread is in ``state`` from now on, and its time passes in ``wait``."""
         self.touch(now_ns)
         self.living += 1
-        self._count(state, 1, now_ns)
+        self.now[state] = self.now.get(state, 0) + 1
+        self._count(wait, 1, now_ns)
 
-    def leave(self, state: str, now_ns: int) -> None:
+    def leave(self, state: str, wait: str, now_ns: int) -> None:
         """A thread is no longer in ``state``."""
         self.touch(now_ns)
         self.living -= 1
-        self._count(state, -1, now_ns)
+        self.now[state] -= 1
+        self._count(wait, -1, now_ns)
 
     def _count(self, state: str, by: int, now_ns: int) -> None:
         old = self.states.get(state)
@@ -82,6 +98,28 @@ class Series:
             self.states[state] = StateTime(by, 0, now_ns)
         else:
             self.states[state] = StateTime(old.count + by, old.at(now_ns), now_ns)
+
+    def owe(self, state: str, spent_ns: int) -> None:
+        """A thread whose time passes in ``state`` has spent so much of it otherwise."""
+        self.owed[state] = self.owed.get(state, 0) + spent_ns
+
+    def credit(self, state: str, spent_ns: int, now_ns: int) -> None:
+        """A thread has spent so much time in this state of waiting."""
+        old = self.states.get(state) or StateTime(0, 0, now_ns)
+        self.states[state] = StateTime(old.count, old.at(now_ns) + spent_ns, now_ns)
+
+    def _settle(self, now_ns: int, before_ns: int) -> None:
+        """Take what is owed, but nothing that has been shown (at ``before_ns``, last): the rest waits."""
+        shown = self._frozen.states if self._frozen is not None else {}
+        for state, owed_ns in list(self.owed.items()):
+            old = self.states.get(state) or StateTime(0, 0, now_ns)
+            floor_ns = shown[state].at(before_ns) if state in shown else 0
+            taken_ns = min(owed_ns, max(old.at(now_ns) - floor_ns, 0))
+            self.states[state] = StateTime(old.count, old.at(now_ns) - taken_ns, now_ns)
+            if owed_ns > taken_ns:
+                self.owed[state] = owed_ns - taken_ns
+            else:
+                del self.owed[state]
 
     def count(self, known: Counts, seen: Counts) -> Counts:
         """Add what a thread has counted beyond ``known``; gives what is known of it now.
@@ -110,14 +148,27 @@ class Series:
         for index, value in enumerate(other.counts):
             if value is not None:
                 self.counts[index] = (self.counts[index] or 0) + value
+        if other.gil_held_ns is not None:
+            self.gil_held_ns = (self.gil_held_ns or 0) + other.gil_held_ns
+        self.ran_ns += other.ran_ns
+        self.ready_ns += other.ready_ns
         for state, time in other.states.items():
-            mine = self.states.get(state, StateTime(0, 0, now_ns))
-            self.states[state] = StateTime(mine.count, mine.at(now_ns) + time.at(now_ns), now_ns)
+            self.credit(state, time.at(now_ns), now_ns)
+        for state, owed_ns in other.owed.items():
+            self.owe(state, owed_ns)
+        for state in other.now:
+            self.now.setdefault(state, 0)
 
-    def totals(self) -> SeriesTotals:
-        """The totals now; the same object as long as nothing changes."""
+    def totals(self, now_ns: int, before_ns: int) -> SeriesTotals:
+        """The totals now; the same object as long as nothing changes. ``before_ns``: when last shown."""
         if self._frozen is None or self.changed:
+            self._settle(now_ns, before_ns)
             self.changed = False
+            states = dict(self.states)
+            if self.ran_ns or "running" in self.now:
+                states["running"] = StateTime(0, self.ran_ns, now_ns)
+            if self.ready_ns or "runnable" in self.now:
+                states["runnable"] = StateTime(0, self.ready_ns, now_ns)
             voluntary, involuntary, minor, major, read, write = self.counts
             self._frozen = SeriesTotals(
                 user_ns=self.user_ns,
@@ -130,20 +181,30 @@ class Series:
                 major_faults=major or 0,
                 read_bytes=read,
                 write_bytes=write,
+                gil_held_ns=self.gil_held_ns,
                 started=self.started,
                 ended=self.ended,
-                states=MappingProxyType(dict(self.states)),
+                states=MappingProxyType(states),
+                now=MappingProxyType(dict(self.now)),
             )
         return self._frozen
 
 
 @dataclass(slots=True, eq=False)
 class Entry:
-    """A living thread: where it is charged, and up to where it has been."""
+    """A living thread: where it is charged, and up to where it has been.
+
+    Its time passes in :attr:`wait`, the state in which it was last seen waiting. What it runs and is ready
+    to run, which the kernel counts to the nanosecond, is taken from that; and so is what samples have seen of
+    other waits. What is left over is where it was last.
+    """
 
     key: SeriesKey
     series: Series
     state: str
+    """What it does now."""
+    wait: str
+    """Where its time passes."""
     sample: ThreadSample
     """As it was last read in full."""
     user_ns: int = 0
@@ -152,97 +213,115 @@ class Entry:
     """Which part of its CPU time it has spent in the kernel."""
     runqueue_ns: int = 0
     timeslices: int = 0
+    gained_ns: int = 0
+    waited_ns: int = 0
+    """CPU time and run-queue wait that it was charged with last."""
+    gil_held_ns: int | None = None
+    gil_wait_ns: int = 0
     counts: Counts = (None,) * len(COUNTED)
     ended: bool = False
     """It has been charged with its last sum; the kernel may still show it."""
-    view: ThreadView | None = None
-    """As it was last shown."""
-    _shown: tuple[ThreadSample, SeriesKey, str] | None = None
-    """What :attr:`view` was made from, beside CPU time."""
-
-    def show(self, elapsed_ns: int | None) -> None:
-        """Bring :attr:`view` up to date; what is new in it happened in the last ``elapsed_ns``."""
-        sample, view = self.sample, self.view
-        shown = (sample, self.key, self.state)
-        ratio = None
-        if view is not None and elapsed_ns is not None:
-            gained_ns = self.user_ns + self.system_ns - view.user_ns - view.system_ns
-            ratio = gained_ns / max(elapsed_ns, 1)
-            if not gained_ns and view.cpu_ratio == 0.0 and self._shown == shown:
-                return
-        self._shown = shown
-        self.view = ThreadView(
-            tid=sample.tid,
-            start_ticks=sample.start_ticks,
-            name=sample.name,
-            source=sample.source,
-            thread=self.key.thread,
-            comm=sample.comm,
-            state=self.state,
-            user_ns=self.user_ns,
-            system_ns=self.system_ns,
-            cpu_ratio=ratio,
-            last_cpu=sample.last_cpu,
-            name_cut=sample.name_cut,
-        )
 
     def begin(self, now_ns: int) -> None:
-        """It is charged for the first time."""
+        """It is charged for the first time: with its whole life, which is in no state."""
         self.series.started += 1
-        self.series.enter(self.state, now_ns)
+        self.series.enter(self.state, self.wait, now_ns)
+        self.series.owe(self.wait, -(self.user_ns + self.system_ns + self.runqueue_ns))
+        self.series.ran_ns -= self.user_ns + self.system_ns
+        self.series.ready_ns -= self.runqueue_ns
 
     def end(self, now_ns: int) -> None:
         """It lives no more."""
-        self.series.leave(self.state, now_ns)
+        self.series.leave(self.state, self.wait, now_ns)
         self.series.ended += 1
 
-    def change(self, key: SeriesKey, series: Series, state: str, now_ns: int) -> None:
-        """Count it elsewhere from now on: in another series, in another state, or both."""
-        if series is not self.series or state != self.state:
-            self.series.leave(self.state, now_ns)
-            series.enter(state, now_ns)
-        self.key, self.series, self.state = key, series, state
+    def place(self, key: SeriesKey, series: Series, now_ns: int) -> None:
+        """Count it in another series from now on."""
+        if series is not self.series:
+            self.series.leave(self.state, self.wait, now_ns)
+            series.enter(self.state, self.wait, now_ns)
+        self.key, self.series = key, series
+
+    def change(self, state: str, now_ns: int) -> None:
+        """It is in another state from now on."""
+        wait = self.wait if state in _AWAKE else state
+        if state != self.state or wait != self.wait:
+            self.series.leave(self.state, self.wait, now_ns)
+            self.series.enter(state, wait, now_ns)
+            self.state, self.wait = state, wait
 
     def gain(self, thread: ThreadSample, now_ns: int) -> int:
         """Charge what ``thread`` has beyond what has been charged; gives the CPU time."""
+        series = self.series
+        series.touch(now_ns)
         gained_ns = max(thread.cpu_ns - self.user_ns - self.system_ns, 0)
         counts = counts_of(thread)
         if counts != self.counts:
-            self.series.touch(now_ns)
-            self.counts = self.series.count(self.counts, counts)
-        if thread.runqueue_ns is not None and thread.timeslices is not None:
-            self.series.touch(now_ns)
-            self.wait(thread.runqueue_ns, thread.timeslices)
+            self.counts = series.count(self.counts, counts)
         # the kernel splits the exact sum by ticks that it sampled; each part may only grow
         ticks = thread.user_ticks + thread.system_ticks
         self.system_share = thread.system_ticks / ticks if ticks else 0.0
+        self.gained_ns = self.waited_ns = 0
         if gained_ns:
             system_ns = round(thread.cpu_ns * self.system_share) - self.system_ns
-            self.charge(gained_ns, min(max(system_ns, 0), gained_ns), now_ns)
+            self.charge(gained_ns, min(max(system_ns, 0), gained_ns))
+        if thread.runqueue_ns is not None and thread.timeslices is not None:
+            self.queue(thread.runqueue_ns, thread.timeslices)
         self.sample = thread
         return gained_ns
 
-    def wait(self, runqueue_ns: int, timeslices: int) -> None:
+    def charge(self, cpu_ns: int, system_ns: int) -> None:
+        """Charge CPU time, of which ``system_ns`` was spent in the kernel."""
+        series = self.series
+        self.gained_ns = cpu_ns
+        self.system_ns += system_ns
+        series.system_ns += system_ns
+        self.user_ns += cpu_ns - system_ns
+        series.user_ns += cpu_ns - system_ns
+        series.ran_ns += cpu_ns
+        series.owed[self.wait] = series.owed.get(self.wait, 0) + cpu_ns
+
+    def queue(self, runqueue_ns: int, timeslices: int) -> None:
         """Charge what schedstat has counted beside CPU time."""
         series = self.series
         more_ns, more = runqueue_ns - self.runqueue_ns, timeslices - self.timeslices
         if series.runqueue_ns is None or series.timeslices is None:
             series.runqueue_ns = series.timeslices = 0
         if more_ns > 0:
-            series.runqueue_ns += more_ns
             self.runqueue_ns = runqueue_ns
+            series.runqueue_ns += more_ns
+            series.ready_ns += more_ns
+            series.owed[self.wait] = series.owed.get(self.wait, 0) + more_ns
+        self.waited_ns = more_ns
         if more > 0:
             series.timeslices += more
             self.timeslices = timeslices
 
-    def charge(self, cpu_ns: int, system_ns: int, now_ns: int) -> None:
-        """Charge CPU time, of which ``system_ns`` was spent in the kernel."""
-        self.series.touch(now_ns)
-        self.user_ns += cpu_ns - system_ns
-        self.system_ns += system_ns
-        self.series.user_ns += cpu_ns - system_ns
-        self.series.system_ns += system_ns
+    def spent(self) -> tuple[int, int, int | None, int]:
+        """CPU time, run-queue wait, time that it held the GIL and that it waited for it, in ns."""
+        return self.user_ns + self.system_ns, self.runqueue_ns, self.gil_held_ns, self.gil_wait_ns
 
+    def see(self, waits: Waits, now_ns: int, *, has_gil: bool) -> None:
+        """Charge what samples have seen since it was last charged. Its clocks have been charged before."""
+        series = self.series
+        series.touch(now_ns)
+        for state, spent_ns in waits.times.items():
+            # the clocks know better how long it ran; and in its own state, its time passes by itself
+            if state not in _AWAKE and state != self.wait:
+                series.credit(state, spent_ns, now_ns)
+                series.owe(self.wait, spent_ns)
+        if has_gil:
+            self.gil_held_ns = (self.gil_held_ns or 0) + waits.gil_held_ns
+            self.gil_wait_ns += waits.times.get("gil", 0)
+            series.gil_held_ns = (series.gil_held_ns or 0) + waits.gil_held_ns
+        state = waits.state
+        if state == "running" and self.waited_ns > self.gained_ns:
+            state = "runnable"
+        self.change(state, now_ns)
+
+
+_AWAKE = frozenset({"running", "runnable"})
+"""States whose time the kernel counts."""
 
 _OTHER = SeriesKey(OTHER)
 _LASTING = (_OTHER, SeriesKey(UNATTRIBUTED))
@@ -259,8 +338,8 @@ class Group:
     expire_after_ns: int
     series: dict[SeriesKey, Series] = field(default_factory=dict)
     cpu_ns: int = 0
-    processes: dict[ProcessKey, bool] = field(default_factory=dict)
-    """Those that live, and whether they publish."""
+    processes: dict[ProcessKey, Python | None] = field(default_factory=dict)
+    """Those that live, and which Python each is, if it publishes."""
     empty_since_ns: int = 0
     dropped: int = 0
     touched: bool = True
@@ -319,8 +398,8 @@ class Group:
             self.own(OTHER, None, now_ns).absorb(series, now_ns)
         return False
 
-    def view(self) -> GroupView:
-        """The totals as they are now; the same object as long as nothing changes."""
+    def view(self, now_ns: int, before_ns: int) -> GroupView:
+        """The totals now; the same object as long as nothing changes. ``before_ns``: when last shown."""
         if self._view is None or self.touched:
             self.touched = False
             self._view = GroupView(
@@ -328,8 +407,10 @@ class Group:
                 per=self.per,
                 cpu_ns=self.cpu_ns,
                 processes=len(self.processes),
-                published=sum(self.processes.values()),
-                series=MappingProxyType({k: series.totals() for k, series in self.series.items()}),
+                pythons=MappingProxyType(Counter(p for p in self.processes.values() if p)),
+                series=MappingProxyType(
+                    {key: s.totals(now_ns, before_ns) for key, s in self.series.items()}
+                ),
                 dropped=self.dropped,
             )
         return self._view

@@ -78,11 +78,11 @@ class ThreadReader:
         self._errors = errors
         self._clocks = ThreadClocks(errors, schedstat=schedstat)
         self._residuals = schedstat and process_clocks
-        self._stats_left = _STATS_PER_POLL
+        self._stats_left = self._looks_left = _STATS_PER_POLL
 
     def begin(self) -> None:
         """A new poll begins."""
-        self._stats_left = _STATS_PER_POLL
+        self._stats_left = self._looks_left = _STATS_PER_POLL
 
     def read(self, watched: Watched, clock_ns: int, clock: Callable[[], int], poll: int) -> Reading:
         """Read what may have changed since the last time.
@@ -138,6 +138,22 @@ class ThreadReader:
             EndedThread((inode, slot.serial), slot.tid, slot.name, slot.cpu_ns)
             for inode, slot in watched.published.take_ended()
         )
+
+    def to_look_at(self, watched: Watched, *, at_rest: bool) -> tuple[list[Known], bool]:
+        """Threads that have run since anybody saw what they wait for: as many as may be looked at now.
+
+        And whether these are all.
+
+        Those that run are seen in samples, until the process comes to rest.
+        """
+        behind = [
+            known
+            for tid, known in watched.known.items()
+            if known.wait_cpu_ns != known.cpu_ns and (at_rest or tid not in watched.hot)
+        ]
+        looked = behind[: max(self._looks_left, _STATS_AT_LEAST)]
+        self._looks_left -= len(looked)
+        return looked, len(looked) == len(behind)
 
     def search(self, watched: Watched, errors: list[ReadError]) -> None:
         """Look for tables in the process, and read them; what goes wrong is added to ``errors``.

@@ -30,6 +30,8 @@ class Known:
     """None where the kernel keeps no schedstat; :attr:`cpu_ns` is stat's then, in ticks."""
     stat_cpu_ns: int = -1
     """:attr:`cpu_ns` when :attr:`stat` was read: if it has run since, stat is behind."""
+    wait_cpu_ns: int = -1
+    """:attr:`cpu_ns` when it was last looked at for what it waits for, outside of samples."""
     file: TaskFile | None = None
     """Its schedstat, kept open while it runs now and then."""
     quiet: int = 0
@@ -55,6 +57,8 @@ class Watched:
 
     clock_ns: int = -1
     """The process clock at the last poll; if it has not moved, nothing in the process has run."""
+    met: int = 0
+    """The poll in which it was read for the first time."""
     polled: int = 0
     """The last poll in which it was read: all but those in which it was at rest."""
     time_ns: int = 0

@@ -17,10 +17,10 @@ Standard library only; runs on CPython 3.9 and later.
 import os
 import sys
 from _collections import deque  # type: ignore[import-not-found]  # `collections` costs 1 ms to import
+from _struct import Struct
 from fcntl import fcntl
 from itertools import count
 from mmap import PAGESIZE, mmap
-from struct import Struct
 from time import CLOCK_BOOTTIME, clock_gettime_ns
 
 from threadwatch import table as layout

@@ -29,12 +29,18 @@ LAYERS: tuple[frozenset[str], ...] = (
             "applications",
             "launchers",
             "waits",
+            "clocks",
+            "memory",
+            "sampled",
+            "sampler",
+            "sampling",
+            "syscalls",
         }
     ),
-    frozenset({"account", "ledger", "series", "samples"}),
+    frozenset({"account", "ledger", "series", "samples", "shown"}),
     frozenset({"procfs"}),
     frozenset({"config", "config_*"}),
-    frozenset({"", "_autostart", "inject", "publisher", "hooks", "writer", "table"}),
+    frozenset({"", "_autostart", "inject", "publisher", "hooks", "writer", "table", "gil"}),
     frozenset({"model", "errors"}),
 )
 """Top-level modules of the package (patterns of fnmatch), the highest layer first. A module imports its

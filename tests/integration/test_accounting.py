@@ -204,18 +204,20 @@ def test_exec(watch: Watch, start: Start, caller: str, main_ms: int, worker_ms: 
     arguments = ("execs", caller, str(main_ms), str(worker_ms))
     load = start(testbed.require(3, 11), "load_lives.py", *arguments)
     watch.meet(load)
-    before_ns = load.hear("before")["process_ns"]
+    worker_ns = load.hear("before")["worker_ns"]
     watch.settle()
-    assert before_ns <= watch.group.cpu_ns <= before_ns + 3 * MS
+    assert watch.cpu["worker"] == worker_ns
     load.go()
     watch.meet(load)
-    process_ns = load.hear("done")["process_ns"]
+    done = load.hear("done")
+    process_ns = done["process_ns"]
     watch.settle()
     assert process_ns <= watch.group.cpu_ns <= process_ns + 3 * MS
     assert sum(watch.cpu.values()) == watch.group.cpu_ns
-    # beside its plan, the thread that calls exec pays for it: the old program is taken down in it
-    own_ms = 3 if caller == "worker" else 1
-    assert watch.cpu["worker"] == pytest.approx(worker_ms * MS, rel=0.05, abs=own_ms * MS)
+    # What a thread uses for exec is its own until the others have ended (measured: 0.1 to 0.2 ms), then
+    # the main thread's, whose TID it has from then on. One that is ended by exec uses as much as any.
+    last_ns = done["caller_ns"] + MS if caller == "worker" else worker_ns + TAIL_NS
+    assert worker_ns <= watch.cpu["worker"] <= last_ns
     assert watch.cpu["after exec"] == pytest.approx(50 * MS, rel=0.05)
     process = watch.process(load.pid)
     assert process is not None

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from tests.books import MS, SECOND, fallen, threads_ns
+from tests.books import MS, PYTHON, SECOND, fallen, threads_ns
 from threadwatch.account import Account, GroupRules
 from threadwatch.ledger import TAIL_NS
 from threadwatch.model import OTHER, UNATTRIBUTED, GroupView, ProcessKey
@@ -313,7 +313,7 @@ class Histories(RuleBasedStateMachine):
         for group in self.views:
             for key, totals in group.series.items():
                 by_name[group.name, key.thread] += totals.user_ns + totals.system_ns
-                living[group.name, key.thread] += sum(t.count for t in totals.states.values())
+                living[group.name, key.thread] += sum(totals.now.values())
         for where in by_name.keys() | self.truth.keys():
             beyond_ns = by_name[where] - self.truth[where]
             if where[1] == UNATTRIBUTED:
@@ -366,6 +366,7 @@ class Histories(RuleBasedStateMachine):
         started = sum(totals.started for totals in series) + self.gone["started"]
         ended = sum(totals.ended for totals in series) + self.gone["ended"]
         assert started - ended == sum(time.count for s in series for time in s.states.values())
+        assert started - ended == sum(sum(s.now.values()) for s in series)
 
     # The workings.
 
@@ -476,7 +477,7 @@ class Histories(RuleBasedStateMachine):
                 living=living,
                 unread_ns=unread_ns,
             ),
-            published=process.publishes,
+            PYTHON if process.publishes else None,
         )
         process.ends.clear()
         for life in process.threads.values():

@@ -42,3 +42,37 @@ def quiet():
     """
     lab.wait_for(lambda: len(lab.tasks()) == 1, "the end of the other threads")
     return time.process_time_ns()
+
+
+def at_rest(tids):
+    """What the kernel counts of other threads of this process, once they sleep and stay asleep.
+
+    By TID. A thread that waits for the GIL sleeps, too, but not for as long as the caller does without.
+    """
+    seen = [None]
+
+    def are_at_rest():
+        before, seen[0] = seen[0], {tid: _counts(tid) for tid in tids}
+        return before == seen[0] and all(counts["state"] == "S" for counts in before.values())
+
+    lab.wait_for(are_at_rest, "threads to come to rest")
+    return seen[0]
+
+
+def _counts(tid):
+    path = "/proc/self/task/%d/" % tid
+    with open(path + "stat", errors="replace") as file:
+        stat = file.read().rsplit(") ", 1)[1].split()
+    with open(path + "schedstat") as file:
+        cpu_ns, runqueue_ns, timeslices = map(int, file.read().split())
+    with open(path + "status", errors="replace") as file:
+        status = dict(line.rstrip("\n").split(":\t", 1) for line in file)
+    return {
+        "state": stat[0],
+        "cpu_ns": cpu_ns,
+        "runqueue_ns": runqueue_ns,
+        "timeslices": timeslices,
+        "minor_faults": int(stat[7]),
+        "voluntary": int(status["voluntary_ctxt_switches"]),
+        "involuntary": int(status["nonvoluntary_ctxt_switches"]),
+    }

@@ -117,35 +117,37 @@ def forks():
 def execs(caller, main_ms, worker_ms):
     """Use CPU time, and become another program, called by the main thread or by another.
 
-    exec ends all other threads. The clock of the process goes on.
+    exec ends all other threads. The clock of the process goes on, and so does the caller's own: the new
+    program is told what that was.
     """
     load_lab.burn(int(main_ms) * MS)
-    go_on = threading.Event()
+    start, tell = os.pipe()
 
     def work():
         load_lab.burn(int(worker_ms) * MS)
-        load_lab.tell("before", process_ns=time.process_time_ns())
-        go_on.wait(lab.DEADLINE)
-        if caller == "worker":
-            become()
-        load_lab.park()
+        os.read(start, 1)
+        become()
 
     def become():
-        os.execv(sys.executable, [sys.executable, sys.argv[0], sys.argv[1], "after-exec"])
+        arguments = [sys.executable, sys.argv[0], sys.argv[1], "after-exec"]
+        os.execv(sys.executable, [*arguments, str(time.thread_time_ns())])
 
-    threading.Thread(target=work, name="worker", daemon=True).start()
+    thread = threading.Thread(target=work, name="worker", daemon=True)
+    thread.start()
+    (counts,) = load_lab.at_rest([thread.native_id]).values()
+    load_lab.tell("before", worker_ns=counts["cpu_ns"])
     load_lab.hold()
-    go_on.set()
     if caller == "main":
         become()
+    os.write(tell, b"\n")
     load_lab.park()
 
 
-def after_exec():
+def after_exec(caller_ns):
     """The other program, which publishes as well."""
     load_lab.burn(30 * MS)
     worker("after exec", 50 * MS)
-    load_lab.tell("done", process_ns=time.process_time_ns())
+    load_lab.tell("done", caller_ns=int(caller_ns), process_ns=time.process_time_ns())
     load_lab.hold()
 
 

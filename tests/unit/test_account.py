@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.books import KEY, MS, SECOND, Books, cpu_by_name, ended, sample, thread
+from tests.books import KEY, MS, PYTHON, SECOND, Books, cpu_by_name, ended, sample, thread
 from threadwatch.model import OTHER, UNATTRIBUTED, ProcessKey, SeriesKey
 
 OTHER_KEY = ProcessKey(200, 7000)
@@ -82,7 +82,7 @@ def test_what_is_open_at_a_change_of_group_is_charged_in_the_new_one() -> None:
     assert books.cpu("shop") == {"main": 7 * MS}
     books.account.charge(
         sample(thread(100, "main", 9 * MS), clock_ns=9 * MS, time_ns=books.now_ns),
-        published=True,
+        PYTHON,
     )
     assert books.cpu("bakery") == {"main": 2 * MS}
     assert books.group("shop").cpu_ns + books.group("bakery").cpu_ns == 9 * MS

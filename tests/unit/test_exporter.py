@@ -108,7 +108,7 @@ def test_time_in_a_state_counts_up_to_the_view() -> None:
         "sleeping": StateTime(count=3, total_ns=5 * NS, since_ns=views.NOW_NS - 2 * NS),
         "running": StateTime(count=0, total_ns=NS, since_ns=0),
     }
-    view = one_thread(states=states)
+    view = one_thread(states=states, now={"sleeping": 3, "running": 0})
     assert values(view, "threadwatch_thread_state_seconds_total") == {
         ("g", "sleeping", "t"): 11.0,
         ("g", "running", "t"): 1.0,
@@ -134,7 +134,7 @@ def test_pid_and_tid_are_labels_only_where_the_key_has_them() -> None:
 
 def test_groups_are_exposed_even_without_threads() -> None:
     """A group whose processes are gone still has its CPU time and a count of 0."""
-    view = views.view(views.group("g", {}, cpu_ns=NS, processes=0, published=0, dropped=7))
+    view = views.view(views.group("g", {}, cpu_ns=NS, processes=0, pythons={}, dropped=7))
     assert values(view, "threadwatch_group_cpu_seconds_total") == {("g",): 1.0}
     assert values(view, "threadwatch_group_processes") == {("g",): 0}
     assert values(view, "threadwatch_group_published_processes") == {("g",): 0}

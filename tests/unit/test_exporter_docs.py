@@ -43,7 +43,9 @@ def test_entries_have_type_labels_and_unit(family: Family) -> None:
     labels = [] if entry["labels"] == "none" else entry["labels"].split(", ")
     assert sorted(label.rstrip("?") for label in labels) == sorted(family.labels)
     optional = {label for label in labels if label.endswith("?")}
-    per_thread = family.name.startswith("threadwatch_thread") and family.type != "info"
+    per_thread = (
+        family.name.startswith(("threadwatch_thread", "threadwatch_gil")) and family.type != "info"
+    )
     assert optional == ({"pid?", "tid?"} if per_thread else set())
 
 

@@ -143,7 +143,9 @@ def test_a_rename_moves_the_thread_and_not_its_past() -> None:
     assert (old.minor_faults, new.minor_faults) == (3, 7)
     assert (old.started, old.ended, new.started, new.ended) == (1, 0, 0, 0)
     assert books.living() == {"new": 1}
-    assert old.states["running"].at(books.now_ns) == 4 * SECOND
+    assert old.states["sleeping"].at(books.now_ns) == 4 * SECOND
+    assert (old.now["running"], new.now["sleeping"]) == (0, 1)
+    assert new.states["running"].at(books.now_ns) == 4 * MS
     books.charge(clock_ns=9 * MS)
     assert (books.totals("old").ended, books.totals("new").ended) == (0, 1)
 

@@ -27,11 +27,11 @@ def test_state_time_counts_every_thread_that_is_in_the_state() -> None:
 def test_states_add_up_while_threads_come_and_go() -> None:
     """A state's time is the sum of what each thread spent in it."""
     series = Series(0)
-    series.enter("sleeping", 0)
-    series.enter("sleeping", 2 * SECOND)
-    series.leave("sleeping", 5 * SECOND)
-    series.enter("running", 5 * SECOND)
-    series.leave("running", 6 * SECOND)
+    series.enter("sleeping", "sleeping", 0)
+    series.enter("sleeping", "sleeping", 2 * SECOND)
+    series.leave("sleeping", "sleeping", 5 * SECOND)
+    series.enter("running", "running", 5 * SECOND)
+    series.leave("running", "running", 6 * SECOND)
     assert series.states["sleeping"].at(10 * SECOND) == (10 + 3) * SECOND
     assert series.states["running"] == StateTime(0, SECOND, 6 * SECOND)
     assert series.living == 1
@@ -40,23 +40,23 @@ def test_states_add_up_while_threads_come_and_go() -> None:
 def test_totals_are_the_same_object_while_nothing_changes() -> None:
     """Output can tell by identity that a series is as it was."""
     series = Series(0)
-    totals = series.totals()
-    assert series.totals() is totals
+    totals = series.totals(SECOND, 0)
+    assert series.totals(SECOND, 0) is totals
     series.touch(1)
-    assert series.totals() is not totals
+    assert series.totals(SECOND, 0) is not totals
 
 
 def test_what_is_not_known_is_none_until_it_is() -> None:
     """Counts that nobody could read are None in the totals, and then what was read."""
     series = Series(0)
     known = series.count(UNKNOWN, counts_of(thread(1)))
-    totals = series.totals()
+    totals = series.totals(SECOND, 0)
     assert (totals.runqueue_ns, totals.timeslices, totals.read_bytes) == (None, None, None)
     assert (totals.minor_faults, totals.major_faults) == (0, 0)
     series.touch(1)
     series.count(known, counts_of(thread(1, read_bytes=9)))
-    Entry(SeriesKey("one"), series, "running", thread(1)).wait(7, 0)
-    totals = series.totals()
+    Entry(SeriesKey("one"), series, "running", "sleeping", thread(1)).queue(7, 0)
+    totals = series.totals(SECOND, 0)
     assert (totals.runqueue_ns, totals.timeslices, totals.read_bytes) == (7, 0, 9)
 
 
@@ -66,7 +66,7 @@ def test_a_count_that_cannot_be_read_for_once_is_not_counted_again() -> None:
     known = series.count(UNKNOWN, counts_of(thread(1, read_bytes=100, minor_faults=10)))
     known = series.count(known, counts_of(thread(1, read_bytes=None, minor_faults=12)))
     series.count(known, counts_of(thread(1, read_bytes=130, minor_faults=11)))
-    assert (series.totals().read_bytes, series.totals().minor_faults) == (130, 12)
+    assert (series.totals(SECOND, 0).read_bytes, series.totals(SECOND, 0).minor_faults) == (130, 12)
 
 
 def test_absorbing_adds_everything() -> None:
@@ -76,19 +76,22 @@ def test_absorbing_adds_everything() -> None:
     one.started, two.started, two.ended = 1, 2, 2
     one.timeslices, two.timeslices, two.runqueue_ns = 1, 2, 6
     two.count(UNKNOWN, counts_of(thread(2, minor_faults=8)))
-    one.enter("sleeping", 0)
-    two.enter("sleeping", 0)
-    two.enter("running", 0)
-    two.leave("sleeping", SECOND)
-    two.leave("running", SECOND)
+    one.enter("sleeping", "sleeping", 0)
+    two.enter("sleeping", "sleeping", 0)
+    two.enter("running", "lock", 0)
+    two.ran_ns, two.ready_ns, two.gil_held_ns = 10, 20, 30
+    two.leave("sleeping", "sleeping", SECOND)
+    two.leave("running", "lock", SECOND)
     one.absorb(two, 2 * SECOND)
-    totals = one.totals()
+    totals = one.totals(2 * SECOND, 0)
     assert (totals.user_ns, totals.system_ns, totals.started, totals.ended) == (7, 5, 3, 2)
     assert (totals.timeslices, totals.runqueue_ns, totals.minor_faults) == (3, 6, 8)
     assert totals.read_bytes is None
     assert totals.states["sleeping"].at(2 * SECOND) == 3 * SECOND
-    assert totals.states["running"].at(2 * SECOND) == SECOND
+    assert totals.states["lock"].at(2 * SECOND) == SECOND
     assert totals.states["sleeping"].count == 1
+    assert (totals.states["running"].total_ns, totals.states["runnable"].total_ns) == (10, 20)
+    assert totals.gil_held_ns == 30
 
 
 def test_the_cap_counts_names_and_not_our_own() -> None:
@@ -119,7 +122,7 @@ def test_expired_names_make_room_under_the_cap() -> None:
     shop = group(processes={KEY: True})
     shop.place("a", KEY, 1, 0)[1].user_ns = 5
     living = shop.place("b", KEY, 2, 0)[1]
-    living.enter("sleeping", 0)
+    living.enter("sleeping", "sleeping", 0)
     assert not shop.expire(SECOND)
     assert set(shop.series) == {SeriesKey("a"), SeriesKey("b")}
     assert not shop.expire(SECOND + 1)
@@ -160,17 +163,17 @@ def test_a_group_expires_once_it_has_had_no_process_for_long_enough() -> None:
 def test_counts_change_without_cpu_time() -> None:
     """A thread can fault, or wait, between two ticks of its clock: the totals show it."""
     series = Series(0)
-    entry = Entry(SeriesKey("a"), series, "running", thread(1))
+    entry = Entry(SeriesKey("a"), series, "running", "sleeping", thread(1))
     entry.gain(thread(1, cpu_ns=1000, minor_faults=1), 1)
-    assert series.totals().minor_faults == 1
+    assert series.totals(SECOND, 0).minor_faults == 1
     entry.gain(thread(1, cpu_ns=1000, minor_faults=3, runqueue_ns=5), 2)
-    assert (series.totals().minor_faults, series.totals().runqueue_ns) == (3, 5)
+    assert (series.totals(SECOND, 0).minor_faults, series.totals(SECOND, 0).runqueue_ns) == (3, 5)
 
 
 def test_user_and_system_time_only_grow_and_add_up() -> None:
     """The split follows the kernel's ticks, but each part only grows, and the sum is the exact clock."""
     series = Series(0)
-    entry = Entry(SeriesKey("a"), series, "running", thread(1))
+    entry = Entry(SeriesKey("a"), series, "running", "sleeping", thread(1))
     # the kernel's ticks are samples: their proportion can swing while the exact clock grows
     for cpu_ns, user, system in (
         (1000, 0, 0),

@@ -214,7 +214,7 @@ def test_landing_page_says_what_is_watched() -> None:
     series = {SeriesKey("t"): views.thread_totals(states=states)}
     page = landing(
         views.view(
-            views.group("idle", {}, cpu_ns=0, processes=2, published=0),
+            views.group("idle", {}, cpu_ns=0, processes=2, pythons={}),
             views.group("busy", series, cpu_ns=1_234_560_000_000),
         )
     )

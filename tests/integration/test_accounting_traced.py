@@ -1,0 +1,75 @@
+"""CPU time of processes that a tracer stops and continues: debuggers, strace."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from tests import testbed
+from tests.books import MS
+from tests.loads import Load, Watch
+from tests.tracer import traced
+from threadwatch.ledger import TAIL_NS
+from threadwatch.model import UNATTRIBUTED
+
+
+@pytest.fixture
+def watch() -> Iterator[Watch]:
+    """A poller that ends with its test."""
+    watch = Watch()
+    yield watch
+    watch.close()
+
+
+def test_a_traced_process(watch: Watch) -> None:
+    """A tracer that stops and continues threads while they run, start and end changes no sum and no count.
+
+    A traced thread that has ended is there, as a zombie, until the tracer has looked.
+    """
+    seed = random.randrange(1 << 30)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    load = Load(testbed.require(3, 11), "load_requests.py", watch.mark, "4", "300")
+    try:
+        stops = 0
+        with traced(load.pid) as tracer:
+            watch.meet(load)
+            while not load.has_spoken(chance.random() / 20):
+                watch.poll()
+                tracer.stop()
+                stops += 1
+                watch.poll()
+                if stops % 10 == 0:
+                    watch.poll_until(
+                        lambda: states(watch, load) == {"stopped"}, "all to be stopped"
+                    )
+                    before_ns = watch.group.cpu_ns
+                    watch.settle()
+                    # nothing but what they had used while they were being stopped
+                    assert watch.group.cpu_ns - before_ns < 50 * MS
+                tracer.go_on()
+            served = load.hear("served")
+            watch.settle()
+            assert states(watch, load) == {"sleeping"}
+        assert stops >= 10
+        assert 0 <= watch.group.cpu_ns - served["process_ns"] < 10 * MS
+        assert sum(watch.cpu.values()) == watch.group.cpu_ns
+        for name, count in served["threads"].items():
+            assert watch.counts(name) == (count, 0)
+            beyond_ns = watch.cpu[name] - served["cpu_ns"][name]
+            assert 0 <= beyond_ns <= TAIL_NS * count, (name, beyond_ns / count)
+        assert watch.started == 1 + sum(served["threads"].values())
+        assert watch.cpu.get(UNATTRIBUTED, 0) <= 0.01 * watch.group.cpu_ns
+        print(f"{stops} stops, {sum(served['threads'].values())} threads; {dict(watch.cpu)}")
+        load.end()
+    finally:
+        load.close()
+
+
+def states(watch: Watch, load: Load) -> set[str]:
+    """The states of the load's threads, as the last poll shows them."""
+    process = watch.process(load.pid)
+    assert process is not None
+    return {thread.state for thread in process.threads}

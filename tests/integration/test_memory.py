@@ -1,0 +1,103 @@
+"""Memory is bounded: what has gone and expired leaves nothing behind, and begins anew if it returns."""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Iterator
+
+import pytest
+
+from tests import testbed
+from tests.loads import Load, Watch
+from threadwatch.exporter import Exporter
+from threadwatch.model import OTHER, GroupView, SeriesKey
+from threadwatch.procfs import Slot
+
+WAVES, SIZE = 6, 125
+BOUNDED = ("/names.py", "/exposition.py", "/published.py", "/tables.py", "/comm.py")
+"""Where caches are filled, and tables and the names in them are read."""
+
+
+@pytest.fixture
+def traced() -> Iterator[None]:
+    """Memory is traced meanwhile."""
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+@pytest.mark.usefixtures("traced")
+def test_memory_is_flat_while_groups_and_names_come_and_go() -> None:
+    """750 groups, and 3000 names, that come and go leave nothing behind.
+
+    A group and a name that come back have nothing of what they had before. What a lasting group has used
+    under names that expire stays in its sum.
+    """
+    watch = Watch(
+        name="{comm}", match={"comm": "^load-"}, expire_after="1s", threads={"cap": 2 * SIZE}
+    )
+    exporter = Exporter()
+    load = Load(testbed.require(3, 11), "load_waves.py", watch.mark, str(WAVES), str(SIZE))
+    left = []
+    try:
+        load.hear("ready")
+        watch.poll_until(lambda: "load-lasting" in groups(watch), "the group that lasts")
+        load.go()
+        for wave in range(WAVES):
+            load.hear("there")
+            watch.poll_until(lambda: len(groups(watch)) == 1 + SIZE, "the groups")
+            watch.settle()
+            lasting, back = groups(watch)["load-lasting"], groups(watch)["load-back"]
+            assert lasting.series.keys() >= {SeriesKey(f"job {wave}.{n}") for n in range(1, SIZE)}
+            for group, name in ((lasting, "back"), (back, "load-back-one"), (back, "MainThread")):
+                assert group.series[SeriesKey(name)].started == 1, name
+            exporter.publish(watch.views[-1])
+            assert b'group="load-back"' in exporter.render(None, None).body
+            load.go()
+            load.hear("gone")
+            watch.poll_until(lambda: groups(watch).keys() == {"load-lasting"}, "the groups to go")
+            watch.poll_until(
+                lambda: (
+                    groups(watch)["load-lasting"].series.keys()
+                    == {SeriesKey("MainThread"), SeriesKey(OTHER)}
+                ),
+                "the names to go",
+            )
+            assert groups(watch)["load-lasting"].series[SeriesKey(OTHER)].ended == SIZE * (wave + 1)
+            exporter.publish(watch.views[-1])
+            assert b'group="load-back"' not in exporter.render(None, None).body
+            del watch.views[:-1]
+            del lasting, back, group
+            if wave in {2, WAVES - 1}:
+                left.append(remains())
+            load.go()
+    finally:
+        watch.close()
+        load.close()
+    print(left)
+    # the first waves make whatever there is one of
+    (objects, size), (objects_then, size_then) = left
+    gone = SIZE * (WAVES - 3)
+    assert objects_then - objects < gone / 10
+    assert size_then - size < gone * 20
+
+
+def remains() -> tuple[int, int]:
+    """How many objects there are, and how many bytes the code of threadwatch has allocated.
+
+    Without what is kept on purpose and bounded: caches of names and labels, and the table of the process
+    that lasts. A table holds threads that have ended for 30 s, and their reader what the table holds.
+    """
+    gc.collect()
+    objects = sum(not isinstance(found, Slot) for found in gc.get_objects())
+    files = tracemalloc.take_snapshot().statistics("filename")
+    ours = (file for file in files if "/threadwatch/" in file.traceback[0].filename)
+    return objects, sum(
+        file.size for file in ours if not file.traceback[0].filename.endswith(BOUNDED)
+    )
+
+
+def groups(watch: Watch) -> dict[str, GroupView]:
+    """The groups by name, as the last poll has them."""
+    return {group.name: group for group in watch.views[-1].groups}

@@ -1,0 +1,94 @@
+"""Why threads wait, on real interpreters: every kind of wait, and the GIL against the kernel's clocks."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import pytest
+
+from tests import harness
+from tests.integration import sampling
+from tests.integration.conftest import Fleet
+from tests.testbed import Interpreter
+
+
+def test_each_wait_has_its_state(interpreter: Interpreter, fleet: Fleet) -> None:
+    """A thread that waits for something is in that state in every sample, and all its time is."""
+    target = fleet.start(interpreter, "waiting.py", options=())
+    step = target.next_step()
+    assert step is not None
+    names = {tid: name for name, tid in sampling.tids(step.processes[0]).items()}
+    with sampling.watching(step.processes[0].pid) as watch:
+        watch = watch.of(tids=tuple(names))
+        deadline = time.monotonic() + harness.DEADLINE
+        wrong: dict[str, object] = {"the start": None}
+        while wrong and time.monotonic() < deadline:  # until all have come to wait
+            time.sleep(0.02)
+            watch.sample()
+            taken = watch.take()
+            wrong = {
+                name: taken.get(tid)
+                for tid, name in names.items()
+                if tid not in taken or taken[tid].state != name.split(":")[0]
+            }
+        assert not wrong, target.complaint(f"in other states: {wrong}")
+        for number in range(1, 31):
+            watch.sample(time.monotonic_ns() if number == 1 else base_ns + number * 100_000_000)
+            if number == 1:
+                base_ns = time.monotonic_ns()
+                watch.take()
+        for tid, waits in watch.take().items():
+            assert set(waits.times) == {names[tid].split(":")[0]}, names[tid]
+            assert waits.gil_held_ns == 0, names[tid]
+        assert not watch.errors
+    target.go()
+    assert target.next_step() is None
+
+
+def test_threads_that_share_the_gil(interpreter: Interpreter, fleet: Fleet) -> None:
+    """Of N threads that only compute, each waits for the GIL (N − 1)/N of the time; they hold it all the time.
+
+    The truth is the kernel's: a thread that neither ran nor was ready to has waited, and these wait for
+    nothing but the GIL.
+    """
+    target = fleet.start(interpreter, "contention.py", "4", options=())
+    step = target.next_step()
+    assert step is not None
+    workers = [t for name, t in sampling.tids(step.processes[0]).items() if "worker" in name]
+    with sampling.watching(step.processes[0].pid) as watch:
+        assert len(watch.target.gils) == 1
+        run = sampling.run(watch, 2.0)
+        assert not watch.errors
+    # all four together: 3 of 4 wait, as exactly as the kernel knows
+    waiting = sum(run.share(tid, "gil") for tid in workers) / 4
+    truth = sum(1 - run.busy[tid] for tid in workers) / 4
+    error = math.sqrt(truth * (1 - truth) / run.samples)
+    assert waiting == pytest.approx(truth, abs=3 * error)
+    for tid in workers:
+        # 8 comparisons on each of 7 interpreters: 4.5 standard errors are exceeded by chance once in 2,600 runs
+        error = math.sqrt(run.busy[tid] * (1 - run.busy[tid]) / run.samples)
+        assert run.share(tid, "gil") == pytest.approx(1 - run.busy[tid], abs=4.5 * error)
+        assert run.held(tid) == pytest.approx(run.busy[tid], abs=4.5 * error)
+        assert set(run.waits[tid].times) <= {"running", "gil"}
+        assert sum(run.waits[tid].times.values()) == run.elapsed_ns
+    held = sum(waits.gil_held_ns for waits in run.waits.values()) / run.elapsed_ns
+    assert 0.9 < held <= 1.0
+    target.go()
+    assert target.next_step() is None
+
+
+def test_threads_that_do_without_the_gil(interpreter: Interpreter, fleet: Fleet) -> None:
+    """Threads that compute outside of the GIL are running, and neither wait for it nor hold it."""
+    target = fleet.start(interpreter, "contention.py", "2", "hash", options=())
+    step = target.next_step()
+    assert step is not None
+    workers = [t for name, t in sampling.tids(step.processes[0]).items() if "worker" in name]
+    with sampling.watching(step.processes[0].pid) as watch:
+        run = sampling.run(watch, 0.5)
+        assert not watch.errors
+    for tid in workers:
+        assert run.share(tid, "running") > 0.95
+        assert run.held(tid) < 0.05
+    target.go()
+    assert target.next_step() is None

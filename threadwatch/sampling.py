@@ -1,0 +1,142 @@
+"""Who is sampled for what it waits for, and when.
+
+Rules:
+
+* Samples are taken between polls, as many in a second as the group asks for. The time between two is drawn
+  at random, from half to one and a half times the period: a thread that wakes ten times a second must not
+  be seen always at the same point of its cycle.
+* Only processes that are awake, or were a few polls ago, are sampled, and in them the threads that have
+  run lately. At most so many threads are looked at in one sample; where more run, they take turns.
+* Every other thread is looked at once after it has run: it waits for the same thing until it runs again. The
+  poll asks for that with :meth:`Sampling.look`, when it has read the thread's clock.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Collection, Iterable, Mapping
+
+from threadwatch.errors import ReadError
+from threadwatch.sampled import Target
+from threadwatch.sampler import WaitSampler
+from threadwatch.samples import Identity, Waits
+from threadwatch.watched import Watched
+
+_AWAKE_FOR = 10
+"""Polls at rest for which a process still counts as awake."""
+_NEW_FOR = 2
+"""Polls after which we know which of a process's threads run."""
+_MOST = 256
+"""Threads that are looked at in one sample."""
+
+
+class Sampling:
+    """Samples when it is due. Not for several threads at once. ``errors`` collects what cannot be read."""
+
+    def __init__(self, errors: list[ReadError]) -> None:
+        self._sampler = WaitSampler(errors)
+        self._looker = WaitSampler(errors, keep=0)
+        self._awake: list[Watched] = []
+        self._due_ns: dict[int, int] = {}
+        """By rate: when the next sample is due (CLOCK_MONOTONIC)."""
+        self._turn = 0
+        self.samples = 0
+        """How many times a process has been sampled."""
+        self.cpu_ns = 0
+        """CPU time that the samples have cost."""
+
+    def choose(self, watched: Iterable[Watched], now_ns: int) -> None:
+        """Sample these, as far as they are awake, until the next poll."""
+        self._awake = [
+            one
+            for one in watched
+            if one.config.wait_rate and one.rested < _AWAKE_FOR and one.polled
+        ]
+        rates = {one.config.wait_rate for one in self._awake}
+        self._due_ns = {rate: self._due_ns.get(rate) or _next(rate, now_ns) for rate in rates}
+
+    def next_ns(self) -> int | None:
+        """When the next sample is due (CLOCK_MONOTONIC); None while nobody is to be sampled."""
+        return min(self._due_ns.values(), default=None)
+
+    def sample(self, now_ns: int) -> None:
+        """Take the samples that are due."""
+        began_ns = time.thread_time_ns()
+        due = {rate for rate, due_ns in self._due_ns.items() if due_ns <= now_ns}
+        if due:
+            chosen = [one for one in self._awake if one.config.wait_rate in due]
+            self._sampler.sample(self._targets(chosen), now_ns)
+            self.samples += len(chosen)
+            for rate in due:
+                self._due_ns[rate] = _next(rate, now_ns)
+        self.cpu_ns += time.thread_time_ns() - began_ns
+
+    def take(self, watched: Watched) -> dict[Identity, Waits] | None:
+        """What samples have seen of the process's threads since this was last asked.
+
+        None: it is not to be sampled.
+        """
+        if not watched.config.wait_rate:
+            self.forget(watched)
+            return None
+        return _by_identity(watched, self._sampler.take(watched.key))
+
+    def look(self, watched: Watched, tids: Collection[int], now_ns: int) -> dict[Identity, Waits]:
+        """What these threads wait for at this moment."""
+        if not tids:
+            return {}
+        self._looker.sample([_target(watched, tids)], now_ns)
+        return _by_identity(watched, self._looker.take(watched.key))
+
+    def forget(self, watched: Watched) -> None:
+        """The process has gone or rests: let go of it."""
+        self._sampler.forget(watched.key)
+        self._looker.forget(watched.key)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._sampler.close()
+        self._looker.close()
+
+    def _targets(self, chosen: Iterable[Watched]) -> list[Target]:
+        listed = [(one, _who_runs(one)) for one in chosen]
+        wanted = sum(len(tids) for _, tids in listed)
+        self._turn += 1
+        targets = []
+        for one, tids in listed:
+            chosen_tids = tids
+            if wanted > _MOST:
+                most = max(_MOST * len(tids) // wanted, 1)
+                first = self._turn * most % max(len(tids), 1)
+                chosen_tids = (list(tids) * 2)[first : first + most]
+            targets.append(_target(one, chosen_tids))
+        return targets
+
+
+def _who_runs(watched: Watched) -> Collection[int]:
+    """The threads that have run lately; of a process that is new to us nobody knows, so all."""
+    return watched.known if watched.polled < watched.met + _NEW_FOR else watched.hot
+
+
+def _next(rate: int, now_ns: int) -> int:
+    return now_ns + round(random.uniform(0.5, 1.5) * 1e9 / rate)  # noqa: S311  # no secret
+
+
+def _target(watched: Watched, tids: Collection[int]) -> Target:
+    ns_tids: Mapping[int, int] | None = None
+    if watched.ns_pid != watched.key.pid:
+        ns_tids = {known.ns_tid: tid for tid, known in watched.known.items()}
+    return Target(
+        key=watched.key,
+        dir=watched.dir,
+        tids=tids,
+        gils=watched.published.gils,
+        tid_of_ident=watched.published.tid_of_ident,
+        ns_tids=ns_tids,
+    )
+
+
+def _by_identity(watched: Watched, seen: Mapping[int, Waits]) -> dict[Identity, Waits]:
+    known = watched.known
+    return {known[tid].identity: waits for tid, waits in seen.items() if tid in known}
