@@ -5,8 +5,9 @@ Rules:
 * Samples are taken between polls, as many in a second as the group asks for. The time between two is drawn
   at random, from half to one and a half times the period: a thread that wakes ten times a second must not
   be seen always at the same point of its cycle.
-* Only processes that are awake, or were a few polls ago, are sampled, and in them the threads that have
-  run lately. At most so many threads are looked at in one sample; where more run, they take turns.
+* Only processes that are awake, or were a few polls ago, are sampled, in them the threads that have run
+  lately. At most so many threads are looked at in one sample; where more run, they take turns from
+  poll to poll.
 * Every other thread is looked at once after it has run: it waits for the same thing until it runs again. The
   poll asks for that with :meth:`Sampling.look`, when it has read the thread's clock.
 """
@@ -37,7 +38,8 @@ class Sampling:
     def __init__(self, errors: list[ReadError]) -> None:
         self._sampler = WaitSampler(errors)
         self._looker = WaitSampler(errors, keep=0)
-        self._awake: list[Watched] = []
+        self._targets: dict[int, list[Target]] = {}
+        """By rate: who is sampled until the next poll."""
         self._due_ns: dict[int, int] = {}
         """By rate: when the next sample is due (CLOCK_MONOTONIC)."""
         self._turn = 0
@@ -48,13 +50,22 @@ class Sampling:
 
     def choose(self, watched: Iterable[Watched], now_ns: int) -> None:
         """Sample these, as far as they are awake, until the next poll."""
-        self._awake = [
-            one
+        awake = [
+            (one, _who_runs(one))
             for one in watched
             if one.config.wait_rate and one.rested < _AWAKE_FOR and one.polled
         ]
-        rates = {one.config.wait_rate for one in self._awake}
-        self._due_ns = {rate: self._due_ns.get(rate) or _next(rate, now_ns) for rate in rates}
+        wanted = sum(len(tids) for _, tids in awake)
+        self._turn += 1
+        self._targets.clear()
+        for one, tids in awake:
+            some = tids
+            if wanted > _MOST:
+                most = max(_MOST * len(tids) // wanted, 1)
+                first = self._turn * most % max(len(tids), 1)
+                some = (list(tids) * 2)[first : first + most]
+            self._targets.setdefault(one.config.wait_rate, []).append(_target(one, tuple(some)))
+        self._due_ns = {r: self._due_ns.get(r) or _next(r, now_ns) for r in self._targets}
 
     def next_ns(self) -> int | None:
         """When the next sample is due (CLOCK_MONOTONIC); None while nobody is to be sampled."""
@@ -63,11 +74,11 @@ class Sampling:
     def sample(self, now_ns: int) -> None:
         """Take the samples that are due."""
         began_ns = time.thread_time_ns()
-        due = {rate for rate, due_ns in self._due_ns.items() if due_ns <= now_ns}
+        due = [rate for rate, due_ns in self._due_ns.items() if due_ns <= now_ns]
         if due:
-            chosen = [one for one in self._awake if one.config.wait_rate in due]
-            self._sampler.sample(self._targets(chosen), now_ns)
-            self.samples += len(chosen)
+            targets = [target for rate in due for target in self._targets[rate]]
+            self._sampler.sample(targets, now_ns)
+            self.samples += len(targets)
             for rate in due:
                 self._due_ns[rate] = _next(rate, now_ns)
         self.cpu_ns += time.thread_time_ns() - began_ns
@@ -98,20 +109,6 @@ class Sampling:
         """Let go of everything."""
         self._sampler.close()
         self._looker.close()
-
-    def _targets(self, chosen: Iterable[Watched]) -> list[Target]:
-        listed = [(one, _who_runs(one)) for one in chosen]
-        wanted = sum(len(tids) for _, tids in listed)
-        self._turn += 1
-        targets = []
-        for one, tids in listed:
-            chosen_tids = tids
-            if wanted > _MOST:
-                most = max(_MOST * len(tids) // wanted, 1)
-                first = self._turn * most % max(len(tids), 1)
-                chosen_tids = (list(tids) * 2)[first : first + most]
-            targets.append(_target(one, chosen_tids))
-        return targets
 
 
 def _who_runs(watched: Watched) -> Collection[int]:

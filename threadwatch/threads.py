@@ -41,6 +41,8 @@ _READ_ALL_AT_REST = 512
 """Polls after which all threads are read whatever the clocks say; each process has its own turn."""
 _STATS_PER_POLL = 256
 """How often stat is read in one poll, of all processes together."""
+_LOOKS_PER_POLL = 1024
+"""How many threads are looked at in one poll for what they wait for."""
 _STATS_AT_LEAST = 8
 """How often it may be read in each process all the same."""
 _MUCH_NS = 1_000_000
@@ -78,11 +80,11 @@ class ThreadReader:
         self._errors = errors
         self._clocks = ThreadClocks(errors, schedstat=schedstat)
         self._residuals = schedstat and process_clocks
-        self._stats_left = self._looks_left = _STATS_PER_POLL
+        self._stats_left, self._looks_left = _STATS_PER_POLL, _LOOKS_PER_POLL
 
     def begin(self) -> None:
         """A new poll begins."""
-        self._stats_left = self._looks_left = _STATS_PER_POLL
+        self._stats_left, self._looks_left = _STATS_PER_POLL, _LOOKS_PER_POLL
 
     def read(self, watched: Watched, clock_ns: int, clock: Callable[[], int], poll: int) -> Reading:
         """Read what may have changed since the last time.

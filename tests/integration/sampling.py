@@ -72,8 +72,10 @@ def tids(process: ExpectedProcess) -> dict[str, int]:
 
 @contextmanager
 def promptly() -> Iterator[None]:
-    """Run before everybody else: a sampler that has to wait for a CPU samples when one is free, and not at
-    the moments that it has chosen."""
+    """Run before everybody else.
+
+    A sampler that has to wait for a CPU samples when one is free, not at the moments that it has chosen.
+    """
     os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
     try:
         yield
@@ -97,8 +99,10 @@ class Run:
     samples: float
     """As many samples of equal weight would say as much."""
     waits: Mapping[int, Waits]
+    ran: Mapping[int, float]
+    """The share of the time that each thread was on a CPU, by the kernel's clocks."""
     busy: Mapping[int, float]
-    """The share of the time that each thread ran or was ready to, by the kernel's clocks."""
+    """The same, and the time in which it was ready to run."""
 
     def share(self, tid: int, state: str) -> float:
         """The share of the time that a thread was seen in a state."""
@@ -123,13 +127,13 @@ def run(watch: Watch, seconds: float) -> Run:
             watch.sample(now_ns)
         after = _clocks(watch)
         clocks_ns = time.monotonic_ns() - start_ns
+    ran = {tid: (after[tid].cpu_ns - clock.cpu_ns) / clocks_ns for tid, clock in before.items()}
     busy = {
-        tid: (after[tid].cpu_ns - clock.cpu_ns + after[tid].runqueue_ns - clock.runqueue_ns)
-        / clocks_ns
+        tid: ran[tid] + (after[tid].runqueue_ns - clock.runqueue_ns) / clocks_ns
         for tid, clock in before.items()
     }
     effective = sum(weights) ** 2 / sum(weight**2 for weight in weights)
-    return Run(now_ns - start_ns, effective, watch.take(), busy)
+    return Run(now_ns - start_ns, effective, watch.take(), ran, busy)
 
 
 def _clocks(watch: Watch) -> dict[int, Clock]:

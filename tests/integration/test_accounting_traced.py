@@ -52,7 +52,7 @@ def test_a_traced_process(watch: Watch) -> None:
                 tracer.go_on()
             served = load.hear("served")
             watch.settle()
-            assert states(watch, load) == {"sleeping"}
+            assert states(watch, load) <= {"sleeping", "pipe"}
         assert stops >= 10
         assert 0 <= watch.group.cpu_ns - served["process_ns"] < 10 * MS
         assert sum(watch.cpu.values()) == watch.group.cpu_ns

@@ -39,7 +39,7 @@ def test_serve_says_what_it_sees_and_ends_cleanly(tmp_path: Path) -> None:
     """The daemon is ready after one poll, shows an application by name, and SIGTERM ends it with 0."""
     with application() as target, serving(tmp_path) as daemon:
         until(lambda: daemon.get("/-/ready")[0] == 200, "ready")
-        series = 'threadwatch_threads{group="shop",state="sleeping",thread="metrics-flush"}'
+        series = 'threadwatch_threads{group="shop",state="sleep",thread="metrics-flush"}'
         until(lambda: daemon.metric(series) == "1.0", "the application's thread")
         assert daemon.metric('threadwatch_group_published_processes{group="shop"}') == "1.0"
         assert daemon.get("/-/healthy")[0] == 200

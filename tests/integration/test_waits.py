@@ -19,8 +19,8 @@ def test_each_wait_has_its_state(interpreter: Interpreter, fleet: Fleet) -> None
     step = target.next_step()
     assert step is not None
     names = {tid: name for name, tid in sampling.tids(step.processes[0]).items()}
-    with sampling.watching(step.processes[0].pid) as watch:
-        watch = watch.of(tids=tuple(names))
+    with sampling.watching(step.processes[0].pid) as everything:
+        watch = everything.of(tids=tuple(names))
         deadline = time.monotonic() + harness.DEADLINE
         wrong: dict[str, object] = {"the start": None}
         while wrong and time.monotonic() < deadline:  # until all have come to wait
@@ -33,11 +33,8 @@ def test_each_wait_has_its_state(interpreter: Interpreter, fleet: Fleet) -> None
                 if tid not in taken or taken[tid].state != name.split(":")[0]
             }
         assert not wrong, target.complaint(f"in other states: {wrong}")
-        for number in range(1, 31):
-            watch.sample(time.monotonic_ns() if number == 1 else base_ns + number * 100_000_000)
-            if number == 1:
-                base_ns = time.monotonic_ns()
-                watch.take()
+        for _ in range(30):
+            watch.sample()
         for tid, waits in watch.take().items():
             assert set(waits.times) == {names[tid].split(":")[0]}, names[tid]
             assert waits.gil_held_ns == 0, names[tid]
@@ -47,10 +44,10 @@ def test_each_wait_has_its_state(interpreter: Interpreter, fleet: Fleet) -> None
 
 
 def test_threads_that_share_the_gil(interpreter: Interpreter, fleet: Fleet) -> None:
-    """Of N threads that only compute, each waits for the GIL (N − 1)/N of the time; they hold it all the time.
+    """Of N threads that only compute, each waits for the GIL (N − 1)/N of the time, and one always holds it.
 
     The truth is the kernel's: a thread that neither ran nor was ready to has waited, and these wait for
-    nothing but the GIL.
+    nothing but the GIL. Who runs holds it, but for the moments in which a waiter wakes up to ask for it.
     """
     target = fleet.start(interpreter, "contention.py", "4", options=())
     step = target.next_step()
@@ -66,14 +63,15 @@ def test_threads_that_share_the_gil(interpreter: Interpreter, fleet: Fleet) -> N
     error = math.sqrt(truth * (1 - truth) / run.samples)
     assert waiting == pytest.approx(truth, abs=3 * error)
     for tid in workers:
-        # 8 comparisons on each of 7 interpreters: 4.5 standard errors are exceeded by chance once in 2,600 runs
+        # 8 comparisons on each of 7 interpreters: chance exceeds 4.5 standard errors in one of 2,600 runs
         error = math.sqrt(run.busy[tid] * (1 - run.busy[tid]) / run.samples)
         assert run.share(tid, "gil") == pytest.approx(1 - run.busy[tid], abs=4.5 * error)
-        assert run.held(tid) == pytest.approx(run.busy[tid], abs=4.5 * error)
+        assert run.held(tid) < run.busy[tid] + 4.5 * error
         assert set(run.waits[tid].times) <= {"running", "gil"}
         assert sum(run.waits[tid].times.values()) == run.elapsed_ns
     held = sum(waits.gil_held_ns for waits in run.waits.values()) / run.elapsed_ns
-    assert 0.9 < held <= 1.0
+    ran = min(sum(run.ran.values()), 0.99)
+    assert ran - 0.01 - 3 * math.sqrt(ran * (1 - ran) / run.samples) < held <= 1
     target.go()
     assert target.next_step() is None
 

@@ -1,0 +1,385 @@
+"""What is missing, and how to grant it. Pure: from what has been found to sentences.
+
+Rules:
+
+* Only what was found is spoken of, and only ways that lead there from here: no sudo to root, no unit of
+  systemd to who runs in a container.
+* What nobody can change from here, and what is lost by it is little, is a note and not missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from threadwatch.doctor_findings import Cause, Daemon, Finding
+from threadwatch.doctor_situation import CAPABILITIES, Situation, lacking, user_name
+from threadwatch.text import printable
+
+_BOTH = tuple(CAPABILITIES)
+_PTRACE = ("CAP_SYS_PTRACE",)
+_MOST_NAMED = 6
+"""PIDs, or names, that a sentence lists."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to grant something."""
+
+    where: str
+    lines: tuple[str, ...]
+    """To be copied as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Something that is not as it should be."""
+
+    kind: str
+    """A short word for programs."""
+    text: str
+    pids: tuple[int, ...] = ()
+    """The processes that it is about."""
+    ways: tuple[Way, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far the search for processes has come."""
+
+    unreadable: int = 0
+    """Processes that are listed, but of which not even the name can be read."""
+    unknown: int = 0
+    """Processes whose program is hidden: they may be Python."""
+    left_out: int = 0
+    """Processes that were not looked at for want of file descriptors."""
+
+
+def missing(
+    situation: Situation,
+    findings: Sequence[Finding],
+    daemons: Sequence[Daemon],
+    extent: Extent,
+) -> tuple[Missing, ...]:
+    """What is missing, what hides most first. Empty: all is as it should be."""
+    return tuple(
+        chain(
+            _hidden_processes(situation, findings, extent),
+            _hidden(situation, findings, extent),
+            _daemons(situation, findings, daemons),
+            _files(situation, extent),
+            _unpublished(findings),
+            _unreadable(findings),
+            _gil(findings),
+        )
+    )
+
+
+def notes(situation: Situation, extent: Extent) -> tuple[str, ...]:
+    """What is good to know, and needs nothing to be done."""
+    found = []
+    if not situation.schedstat:
+        found.append(
+            "This kernel keeps no schedstat (CONFIG_SCHED_INFO): CPU time is counted in ticks of 10 ms, "
+            "and there is no run-queue wait."
+        )
+    if not situation.same_namespace:
+        found.append(
+            f"{situation.procfs} shows another PID namespace: CPU time is counted in ticks of 10 ms there."
+        )
+    if not situation.wait_reasons:
+        found.append(
+            f"The system calls of {situation.machine} are not known: threads that wait are shown as "
+            "sleeping, without a reason. On x86_64 and aarch64 they have one."
+        )
+    if situation.only_pids:
+        found.append(
+            "subset=pid hides /proc/loadavg and /proc/sys: each poll lists all processes, which costs a "
+            "little more, and Yama's ptrace_scope cannot be seen."
+        )
+    if situation.hidepid != "off" and not situation.is_hidden_from:
+        found.append(f"hidepid={situation.hidepid} hides nothing from this process.")
+    if extent.unknown:
+        found.append(
+            f"The program of {_count(extent.unknown, 'other process', 'other processes')} is hidden. Python "
+            "under a name of its own could be among them."
+        )
+    if not situation.host_pids and situation.same_namespace:
+        found.append(
+            "Processes outside of this container cannot be seen. To see those of the host, start it with "
+            "docker run --pid=host, or with hostPID: true in Kubernetes."
+        )
+    return tuple(found)
+
+
+def _hidden_processes(
+    situation: Situation, findings: Sequence[Finding], extent: Extent
+) -> Iterator[Missing]:
+    if situation.is_hidden_from:
+        listed = (
+            f" {_count(extent.unreadable, 'process is', 'processes are')} listed, but cannot be read."
+            if extent.unreadable
+            else ""
+        )
+        yield Missing(
+            "hidepid",
+            f"Other users' processes: {situation.procfs} is mounted with hidepid={situation.hidepid}.{listed} "
+            "CAP_SYS_PTRACE sees through it, and so does the group that the option gid= names.",
+            ways=(
+                *_capabilities(situation, _BOTH),
+                Way("for one group", (f"mount -o remount,hidepid=2,gid=GROUP {situation.procfs}",)),
+            ),
+        )
+    elif not findings and not situation.host_pids:
+        yield Missing(
+            "pid-namespace",
+            "No Python process can be seen, because this is a PID namespace of its own (a container's).",
+            ways=(
+                Way("docker", ("docker run --pid=host …",)),
+                Way("Kubernetes", ("hostPID: true",)),
+            ),
+        )
+
+
+_WHY: dict[Cause, str] = {
+    "other user": "belong to other users",
+    "not dumpable": "are not dumpable: they have changed their user, or asked for it "
+    "(PR_SET_DUMPABLE in prctl(2))",
+    "more privileges": "have capabilities that this process does not have",
+    "yama": "are this user's own, but may not be traced: Yama's ptrace_scope is {scope}",
+    "refused": "are refused by the kernel, although neither user nor capabilities stand in the way",
+}
+
+
+def _hidden(
+    situation: Situation, findings: Sequence[Finding], extent: Extent
+) -> Iterator[Missing]:
+    for cause, why in _WHY.items():
+        found = [finding for finding in findings if finding.cause == cause]
+        if found:
+            what = _join(_hidden_things(found))
+            whose = why.format(scope=situation.ptrace_scope)
+            users = sorted({user_name(finding.uid) for finding in found})
+            by = f" ({_list(users)})" if cause == "other user" else ""
+            verb = "It" if len(found) == 1 else "They"
+            text = (
+                f"{_capital(what)} of {_processes(found)}. {_singular(verb, whose)}{by}."
+                f"{_needs(situation, cause)}"
+            )
+            yield Missing(
+                cause.replace(" ", "-"),
+                text,
+                tuple(finding.pid for finding in found),
+                _ways(situation, cause),
+            )
+
+
+def _hidden_things(findings: Sequence[Finding]) -> list[str]:
+    things = []
+    if any(finding.names == "hidden" for finding in findings):
+        things.append("thread names")
+    if any(finding.states == "hidden" for finding in findings):
+        things.append("the reasons why threads wait")
+    if any(finding.memory == "hidden" for finding in findings):
+        things.append("who holds the GIL")
+    return things or ["the program"]
+
+
+def _needs(situation: Situation, cause: Cause) -> str:
+    if cause == "yama" and situation.ptrace_scope == 3:
+        return " With 3 nobody may, and it cannot be changed before the machine starts again."
+    if cause == "refused":
+        return ""
+    needed = [name for name in _capabilities_for(cause) if name in situation.lacks]
+    then = " Then Yama's ptrace_scope, which is 3, still hides all but the names." if (
+        situation.ptrace_scope == 3
+    ) else ""
+    return f" To see that, {_join(needed)} {'is' if len(needed) == 1 else 'are'} missing.{then}"
+
+
+def _capabilities_for(cause: Cause) -> tuple[str, ...]:
+    return _BOTH if cause in ("other user", "not dumpable") else _PTRACE
+
+
+def _ways(situation: Situation, cause: Cause) -> tuple[Way, ...]:
+    if cause == "yama":
+        if situation.ptrace_scope == 3:
+            return (
+                Way("at the next start", ("kernel.yama.ptrace_scope = 1    in /etc/sysctl.d/",)),
+            )
+        everybody = Way("for everybody", ("sysctl kernel.yama.ptrace_scope=0",))
+        return (*_capabilities(situation, _PTRACE), everybody)
+    if cause == "refused":
+        return tuple(_modules(situation))
+    return _capabilities(situation, _capabilities_for(cause))
+
+
+def _modules(situation: Situation) -> Iterator[Way]:
+    label = situation.label
+    if label is not None and not label.startswith("unconfined"):
+        option = "label=disable" if ":" in label else "apparmor=unconfined"
+        yield Way(
+            f"from {printable(label)}", (f"docker run --security-opt {option} …",)
+        )
+    if not situation.host_users:
+        yield Way("from the user namespace", ("docker run --userns=host …",))
+
+
+def _capabilities(situation: Situation, needed: Sequence[str]) -> tuple[Way, ...]:
+    """How to get these capabilities, and keep what there is of the two."""
+    names = [name for name in _BOTH if name in needed or name not in situation.lacks]
+    short = [name.removeprefix("CAP_") for name in names]
+    ways = []
+    if not situation.container:
+        line = " ".join(names)
+        ways.append(
+            Way(
+                "unit of systemd",
+                (f"AmbientCapabilities={line}", f"CapabilityBoundingSet={line}"),
+            )
+        )
+    if not situation.kubernetes:
+        added = " ".join(f"--cap-add {name}" for name in short)
+        ways.append(Way("docker", (f"docker run --pid=host --user 0 {added} …",)))
+    else:
+        ways.append(
+            Way(
+                "Kubernetes",
+                (
+                    "hostPID: true",
+                    f"securityContext: {{runAsUser: 0, capabilities: {{add: [{', '.join(short)}]}}}}",
+                ),
+            )
+        )
+    if not situation.container and situation.credentials.uids[1] != 0:
+        ways.append(Way("by hand", ("sudo threadwatch …",)))
+    return tuple(ways)
+
+
+def _daemons(
+    situation: Situation, findings: Sequence[Finding], daemons: Sequence[Daemon]
+) -> Iterator[Missing]:
+    ours = (situation.credentials.uids[1], situation.lacks)
+    for daemon in daemons:
+        uid, lacks = daemon.credentials.uids[1], lacking(daemon.credentials)
+        others = [f for f in findings if f.uid != uid and f.pid != daemon.pid]
+        if lacks and others and (uid, lacks) != ours:
+            yield Missing(
+                "daemon",
+                f"The daemon that runs as PID {daemon.pid} sees less than is shown here: it is user "
+                f"{user_name(uid)}, without {_join(sorted(lacks, reverse=True))}. What it cannot see of other "
+                "users' processes, run this as that user to know.",
+                (daemon.pid,),
+                _capabilities(situation, _BOTH)[: 2 if not situation.container else 1],
+            )
+
+
+def _files(situation: Situation, extent: Extent) -> Iterator[Missing]:
+    if extent.left_out:
+        yield Missing(
+            "file-descriptors",
+            f"{_count(extent.left_out, 'process', 'processes')} could not be watched: the hard limit of file "
+            f"descriptors is {situation.file_limit[1]}, and each process takes two.",
+            ways=(
+                Way("unit of systemd", ("LimitNOFILE=65536",)),
+                Way("docker", ("docker run --ulimit nofile=65536 …",)),
+                Way("shell", ("ulimit -n 65536",)),
+            ),
+        )
+
+
+def _unpublished(findings: Sequence[Finding]) -> Iterator[Missing]:
+    found = [f for f in findings if f.table in ("none", "closed", "another's", "unfinished")]
+    if not found:
+        return
+    one = len(found) == 1
+    text = (
+        f"{_capital(_processes(found))} {'does' if one else 'do'} not publish "
+        f"{'its' if one else 'their'} threads: {'they have' if one else 'their threads have'} the kernel's "
+        "names, and who waits for the GIL cannot be told."
+    )
+    for state, why in (
+        ("closed", "has left its table: it has closed all files, or ended publishing"),
+        ("another's", "has only a table that it got from its parent: the child of a fork outside of Python"),
+        ("unfinished", "was just about to begin"),
+    ):
+        pids = [finding.pid for finding in found if finding.table == state]
+        if pids:
+            text += f" PID {_list(pids)} {why}."
+    yield Missing(
+        "not-published",
+        text,
+        tuple(finding.pid for finding in found),
+        (
+            Way("start it by", ("threadwatch run -- COMMAND",)),
+            Way("or by", ("THREADWATCH=1 COMMAND    with prometheus-threadwatch in its environment",)),
+            Way("or in its code", ("import threadwatch; threadwatch.publish()",)),
+        ),
+    )
+
+
+def _unreadable(findings: Sequence[Finding]) -> Iterator[Missing]:
+    other = [f for f in findings if f.table == "other layout"]
+    if other:
+        yield Missing(
+            "other-layout",
+            f"The table of {_processes(other)} is another version's ({other[0].detail}). Install the same "
+            "version of threadwatch there and here, and start it again.",
+            tuple(finding.pid for finding in other),
+        )
+    broken = [f for f in findings if f.detail and f.table != "other layout"]
+    for detail in sorted({finding.detail for finding in broken}):
+        about = [finding for finding in broken if finding.detail == detail]
+        yield Missing(
+            "unreadable",
+            f"Of {_processes(about)} not everything can be read: {printable(detail)}.",
+            tuple(finding.pid for finding in about),
+        )
+
+
+def _gil(findings: Sequence[Finding]) -> Iterator[Missing]:
+    found = [f for f in findings if f.gil == "not found"]
+    if found:
+        yield Missing(
+            "gil-not-found",
+            f"The GIL of {_processes(found)} has not been found by the publisher, so who waits for it is "
+            "shown as waiting for a lock: the interpreter is built in a way that threadwatch does not know.",
+            tuple(finding.pid for finding in found),
+        )
+
+
+def _processes(findings: Sequence[Finding]) -> str:
+    """``3 processes (shop, celery)``, ``PID 4711 (shop)``."""
+    names = list(dict.fromkeys(printable(finding.application) for finding in findings))
+    if len(findings) == 1:
+        return f"PID {findings[0].pid} ({names[0]})"
+    return f"{len(findings)} processes ({_list(names)})"
+
+
+def _list(items: Collection[object]) -> str:
+    shown = [str(item) for item in items][:_MOST_NAMED]
+    more = len(items) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def _join(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def _singular(subject: str, verb_phrase: str) -> str:
+    """``They belong to`` or ``It belongs to``."""
+    if subject == "They":
+        return f"{subject} {verb_phrase}"
+    first, _, rest = verb_phrase.partition(" ")
+    third = {"are": "is", "have": "has"}.get(first, first + "s")
+    return f"{subject} {third} {rest.replace('they have', 'it has')}"

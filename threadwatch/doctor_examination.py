@@ -1,0 +1,220 @@
+"""Reads each process once, in the way in which the daemon reads it, and notes what the kernel answers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from threadwatch import table
+from threadwatch.doctor_findings import Access, Cause, Finding, GilState, TableState, cause_of
+from threadwatch.doctor_situation import Situation
+from threadwatch.errors import Denied, Gone, Malformed, ReadError
+from threadwatch.memory import Conduct, Job, MemoryReader
+from threadwatch.procfs import (
+    ProcFS,
+    TableFile,
+    TableHeader,
+    find_tables,
+    parse_header,
+    parse_syscall,
+)
+from threadwatch.procfs.credentials import parse_credentials
+from threadwatch.watched import Watched
+
+_DEADLINE_S = 2.0
+"""How long a process's memory may keep us waiting."""
+
+
+def examine(
+    procfs: ProcFS, situation: Situation, processes: Iterable[Watched]
+) -> tuple[Finding, ...]:
+    """Read each of the processes once; those that end meanwhile are left out."""
+    findings = []
+    memory = MemoryReader(_DEADLINE_S)
+    try:
+        for watched in processes:
+            with suppress(Gone):
+                findings.append(_Examination(procfs, situation, watched, memory).run())
+    finally:
+        memory.close()
+    return tuple(findings)
+
+
+class _Examination:
+    """One process is read."""
+
+    def __init__(
+        self, procfs: ProcFS, situation: Situation, watched: Watched, memory: MemoryReader
+    ) -> None:
+        self._procfs = procfs
+        self._situation = situation
+        self._watched = watched
+        self._dir = watched.dir
+        self._memory = memory
+        self._denied: set[str] = set()
+        self._details: list[str] = []
+
+    def run(self) -> Finding:
+        """Raises :class:`Gone` if the process has ended."""
+        watched = self._watched
+        header = watched.published.header
+        exe = self._exe()
+        state = self._table() if header is None else "found"
+        names: Access = "hidden" if state == "hidden" else "no"
+        states = self._access(self._states)
+        memory = self._access(self._read_memory)
+        if header is not None:
+            names = self._access(self._names)
+        found = Finding(
+            pid=watched.key.pid,
+            uid=watched.uid,
+            application=watched.group,
+            cmdline=watched.cmdline,
+            interpreter=_program(exe, watched) if header is None else _python(header),
+            table=state,
+            gil=self._gil(header),
+            names=names,
+            states=states,
+            memory=memory,
+            cause=self._cause() if self._denied else None,
+            detail="; ".join(dict.fromkeys(self._details)),
+        )
+        self._dir.owner_uid()  # of a process that has ended since, not all of that is so
+        return found
+
+    def _access(self, read: Callable[[], Access]) -> Access:
+        try:
+            return read()
+        except Denied as error:
+            self._denied.add(error.source)
+            return "hidden"
+        except ReadError as error:
+            self._details.append(str(error))
+            return "no"
+
+    def _exe(self) -> str | None:
+        """The program; what keeps us from seeing that is noted for :meth:`_cause`, and no harm in itself."""
+        try:
+            return self._dir.exe()
+        except ReadError as error:
+            if isinstance(error, Denied):
+                self._denied.add(error.source)
+            return None
+
+    def _table(self) -> TableState:
+        """Why no table of the process's own has been found."""
+        states: list[TableState] = []
+        try:
+            for fd in find_tables(self._dir):
+                with suppress(Gone), self._dir.open_table(fd) as file:
+                    states.append(self._state_of(file))
+        except Denied as error:
+            self._denied.add(error.source)
+            return "hidden"
+        except ReadError as error:
+            self._details.append(str(error))
+            return "malformed"
+        # another process's is what a fork leaves, and says nothing if there is one of its own
+        return next((s for s in states if s != "another's"), states[0] if states else "none")
+
+    def _state_of(self, file: TableFile) -> TableState:
+        data = file.read_header()
+        if not any(data):
+            return "unfinished"
+        version = _layout(data)
+        if version not in (None, table.VERSION):
+            self._details.append(f"table: has layout {version}, not {table.VERSION}")
+            return "other layout"
+        header = parse_header(data)
+        if (header.pid, header.start_ticks) != (
+            self._watched.ns_pid,
+            self._watched.key.start_ticks,
+        ):
+            return "another's"
+        if file.owner_uid not in (self._watched.uid, 0):
+            raise Malformed("table", f"belongs to uid {file.owner_uid}, not {self._watched.uid}")
+        return "closed" if header.closed else "unfinished"
+
+    def _names(self) -> Access:
+        self._watched.published.update(self._dir)
+        return "yes"
+
+    def _gil(self, header: TableHeader | None) -> GilState:
+        if header is None:
+            return "unknown"
+        if self._watched.published.gils:
+            return "found"
+        return "free-threaded" if header.free_threaded else "not found"
+
+    def _states(self) -> Access:
+        """Whether the system call can be read that a thread is in."""
+        if not self._situation.wait_reasons:
+            return "no"
+        for tid in self._dir.tids():
+            try:
+                parse_syscall(self._dir.read_task(tid, "syscall"))
+            except Gone:
+                if self._dir.has_task(tid):  # a kernel without CONFIG_HAVE_ARCH_TRACEHOOK
+                    raise ReadError("syscall", "enoent", "this kernel does not offer it") from None
+                continue
+            return "yes"
+        raise Gone("task: all threads have ended")
+
+    def _read_memory(self) -> Access:
+        """Whether the memory may be read; where a GIL is known, whether it says who holds it."""
+        try:
+            file = self._dir.open_memory()
+        except Gone:
+            return "no"
+        gils = self._watched.published.gils
+        if not gils:
+            return "yes"
+        conduct, now_ns = Conduct(), time.monotonic_ns()
+        job = Job(file, gils, ())
+        if not self._memory.may_read(conduct, self._dir.owner_uid, now_ns):
+            raise ReadError("mem", "timeout", "others of this user have given no answer")
+        if not self._memory.read([job]):
+            self._memory.give_up(conduct, self._dir.owner_uid(), now_ns)
+            raise ReadError("mem", "timeout", f"gives no answer within {_DEADLINE_S:.0f} s")
+        if job.error is not None:
+            raise job.error
+        return "no" if job.gone else "yes"
+
+    def _cause(self) -> Cause:
+        credentials = parse_credentials(self._dir.read("status", "status"))
+        return cause_of(
+            self._situation,
+            credentials,
+            files_owner=self._files_owner(),
+            denied=self._denied,
+        )
+
+    def _files_owner(self) -> int | None:
+        """Whose the process's private files in ``/proc`` are: root's, if the process is not dumpable."""
+        try:
+            owner = os.stat(f"{self._procfs.root}/{self._watched.key.pid}/fd").st_uid
+        except OSError:
+            return None
+        # the PID was still its own, then
+        self._dir.owner_uid()
+        return owner
+
+
+def _layout(data: bytes) -> int | None:
+    """Which version of the layout a table says that it has; None: it is no table at all."""
+    if len(data) < table.STATIC.size:
+        return None
+    magic, version = table.STATIC.unpack_from(data)[:2]
+    return version if magic == table.MAGIC else None
+
+
+def _python(header: TableHeader) -> str:
+    name = {"cpython": "CPython"}.get(header.implementation, header.implementation or "Python")
+    return f"{name} {'.'.join(map(str, header.python))}"
+
+
+def _program(exe: str | None, watched: Watched) -> str:
+    path = exe or (watched.cmdline[0] if watched.cmdline else watched.comm)
+    return path.removesuffix(" (deleted)").rpartition("/")[2] or watched.comm
