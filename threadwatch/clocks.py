@@ -57,6 +57,7 @@ class ThreadClocks:
             known.cpu_ns = _ticks_ns(stat)
         known.stat_cpu_ns = known.cpu_ns
         watched.known[tid] = known
+        watched.unseen.add(tid)
         watched.known_ns += known.cpu_ns
         return known
 
@@ -141,10 +142,12 @@ class ThreadClocks:
             # a whole life that is read for the first time says nothing about the present
             if tid not in hot and (known.met != poll or known.stat.state == "R"):
                 hot[tid] = known
+                watched.unseen.discard(tid)
                 if self.schedstat and self._kept < self._keep:
                     self._open(watched, known)
         for known in [known for known in hot.values() if known.quiet > _COOL_AFTER]:
             del hot[known.tid]
+            watched.unseen.add(known.tid)
             self._close(known)
 
     def cool(self, watched: Watched) -> None:

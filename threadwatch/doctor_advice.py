@@ -152,9 +152,7 @@ _WHY: dict[Cause, str] = {
 }
 
 
-def _hidden(
-    situation: Situation, findings: Sequence[Finding], extent: Extent
-) -> Iterator[Missing]:
+def _hidden(situation: Situation, findings: Sequence[Finding], extent: Extent) -> Iterator[Missing]:
     for cause, why in _WHY.items():
         found = [finding for finding in findings if finding.cause == cause]
         if found:
@@ -192,9 +190,11 @@ def _needs(situation: Situation, cause: Cause) -> str:
     if cause == "refused":
         return ""
     needed = [name for name in _capabilities_for(cause) if name in situation.lacks]
-    then = " Then Yama's ptrace_scope, which is 3, still hides all but the names." if (
-        situation.ptrace_scope == 3
-    ) else ""
+    then = (
+        " Then Yama's ptrace_scope, which is 3, still hides all but the names."
+        if (situation.ptrace_scope == 3)
+        else ""
+    )
     return f" To see that, {_join(needed)} {'is' if len(needed) == 1 else 'are'} missing.{then}"
 
 
@@ -219,9 +219,7 @@ def _modules(situation: Situation) -> Iterator[Way]:
     label = situation.label
     if label is not None and not label.startswith("unconfined"):
         option = "label=disable" if ":" in label else "apparmor=unconfined"
-        yield Way(
-            f"from {printable(label)}", (f"docker run --security-opt {option} …",)
-        )
+        yield Way(f"from {printable(label)}", (f"docker run --security-opt {option} …",))
     if not situation.host_users:
         yield Way("from the user namespace", ("docker run --userns=host …",))
 
@@ -301,7 +299,10 @@ def _unpublished(findings: Sequence[Finding]) -> Iterator[Missing]:
     )
     for state, why in (
         ("closed", "has left its table: it has closed all files, or ended publishing"),
-        ("another's", "has only a table that it got from its parent: the child of a fork outside of Python"),
+        (
+            "another's",
+            "has only a table that it got from its parent: the child of a fork outside of Python",
+        ),
         ("unfinished", "was just about to begin"),
     ):
         pids = [finding.pid for finding in found if finding.table == state]
@@ -313,7 +314,10 @@ def _unpublished(findings: Sequence[Finding]) -> Iterator[Missing]:
         tuple(finding.pid for finding in found),
         (
             Way("start it by", ("threadwatch run -- COMMAND",)),
-            Way("or by", ("THREADWATCH=1 COMMAND    with prometheus-threadwatch in its environment",)),
+            Way(
+                "or by",
+                ("THREADWATCH=1 COMMAND    with prometheus-threadwatch in its environment",),
+            ),
             Way("or in its code", ("import threadwatch; threadwatch.publish()",)),
         ),
     )

@@ -214,13 +214,23 @@ class Ledger:
                 continue
             series = entry.series
             series.changed = True
+            spent_ns = 0
             gained_ns = thread.cpu_ns - entry.user_ns - entry.system_ns
             if gained_ns > 0:
                 system_ns = int(gained_ns * entry.system_share)
-                entry.charge(gained_ns, system_ns)
+                user_ns = gained_ns - system_ns
+                entry.system_ns += system_ns
+                series.system_ns += system_ns
+                entry.user_ns += user_ns
+                series.user_ns += user_ns
+                series.ran_ns += gained_ns
                 charged_ns += gained_ns
+                spent_ns = gained_ns
+            entry.gained_ns = gained_ns
             if thread.runqueue_ns is not None and thread.timeslices is not None:
-                entry.queue(thread.runqueue_ns, thread.timeslices)
+                spent_ns += entry.queue(thread.runqueue_ns, thread.timeslices)
+            if spent_ns:
+                series.owed[entry.wait] = series.owed.get(entry.wait, 0) + spent_ns
         self._charged_ns += charged_ns
 
     def _place(self, entry: Entry, name: str, now_ns: int) -> None:

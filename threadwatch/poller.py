@@ -239,8 +239,6 @@ class Poller:
             return None, True
         looked, all_seen = self._reader.to_look_at(watched, at_rest=at_rest)
         seen = self._sampling.look(watched, [known.tid for known in looked], self._started_ns)
-        for known in looked:
-            known.wait_cpu_ns = known.cpu_ns
         for identity, now in seen.items():
             before = waits.get(identity)
             waits[identity] = now if before is None else replace(before, state=now.state)

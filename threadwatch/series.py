@@ -266,7 +266,7 @@ class Entry:
             system_ns = round(thread.cpu_ns * self.system_share) - self.system_ns
             self.charge(gained_ns, min(max(system_ns, 0), gained_ns))
         if thread.runqueue_ns is not None and thread.timeslices is not None:
-            self.queue(thread.runqueue_ns, thread.timeslices)
+            series.owe(self.wait, self.queue(thread.runqueue_ns, thread.timeslices))
         self.sample = thread
         return gained_ns
 
@@ -279,23 +279,24 @@ class Entry:
         self.user_ns += cpu_ns - system_ns
         series.user_ns += cpu_ns - system_ns
         series.ran_ns += cpu_ns
-        series.owed[self.wait] = series.owed.get(self.wait, 0) + cpu_ns
+        series.owe(self.wait, cpu_ns)
 
-    def queue(self, runqueue_ns: int, timeslices: int) -> None:
-        """Charge what schedstat has counted beside CPU time."""
+    def queue(self, runqueue_ns: int, timeslices: int) -> int:
+        """Charge what schedstat has counted beside CPU time; gives the time without a CPU, which is owed."""
         series = self.series
         more_ns, more = runqueue_ns - self.runqueue_ns, timeslices - self.timeslices
         if series.runqueue_ns is None or series.timeslices is None:
             series.runqueue_ns = series.timeslices = 0
-        if more_ns > 0:
-            self.runqueue_ns = runqueue_ns
-            series.runqueue_ns += more_ns
-            series.ready_ns += more_ns
-            series.owed[self.wait] = series.owed.get(self.wait, 0) + more_ns
-        self.waited_ns = more_ns
         if more > 0:
             series.timeslices += more
             self.timeslices = timeslices
+        self.waited_ns = more_ns
+        if more_ns <= 0:
+            return 0
+        self.runqueue_ns = runqueue_ns
+        series.runqueue_ns += more_ns
+        series.ready_ns += more_ns
+        return more_ns
 
     def spent(self) -> tuple[int, int, int | None, int]:
         """CPU time, run-queue wait, time that it held the GIL and that it waited for it, in ns."""
@@ -303,6 +304,8 @@ class Entry:
 
     def see(self, waits: Waits, now_ns: int, *, has_gil: bool) -> None:
         """Charge what samples have seen since it was last charged. Its clocks have been charged before."""
+        if self.sample.state in _STOPPED:  # in whatever call that was
+            return
         series = self.series
         series.touch(now_ns)
         for state, spent_ns in waits.times.items():
@@ -322,6 +325,9 @@ class Entry:
 
 _AWAKE = frozenset({"running", "runnable"})
 """States whose time the kernel counts."""
+
+_STOPPED = frozenset("TtZXx")
+"""Letters of the kernel that no sample knows better."""
 
 _OTHER = SeriesKey(OTHER)
 _LASTING = (_OTHER, SeriesKey(UNATTRIBUTED))

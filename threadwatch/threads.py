@@ -36,7 +36,7 @@ _RESIDUAL_NS = 500_000
 """CPU time whose owner need not be looked for yet."""
 _FEW = 32
 """So few threads are all read in every poll of an awake process."""
-_READ_ALL_EVERY = 64
+_READ_ALL_EVERY = 256
 _READ_ALL_AT_REST = 512
 """Polls after which all threads are read whatever the clocks say; each process has its own turn."""
 _STATS_PER_POLL = 256
@@ -148,13 +148,16 @@ class ThreadReader:
 
         Those that run are seen in samples, until the process comes to rest.
         """
-        behind = [
-            known
-            for tid, known in watched.known.items()
-            if known.wait_cpu_ns != known.cpu_ns and (at_rest or tid not in watched.hot)
-        ]
+        behind = [known for tid in watched.unseen if (known := watched.known.get(tid)) is not None]
+        if at_rest:
+            behind += [known for known in watched.hot.values() if known.wait_cpu_ns != known.cpu_ns]
         looked = behind[: max(self._looks_left, _STATS_AT_LEAST)]
         self._looks_left -= len(looked)
+        for known in looked:
+            known.wait_cpu_ns = known.cpu_ns
+        watched.unseen = {
+            known.tid for known in behind[len(looked) :] if known.tid not in watched.hot
+        }
         return looked, len(looked) == len(behind)
 
     def search(self, watched: Watched, errors: list[ReadError]) -> None:
@@ -192,7 +195,7 @@ class ThreadReader:
             self._clocks.read_stat(watched, leader)
         except ReadError as error:
             self._errors.append(error)
-        return state != leader.stat.state and "T" in state + leader.stat.state
+        return state != leader.stat.state and bool({"T", "t"} & {state, leader.stat.state})
 
     def _read_list(self, watched: Watched, ran: dict[int, Known], poll: int) -> None:
         """Read the list of threads: drop who has gone, and read who is new; those are in ``ran`` then."""

@@ -152,9 +152,9 @@ def test_a_leader_that_ends_before_its_threads(watch: Watch, start: Start) -> No
     assert process is not None
     assert {t.name: t.state for t in process.threads} == {
         "MainThread": "zombie",
-        "herald": "sleeping",
-        "survivor": "sleeping",
-        "sleeper": "sleeping",
+        "herald": "pipe",
+        "survivor": "pipe",
+        "sleeper": "pipe",
     }
     load.go()
     watch.poll_while(load, interval=0.1)
