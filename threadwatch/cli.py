@@ -24,6 +24,7 @@ examples:
   threadwatch run -- gunicorn shop:app   start an application whose threads have names from outside
   threadwatch ps                         every Python thread of this host, by name
   threadwatch serve                      export them to Prometheus, on http://127.0.0.1:9749/metrics
+  threadwatch doctor                     what cannot be seen, and how to grant it
   threadwatch demo                       see all of it on an application made for the purpose
 """
 
@@ -90,6 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_ps(commands)
     _add_run(commands)
+    _add_doctor(commands)
     _add_check_config(commands)
     _add_demo(commands)
     return parser
@@ -208,6 +210,25 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.set_defaults(function=_run, needs_daemon=False)
 
 
+def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "doctor",
+        "say what can be seen, what publishes, what permission hides, and how to grant it",
+        "  threadwatch doctor             all Python processes\n"
+        "  threadwatch doctor 4711 shop   a process, an application, and those that they started\n"
+        "  threadwatch doctor --json | jq '.missing[].text'\n"
+        "\nThe exit code is 0 if all is as it should be, and 1 if something is missing.\n",
+    )
+    parser.add_argument(
+        "what", nargs="*", metavar="PID|NAME", help="a process, or an application; all by default"
+    )
+    parser.add_argument("--json", action="store_true", help="one object, for programs")
+    _add_config(parser)
+    _add_procfs(parser)
+    parser.set_defaults(function=_doctor, needs_daemon=True)
+
+
 def _add_check_config(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _add(
         commands,
@@ -260,6 +281,17 @@ def _ps(options: argparse.Namespace) -> int:
         options.what,
         as_json=options.json,
         interval=options.interval,
+        config_file=options.config,
+        procfs=options.procfs,
+    )
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from threadwatch.doctor import doctor  # noqa: PLC0415 - as in _serve
+
+    return doctor(
+        options.what,
+        as_json=options.json,
         config_file=options.config,
         procfs=options.procfs,
     )

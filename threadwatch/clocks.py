@@ -75,11 +75,13 @@ class ThreadClocks:
         if not self.schedstat:
             return self.read(watched, list(watched.hot.values()), ran)
         kept = [known for known in watched.hot.values() if known.file is not None]
-        unkept = [known for known in watched.hot.values() if known.file is None]
+        unkept: list[Known] = []
+        if len(kept) < len(watched.hot):
+            unkept = [known for known in watched.hot.values() if known.file is None]
         lost: list[Known] = []
         gained_ns = 0
         # the one loop whose every step counts: it runs for each active thread in each poll
-        for known, data in zip(kept, read_again(k.file for k in kept if k.file), strict=True):
+        for known, data in zip(kept, read_again([known.fd for known in kept]), strict=True):
             if data == known.raw:
                 known.quiet += 1
             elif data is None:
@@ -186,6 +188,7 @@ class ThreadClocks:
             known.file = watched.dir.open_task_file(known.tid, "schedstat")
         except (Gone, ReadError):
             return  # then it is read by its TID
+        known.fd = known.file.fileno()
         self._kept += 1
 
     def _close(self, known: Known) -> None:

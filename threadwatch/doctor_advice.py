@@ -9,7 +9,7 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -66,7 +66,7 @@ def missing(
     return tuple(
         chain(
             _hidden_processes(situation, findings, extent),
-            _hidden(situation, findings, extent),
+            _hidden(situation, findings),
             _daemons(situation, findings, daemons),
             _files(situation, extent),
             _unpublished(findings),
@@ -124,11 +124,11 @@ def _hidden_processes(
         )
         yield Missing(
             "hidepid",
-            f"Other users' processes: {situation.procfs} is mounted with hidepid={situation.hidepid}.{listed} "
-            "CAP_SYS_PTRACE sees through it, and so does the group that the option gid= names.",
+            f"Other users' processes, because {situation.procfs} is mounted with "
+            f"hidepid={situation.hidepid}.{listed} CAP_SYS_PTRACE sees through that.",
             ways=(
                 *_capabilities(situation, _BOTH),
-                Way("for one group", (f"mount -o remount,hidepid=2,gid=GROUP {situation.procfs}",)),
+                Way("for everybody", (f"mount -o remount,hidepid=0 {situation.procfs}",)),
             ),
         )
     elif not findings and not situation.host_pids:
@@ -143,59 +143,48 @@ def _hidden_processes(
 
 
 _WHY: dict[Cause, str] = {
-    "other user": "belong to other users",
-    "not dumpable": "are not dumpable: they have changed their user, or asked for it "
-    "(PR_SET_DUMPABLE in prctl(2))",
-    "more privileges": "have capabilities that this process does not have",
-    "yama": "are this user's own, but may not be traced: Yama's ptrace_scope is {scope}",
-    "refused": "are refused by the kernel, although neither user nor capabilities stand in the way",
+    "other user": "of other users ({users})",
+    "not dumpable": "not dumpable, because of a change of user or prctl(PR_SET_DUMPABLE)",
+    "more privileges": "with capabilities that this process does not have",
+    "yama": "of the same user, but Yama's ptrace_scope is {scope}",
+    "refused": "refused by the kernel, although neither user nor capabilities stand in the way",
 }
 
 
-def _hidden(situation: Situation, findings: Sequence[Finding], extent: Extent) -> Iterator[Missing]:
+def _hidden(situation: Situation, findings: Sequence[Finding]) -> Iterator[Missing]:
     for cause, why in _WHY.items():
         found = [finding for finding in findings if finding.cause == cause]
         if found:
-            what = _join(_hidden_things(found))
-            whose = why.format(scope=situation.ptrace_scope)
             users = sorted({user_name(finding.uid) for finding in found})
-            by = f" ({_list(users)})" if cause == "other user" else ""
-            verb = "It" if len(found) == 1 else "They"
-            text = (
-                f"{_capital(what)} of {_processes(found)}. {_singular(verb, whose)}{by}."
-                f"{_needs(situation, cause)}"
-            )
+            whose = why.format(users=_list(users), scope=situation.ptrace_scope)
             yield Missing(
                 cause.replace(" ", "-"),
-                text,
+                f"{_processes(found)}, {whose}. Hidden: {', '.join(_hidden_things(found))}."
+                f"{_needs(situation, cause)}",
                 tuple(finding.pid for finding in found),
                 _ways(situation, cause),
             )
 
 
-def _hidden_things(findings: Sequence[Finding]) -> list[str]:
-    things = []
+def _hidden_things(findings: Sequence[Finding]) -> Iterator[str]:
     if any(finding.names == "hidden" for finding in findings):
-        things.append("thread names")
+        yield "thread names"
     if any(finding.states == "hidden" for finding in findings):
-        things.append("the reasons why threads wait")
+        yield "why threads wait"
     if any(finding.memory == "hidden" for finding in findings):
-        things.append("who holds the GIL")
-    return things or ["the program"]
+        yield "who holds the GIL"
 
 
 def _needs(situation: Situation, cause: Cause) -> str:
-    if cause == "yama" and situation.ptrace_scope == 3:
-        return " With 3 nobody may, and it cannot be changed before the machine starts again."
+    scope = situation.ptrace_scope
+    if cause == "yama" and scope == 3:
+        return " That holds for everybody until the machine starts again."
     if cause == "refused":
         return ""
-    needed = [name for name in _capabilities_for(cause) if name in situation.lacks]
-    then = (
-        " Then Yama's ptrace_scope, which is 3, still hides all but the names."
-        if (situation.ptrace_scope == 3)
-        else ""
-    )
-    return f" To see that, {_join(needed)} {'is' if len(needed) == 1 else 'are'} missing.{then}"
+    text = f" Missing: {', '.join(c for c in _capabilities_for(cause) if c in situation.lacks)}."
+    if scope == 3:
+        text += " With it, Yama's ptrace_scope of 3 still hides all but the names."
+    return text
 
 
 def _capabilities_for(cause: Cause) -> tuple[str, ...]:
@@ -265,12 +254,15 @@ def _daemons(
         if lacks and others and (uid, lacks) != ours:
             yield Missing(
                 "daemon",
-                f"The daemon that runs as PID {daemon.pid} sees less than is shown here: it is user "
-                f"{user_name(uid)}, without {_join(sorted(lacks, reverse=True))}. What it cannot see of other "
-                "users' processes, run this as that user to know.",
+                f"The daemon, PID {daemon.pid} of user {user_name(uid)}, sees less than is shown here. It "
+                f"lacks {', '.join(c for c in _BOTH if c in lacks)}, and there are other users' processes.",
                 (daemon.pid,),
-                _capabilities(situation, _BOTH)[: 2 if not situation.container else 1],
+                _for_daemon(situation),
             )
+
+
+def _for_daemon(situation: Situation) -> tuple[Way, ...]:
+    return tuple(way for way in _capabilities(situation, _BOTH) if way.where != "by hand")
 
 
 def _files(situation: Situation, extent: Extent) -> Iterator[Missing]:
@@ -291,17 +283,15 @@ def _unpublished(findings: Sequence[Finding]) -> Iterator[Missing]:
     found = [f for f in findings if f.table in ("none", "closed", "another's", "unfinished")]
     if not found:
         return
-    one = len(found) == 1
     text = (
-        f"{_capital(_processes(found))} {'does' if one else 'do'} not publish "
-        f"{'its' if one else 'their'} threads: {'they have' if one else 'their threads have'} the kernel's "
-        "names, and who waits for the GIL cannot be told."
+        f"{_processes(found)}: threads not published. They have the kernel's names, and who waits for the "
+        "GIL cannot be told."
     )
     for state, why in (
         ("closed", "has left its table: it has closed all files, or ended publishing"),
         (
             "another's",
-            "has only a table that it got from its parent: the child of a fork outside of Python",
+            "has only its parent's table, as a fork has that was not made by os.fork",
         ),
         ("unfinished", "was just about to begin"),
     ):
@@ -328,7 +318,7 @@ def _unreadable(findings: Sequence[Finding]) -> Iterator[Missing]:
     if other:
         yield Missing(
             "other-layout",
-            f"The table of {_processes(other)} is another version's ({other[0].detail}). Install the same "
+            f"{_processes(other)}: published by another version ({other[0].detail}). Install the same "
             "version of threadwatch there and here, and start it again.",
             tuple(finding.pid for finding in other),
         )
@@ -337,7 +327,7 @@ def _unreadable(findings: Sequence[Finding]) -> Iterator[Missing]:
         about = [finding for finding in broken if finding.detail == detail]
         yield Missing(
             "unreadable",
-            f"Of {_processes(about)} not everything can be read: {printable(detail)}.",
+            f"{_processes(about)}: not everything can be read: {printable(detail)}.",
             tuple(finding.pid for finding in about),
         )
 
@@ -347,8 +337,8 @@ def _gil(findings: Sequence[Finding]) -> Iterator[Missing]:
     if found:
         yield Missing(
             "gil-not-found",
-            f"The GIL of {_processes(found)} has not been found by the publisher, so who waits for it is "
-            "shown as waiting for a lock: the interpreter is built in a way that threadwatch does not know.",
+            f"{_processes(found)}: the publisher has not found the GIL, so whoever waits for it is shown as "
+            "waiting for a lock. The interpreter is built in a way that threadwatch does not know.",
             tuple(finding.pid for finding in found),
         )
 
@@ -367,23 +357,5 @@ def _list(items: Collection[object]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
-def _join(words: Iterable[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
-
-
 def _count(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
-
-
-def _singular(subject: str, verb_phrase: str) -> str:
-    """``They belong to`` or ``It belongs to``."""
-    if subject == "They":
-        return f"{subject} {verb_phrase}"
-    first, _, rest = verb_phrase.partition(" ")
-    third = {"are": "is", "have": "has"}.get(first, first + "s")
-    return f"{subject} {third} {rest.replace('they have', 'it has')}"

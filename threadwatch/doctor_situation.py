@@ -31,8 +31,9 @@ _HIDEPID = {"0": "off", "1": "noaccess", "2": "invisible", "4": "ptraceable"}
 """Before Linux 5.8 the values of the mount option are shown as numbers (proc(5))."""
 _HOST_PIDS = "pid:[4026531836]"
 _HOST_USERS = "user:[4026531837]"
+_HOST_CGROUPS = "cgroup:[4026531835]"
 """The first namespaces of a kernel have fixed numbers (include/linux/proc_ns.h)."""
-_CONTAINER_MARKS = ("/.dockerenv", "/run/.containerenv")
+_IN_KUBERNETES = "KUBERNETES_SERVICE_HOST"
 _MAX_FILE = 1 << 20
 
 
@@ -110,7 +111,6 @@ def read_situation(procfs: ProcFS) -> Situation:
     credentials = parse_credentials(_read(f"{_SELF}/status"))
     machine = os.uname().machine
     host_pids = _link(f"{_SELF}/ns/pid") == _HOST_PIDS
-    kubernetes = "KUBERNETES_SERVICE_HOST" in os.environ
     return Situation(
         credentials=credentials,
         groups=frozenset((os.getegid(), *os.getgroups())),
@@ -122,8 +122,8 @@ def read_situation(procfs: ProcFS) -> Situation:
         file_limit=resource.getrlimit(resource.RLIMIT_NOFILE),
         host_pids=host_pids,
         host_users=_link(f"{_SELF}/ns/user") == _HOST_USERS,
-        container=not host_pids or kubernetes or _is_contained(),
-        kubernetes=kubernetes,
+        container=not host_pids or _is_contained(),
+        kubernetes=_IN_KUBERNETES in os.environ,
         machine=machine,
         wait_reasons=bool(ways(machine)),
         label=_read(f"{_SELF}/attr/current").rstrip(b"\0\n").decode("utf-8", "replace") or None,
@@ -132,15 +132,19 @@ def read_situation(procfs: ProcFS) -> Situation:
 
 def _mount_options(root: str) -> tuple[str, ...] | None:
     mount = parse_mountinfo(_read(f"{_SELF}/mountinfo"), os.path.realpath(root))
-    return None if mount is None else mount.options
+    return None if mount is None else tuple(dict.fromkeys(mount.options))
 
 
 def _is_contained() -> bool:
-    """Whether a container engine has left its marks. Not all do; Kubernetes sets a variable."""
+    """Whether this is a container, for one that has been given the host's PID namespace.
+
+    Not by marks such as /.dockerenv: a virtual machine can have been made out of an image, too.
+    """
+    if _IN_KUBERNETES in os.environ or _link(f"{_SELF}/ns/cgroup") != _HOST_CGROUPS:
+        return True
     with suppress(Malformed):
-        if parse_cgroup(_read(f"{_SELF}/cgroup")).container is not None:
-            return True
-    return any(map(os.path.exists, _CONTAINER_MARKS))
+        return parse_cgroup(_read(f"{_SELF}/cgroup")).container is not None
+    return False
 
 
 def _has_schedstat() -> bool:

@@ -229,8 +229,10 @@ class Ledger:
             entry.gained_ns = gained_ns
             if thread.runqueue_ns is not None and thread.timeslices is not None:
                 spent_ns += entry.queue(thread.runqueue_ns, thread.timeslices)
-            if spent_ns:
-                series.owed[entry.wait] = series.owed.get(entry.wait, 0) + spent_ns
+            try:
+                series.owed[entry.wait] += spent_ns
+            except KeyError:
+                series.owed[entry.wait] = spent_ns
         self._charged_ns += charged_ns
 
     def _place(self, entry: Entry, name: str, now_ns: int) -> None:

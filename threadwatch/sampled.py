@@ -73,8 +73,8 @@ class SampledProcess:
         self.listed: tuple[int, ...] = ()
         """The TIDs that were asked for in the last sample."""
         self.kept: list[SampledThread] = []
-        self.files: list[TaskFile] = []
-        """The files of :attr:`kept`, in the same order."""
+        self.fds: list[int] = []
+        """The descriptors of the files of :attr:`kept`, in the same order."""
         self.others: list[SampledThread] = []
         """Threads whose file is not kept open."""
         self.perishable: list[SampledThread] = []
@@ -112,7 +112,7 @@ class SampledProcess:
             self.others.append(thread)
         else:
             self.kept.append(thread)
-            self.files.append(thread.file)
+            self.fds.append(thread.file.fileno())
 
     def drop(self, threads: Iterable[SampledThread]) -> int:
         """Sample these no longer; how many files that closed."""
@@ -125,7 +125,7 @@ class SampledProcess:
             self.left[thread.tid] = self.threads.pop(thread.tid)
         rest = self.threads.values()
         self.kept = [thread for thread in rest if thread.file is not None]
-        self.files = [thread.file for thread in rest if thread.file is not None]
+        self.fds = [thread.file.fileno() for thread in rest if thread.file is not None]
         self.others = [thread for thread in rest if thread.file is None]
         return closed
 
@@ -138,9 +138,10 @@ class SampledProcess:
 
     def take(self) -> dict[int, Waits]:
         """What has been seen since this was last asked, by TID."""
+        for thread in self.threads.values():
+            thread.credit(self.sampled_ns)
         taken = {}
         for thread in (*self.left.values(), *self.threads.values()):
-            thread.credit(self.sampled_ns)
             held_ns = self._held_ns.pop(thread.tid, 0)
             taken[thread.tid] = Waits(thread.state, thread.times, held_ns)
             thread.times = {}

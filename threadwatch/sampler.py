@@ -128,7 +128,7 @@ class WaitSampler:
             self._follow(process, target.dir, listed, now_ns)
         looked = [
             (thread, data)
-            for thread, data in zip(process.kept, read_again(process.files), strict=True)
+            for thread, data in zip(process.kept, read_again(process.fds), strict=True)
             if data != thread.raw
         ]
         looked += [(thread, None) for thread in process.others]

@@ -34,6 +34,8 @@ class Known:
     """:attr:`cpu_ns` when it was last looked at for what it waits for, outside of samples."""
     file: TaskFile | None = None
     """Its schedstat, kept open while it runs now and then."""
+    fd: int = -1
+    """That file's descriptor."""
     quiet: int = 0
     """For how many polls it has not run, counted while it is hot."""
 

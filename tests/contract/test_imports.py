@@ -15,7 +15,7 @@ from tests import testbed
 from tests.testbed import Interpreter
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"__main__", "cli", "daemon", "demo", "launch", "log", "ps"}),
+    frozenset({"__main__", "cli", "daemon", "demo", "doctor", "doctor_*", "launch", "log", "ps"}),
     frozenset({"web", "top", "report", "text"}),
     frozenset({"exporter", "exposition", "families", "own_process"}),
     frozenset({"poller"}),

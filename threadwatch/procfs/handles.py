@@ -81,16 +81,16 @@ class TaskFile:
         self._fd = close(self._fd)
 
 
-def read_again(files: Iterable[TaskFile]) -> list[bytes | None]:
+def read_again(fds: Iterable[int]) -> list[bytes | None]:
     """What short files (up to 255 bytes) are now, in their order; None for a thread that has ended.
 
-    As :meth:`TaskFile.read`, for the one place where the cost of a call for each thread counts.
+    As :meth:`TaskFile.read` by its :meth:`TaskFile.fileno`, where the cost of a call for each thread counts.
     """
     pread = os.pread
     contents: list[bytes | None] = []
-    for file in files:
+    for fd in fds:
         try:
-            contents.append(pread(file._fd, _SHORT, 0))  # noqa: SLF001  # they are this module's
+            contents.append(pread(fd, _SHORT, 0))
         except OSError:  # nothing but ESRCH comes from a file that has been opened
             contents.append(None)
     return contents

@@ -1,0 +1,213 @@
+"""Reading targets' memory: who holds a GIL, and what happens when a read takes too long."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from threadwatch.errors import Gone, ReadError
+from threadwatch.memory import NOBODY, Conduct, Holder, Job, MemoryReader, find_holder
+from threadwatch.procfs import Gil, MemoryFile, ProcFS
+from threadwatch.waits import AskMemory
+
+SECOND = 1_000_000_000
+GIL = Gil(0x1000, 208, 16, 24)
+
+
+def gil(state: int, locked: int) -> bytes:
+    """The bytes of a GIL."""
+    return struct.pack("=QQii", 5000, state, locked, 7)
+
+
+def reads(*answers: bytes) -> Callable[[int, int], bytes]:
+    """Memory that answers like this, one after the other."""
+    rest = iter(answers)
+    return lambda _address, size: next(rest)[:size]
+
+
+@pytest.fixture
+def memory() -> MemoryFile:
+    """This process's own."""
+    with ProcFS().open_process(os.getpid()) as process:
+        return process.open_memory()
+
+
+def test_nobody_holds_a_gil_that_is_not_locked() -> None:
+    """Whoever held it last."""
+    assert find_holder(reads(gil(0x2000, 0)), GIL) == NOBODY
+
+
+def test_the_holder_has_a_name_while_it_holds() -> None:
+    """Ident and TID stand in its thread state, at the places that the table tells."""
+    places = {
+        (0x1000, 24): gil(0x2000, 1),
+        (0x2010, 8): struct.pack("=Q", 1234),
+        (0x2018, 8): struct.pack("=Q", 77),
+    }
+    assert find_holder(lambda *place: places[place], GIL) == Holder(ident=1234, native=77)
+
+
+def test_a_holder_that_has_gone_is_not_named() -> None:
+    """If the GIL is another's after the name was read, the next is looked at; not for ever."""
+    name = struct.pack("=Q", 1)
+    once = Gil(0x1000, 208, 16, 0)
+    assert find_holder(reads(gil(8, 1), name, gil(16, 1), name, gil(16, 1)), once) == Holder(1, 0)
+    assert find_holder(reads(gil(8, 1), name, gil(8, 0)), once) == NOBODY
+    many = [data for state in (8, 16, 24, 32) for data in (gil(state, 1), name)]
+    assert find_holder(reads(*many), once) is None
+
+
+@pytest.mark.parametrize("locked", [2, -2, 1 << 24])
+def test_what_is_no_gil_is_not_believed(locked: int) -> None:
+    """Something else than yes or no where it says whether it is locked."""
+    with pytest.raises(ReadError, match="locked should be 0 or 1"):
+        find_holder(reads(gil(8, locked)), GIL)
+
+
+def test_memory_is_read_where_it_is(memory: MemoryFile) -> None:
+    """The bytes of an address; an error where nothing is, or no address can be."""
+    text = ctypes.create_string_buffer(b"what is here")
+    assert memory.read(ctypes.addressof(text), 12) == b"what is here"
+    for address in (0, 2**63 - 8, 2**63, 2**64 - 8, -8):
+        with pytest.raises(ReadError, match=r"^mem: eio"):
+            memory.read(address, 8)
+
+
+def test_a_job_reads_all_that_it_can(memory: MemoryFile) -> None:
+    """Where one address is bad, the others are read all the same."""
+    text = ctypes.create_string_buffer(gil(0, 0))
+    good, bad = ctypes.addressof(text), 8
+    asks = [AskMemory(((address, 8),), 0) for address in (bad, good)]
+    gils = [Gil(address, 208, 0, 0) for address in (bad, good)]
+    job = Job(memory, gils, asks)
+    with reader() as its:
+        assert its.read([job]) == 1
+    assert job.holders == [None, NOBODY]
+    assert job.answers == [None, [struct.pack("=Q", 5000)]]
+    assert job.error is not None
+    assert job.error.reason == "eio"
+    assert not job.gone
+
+
+class SlowJob(Job):
+    """One that takes until it is told to end."""
+
+    def __init__(self) -> None:
+        with ProcFS().open_process(os.getpid()) as process:
+            super().__init__(process.open_memory(), [], [])
+        self.end = threading.Event()
+
+    def run(self) -> None:
+        """Wait."""
+        self.end.wait()
+
+
+class QuickJob(SlowJob):
+    """One that takes no time."""
+
+    def run(self) -> None:
+        """Be ready."""
+        self.gone = True
+
+
+@contextmanager
+def reader() -> Iterator[MemoryReader]:
+    """One that is closed in the end."""
+    reader = MemoryReader()
+    yield reader
+    reader.close()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait until it holds; fails after the deadline."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+
+
+def test_a_slow_read_is_left_alone() -> None:
+    """What was ready before it counts; the next round has a thread of its own, and the process a pause."""
+    slow, conduct = SlowJob(), Conduct()
+    with reader() as its:
+        assert its.may_read(conduct, lambda: 1, 0)
+        assert its.read([QuickJob(), slow, QuickJob()]) == 1
+        its.give_up(conduct, 1, 1000 * SECOND)
+        assert its.read([QuickJob()]) == 1
+        assert not its.may_read(conduct, lambda: 1, 5000 * SECOND), "it is still stuck"
+        slow.end.set()
+        wait_until(lambda: its.may_read(conduct, lambda: 1, 1002 * SECOND))
+        assert Conduct().allows(0)
+
+
+def test_pauses_grow_and_are_forgiven() -> None:
+    """Twice as long each time, up to ten minutes; after so long without trouble, from the beginning."""
+    conduct, now_ns = Conduct(), 10_000 * SECOND
+    pauses = []
+    with reader() as its:
+        for _ in range(12):
+            slow = SlowJob()
+            assert its.read([slow]) == 0
+            its.give_up(conduct, 1, now_ns)
+            slow.end.set()
+            wait_until(lambda: its.may_read(Conduct(), lambda: 1, 0) and not its._stuck)
+            pause = next(p for p in range(700) if conduct.allows(now_ns + p * SECOND))
+            pauses.append(pause)
+            now_ns += pause * SECOND
+        assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600]
+        now_ns += 601 * SECOND
+        slow = SlowJob()
+        its.read([slow])
+        its.give_up(conduct, 1, now_ns)
+        slow.end.set()
+        wait_until(lambda: conduct.allows(now_ns + 2 * SECOND))
+
+
+def test_threads_that_are_stuck_are_few() -> None:
+    """Two for each user, sixteen altogether; whose they are is asked only while there are any."""
+    jobs = []
+    with reader() as its:
+        assert its.may_read(Conduct(), lambda: 1 // 0, 0)
+        for number in range(16):
+            user = number // 2
+            assert its.may_read(Conduct(), lambda: user, 0)  # noqa: B023  # called at once
+            jobs.append(SlowJob())
+            assert its.read([jobs[-1]]) == 0
+            its.give_up(Conduct(), user, 0)
+            assert its.may_read(Conduct(), lambda: user, 0) == (number % 2 == 0)  # noqa: B023  # called at once
+        assert not its.may_read(Conduct(), lambda: 100, 0)
+        jobs[0].end.set()
+        wait_until(lambda: its.may_read(Conduct(), lambda: 100, 0))
+        for job in jobs:
+            job.end.set()
+
+
+def test_memory_of_a_program_that_has_ended() -> None:
+    """After exec, or the end, nothing is read of what comes there next."""
+    reading, writing = os.pipe()
+    pid = os.posix_spawn(
+        "/bin/sh",
+        ["sh", "-c", "read line; exec sleep 100"],
+        os.environ,
+        file_actions=[(os.POSIX_SPAWN_DUP2, reading, 0)],
+    )
+    try:
+        with ProcFS().open_process(pid) as process:
+            wait_until(lambda: process.read("comm", "comm") == b"sh\n")
+            memory = process.open_memory()
+            os.write(writing, b"\n")
+            wait_until(lambda: process.read("comm", "comm") == b"sleep\n")
+            with pytest.raises(Gone):
+                memory.read(0x1000, 8)
+    finally:
+        os.kill(pid, 9)
+        os.waitpid(pid, 0)
+        os.close(reading)
+        os.close(writing)
