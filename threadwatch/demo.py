@@ -57,7 +57,7 @@ def demo(listen: str | None, default: str, seconds: float | None) -> int:
             exporter.publish(_family(view, application.pid))
             if view.sequence == _LOOK_AFTER_POLLS:
                 _show(view, application.pid, server)
-            stop.wait(1)
+            poller.sample_for(1, stop.wait)
     finally:
         os.killpg(application.pid, signal.SIGKILL)
         application.wait()

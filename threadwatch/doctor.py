@@ -52,8 +52,9 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
         discovery.scan(1)
         watched = {pid: one for pid, one in discovery.watched.items() if pid != _own_pid(root)}
         running = daemons(watched.values())
-        findings = examine(root, situation, choose(watched, what))
+        findings = examine(root, situation, choose(watched, what, situation))
         extent = Extent(
+            everything=not what,
             unreadable=_count(errors, "stat", "denied"),
             unknown=0 if what else count_unknown(root, discovery.watched),
             left_out=_count(errors, "process", "emfile"),
@@ -62,7 +63,7 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
         for one in discovery.watched.values():
             reader.close(one)
     lacks = missing(situation, findings, running, extent)
-    remarks = notes(situation, extent)
+    remarks = notes(situation, findings, extent)
     if as_json:
         json.dump(_document(situation, running, findings, lacks, remarks), sys.stdout, indent=2)
         sys.stdout.write("\n")
@@ -77,21 +78,22 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
     return 1 if lacks else 0
 
 
-def choose(watched: Mapping[int, Watched], what: Sequence[str]) -> list[Watched]:
+def choose(
+    watched: Mapping[int, Watched], what: Sequence[str], situation: Situation
+) -> list[Watched]:
     """The processes that any word of ``what`` names by PID or application, and those that they started.
 
     :raises Unusable: a word names none.
     """
-    chosen = set(watched)
-    if what:
-        chosen = set()
+    chosen = set() if what else set(watched)
+    why = f" (hidepid={situation.hidepid})" if situation.is_hidden_from else ""
     for word in what:
         found = {pid for pid, one in watched.items() if _is_meant(word, one)}
         if not found and word.isdecimal():
-            raise Unusable(f"doctor: there is no process {word}, or it cannot be seen")
+            raise Unusable(f"doctor: there is no process {word}, or it cannot be seen{why}")
         if not found:
             groups = ", ".join(sorted({one.group for one in watched.values()})) or "none"
-            raise Unusable(f"doctor: no application is called {word!r}; there are: {groups}")
+            raise Unusable(f"doctor: no application is called {word!r}; there are: {groups}{why}")
         chosen |= found
     while more := {pid for pid, one in watched.items() if one.ppid in chosen} - chosen:
         chosen |= more

@@ -48,6 +48,8 @@ class Missing:
 class Extent:
     """How far the search for processes has come."""
 
+    everything: bool
+    """All processes were asked for, not only some by name."""
     unreadable: int = 0
     """Processes that are listed, but of which not even the name can be read."""
     unknown: int = 0
@@ -76,7 +78,7 @@ def missing(
     )
 
 
-def notes(situation: Situation, extent: Extent) -> tuple[str, ...]:
+def notes(situation: Situation, findings: Sequence[Finding], extent: Extent) -> tuple[str, ...]:
     """What is good to know, and needs nothing to be done."""
     found = []
     if not situation.schedstat:
@@ -100,12 +102,12 @@ def notes(situation: Situation, extent: Extent) -> tuple[str, ...]:
         )
     if situation.hidepid != "off" and not situation.is_hidden_from:
         found.append(f"hidepid={situation.hidepid} hides nothing from this process.")
-    if extent.unknown:
+    if extent.unknown and not situation.is_hidden_from:
         found.append(
             f"The program of {_count(extent.unknown, 'other process', 'other processes')} is hidden. Python "
             "under a name of its own could be among them."
         )
-    if not situation.host_pids and situation.same_namespace:
+    if findings and extent.everything and not situation.host_pids and situation.same_namespace:
         found.append(
             "Processes outside of this container cannot be seen. To see those of the host, start it with "
             "docker run --pid=host, or with hostPID: true in Kubernetes."
@@ -116,6 +118,8 @@ def notes(situation: Situation, extent: Extent) -> tuple[str, ...]:
 def _hidden_processes(
     situation: Situation, findings: Sequence[Finding], extent: Extent
 ) -> Iterator[Missing]:
+    if not extent.everything:
+        return
     if situation.is_hidden_from:
         listed = (
             f" {_count(extent.unreadable, 'process is', 'processes are')} listed, but cannot be read."
@@ -180,7 +184,10 @@ def _needs(situation: Situation, cause: Cause) -> str:
     if cause == "yama" and scope == 3:
         return " That holds for everybody until the machine starts again."
     if cause == "refused":
-        return ""
+        if not situation.host_users:
+            return " The capabilities of this process count only in its own user namespace."
+        label = printable(situation.label or "none that can be seen")
+        return f" A security module can do that; this process's label by one: {label}."
     text = f" Missing: {', '.join(c for c in _capabilities_for(cause) if c in situation.lacks)}."
     if scope == 3:
         text += " With it, Yama's ptrace_scope of 3 still hides all but the names."
@@ -208,9 +215,9 @@ def _modules(situation: Situation) -> Iterator[Way]:
     label = situation.label
     if label is not None and not label.startswith("unconfined"):
         option = "label=disable" if ":" in label else "apparmor=unconfined"
-        yield Way(f"from {printable(label)}", (f"docker run --security-opt {option} …",))
+        yield Way("docker", (f"docker run --security-opt {option} …",))
     if not situation.host_users:
-        yield Way("from the user namespace", ("docker run --userns=host …",))
+        yield Way("docker", ("docker run --userns=host …",))
 
 
 def _capabilities(situation: Situation, needed: Sequence[str]) -> tuple[Way, ...]:

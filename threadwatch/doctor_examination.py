@@ -35,7 +35,7 @@ def examine(
     memory = MemoryReader(_DEADLINE_S)
     try:
         for watched in processes:
-            with suppress(Gone):
+            with suppress(Gone, Denied):  # Denied: only now, because it has become another user's
                 findings.append(_Examination(procfs, situation, watched, memory).run())
     finally:
         memory.close()
@@ -183,7 +183,11 @@ class _Examination:
         return "no" if job.gone else "yes"
 
     def _cause(self) -> Cause:
-        credentials = parse_credentials(self._dir.read("status", "status"))
+        try:
+            credentials = parse_credentials(self._dir.read("status", "status"))
+        except ReadError as error:
+            self._details.append(str(error))
+            return "refused"
         return cause_of(
             self._situation,
             credentials,

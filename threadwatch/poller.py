@@ -100,12 +100,13 @@ class Poller:
         """See what threads wait for, where that is due."""
         self._sampling.sample(time.monotonic_ns())
 
-    def sample_for(self, seconds: float) -> None:
-        """Let time pass, and sample meanwhile."""
+    def sample_for(self, seconds: float, wait: Callable[[float], object] = time.sleep) -> None:
+        """Let time pass, and sample meanwhile; until ``wait``, which is given seconds, says that it is enough."""
         end_ns = time.monotonic_ns() + round(seconds * 1e9)
         while (now_ns := time.monotonic_ns()) < end_ns:
             due_ns = min(self.next_sample_ns() or end_ns, end_ns)
-            time.sleep(max(due_ns - now_ns, 0) / 1e9)
+            if wait(max(due_ns - now_ns, 0) / 1e9):
+                return
             if due_ns < end_ns:
                 self.sample()
 

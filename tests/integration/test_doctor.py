@@ -1,0 +1,471 @@
+"""``threadwatch doctor`` against the kernel: real processes, real users, real capabilities and mounts.
+
+Alone what no machine has at once is laid out as files: Yama, whose refusals are then those of a file's mode.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness import threadwatch
+from tests.proctree import ProcTree
+from tests.serving import DEADLINE
+from tests.testbed import CHECKOUT, require
+
+NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+BOTH = "sys_ptrace,+dac_read_search"
+UNIT = "AmbientCapabilities=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH"
+PUBLISH = "import threadwatch; threadwatch.publish()"
+UNDUMPABLE = "import ctypes; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE"
+
+
+def able(capabilities: str) -> tuple[str, ...]:
+    """A command before another that makes it nobody's, with these capabilities and no others."""
+    return (*NOBODY, f"--inh-caps=-all,+{capabilities}", f"--ambient-caps=-all,+{capabilities}")
+
+
+@contextlib.contextmanager
+def python(*lines: str, prefix: Sequence[str] = ()) -> Iterator[int]:
+    """A Python process that has run these lines, and waits; its PID."""
+    code = "\n".join([*lines, "print('ready', flush=True)", "input()"])
+    process = subprocess.Popen(
+        [*prefix, sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process.pid
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def run(*arguments: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    """``threadwatch doctor`` to its end."""
+    environment = {k: v for k, v in os.environ.items() if k != "KUBERNETES_SERVICE_HOST"}
+    return subprocess.run(
+        [*prefix, *threadwatch("doctor", *arguments)],
+        cwd=CHECKOUT,
+        env={**environment, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+
+
+def report(*arguments: str, prefix: Sequence[str] = ()) -> dict[str, Any]:
+    """What it says as JSON; its exit code has to agree."""
+    done = run(*arguments, "--json", prefix=prefix)
+    assert done.stderr == ""
+    said: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (0 if said["ok"] else 1)
+    assert said["ok"] is (said["missing"] == [])
+    return said
+
+
+def seen(said: dict[str, Any], pid: int) -> tuple[str, str, str, str]:
+    """What is said of one process: its table, names, states, memory."""
+    (found,) = (process for process in said["processes"] if process["pid"] == pid)
+    return found["table"], found["names"], found["states"], found["memory"]
+
+
+def kinds(said: dict[str, Any]) -> dict[str, list[int]]:
+    """What is missing, and of which processes."""
+    return {one["kind"]: one["pids"] for one in said["missing"]}
+
+
+def ways(said: dict[str, Any], kind: str) -> dict[str, list[str]]:
+    """How to grant it."""
+    (found,) = (one for one in said["missing"] if one["kind"] == kind)
+    return {way["where"]: way["lines"] for way in found["ways"]}
+
+
+VISIBLE = ("found", "yes", "yes", "yes")
+HIDDEN = ("hidden", "hidden", "hidden", "hidden")
+
+
+def test_nothing_is_missing() -> None:
+    """Of a process that publishes all can be read by root, in text that ends in one line that says so, and 0."""
+    with python(PUBLISH) as pid:
+        done = run(str(pid))
+        said = report(str(pid))
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "Nothing is missing."
+    (row,) = (line for line in lines if line.split()[:1] == [str(pid)])
+    version = "{}.{}.{}".format(*sys.version_info)
+    application = re.escape("python -c")
+    assert re.fullmatch(
+        rf" +{pid}  root +{application} +CPython {version} +yes +found +yes +yes +yes", row
+    )
+    assert seen(said, pid) == VISIBLE
+    assert said["situation"]["pid_namespace"] == "host"
+    assert said["situation"]["capabilities"] == {
+        "CAP_SYS_PTRACE": True,
+        "CAP_DAC_READ_SEARCH": True,
+    }
+
+
+def test_a_process_that_does_not_publish() -> None:
+    """One without a table can be read but for its names, and the three ways to publish are shown."""
+    with python() as pid:
+        said = report(str(pid))
+        done = run(str(pid))
+    assert seen(said, pid) == ("none", "no", "yes", "yes")
+    assert kinds(said) == {"not-published": [pid]}
+    for way in ("threadwatch run -- COMMAND", "THREADWATCH=1 COMMAND", "threadwatch.publish()"):
+        assert way in done.stdout
+    assert "CAP_" not in done.stdout.partition("PROCESSES")[2]
+    assert "prctl" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("prefix", "views", "lacking"),
+    [
+        (NOBODY, HIDDEN, "Missing: CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH."),
+        (able("sys_ptrace"), HIDDEN, "Missing: CAP_DAC_READ_SEARCH."),
+        (able("dac_read_search"), HIDDEN, "Missing: CAP_SYS_PTRACE."),
+        (able(BOTH), VISIBLE, None),
+        (able("sys_ptrace,+dac_override"), VISIBLE, None),
+    ],
+    ids=["none", "ptrace", "dac", "both", "override"],
+)
+def test_another_users_process(
+    prefix: Sequence[str], views: tuple[str, ...], lacking: str | None
+) -> None:
+    """Each capability that is not there is named, and how to grant it; with both, nothing is missing."""
+    with python(PUBLISH) as pid, python(PUBLISH, prefix=NOBODY) as own:
+        said = report(str(pid), str(own), prefix=prefix)
+    assert seen(said, pid) == views
+    assert seen(said, own) == VISIBLE
+    assert kinds(said) == ({"other-user": [pid]} if lacking else {})
+    if lacking:
+        (one,) = said["missing"]
+        assert "other users (root)" in one["text"]
+        assert lacking in one["text"]
+        granted = ways(said, "other-user")
+        bounds = "CapabilityBoundingSet=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH"
+        assert granted["unit of systemd"] == [UNIT, bounds]
+        (docker,) = granted["docker"]
+        assert "--pid=host --user 0 --cap-add SYS_PTRACE --cap-add DAC_READ_SEARCH" in docker
+        assert granted["by hand"] == ["sudo threadwatch …"]
+
+
+def test_the_advice_is_what_opens_the_process() -> None:
+    """The capabilities that the unit's line names are enough: run with them, nothing is missing."""
+    with python(PUBLISH) as pid:
+        lines = ways(report(str(pid), prefix=NOBODY), "other-user")["unit of systemd"]
+        names = lines[0].partition("=")[2].lower().replace("cap_", "").split()
+        said = report(str(pid), prefix=able(",+".join(names)))
+    assert said["ok"]
+
+
+def test_own_processes_that_are_closed() -> None:
+    """Of the same user, one that is not dumpable and one with more privileges are told apart from others'."""
+    privileged = able("net_bind_service")
+    with (
+        python(PUBLISH, UNDUMPABLE, prefix=NOBODY) as undumpable,
+        python(PUBLISH, prefix=privileged) as higher,
+    ):
+        said = report(str(undumpable), str(higher), prefix=NOBODY)
+        traced = report(str(undumpable), str(higher), prefix=able("sys_ptrace"))
+        able_to = report(str(undumpable), str(higher), prefix=able(BOTH))
+    assert kinds(said) == {"not-dumpable": [undumpable], "more-privileges": [higher]}
+    assert UNIT in ways(said, "not-dumpable")["unit of systemd"]
+    assert ways(said, "more-privileges")["unit of systemd"][0] == (
+        "AmbientCapabilities=CAP_SYS_PTRACE"
+    )
+    assert kinds(traced) == {"not-dumpable": [undumpable]}
+    assert able_to["ok"]
+
+
+def test_root_without_capabilities() -> None:
+    """Root that has been stripped, as in a container, is not told to use sudo."""
+    stripped = (
+        "setpriv",
+        "--bounding-set=-sys_ptrace,-dac_read_search,-dac_override",
+        "--inh-caps=-all",
+    )
+    with python(PUBLISH) as own, python(PUBLISH, prefix=NOBODY) as other:
+        said = report(str(own), str(other), prefix=stripped)
+    assert kinds(said) == {"other-user": [other], "more-privileges": [own]}
+    assert "by hand" not in ways(said, "other-user")
+
+
+@pytest.mark.parametrize("option", ["hidepid=1", "hidepid=2"])
+def test_hidepid(option: str) -> None:
+    """Where procfs hides other users' processes, that is said; CAP_SYS_PTRACE, or the group, sees through it."""
+
+    def mounted(more: str, *prefix: str) -> tuple[str, ...]:
+        mount = f'mount -t proc -o {option}{more} proc /proc && exec "$@"'
+        return ("unshare", "--mount", "sh", "-c", mount, "sh", *prefix)
+
+    with python(PUBLISH) as pid:
+        said = report(prefix=mounted("", *NOBODY))
+        named = run(str(pid), prefix=mounted("", *NOBODY))
+        able_to = report(str(pid), prefix=mounted("", *able(BOTH)))
+        trusted = report(str(pid), prefix=mounted(",gid=65534", *NOBODY))
+    word = {"hidepid=1": "noaccess", "hidepid=2": "invisible"}[option]
+    assert said["situation"]["hidepid"] == word
+    assert pid not in [process["pid"] for process in said["processes"]]
+    assert "hidepid" in kinds(said)
+    assert UNIT in ways(said, "hidepid")["unit of systemd"]
+    assert named.returncode == 1
+    assert f"no process {pid}, or it cannot be seen (hidepid={word})" in named.stderr
+    assert seen(able_to, pid) == VISIBLE
+    assert able_to["ok"]
+    assert any(f"hidepid={word} hides nothing" in note for note in able_to["notes"])
+    assert kinds(trusted) == {"other-user": [pid]}
+
+
+def test_subset_pid() -> None:
+    """A procfs of processes alone is enough: what it lacks is noted, and nothing is missing."""
+    mount = 'mount -t proc -o subset=pid proc /proc && exec "$@"'
+    with python(PUBLISH) as pid:
+        said = report(str(pid), prefix=("unshare", "--mount", "sh", "-c", mount, "sh"))
+    assert said["situation"]["subset_pid"]
+    assert said["ok"]
+    assert any("subset=pid" in note for note in said["notes"])
+
+
+def test_a_pid_namespace_of_its_own() -> None:
+    """In a container only what is inside is seen; where that is nothing, it says how to see the host."""
+    said = report(prefix=("unshare", "--pid", "--fork", "--mount-proc"))
+    assert said["situation"]["pid_namespace"] == "container"
+    assert said["processes"] == []
+    assert kinds(said) == {"pid-namespace": []}
+    assert "--pid=host" in ways(said, "pid-namespace")["docker"][0]
+
+
+def test_a_container_that_is_shown_the_hosts_procfs(tmp_path: Path) -> None:
+    """With --path.procfs the host's processes are examined from within a container, and found whole."""
+    inner = 'mount --bind /proc "$1" && shift && exec unshare --pid --fork --mount-proc "$@"'
+    place = ("unshare", "--mount", "sh", "-c", inner, "sh", str(tmp_path))
+    with python(PUBLISH) as pid:
+        said = report(str(pid), f"--path.procfs={tmp_path}", prefix=place)
+    assert seen(said, pid) == VISIBLE
+    assert not said["situation"]["same_pid_namespace"]
+    assert said["ok"]
+    assert any("10 ms" in note for note in said["notes"])
+
+
+def test_capabilities_of_a_user_namespace() -> None:
+    """Root of a user namespace of its own is told that its capabilities count in there only."""
+    with python(PUBLISH) as pid:
+        said = report(str(pid), prefix=("unshare", "--user", "--map-root-user"))
+    assert said["situation"]["user_namespace"] == "own"
+    assert kinds(said) == {"refused": [pid]}
+    assert "own user namespace" in said["missing"][0]["text"]
+    assert ways(said, "refused")["docker"] == ["docker run --userns=host …"]
+
+
+def test_a_machine_whose_system_calls_are_not_known() -> None:
+    """There, reasons of waits cannot be had; it is said in a note, for nothing can be granted."""
+    with python(PUBLISH) as pid:
+        said = report(str(pid), prefix=("setarch", "i686"))
+    assert seen(said, pid) == ("found", "yes", "no", "yes")
+    assert said["ok"]
+    assert any("i686" in note for note in said["notes"])
+
+
+def test_too_few_file_descriptors() -> None:
+    """Processes that were left out for want of file descriptors are counted, with the limit to raise."""
+    with python(PUBLISH), python(PUBLISH), python(PUBLISH):
+        said = report(prefix=("prlimit", "--nofile=80:80"))
+    assert "file-descriptors" in kinds(said)
+    assert said["situation"]["open_files"] == {"soft": 80, "hard": 80}
+    assert ways(said, "file-descriptors")["unit of systemd"] == ["LimitNOFILE=65536"]
+
+
+def test_tables_that_are_none_of_ours() -> None:
+    """A table of another layout, a damaged one, and a parent's are told apart, and from none at all."""
+    make = (
+        "import os; from threadwatch import table",
+        "fd = os.memfd_create(table.NAME); os.ftruncate(fd, 1 << 16)",
+    )
+    newer = "os.pwrite(fd, table.MAGIC + bytes([99, 0]), 0)"
+    fork = "import ctypes, time; ctypes.CDLL(None).fork() or time.sleep(600)"
+    with (
+        python(*make, newer) as other,
+        python(*make, "os.pwrite(fd, b'x' * 256, 0)") as damaged,
+        python(PUBLISH, fork) as parent,
+    ):
+        (child,) = map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+        try:
+            said = report(*map(str, (other, damaged, parent)))
+        finally:
+            os.kill(child, signal.SIGKILL)
+    assert seen(said, other)[0] == "other layout"
+    assert seen(said, damaged)[0] == "malformed"
+    assert seen(said, parent) == VISIBLE
+    assert seen(said, child)[0] == "another's"
+    assert kinds(said) == {
+        "not-published": [child],
+        "other-layout": [other],
+        "unreadable": [damaged],
+    }
+    assert "layout 99" in said["missing"][1]["text"]
+    assert "parent's table" in said["missing"][0]["text"]
+
+
+def test_a_daemon_that_sees_less() -> None:
+    """Root who asks is told if the daemon that runs has not the capabilities that he has."""
+    serve = [*NOBODY, *threadwatch("serve", "--web.listen-address=127.0.0.1:0")]
+    daemon = subprocess.Popen(
+        serve,
+        cwd=CHECKOUT,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert daemon.stderr is not None
+        assert any("listening" in line for line in daemon.stderr)
+        with python(PUBLISH) as pid:
+            said = report(str(pid))
+    finally:
+        daemon.kill()
+        daemon.communicate()
+    (shown,) = (one for one in said["daemons"] if one["pid"] == daemon.pid)
+    assert (shown["user"], set(shown["capabilities"].values())) == ("nobody", {False})
+    assert daemon.pid in kinds(said)["daemon"]
+
+
+@pytest.fixture
+def procfs() -> Iterator[Path]:
+    """A directory that everybody may look into; pytest's own are for its user alone."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+@pytest.mark.parametrize("scope", [0, 1, 2, 3])
+def test_yama(procfs: Path, scope: int) -> None:
+    """What may be looked at but not traced is laid to Yama, with the ways that its scope leaves."""
+    tree = ProcTree(procfs)
+    process = tree.process(4711, uid=65534)
+    process.directory.joinpath("mem").touch()
+    process.thread(4712)
+    status = process.directory / "status"
+    rest = "CapPrm:\t0000000000000000\nCapEff:\t0000000000000000\n"
+    status.write_text(status.read_text() + rest)
+    for tid in (4711, 4712):
+        (process.directory / "task" / str(tid) / "syscall").touch()
+    yama = tree.root / "sys/kernel/yama/ptrace_scope"
+    yama.parent.mkdir(parents=True)
+    yama.write_text(f"{scope}\n")
+    for path in process.directory.rglob("*"):
+        os.chown(path, 65534, 65534, follow_symlinks=False)
+        if path.name in ("mem", "syscall"):
+            path.chmod(0)
+    said = report("4711", f"--path.procfs={tree.root}", prefix=NOBODY)
+    assert said["situation"]["ptrace_scope"] == scope
+    assert seen(said, 4711) == ("none", "no", "hidden", "hidden")
+    cause = "yama" if scope else "refused"
+    assert kinds(said) == {cause: [4711], "not-published": [4711]}
+    if scope in (1, 2):
+        assert "sysctl kernel.yama.ptrace_scope=0" in ways(said, cause)["for everybody"]
+        assert ways(said, cause)["unit of systemd"][0] == "AmbientCapabilities=CAP_SYS_PTRACE"
+    if scope == 3:
+        assert list(ways(said, cause)) == ["at the next start"]
+
+
+def test_many_processes_that_look_the_same_share_a_line() -> None:
+    """Of many processes, those that look the same take one line, with their number."""
+    fork = (
+        "import os\nfor _ in range(24):\n    if not os.fork():\n        os.read(0, 1); os._exit(0)"
+    )
+    with python(PUBLISH, fork) as pid:
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        assert len(children.read_text().split()) == 24
+        done = run(str(pid))
+        said = report(str(pid))
+    assert done.returncode == 0
+    rows = [line.split() for line in done.stdout.splitlines() if " CPython " in line]
+    assert [row[-1] for row in rows] == ["25"]
+    assert len(said["processes"]) == 25
+
+
+def test_hostile_names_are_shown_and_not_obeyed() -> None:
+    """What a process calls itself is shown escaped, on its own line."""
+    called = ("bash", "-c", 'exec -a "$0" "$@"', "a\x1b[2Jb\nc\u202ed")
+    with python(prefix=called) as pid:
+        done = run(str(pid), prefix=NOBODY)
+    assert "\x1b" not in done.stdout
+    (row,) = (line for line in done.stdout.splitlines() if line.split()[:1] == [str(pid)])
+    assert r"a\x1b[2Jb\nc\u202ed" in row
+
+
+@pytest.mark.parametrize(("environment", "colored"), [({}, True), ({"NO_COLOR": "1"}, False)])
+def test_in_a_terminal(environment: dict[str, str], *, colored: bool) -> None:
+    """On a terminal there is colour, unless NO_COLOR is set; text fits into its width."""
+    primary, secondary = pty.openpty()
+    with python() as pid:
+        process = subprocess.Popen(
+            threadwatch("doctor", str(pid)),
+            cwd=CHECKOUT,
+            stdout=secondary,
+            env={**os.environ, "TERM": "xterm", "COLUMNS": "80", **environment},
+        )
+        os.close(secondary)
+        output = b""
+        with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
+            while chunk := os.read(primary, 65536):
+                output += chunk
+        assert process.wait(DEADLINE) == 1
+    os.close(primary)
+    text = output.decode().replace("\r\n", "\n")
+    assert ("\x1b[" in text) is colored
+    sentences = [line for line in re.sub(r"\x1b\[\d+m", "", text).splitlines() if "  " not in line]
+    assert sentences
+    assert all(len(line) <= 80 for line in sentences)
+
+
+def test_usage_and_configuration(tmp_path: Path) -> None:
+    """A bad option ends with 2, a bad configuration with 78, a name that nothing has with 1 and one line."""
+    assert run("--no-such-option").returncode == 2
+    config = tmp_path / "threadwatch.yml"
+    config.write_text("poll_intervall: 1s\n")
+    done = run(f"--config.file={config}")
+    assert (done.returncode, done.stdout) == (78, "")
+    assert f"{config}:1: poll_intervall" in done.stderr
+    for what in ("2147483647", "no-such-application"):
+        done = run(what)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert what in line
+    done = run(f"--path.procfs={tmp_path}")
+    assert done.returncode == 1
+    assert "is not mounted" in done.stderr
+
+
+def test_an_old_python_is_told_in_one_line() -> None:
+    """On a Python that the daemon does not run on, it says so and ends with 1."""
+    done = subprocess.run(
+        [*require(3, 10).command, "-m", "threadwatch", "doctor"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "doctor needs Python 3.11 or later" in done.stderr
