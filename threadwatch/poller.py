@@ -101,7 +101,7 @@ class Poller:
         self._sampling.sample(time.monotonic_ns())
 
     def sample_for(self, seconds: float, wait: Callable[[float], object] = time.sleep) -> None:
-        """Let time pass, and sample meanwhile; until ``wait``, which is given seconds, says that it is enough."""
+        """Let time pass by ``wait``, until that says that it is enough, and sample meanwhile."""
         end_ns = time.monotonic_ns() + round(seconds * 1e9)
         while (now_ns := time.monotonic_ns()) < end_ns:
             due_ns = min(self.next_sample_ns() or end_ns, end_ns)
