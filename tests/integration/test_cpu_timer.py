@@ -1,0 +1,122 @@
+"""Processes at rest get a CPU timer, so that their clocks are cheap; those that wake lose it at once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from threadwatch.config import parse_config
+from threadwatch.poller import Poller
+from threadwatch.procfs import CpuTimer, ProcFS
+
+SLEEPERS = """
+import sys, threading, time
+gate = threading.Lock()
+gate.acquire()
+for _ in range(100):
+    threading.Thread(target=gate.acquire, daemon=True).start()
+print("ready", flush=True)
+for line in sys.stdin:
+    end = time.thread_time() + 0.05
+    while time.thread_time() < end:
+        pass
+    print("done", flush=True)
+"""
+
+
+@pytest.fixture
+def sleepers() -> Iterator[subprocess.Popen[str]]:
+    """A process of 101 threads that uses 50 ms of CPU time for each line that it gets."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLEEPERS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def work(process: subprocess.Popen[str]) -> None:
+    """Make it work once, and wait until it sleeps again."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    assert process.stdout.readline() == "done\n"
+    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
+        time.sleep(0.001)
+
+
+def clock_ns(pid: int) -> int:
+    """The process's CPU clock."""
+    return time.clock_gettime_ns((~pid << 3) | 2)
+
+
+def threads_ns(pid: int) -> int:
+    """The sum of its threads' CPU clocks."""
+    return sum(
+        int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob("*/schedstat")
+    )
+
+
+def timers() -> int:
+    """How many POSIX timers this process has (proc_pid_timers(5))."""
+    return sum(
+        line.startswith("ID:") for line in Path("/proc/self/timers").read_text().splitlines()
+    )
+
+
+def test_a_clock_with_a_timer_is_as_exact(sleepers: subprocess.Popen[str]) -> None:
+    """With a timer and without, the clock is what the threads have used, to the nanosecond."""
+    assert clock_ns(sleepers.pid) == threads_ns(sleepers.pid)
+    timer = CpuTimer(sleepers.pid)
+    assert timers() == 1
+    for _ in range(3):
+        before_ns = clock_ns(sleepers.pid)
+        work(sleepers)
+        assert clock_ns(sleepers.pid) - before_ns >= 50_000_000
+        assert clock_ns(sleepers.pid) == threads_ns(sleepers.pid)
+    timer.delete()
+    timer.delete()
+    assert timers() == 0
+    assert clock_ns(sleepers.pid) == threads_ns(sleepers.pid)
+
+
+def test_nobody_gets_a_timer_of_a_process_that_is_not_there() -> None:
+    """A PID that is nobody's is an error of the kernel, and leaves nothing behind."""
+    with pytest.raises(OSError, match="Invalid argument"):
+        CpuTimer(2**22 - 1)
+    assert timers() == 0
+
+
+def test_who_rests_has_a_timer_and_who_wakes_has_none(sleepers: subprocess.Popen[str]) -> None:
+    """After some polls at rest there is a timer; the poll that sees the process awake deletes it."""
+    config = parse_config(b"unmatched: ignore", "test")
+    poller = Poller(ProcFS(), config, report=lambda error: pytest.fail(str(error)))
+    poller.always_watch(frozenset({sleepers.pid}))
+    for _ in range(2):
+        for _ in range(40):
+            poller.poll(details=False)
+        assert timers() == 1
+        work(sleepers)
+        (process,) = poller.poll().processes
+        assert timers() == 0
+        assert process.cpu_ns == clock_ns(sleepers.pid)
+    for _ in range(40):
+        poller.poll(details=False)
+    assert timers() == 1
+    os.kill(sleepers.pid, 9)
+    sleepers.wait()
+    assert poller.poll().processes == ()
+    assert timers() == 0
+    poller.close()
