@@ -14,22 +14,12 @@ from dataclasses import dataclass
 from itertools import chain
 
 from threadwatch.doctor_findings import Cause, Daemon, Finding
-from threadwatch.doctor_situation import CAPABILITIES, Situation, lacking, user_name
+from threadwatch.doctor_situation import Situation, lacking, user_name
+from threadwatch.doctor_ways import BOTH, Way, capabilities, capabilities_for, ways_for
 from threadwatch.text import printable
 
-_BOTH = tuple(CAPABILITIES)
-_PTRACE = ("CAP_SYS_PTRACE",)
 _MOST_NAMED = 6
 """PIDs, or names, that a sentence lists."""
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One way to grant something."""
-
-    where: str
-    lines: tuple[str, ...]
-    """To be copied as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +121,7 @@ def _hidden_processes(
             f"Other users' processes, because {situation.procfs} is mounted with "
             f"hidepid={situation.hidepid}.{listed} CAP_SYS_PTRACE sees through that.",
             ways=(
-                *_capabilities(situation, _BOTH),
+                *capabilities(situation, BOTH),
                 Way("for everybody", (f"mount -o remount,hidepid=0 {situation.procfs}",)),
             ),
         )
@@ -150,7 +140,7 @@ _WHY: dict[Cause, str] = {
     "other user": "of other users ({users})",
     "not dumpable": "not dumpable, because of a change of user or prctl(PR_SET_DUMPABLE)",
     "more privileges": "with capabilities that this process does not have",
-    "yama": "of the same user, but Yama's ptrace_scope is {scope}",
+    "yama": "may be looked at, but not traced: Yama's ptrace_scope is {scope}",
     "refused": "refused by the kernel, although neither user nor capabilities stand in the way",
 }
 
@@ -163,10 +153,10 @@ def _hidden(situation: Situation, findings: Sequence[Finding]) -> Iterator[Missi
             whose = why.format(users=_list(users), scope=situation.ptrace_scope)
             yield Missing(
                 cause.replace(" ", "-"),
-                f"{_processes(found)}, {whose}. Hidden: {', '.join(_hidden_things(found))}."
+                f"{_processes(found)}, {whose}. Hidden: {', '.join(_hidden_things(found)) or 'the program'}."
                 f"{_needs(situation, cause)}",
                 tuple(finding.pid for finding in found),
-                _ways(situation, cause),
+                ways_for(situation, cause),
             )
 
 
@@ -188,67 +178,10 @@ def _needs(situation: Situation, cause: Cause) -> str:
             return " The capabilities of this process count only in its own user namespace."
         label = printable(situation.label or "none that can be seen")
         return f" A security module can do that; this process's label by one: {label}."
-    text = f" Missing: {', '.join(c for c in _capabilities_for(cause) if c in situation.lacks)}."
+    text = f" Missing: {', '.join(c for c in capabilities_for(cause) if c in situation.lacks)}."
     if scope == 3:
         text += " With it, Yama's ptrace_scope of 3 still hides all but the names."
     return text
-
-
-def _capabilities_for(cause: Cause) -> tuple[str, ...]:
-    return _BOTH if cause in ("other user", "not dumpable") else _PTRACE
-
-
-def _ways(situation: Situation, cause: Cause) -> tuple[Way, ...]:
-    if cause == "yama":
-        if situation.ptrace_scope == 3:
-            return (
-                Way("at the next start", ("kernel.yama.ptrace_scope = 1    in /etc/sysctl.d/",)),
-            )
-        everybody = Way("for everybody", ("sysctl kernel.yama.ptrace_scope=0",))
-        return (*_capabilities(situation, _PTRACE), everybody)
-    if cause == "refused":
-        return tuple(_modules(situation))
-    return _capabilities(situation, _capabilities_for(cause))
-
-
-def _modules(situation: Situation) -> Iterator[Way]:
-    label = situation.label
-    if label is not None and not label.startswith("unconfined"):
-        option = "label=disable" if ":" in label else "apparmor=unconfined"
-        yield Way("docker", (f"docker run --security-opt {option} …",))
-    if not situation.host_users:
-        yield Way("docker", ("docker run --userns=host …",))
-
-
-def _capabilities(situation: Situation, needed: Sequence[str]) -> tuple[Way, ...]:
-    """How to get these capabilities, and keep what there is of the two."""
-    names = [name for name in _BOTH if name in needed or name not in situation.lacks]
-    short = [name.removeprefix("CAP_") for name in names]
-    ways = []
-    if not situation.container:
-        line = " ".join(names)
-        ways.append(
-            Way(
-                "unit of systemd",
-                (f"AmbientCapabilities={line}", f"CapabilityBoundingSet={line}"),
-            )
-        )
-    if not situation.kubernetes:
-        added = " ".join(f"--cap-add {name}" for name in short)
-        ways.append(Way("docker", (f"docker run --pid=host --user 0 {added} …",)))
-    else:
-        ways.append(
-            Way(
-                "Kubernetes",
-                (
-                    "hostPID: true",
-                    f"securityContext: {{runAsUser: 0, capabilities: {{add: [{', '.join(short)}]}}}}",
-                ),
-            )
-        )
-    if not situation.container and situation.credentials.uids[1] != 0:
-        ways.append(Way("by hand", ("sudo threadwatch …",)))
-    return tuple(ways)
 
 
 def _daemons(
@@ -262,14 +195,14 @@ def _daemons(
             yield Missing(
                 "daemon",
                 f"The daemon, PID {daemon.pid} of user {user_name(uid)}, sees less than is shown here. It "
-                f"lacks {', '.join(c for c in _BOTH if c in lacks)}, and there are other users' processes.",
+                f"lacks {', '.join(c for c in BOTH if c in lacks)}, and there are other users' processes.",
                 (daemon.pid,),
                 _for_daemon(situation),
             )
 
 
 def _for_daemon(situation: Situation) -> tuple[Way, ...]:
-    return tuple(way for way in _capabilities(situation, _BOTH) if way.where != "by hand")
+    return tuple(way for way in capabilities(situation, BOTH) if way.where != "by hand")
 
 
 def _files(situation: Situation, extent: Extent) -> Iterator[Missing]:
@@ -292,7 +225,8 @@ def _unpublished(findings: Sequence[Finding]) -> Iterator[Missing]:
         return
     text = (
         f"{_processes(found)}: threads not published. They have the kernel's names, and who waits for the "
-        "GIL cannot be told."
+        "GIL cannot be told. Of the ways to start publishing, the last two need prometheus-threadwatch in "
+        "the application's own environment."
     )
     for state, why in (
         ("closed", "has left its table: it has closed all files, or ended publishing"),
@@ -313,7 +247,7 @@ def _unpublished(findings: Sequence[Finding]) -> Iterator[Missing]:
             Way("start it by", ("threadwatch run -- COMMAND",)),
             Way(
                 "or by",
-                ("THREADWATCH=1 COMMAND    with prometheus-threadwatch in its environment",),
+                ("THREADWATCH=1 COMMAND",),
             ),
             Way("or in its code", ("import threadwatch; threadwatch.publish()",)),
         ),

@@ -23,7 +23,7 @@ from threadwatch.procfs import (
 from threadwatch.procfs.credentials import parse_credentials
 from threadwatch.watched import Watched
 
-_DEADLINE_S = 2.0
+_DEADLINE_S = 5.0
 """How long a process's memory may keep us waiting."""
 
 

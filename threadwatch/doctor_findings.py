@@ -75,14 +75,16 @@ def cause_of(
     """
     ours = situation.credentials
     only_tracing = _ATTACH.issuperset(denied)
+    if only_tracing and situation.ptrace_scope == 3:
+        return "yama"
     if not situation.lacks:
-        return "yama" if only_tracing and situation.ptrace_scope == 3 else "refused"
+        return "refused"
     same_user = set(target.uids[:3]) == {ours.uids[1]} and set(target.gids[:3]) == {ours.gids[1]}
     if not same_user:
         return "other user"
     if files_owner not in (None, ours.uids[1]):
         return "not dumpable"
-    if only_tracing and situation.ptrace_scope:
+    if only_tracing and situation.ptrace_scope and "CAP_SYS_PTRACE" in situation.lacks:
         return "yama"
     if target.permitted & ~ours.effective:
         return "more privileges"

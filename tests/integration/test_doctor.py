@@ -103,7 +103,7 @@ HIDDEN = ("hidden", "hidden", "hidden", "hidden")
 
 
 def test_nothing_is_missing() -> None:
-    """Of a process that publishes all can be read by root, in text that ends in one line that says so, and 0."""
+    """Of a process that publishes root can read all: the text ends in a line that says so, the code is 0."""
     with python(PUBLISH) as pid:
         done = run(str(pid))
         said = report(str(pid))
@@ -204,15 +204,25 @@ def test_root_without_capabilities() -> None:
         "--bounding-set=-sys_ptrace,-dac_read_search,-dac_override",
         "--inh-caps=-all",
     )
-    with python(PUBLISH) as own, python(PUBLISH, prefix=NOBODY) as other:
-        said = report(str(own), str(other), prefix=stripped)
-    assert kinds(said) == {"other-user": [other], "more-privileges": [own]}
+    with (
+        python(PUBLISH) as own,
+        python(PUBLISH, prefix=NOBODY) as other,
+        python(PUBLISH, prefix=stripped) as equal,
+        python(PUBLISH, UNDUMPABLE, prefix=stripped) as undumpable,
+    ):
+        said = report(*map(str, (own, other, equal, undumpable)), prefix=stripped)
+    assert seen(said, equal) == VISIBLE
+    assert kinds(said) == {
+        "other-user": [other],
+        "not-dumpable": [undumpable],
+        "more-privileges": [own],
+    }
     assert "by hand" not in ways(said, "other-user")
 
 
 @pytest.mark.parametrize("option", ["hidepid=1", "hidepid=2"])
 def test_hidepid(option: str) -> None:
-    """Where procfs hides other users' processes, that is said; CAP_SYS_PTRACE, or the group, sees through it."""
+    """Where procfs hides other users' processes, that is said; a capability or the group sees through."""
 
     def mounted(more: str, *prefix: str) -> tuple[str, ...]:
         mount = f'mount -t proc -o {option}{more} proc /proc && exec "$@"'
@@ -385,7 +395,7 @@ def test_yama(procfs: Path, scope: int) -> None:
         assert "sysctl kernel.yama.ptrace_scope=0" in ways(said, cause)["for everybody"]
         assert ways(said, cause)["unit of systemd"][0] == "AmbientCapabilities=CAP_SYS_PTRACE"
     if scope == 3:
-        assert list(ways(said, cause)) == ["at the next start"]
+        assert list(ways(said, cause)) == ["in /etc/sysctl.d"]
 
 
 def test_many_processes_that_look_the_same_share_a_line() -> None:
