@@ -12,6 +12,10 @@ from threadwatch.text import cut, pad, printable, width
 
 _MOST_NAME = 60
 """Columns that a name may take where the terminal does not say how wide it is."""
+_LEAST_NAME = 12
+"""Columns that it has in any case."""
+_DEEPEST = 2
+"""Levels of processes that are reckoned with in that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,8 @@ _COLUMNS = (
 )
 _OPTIONAL = {"CPU %", "GIL HELD", "GIL WAIT", "READY"}
 """Columns that are left out where nothing is known."""
+_DISPENSABLE = ("LAST CPU", "COMM", "CPU TIME", "READY")
+"""Columns that are left out, in this order, where a terminal is too narrow for all."""
 
 
 def report(processes: Sequence[ProcessView], *, columns: int | None, color: bool) -> Iterator[str]:
@@ -62,19 +68,15 @@ def report(processes: Sequence[ProcessView], *, columns: int | None, color: bool
         for column in _COLUMNS
         if column.title not in _OPTIONAL or any(map(column.text, threads))
     )
-    rows = {t: [c.text(t) for c in shown] for t in threads}
-    widths = [
-        max([width(column.title), *(width(row[i]) for row in rows.values())])
-        for i, column in enumerate(shown)
-    ]
+    rows, widths = _table(shown, threads)
+    for title in _DISPENSABLE:
+        if columns is None or _indent(widths) + _LEAST_NAME <= columns + widths[shown.index(_NAME)]:
+            break
+        shown = tuple(column for column in shown if column.title != title)
+        rows, widths = _table(shown, threads)
     name = shown.index(_NAME)
-    deepest = 2
-    room = (
-        _MOST_NAME
-        if columns is None
-        else columns - sum(widths) + widths[name] - 2 * len(widths) - 2 * deepest
-    )
-    widths[name] = min(widths[name], max(room, 12))
+    room = _MOST_NAME if columns is None else columns - _indent(widths) + widths[name]
+    widths[name] = min(widths[name], max(room, _LEAST_NAME))
     by_group = sorted(processes, key=lambda p: (p.group, p.key.pid))
     for number, (group, members) in enumerate(groupby(by_group, key=lambda p: p.group)):
         if number:
@@ -93,6 +95,23 @@ def report(processes: Sequence[ProcessView], *, columns: int | None, color: bool
     if any(t.source == "comm" for t in rows):
         yield ""
         yield "A name in parentheses is the kernel's comm: no Python name is published for that thread."
+
+
+def _table(
+    columns: Sequence[_Column], threads: Sequence[ThreadView]
+) -> tuple[dict[ThreadView, list[str]], list[int]]:
+    """The cells of each thread, and how wide each column has to be for them."""
+    rows = {thread: [column.text(thread) for column in columns] for thread in threads}
+    widths = [
+        max([width(column.title), *(width(row[number]) for row in rows.values())])
+        for number, column in enumerate(columns)
+    ]
+    return rows, widths
+
+
+def _indent(widths: Sequence[int]) -> int:
+    """How wide a line of these columns is, as far in as it may be."""
+    return sum(widths) + 2 * len(widths) + 2 * _DEEPEST
 
 
 def _line(cells: Sequence[str], columns: Sequence[_Column], widths: Sequence[int]) -> str:
