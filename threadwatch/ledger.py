@@ -43,7 +43,7 @@ from threadwatch.samples import (
     ThreadTimes,
 )
 from threadwatch.series import Entry, Group, Series, shares
-from threadwatch.shown import Shown
+from threadwatch.shown import Shown, newborn
 
 TAIL_NS = 100_000
 """CPU time that a thread may use after its end was published. Measured: 15 to 30 µs."""
@@ -80,6 +80,8 @@ class Ledger:
         self._system_ticks = 0
         self._system_share = 0.0
         self._shown: dict[Identity, Shown] = {}
+        self._newborn: list[ThreadSample] = []
+        """Threads whose names are about to come: they are shown, and charged once they have one."""
 
     def charge(self, sample: ProcessSample) -> None:
         """Charge what has been used since the sample before."""
@@ -93,10 +95,13 @@ class Ledger:
             gone = self._follow_exec(sample, self._entries.keys() - living)
         unmet = self._charge_ends(sample.ended, now_ns)
         allowance_ns = sample.unread_ns
+        self._newborn.clear()
         for thread in sample.threads:
             identity = (thread.tid, thread.start_ticks)
             if thread.provisional and identity not in self._entries:
                 allowance_ns += thread.cpu_ns
+                if not thread.shy:
+                    self._newborn.append(thread)
                 continue
             if thread.slot in self._settled:
                 self._settled[thread.slot] = identity  # the kernel is only slow to let it go
@@ -134,6 +139,9 @@ class Ledger:
             one = Shown.of(entry, shown.get(identity), elapsed_ns)
             self._shown[identity] = one
             views.append(one.view)
+        if self._newborn:
+            views += [newborn(sample, self.group.fold(sample.name)) for sample in self._newborn]
+            views.sort(key=lambda view: view.tid)
         return tuple(views)
 
     def move(self, group: Group, now_ns: int) -> None:

@@ -14,8 +14,9 @@ block as well). Hence:
 
 * **Reads are done by a thread that is there for nothing else, and are waited for only so long**
   (:data:`DEADLINE_S`). The rest of the daemon goes on, without this thread, and makes another.
-* A process that kept us waiting is not read while that thread is stuck, and then not for a while, twice as
-  long each time: a busy machine can be late, too.
+* A process that kept us waiting is not read while that thread is stuck. If that was for less than a
+  second, the machine was busy, and nothing is made of it; else the process is not read for a while, twice
+  as long each time.
 * At most :data:`_MAX_STUCK` threads are given up in this way, at most :data:`_MAX_STUCK_OF_ONE` to processes
   of one user. So the most that a user can reach is that the GILs of its own processes are not seen, that a
   sample is late by :data:`DEADLINE_S` now and then, and that two threads of the daemon hang, and hold up
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 import struct
 import threading
+import time
 from collections.abc import Callable, Sequence
 from queue import SimpleQueue
 from typing import NamedTuple
@@ -39,6 +41,8 @@ DEADLINE_S = 0.05
 """How long one round of reads may take."""
 _MAX_STUCK = 16
 _MAX_STUCK_OF_ONE = 2
+_STUCK_NS = 1_000_000_000
+"""Who has not answered for so long is not merely late."""
 _FIRST_PAUSE_NS = 2_000_000_000
 _LONGEST_PAUSE_NS = 600_000_000_000
 _TRIES = 3
@@ -146,7 +150,8 @@ class _Round:
         self.done = 0
         self.going = threading.Lock()  # an Event would cost twice as much
         self.going.acquire()
-        self.abandoned = False
+        self.abandoned = 0
+        """When it was given up (CLOCK_MONOTONIC)."""
 
 
 class _Worker:
@@ -154,6 +159,8 @@ class _Worker:
 
     def __init__(self) -> None:
         self._inbox: SimpleQueue[_Round | None] = SimpleQueue()
+        self.late_ns = 0
+        """How much longer than it was waited for its last round took; 0 as long as that goes on."""
         # a daemon: one that is stuck must not keep the daemon from ending
         self._thread = threading.Thread(target=self._run, name="memory-reader", daemon=True)
         self._thread.start()
@@ -172,7 +179,8 @@ class _Worker:
             for job in round_.jobs:
                 job.run()
                 round_.done += 1
-                if round_.abandoned:
+                if round_.abandoned:  # since then nobody waits for it
+                    self.late_ns = time.monotonic_ns() - round_.abandoned
                     return
             round_.going.release()
             del round_, job  # which hold on to memory files
@@ -181,9 +189,10 @@ class _Worker:
 class Conduct:
     """How a process has behaved when its memory was read."""
 
-    __slots__ = ("_not_before_ns", "_pause_ns", "_worker")
+    __slots__ = ("_not_before_ns", "_pause_ns", "_since_ns", "_worker")
 
     def __init__(self) -> None:
+        self._since_ns = 0
         self._worker: _Worker | None = None
         self._pause_ns = 0
         self._not_before_ns = 0
@@ -194,15 +203,25 @@ class Conduct:
         longer = _FIRST_PAUSE_NS if behaved else 2 * self._pause_ns
         self._pause_ns = min(max(longer, _FIRST_PAUSE_NS), _LONGEST_PAUSE_NS)
         self._not_before_ns = now_ns + self._pause_ns
+        self._since_ns = now_ns
         self._worker = worker
 
     def allows(self, now_ns: int) -> bool:
         """Whether it may be read again."""
         if self._worker is not None:
-            if self._worker.is_alive() or now_ns < self._not_before_ns:
+            if self._worker.is_alive():
+                return False
+            if self._worker.late_ns < _STUCK_NS:
+                self._pause_ns = self._not_before_ns = 0
+            elif now_ns < self._not_before_ns:
                 return False
             self._worker = None
         return True
+
+    def is_stuck(self, now_ns: int) -> bool:
+        """Whether a thread has been waiting for it for so long that it is not merely late."""
+        worker = self._worker
+        return worker is not None and worker.is_alive() and now_ns - self._since_ns > _STUCK_NS
 
 
 class MemoryReader:
@@ -235,7 +254,7 @@ class MemoryReader:
         round_ = _Round(jobs)
         worker.put(round_)
         if not round_.going.acquire(timeout=self._deadline_s):
-            round_.abandoned = True
+            round_.abandoned = time.monotonic_ns()
             worker.put(None)  # if it has finished in this very moment, it waits for more
             self._late, self._worker = worker, None
         return round_.done

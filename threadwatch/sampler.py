@@ -239,7 +239,6 @@ class WaitSampler:
             _guess(process)
         if done < len(jobs):
             process, target, _ = jobs[done]
-            self._complain(process, ReadError("gil", "timeout", "its memory could not be read"))
             self._memory.give_up(process.conduct, _owner(target.dir), now_ns)
             process.memory = None
             if len(self._troubled) >= _MAX_TROUBLED:
@@ -248,6 +247,8 @@ class WaitSampler:
 
     def _job(self, process: SampledProcess, target: Target, now_ns: int) -> Job | None:
         owner = target.dir
+        if process.conduct.is_stuck(now_ns):
+            self._complain(process, ReadError("gil", "timeout", "its memory cannot be read"))
         if process.memory_denied or not self._memory.may_read(
             process.conduct, lambda: _owner(owner), now_ns
         ):

@@ -64,6 +64,8 @@ class ThreadSample:
     last_cpu: int
     provisional: bool
     """Just born in a process that publishes, and not published yet: its name is about to come."""
+    shy: bool = False
+    """It is not to be shown before that."""
 
     def can_be(self, before: ThreadSample) -> bool:
         """Whether it can be the same thread, later: what the kernel counts never falls."""

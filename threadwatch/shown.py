@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from threadwatch.model import ThreadView
-from threadwatch.samples import ThreadSample
+from threadwatch.samples import STATES, ThreadSample
 from threadwatch.series import Entry
 
 
@@ -61,3 +61,24 @@ class Shown:
             name_cut=sample.name_cut,
         )
         return cls(view, sample, spent)
+
+
+def newborn(sample: ThreadSample, thread: str) -> ThreadView:
+    """A thread that is not charged yet, with what its label would be."""
+    return ThreadView(
+        tid=sample.tid,
+        start_ticks=sample.start_ticks,
+        name=sample.name,
+        source=sample.source,
+        thread=thread,
+        comm=sample.comm,
+        state=STATES.get(sample.state, "other"),
+        user_ns=sample.cpu_ns,
+        system_ns=0,
+        cpu_ratio=None,
+        runqueue_ratio=None,
+        gil_held_ratio=None,
+        gil_wait_ratio=None,
+        last_cpu=sample.last_cpu,
+        name_cut=sample.name_cut,
+    )

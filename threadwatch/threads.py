@@ -50,7 +50,10 @@ _MUCH_NS = 1_000_000
 _TICKS_EVERY = 16
 """Polls after which the process's own stat is read again, for which the kernel walks all its threads."""
 _JUST_BORN_TICKS = 30
-"""A thread publishes itself within so many ticks, even where many want the GIL."""
+"""A thread publishes itself within so many ticks, even where many want the GIL, if there is a CPU for it."""
+_HARDLY_RUN_NS = 1_000_000
+_LATE_TICKS = 500
+"""One that has used next to no CPU time may not have got that far: it is given so many ticks."""
 _TAIL_NS = 5_000
 """What a thread uses at least after its end was published."""
 
@@ -314,6 +317,7 @@ class ThreadReader:
 
     def _sample(self, watched: Watched, known: Known, now_ticks: int) -> ThreadSample:
         stat = known.stat
+        age_ticks = now_ticks - stat.start_ticks
         found: TableSlot | None = None
         if watched.has_table:
             found = watched.published.slot(known.ns_tid, stat.start_ticks)
@@ -343,7 +347,8 @@ class ThreadReader:
             last_cpu=stat.last_cpu,
             provisional=found is None
             and watched.has_table
-            and now_ticks - stat.start_ticks < _JUST_BORN_TICKS,
+            and age_ticks < (_LATE_TICKS if known.cpu_ns < _HARDLY_RUN_NS else _JUST_BORN_TICKS),
+            shy=age_ticks < _JUST_BORN_TICKS,
         )
 
     def _extras(

@@ -103,6 +103,7 @@ def test_one_target_does_not_spoil_another(tmp_path: Path) -> None:
     with contextlib.ExitStack() as stack:
         traps = [stack.enter_context(trap(tmp_path / f"trap{number}")) for number in range(3)]
         first = stack.enter_context(sampling.watching(traps[0]["pid"]))
+        targets = []
         for number, told in enumerate(traps):
             other = stack.enter_context(sampling.watching(told["pid"]))
             gil = (Gil(told["hung"], 208, 8, 0),)
@@ -111,7 +112,9 @@ def test_one_target_does_not_spoil_another(tmp_path: Path) -> None:
             first.sampler.sample([target], (number + 1) * SECOND)
             took = time.monotonic() - begin
             assert (took >= DEADLINE_S) == (number < 2)
+            targets.append(target)
         assert len(readers()) == 2
+        first.sampler.sample(targets, 5 * SECOND)
         assert [error.reason for error in first.errors] == ["timeout", "timeout"]
         sleeper = stack.enter_context(
             subprocess.Popen(["sleep", "100"], user=65534, group=65534, extra_groups=[])

@@ -147,8 +147,25 @@ def test_a_slow_read_is_left_alone() -> None:
         assert Conduct().allows(0)
 
 
-def test_pauses_grow_and_are_forgiven() -> None:
+def test_who_is_merely_late_is_read_again_at_once() -> None:
+    """Less than a second too late: nothing is made of it, however often."""
+    conduct = Conduct()
+    with reader() as its:
+        for second in range(3):
+            slow = SlowJob()
+            assert its.read([slow]) == 0
+            its.give_up(conduct, 1, second * SECOND)
+            assert not conduct.allows(second * SECOND)
+            assert not conduct.is_stuck(second * SECOND)
+            assert conduct.is_stuck(second * SECOND + SECOND + 1)
+            slow.end.set()
+            wait_until(lambda: its.may_read(Conduct(), lambda: 1, 0) and not its._stuck)
+            assert conduct.allows(second * SECOND)
+
+
+def test_pauses_grow_and_are_forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice as long each time, up to ten minutes; after so long without trouble, from the beginning."""
+    monkeypatch.setattr("threadwatch.memory._STUCK_NS", 0)  # nobody waits a second for nothing
     conduct, now_ns = Conduct(), 10_000 * SECOND
     pauses = []
     with reader() as its:
