@@ -101,6 +101,7 @@ class Books:
             **rules,
         }
         self.seen: dict[str, GroupView] = {}
+        self._seen_ns = self.now_ns
         self._open: set[ProcessKey] = set()
 
     def open(self, key: ProcessKey = KEY, group: str = "shop", **rules: Any) -> None:
@@ -145,8 +146,9 @@ class Books:
     def groups(self) -> dict[str, GroupView]:
         """All groups by name, after the check that nothing in them has fallen."""
         groups = self.account.groups(self.now_ns)
-        assert fallen(self.seen.values(), groups, self.now_ns) == []
+        assert fallen(self.seen.values(), groups, self._seen_ns, self.now_ns) == []
         self.seen = {group.name: group for group in groups}
+        self._seen_ns = self.now_ns
         return self.seen
 
     def group(self, name: str = "shop") -> GroupView:
@@ -182,8 +184,13 @@ def cpu_by_name(group: GroupView) -> dict[str, int]:
     return sums
 
 
-def fallen(before: Iterable[GroupView], now: Iterable[GroupView], now_ns: int) -> list[str]:
-    """What has fallen since ``before`` of what should only grow, in series that are in both."""
+def fallen(
+    before: Iterable[GroupView], now: Iterable[GroupView], before_ns: int, now_ns: int
+) -> list[str]:
+    """What has fallen since ``before`` of what should only grow, in series that are in both.
+
+    Time in states is what it was at the moment of each view (CLOCK_MONOTONIC), as outputs show it.
+    """
     groups = {group.name: group for group in now}
     wrong = []
     for old in before:
@@ -203,7 +210,8 @@ def fallen(before: Iterable[GroupView], now: Iterable[GroupView], now_ns: int) -
             ]
             for state, time in then.states.items():
                 later = totals.states.get(state)
-                pairs.append((f"{where} {state} s", time.total_ns, later and later.at(now_ns)))
+                shown_ns = time.at(before_ns)
+                pairs.append((f"{where} {state} s", shown_ns, later and later.at(now_ns)))
                 pairs.append((f"{where} {state} threads", 0, later and later.count))
             pairs += [(f"{where} {state} now", 0, totals.now.get(state)) for state in then.now]
         wrong += [

@@ -94,7 +94,8 @@ class Watch:
         """Poll once, and hold the result against the one before and against the clocks."""
         view = self.poller.poll()
         if self.views:
-            assert fallen(self.views[-1].groups, view.groups, view.monotonic_ns) == []
+            last = self.views[-1]
+            assert fallen(last.groups, view.groups, last.monotonic_ns, view.monotonic_ns) == []
         for group in view.groups:
             open_ns = group.cpu_ns - threads_ns(group)
             assert 0 <= open_ns <= OPEN_NS * max(1, group.processes), (open_ns, cpu_by_name(group))

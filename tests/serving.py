@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.harness import threadwatch
@@ -31,11 +31,12 @@ def until(what: Callable[[], object], why: str, deadline: float = DEADLINE) -> N
 class Serving:
     """``threadwatch serve`` on a free port, with its log in a file."""
 
-    def __init__(self, directory: Path, *arguments: str) -> None:
+    def __init__(self, directory: Path, *arguments: str, prefix: Sequence[str] = ()) -> None:
+        """``prefix``: a command that runs it with other rights."""
         self.log = directory / "serve.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                threadwatch("serve", "--web.listen-address=127.0.0.1:0", *arguments),
+                [*prefix, *threadwatch("serve", "--web.listen-address=127.0.0.1:0", *arguments)],
                 cwd=CHECKOUT,
                 stderr=log,
             )
@@ -64,9 +65,9 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(directory: Path, *arguments: str) -> Iterator[Serving]:
+def serving(directory: Path, *arguments: str, prefix: Sequence[str] = ()) -> Iterator[Serving]:
     """A daemon that runs meanwhile."""
-    daemon = Serving(directory, *arguments)
+    daemon = Serving(directory, *arguments, prefix=prefix)
     try:
         yield daemon
     finally:

@@ -89,6 +89,12 @@ class Ledger:
         self.group.touched = True
         self._learn_share(sample)
         self._clock_ns = max(self._clock_ns, sample.clock_ns)
+        waits = sample.waits or {}
+        for identity, seen in waits.items():
+            # first of all: until now, their time has passed where they were, not where they are
+            entry = self._entries.get(identity)
+            if entry is not None:
+                entry.credit(seen, now_ns, has_gil=sample.has_gil)
         living = sample.living
         gone: set[Identity] = set()
         if living is not None:
@@ -110,10 +116,10 @@ class Ledger:
                 allowance_ns += 2 * NS_PER_TICK  # user and system time, each cut off to a tick
             self._charge_thread(identity, thread, now_ns, sampled=sample.waits is not None)
         self._charge_times(sample.times)
-        for identity, waits in (sample.waits or {}).items():
+        for identity, seen in waits.items():
             entry = self._entries.get(identity)
             if entry is not None:
-                entry.see(waits, now_ns, has_gil=sample.has_gil)
+                entry.see(seen, now_ns, has_gil=sample.has_gil)
         if living is not None:
             self._settled = {
                 slot: identity for slot, identity in self._settled.items() if identity in living
@@ -192,6 +198,7 @@ class Ledger:
             self._charged_ns += entry.gain(thread, now_ns)
             entry.begin(now_ns)
         else:
+            before = entry.series
             if thread.name != entry.sample.name:
                 self._place(entry, thread.name, now_ns)
             slot = entry.sample.slot
@@ -199,7 +206,7 @@ class Ledger:
                 # the publisher has begun anew with this thread, and may call that an end
                 self._by_slot.pop(slot, None)
                 self._settled[slot] = identity
-            self._charged_ns += entry.gain(thread, now_ns)
+            self._charged_ns += entry.gain(thread, now_ns, before)
             if state == "running" and entry.waited_ns > entry.gained_ns:
                 state = "runnable"
             if state != "sleeping" or not sampled or entry.wait in _UNREASONED:
@@ -263,12 +270,14 @@ class Ledger:
         return unmet
 
     def _charge_end(self, entry: Entry, end: EndedThread, now_ns: int) -> None:
+        before = entry.series
         if end.name != entry.sample.name:
             self._place(entry, end.name, now_ns)
         if end.cpu_ns is not None:
             gained_ns = self._credible(end.cpu_ns - entry.user_ns - entry.system_ns)
             entry.series.touch(now_ns)
             entry.charge(gained_ns, round(gained_ns * self._system_share))
+            before.owe(entry.wait, gained_ns)
             entry.ended = True
             self._charged_ns += gained_ns
 

@@ -285,6 +285,7 @@ class Poller:
             return
         self._opened[watched.key.pid] = present
         watched.unsettled.update(watched.known)  # their labels may be others now
+        watched.unseen.update(watched.known)  # and so may be whether they are looked at
         self._account.open(watched.key, watched.group, self._rules_of(watched.config), now_ns)
 
     def _rules_of(self, config: GroupConfig) -> GroupRules:

@@ -244,14 +244,22 @@ class Entry:
 
     def change(self, state: str, now_ns: int) -> None:
         """It is in another state from now on."""
-        wait = self.wait if state in _AWAKE else state
+        wait = state
+        if (
+            state in _AWAKE
+        ):  # and so neither stopped nor dead: what it will wait for is not known yet
+            wait = "sleeping" if self.wait in _HALTED else self.wait
         if state != self.state or wait != self.wait:
             self.series.leave(self.state, self.wait, now_ns)
             self.series.enter(state, wait, now_ns)
             self.state, self.wait = state, wait
 
-    def gain(self, thread: ThreadSample, now_ns: int) -> int:
-        """Charge what ``thread`` has beyond what has been charged; gives the CPU time."""
+    def gain(self, thread: ThreadSample, now_ns: int, before: Series | None = None) -> int:
+        """Charge what ``thread`` has beyond what has been charged; gives the CPU time.
+
+        ``before`` is the series that it was in meanwhile, if it is in another one now: its time has passed
+        there, and so what it did not wait is taken from there.
+        """
         series = self.series
         series.touch(now_ns)
         gained_ns = max(thread.cpu_ns - self.user_ns - self.system_ns, 0)
@@ -261,17 +269,19 @@ class Entry:
         # the kernel splits the exact sum by ticks that it sampled; each part may only grow
         ticks = thread.user_ticks + thread.system_ticks
         self.system_share = thread.system_ticks / ticks if ticks else 0.0
-        self.gained_ns = self.waited_ns = 0
+        self.gained_ns = self.waited_ns = spent_ns = 0
         if gained_ns:
             system_ns = round(thread.cpu_ns * self.system_share) - self.system_ns
             self.charge(gained_ns, min(max(system_ns, 0), gained_ns))
+            spent_ns = gained_ns
         if thread.runqueue_ns is not None and thread.timeslices is not None:
-            series.owe(self.wait, self.queue(thread.runqueue_ns, thread.timeslices))
+            spent_ns += self.queue(thread.runqueue_ns, thread.timeslices)
+        (before or series).owe(self.wait, spent_ns)
         self.sample = thread
         return gained_ns
 
     def charge(self, cpu_ns: int, system_ns: int) -> None:
-        """Charge CPU time, of which ``system_ns`` was spent in the kernel."""
+        """Charge CPU time, of which ``system_ns`` was spent in the kernel; it is yet to be owed."""
         series = self.series
         self.gained_ns = cpu_ns
         self.system_ns += system_ns
@@ -279,7 +289,6 @@ class Entry:
         self.user_ns += cpu_ns - system_ns
         series.user_ns += cpu_ns - system_ns
         series.ran_ns += cpu_ns
-        series.owe(self.wait, cpu_ns)
 
     def queue(self, runqueue_ns: int, timeslices: int) -> int:
         """Charge what schedstat has counted beside CPU time; gives the time without a CPU, which is owed."""
@@ -302,8 +311,8 @@ class Entry:
         """CPU time, run-queue wait, time that it held the GIL and that it waited for it, in ns."""
         return self.user_ns + self.system_ns, self.runqueue_ns, self.gil_held_ns, self.gil_wait_ns
 
-    def see(self, waits: Waits, now_ns: int, *, has_gil: bool) -> None:
-        """Charge what samples have seen since it was last charged. Its clocks have been charged before."""
+    def credit(self, waits: Waits, now_ns: int, *, has_gil: bool) -> None:
+        """Charge what samples have seen since it was last charged, before anything else is charged."""
         if self.sample.state in _STOPPED:  # in whatever call that was
             return
         series = self.series
@@ -317,7 +326,21 @@ class Entry:
             self.gil_held_ns = (self.gil_held_ns or 0) + waits.gil_held_ns
             self.gil_wait_ns += waits.times.get("gil", 0)
             series.gil_held_ns = (series.gil_held_ns or 0) + waits.gil_held_ns
+
+    def see(self, waits: Waits, now_ns: int, *, has_gil: bool) -> None:
+        """Be in the state that it was seen in last. Its clocks have been charged before."""
+        if self.sample.state in _STOPPED:
+            return
+        if has_gil and self.gil_held_ns is None:
+            self.gil_held_ns = 0
+            self.series.touch(now_ns)
+            self.series.gil_held_ns = self.series.gil_held_ns or 0
         state = waits.state
+        if state in _AWAKE and self.wait == "sleeping":
+            # nobody has seen yet what it waits for, but in between
+            reasons = [other for other in waits.times if other not in _AWAKE]
+            if reasons:
+                self.change(max(reasons, key=waits.times.__getitem__), now_ns)
         if state == "running" and self.waited_ns > self.gained_ns:
             state = "runnable"
         self.change(state, now_ns)
@@ -326,6 +349,7 @@ class Entry:
 _AWAKE = frozenset({"running", "runnable"})
 """States whose time the kernel counts."""
 
+_HALTED = frozenset({"stopped", "zombie"})
 _STOPPED = frozenset("TtZXx")
 """Letters of the kernel that no sample knows better."""
 

@@ -7,13 +7,17 @@ takes minutes. Then: ``pytest tests/integration/free_threaded.py``.
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.integration.conftest import Fleet
+from tests.integration.sampling import promptly
 from tests.integration.test_gil_found import observe, tables_of
+from tests.integration.test_states import Lab, Window, lab
 from tests.testbed import TESTBED, Interpreter
+from threadwatch.exporter import Exporter
 
 PYTHON = TESTBED / "freethreaded/bin/python3.13t"
 
@@ -58,3 +62,58 @@ def test_with_the_gil_switched_on(
         assert published.header.free_threaded
     target.go()
     assert target.next_step() is None
+
+
+def watched(it: Lab, interpreter: Interpreter, on: Mapping[str, str]) -> Window:
+    """What is seen of two threads that compute."""
+    it.start(interpreter, "count", "2", environment=on)
+    with promptly():
+        it.begin()
+        window = it.window(1.5)
+    it.end()
+    return window
+
+
+def exposed(window: Window) -> str:
+    """The last view, as it is scraped."""
+    exporter = Exporter()
+    exporter.publish(window.after)
+    return exporter.render(None, None).body.decode()
+
+
+def test_threads_that_have_no_gil(interpreter: Interpreter) -> None:
+    """Threads that compute run side by side, and there is no series of a GIL, not even with 0."""
+    with lab() as it:
+        window = watched(it, interpreter, {})
+        (load,) = it.loads
+    text = exposed(window)
+    assert 'build="free-threaded",gil="off"' in text
+    assert "\nthreadwatch_gil_" not in text
+    (group,) = window.after.groups
+    for totals in group.series.values():
+        assert totals.gil_held_ns is None
+        assert "gil" not in totals.states
+    ran = ready = 0.0
+    for name in ("worker 0", "worker 1"):
+        states = window.states(load, name)
+        ran += states["running"]
+        ready += states.get("runnable", 0) + states.get("sleeping", 0)  # late, where CPUs are taken
+    assert ran + ready > 1.9
+    assert ran > 1.3 - ready
+
+
+def test_threads_that_have_one_after_all(interpreter: Interpreter) -> None:
+    """With PYTHON_GIL=1 they wait for each other, and the series are there."""
+    with lab() as it:
+        window = watched(it, interpreter, {"PYTHON_GIL": "1"})
+        (load,) = it.loads
+    text = exposed(window)
+    assert 'build="free-threaded",gil="on"' in text
+    assert "\nthreadwatch_gil_held_seconds_total{" in text
+    held = 0.0
+    for name in ("worker 0", "worker 1"):
+        states = window.states(load, name)
+        busy = states["running"] + states.get("runnable", 0)
+        assert states["gil"] == pytest.approx(1 - busy, abs=0.02)
+        held += window.held(load, name)
+    assert 0.9 < held < 1.01

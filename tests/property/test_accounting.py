@@ -23,7 +23,7 @@ from tests.books import MS, PYTHON, SECOND, fallen, threads_ns
 from threadwatch.account import Account, GroupRules
 from threadwatch.ledger import TAIL_NS
 from threadwatch.model import OTHER, UNATTRIBUTED, GroupView, ProcessKey
-from threadwatch.samples import EndedThread, ProcessSample, ThreadSample
+from threadwatch.samples import EndedThread, ProcessSample, ThreadSample, Waits
 
 TICK_NS = 10 * MS
 EXPIRE_NS = 1000 * SECOND
@@ -33,6 +33,7 @@ WORK = st.integers(0, 40 * MS)
 MOMENT = st.integers(0, 3 * MS)
 SEED = st.integers(0, 2**16)
 PIDS = (100, 200)
+WAITS = ("running", "gil", "lock", "disk", "sleep")
 TIDS = range(1, 5)
 """Added to the PID: few, so that they are used again."""
 
@@ -137,6 +138,10 @@ class Histories(RuleBasedStateMachine):
         self.moved = False
         """A process has changed its group."""
         self.views: tuple[GroupView, ...] = ()
+        self.looked_ns = 0
+        """When they were looked at."""
+        self.lived_ns = 0
+        """The time of all threads in the books."""
         self.gone: Counter[str] = Counter()
         """What groups that have expired had."""
 
@@ -258,7 +263,7 @@ class Histories(RuleBasedStateMachine):
         """A process ends; its table outlives it for as long as we look."""
         process = self._process(pick)
         del self.processes[process.key.pid]
-        self.now_ns += SECOND
+        self._pass(SECOND)
         self.ended_ns += process.cpu
         self.polled_ns += process.clock
         self.lag_ns += process.worst_lag
@@ -332,7 +337,8 @@ class Histories(RuleBasedStateMachine):
     def expire(self) -> None:
         """Nobody does anything for longer than names and groups are kept."""
         before = {group.name: group for group in self.views}
-        self.now_ns += 2 * EXPIRE_NS
+        self._pass(2 * EXPIRE_NS)
+        net = self._net()
         self.hidden_ns += TAIL_NS * self.ends.total()
         self._look()
         for group in self.views:
@@ -342,6 +348,7 @@ class Histories(RuleBasedStateMachine):
         for name in before.keys() - {group.name for group in self.views}:
             totals = before[name].series.values()
             self.gone["cpu"] += before[name].cpu_ns
+            self.gone["states"] += net[name]
             self.gone["started"] += sum(t.started for t in totals)
             self.gone["ended"] += sum(t.ended for t in totals)
             for where in [where for where in self.truth if where[0] == name]:
@@ -367,6 +374,13 @@ class Histories(RuleBasedStateMachine):
         ended = sum(totals.ended for totals in series) + self.gone["ended"]
         assert started - ended == sum(time.count for s in series for time in s.states.values())
         assert started - ended == sum(sum(s.now.values()) for s in series)
+
+    @invariant()
+    def states_are_the_time_lived(self) -> None:
+        """The time in all states is what the threads have lived, and what those ran whom nobody saw."""
+        net = sum(self._net().values()) + self.gone["states"]
+        ran = sum(group.cpu_ns for group in self.views) + self.gone["cpu"]
+        assert self.lived_ns <= net <= self.lived_ns + ran
 
     # The workings.
 
@@ -423,7 +437,7 @@ class Histories(RuleBasedStateMachine):
     def _poll(
         self, process: Process, read: list[Life], *, listed: bool, pick: int = 0, moment: int = 0
     ) -> None:
-        self.now_ns += SECOND
+        self._pass(SECOND)
         if process.opened != process.group:
             rules = GroupRules("group", 200, str, EXPIRE_NS)
             self.account.open(process.key, process.group, rules, self.now_ns)
@@ -476,6 +490,8 @@ class Histories(RuleBasedStateMachine):
                 ended=tuple(process.ends),
                 living=living,
                 unread_ns=unread_ns,
+                waits=self._waits(process, pick),
+                has_gil=bool(pick & 1),
             ),
             PYTHON if process.publishes else None,
         )
@@ -523,10 +539,45 @@ class Histories(RuleBasedStateMachine):
             provisional=life.silent,
         )
 
+    def _waits(self, process: Process, pick: int) -> dict[tuple[int, int], Waits] | None:
+        """What samples have seen: more than can be, too, as they are not of the clocks' moments."""
+        if not pick % 5:
+            return None
+        waits = {}
+        for life in process.threads.values():
+            if pick >> life.tid % 7 & 1:
+                states = [WAITS[(pick + life.tid + step) % len(WAITS)] for step in range(3)]
+                times = {state: (pick * step) % 400 * MS for step, state in enumerate(states)}
+                waits[life.identity] = Waits(states[pick % 3], times, pick * MS % SECOND)
+        return waits
+
+    def _pass(self, ns: int) -> None:
+        """Time passes, in some state for each thread that lives in the books."""
+        self.lived_ns += ns * sum(
+            time.count
+            for group in self.account._groups.values()
+            for series in group.series.values()
+            for time in series.states.values()
+        )
+        self.now_ns += ns
+
+    def _net(self) -> dict[str, int]:
+        """By group: the time in all states, less what could not be taken back yet."""
+        net = {}
+        for group in self.views:
+            shown = sum(
+                time.at(self.now_ns)
+                for totals in group.series.values()
+                for time in totals.states.values()
+            )
+            books = self.account._groups[group.name]
+            net[group.name] = shown - sum(sum(s.owed.values()) for s in books.series.values())
+        return net
+
     def _look(self) -> None:
         groups = self.account.groups(self.now_ns)
-        assert fallen(self.views, groups, self.now_ns) == []
-        self.views = groups
+        assert fallen(self.views, groups, self.looked_ns, self.now_ns) == []
+        self.views, self.looked_ns = groups, self.now_ns
 
 
 TestHistories = Histories.TestCase

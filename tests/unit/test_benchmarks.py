@@ -12,9 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.agreement import Shares, differ
 from benchmarks.estimate import differences, estimate, percentile, ratios
+from benchmarks.harm import NONE, Block, Measured, throughput
+from benchmarks.observers import profiler_counts, py_spy_counts
 from benchmarks.page import updated
-from benchmarks.report import Result, Table, as_markdown, as_text
+from benchmarks.report import Result, Table, against, as_markdown, as_text
 from benchmarks.svg import Line, Panel, axis, plot, spread
 
 FLOATS = st.floats(-1e9, 1e9)
@@ -106,6 +109,54 @@ def test_a_page_keeps_what_was_not_measured_anew() -> None:
     assert page.startswith("# Benchmarks\n")
     assert page.endswith("## one\n\nFirst.\n\n## two\n\nNew.\n")
     assert page.count("\n## ") == 2
+
+
+def test_a_goal_is_met_up_to_its_very_value() -> None:
+    """Whether a goal was met or missed stands behind the value; without a goal, nothing does."""
+    assert against(1.5, 1.5) == " (goal 1.5: met)"
+    assert against(1.51, 1.5) == " (goal 1.5: missed)"
+    assert against(1.5, None) == ""
+
+
+def test_what_py_spy_has_seen() -> None:
+    """Samples add up by the thread's name, whatever the name has in it; other lines are no samples."""
+    profile = (
+        "thread (71): pool 1 (a b);run (t.py:1);work (t.py:2) 10\n"
+        "thread (71): pool 1 (a b);run (t.py:1) 5\n"
+        "thread (0x7F12): other;run (t.py:1) 1\n"
+        "thread (71): no frames 3\nnonsense\n"
+    )
+    assert py_spy_counts(profile) == {"pool 1 (a b)": 15, "other": 1}
+    assert py_spy_counts("") == {}
+
+
+def test_what_the_profiler_has_seen() -> None:
+    """Samples add up by TID."""
+    profile = "tid:71;t.py:run:1;t.py:work:2 10\ntid:71;t.py:run:1 5\ntid:72;t.py:run:1 1\n"
+    assert profiler_counts(profile) == {"71": 15, "72": 1}
+
+
+def test_differences_are_in_standard_errors() -> None:
+    """Two shares that are sampled have both their errors; what is measured has none."""
+    ours, peer = Shares({"a": 0.5, "b": 0.5}, 100), Shares({"a": 0.6, "b": 0.4}, 100)
+    truth = Shares({"a": 0.5, "b": 0.5}, math.inf)
+    assert ours.error("a") == pytest.approx(0.05)
+    assert truth.error("a") == 0
+    assert differ(ours, truth, "a") == 0
+    assert differ(peer, truth, "a") == pytest.approx(0.1 / math.sqrt(0.6 * 0.4 / 100))
+    assert differ(ours, peer, "a") == pytest.approx(-0.1 / math.sqrt(0.25 / 100 + 0.24 / 100))
+
+
+def test_throughput_is_compared_within_a_round() -> None:
+    """A block is divided by the one without an observer of its own round; rounds without it are out."""
+
+    def block(rate: float) -> Block:
+        return Block({"work": rate}, {"work": 2 * rate}, 0.1)
+
+    plain = {0: block(10), 1: block(100), 2: block(50)}
+    measured = Measured({NONE: plain, "it": {0: block(9), 2: block(45)}})
+    assert throughput(measured, "it", "work").median == pytest.approx(0.9)
+    assert throughput(measured, "it", "work", by_cpu=True).count == 2
 
 
 def test_the_scale_is_logarithmic() -> None:

@@ -7,7 +7,7 @@ import pytest
 from tests.books import KEY, MS, SECOND, Books, ended, thread
 from threadwatch.ledger import TAIL_NS
 from threadwatch.model import OTHER, UNATTRIBUTED, ProcessKey
-from threadwatch.samples import ThreadSample
+from threadwatch.samples import ThreadSample, Waits
 
 
 def test_first_sight_charges_a_whole_life() -> None:
@@ -143,7 +143,7 @@ def test_a_rename_moves_the_thread_and_not_its_past() -> None:
     assert (old.minor_faults, new.minor_faults) == (3, 7)
     assert (old.started, old.ended, new.started, new.ended) == (1, 0, 0, 0)
     assert books.living() == {"new": 1}
-    assert old.states["sleeping"].at(books.now_ns) == 4 * SECOND
+    assert old.states["sleeping"].at(books.now_ns) == 4 * SECOND - 4 * MS  # it ran, meanwhile
     assert (old.now["running"], new.now["sleeping"]) == (0, 1)
     assert new.states["running"].at(books.now_ns) == 4 * MS
     books.charge(clock_ns=9 * MS)
@@ -483,3 +483,89 @@ def test_two_processes_with_one_pid_are_two() -> None:
     assert books.cpu() == {"main": 8 * MS}
     assert (books.totals("main").started, books.totals("main").ended) == (2, 1)
     assert books.group().processes == 1
+
+
+def sampled(*times: tuple[str, int], now: str, held_ns: int = 0) -> dict[tuple[int, int], Waits]:
+    """What samples have seen of thread 100."""
+    return {(100, 6000): Waits(now, dict(times), held_ns)}
+
+
+def shown(books: Books, name: str = "worker") -> dict[str, int]:
+    """The time in each state in ms."""
+    states = books.totals(name).states
+    return {state: time.at(books.now_ns) // MS for state, time in states.items()}
+
+
+def test_what_samples_have_seen_is_taken_from_where_the_thread_was() -> None:
+    """Whatever state the thread is found in then, of another letter or another name."""
+    for letter in "SD":
+        books = Books()
+        books.charge(thread(100), waits=sampled(now="sleep"))
+        seen = sampled(("file", 300 * MS), ("sleep", 700 * MS), now="file")
+        books.charge(thread(100, state=letter), waits=seen)
+        assert shown(books) == {"sleeping": 0, "sleep": 700, "file": 300} | (
+            {"disk": 0} if letter == "D" else {}
+        )
+        seen = sampled(("file", 600 * MS), ("sleep", 400 * MS), now="sleep")
+        books.charge(thread(100, "other", cpu_ns=100 * MS), waits=seen)
+        assert shown(books)["file"] + shown(books)["sleep"] == 1900
+        assert shown(books, "other") == {"file": 0, "sleep": 0, "running": 100}
+
+
+def test_time_that_was_shown_is_not_taken_back() -> None:
+    """What its clocks tell too late waits until so much has passed that was not shown."""
+    books = Books()
+    books.charge(thread(100), waits=sampled(now="gil"))
+    books.charge(thread(100), waits=sampled(("gil", SECOND), now="gil"))
+    assert shown(books)["gil"] == 1000
+    late = thread(100, cpu_ns=900 * MS, runqueue_ns=600 * MS, timeslices=1)
+    books.charge(late, waits=sampled(("gil", 400 * MS), ("running", 600 * MS), now="gil"))
+    assert shown(books) == {"sleeping": 0, "gil": 1000, "running": 900, "runnable": 600}
+    books.charge(late, waits=sampled(("gil", SECOND), now="gil"))
+    assert shown(books) == {"sleeping": 0, "gil": 1500, "running": 900, "runnable": 600}
+
+
+def test_who_is_always_found_running_waits_for_what_it_was_seen_to() -> None:
+    """A thread of which no poll has seen a wait is not ``sleeping``, if samples between polls have."""
+    books = Books()
+    books.charge(thread(100, state="R"), waits=sampled(now="running"))
+    seen = sampled(("running", 400 * MS), ("gil", 500 * MS), ("lock", 100 * MS), now="running")
+    books.charge(thread(100, cpu_ns=400 * MS, state="R"), waits=seen)
+    assert shown(books) == {"sleeping": 0, "gil": 500, "lock": 100, "running": 400}
+    books.charge(
+        thread(100, cpu_ns=700 * MS, state="R"), waits=sampled(("running", SECOND), now="running")
+    )
+    assert shown(books) == {"sleeping": 0, "gil": 1200, "lock": 100, "running": 700}
+
+
+def test_what_samples_say_of_a_stopped_thread_is_no_reason() -> None:
+    """It is in the call that it was stopped in, and its time is ``stopped``."""
+    books = Books()
+    books.charge(thread(100), waits=sampled(now="lock"))
+    books.charge(thread(100, state="T"), waits=sampled(("lock", SECOND), now="lock"))
+    books.charge(thread(100, state="T"), waits=sampled(("lock", SECOND), now="lock"))
+    assert shown(books) == {"sleeping": 0, "lock": 1000, "stopped": 1000}
+    books.charge(thread(100), waits=sampled(("lock", SECOND), now="lock"))
+    assert shown(books) == {"sleeping": 0, "lock": 1000, "stopped": 2000}
+    assert books.totals("worker").now["lock"] == 1
+
+
+def test_who_runs_again_after_a_stop_is_stopped_no_more() -> None:
+    """Time that it does not run is not ``stopped`` any more, though nobody has seen yet what it is."""
+    books = Books()
+    books.charge(thread(100, state="T"), waits={})
+    books.charge(thread(100, state="R"), waits={})
+    books.charge(thread(100, cpu_ns=400 * MS, state="R"), waits={})
+    assert shown(books) == {"stopped": 1000, "sleeping": 600, "running": 400}
+
+
+def test_the_gil_is_known_from_the_first_look_on() -> None:
+    """Held is 0, not absent, where it can be seen; absent where it cannot; and it only grows."""
+    books = Books()
+    books.charge(thread(100), waits=sampled(now="gil"))
+    assert books.totals("worker").gil_held_ns is None
+    books.charge(thread(100), waits=sampled(now="gil"), has_gil=True)
+    assert books.totals("worker").gil_held_ns == 0
+    books.charge(thread(100), waits=sampled(now="gil", held_ns=7), has_gil=True)
+    books.charge(thread(100), waits=None)
+    assert books.totals("worker").gil_held_ns == 7

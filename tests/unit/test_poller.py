@@ -33,7 +33,8 @@ class Polled:
         """Poll; the group of the process."""
         view = self.poller.poll()
         if self.view is not None:
-            assert fallen(self.view.groups, view.groups, view.monotonic_ns) == []
+            last = self.view
+            assert fallen(last.groups, view.groups, last.monotonic_ns, view.monotonic_ns) == []
         self.view = view
         (group,) = view.groups
         assert group.name == "shop"
