@@ -8,23 +8,39 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from benchmarks import comparison, machine, page, polling, profile, publisher
+from benchmarks import (
+    agreement,
+    comparison,
+    harm,
+    machine,
+    page,
+    polling,
+    profile,
+    publisher,
+    waits,
+)
 from benchmarks.report import Result, as_markdown, as_text
 from benchmarks.running import CHECKOUT, BenchmarkError
 
 DOCS = CHECKOUT / "docs"
 PLOT = "benchmarks-poll.svg"
-NAMES = ("publisher", "poll", "peers", "sweep", "profile")
+NAMES = ("publisher", "poll", "waits", "harm", "agreement", "peers", "sweep", "profile")
+_USUAL = ("publisher", "poll", "waits", "peers")
+_USUAL_IN_FULL = ("publisher", "poll", "waits", "harm", "agreement", "peers", "sweep")
 
 _EPILOG = """\
 benchmarks:
   publisher  what publishing costs the application, on each interpreter
   poll       what a poll and a scrape cost under various loads, in CPU time, memory and descriptors
-  peers      the same beside process-exporter, node_exporter, psutil, top and ps
+  waits      what it costs to sample what threads wait for
+  harm       what threadwatch, py-spy and CPython's profiler do to a program's throughput; only when
+             named or with --full
+  agreement  whether they agree on who holds the GIL; only when named or with --full
+  peers      the cost of polls beside process-exporter, node_exporter, psutil, top and ps
   sweep      how the cost grows with threads and with active threads; only when named or with --full
   profile    where the time of a poll goes, by function; only when named
 
-The quick version takes less than three minutes, --full about an hour. Measure on a machine that has
+The quick version takes about ten minutes, --full about two hours. Measure on a machine that has
 nothing else to do; how busy it was is in the results.
 """
 
@@ -35,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: dict[str, Callable[[], Result]] = {
         "publisher": lambda: publisher.run(full=options.full, everywhere=options.all_interpreters),
         "poll": lambda: polling.run(full=options.full),
+        "waits": lambda: waits.run(full=options.full),
+        "harm": lambda: harm.run(full=options.full),
+        "agreement": lambda: agreement.run(full=options.full),
         "peers": lambda: comparison.run_peers(full=options.full),
         "sweep": lambda: comparison.run_sweep(full=options.full),
         "profile": profile.run,
@@ -74,7 +93,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "names",
         nargs="*",
         metavar="NAME",
-        help="by default publisher, poll and peers, with --full sweep too",
+        help="by default publisher, poll, waits and peers, with --full all but profile",
     )
     parser.add_argument("--full", action="store_true", help="good figures rather than quick ones")
     parser.add_argument(
@@ -92,7 +111,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
             f"no benchmark is called {' or '.join(sorted(unknown))}; there are: {', '.join(NAMES)}"
         )
     if not options.names:
-        options.names = ["publisher", "poll", "peers", *(["sweep"] if options.full else [])]
+        options.names = list(_USUAL_IN_FULL if options.full else _USUAL)
     return options
 
 

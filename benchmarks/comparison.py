@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from benchmarks.estimate import estimate, ratios
 from benchmarks.peers import SCRAPE, Peer, all_peers
-from benchmarks.polling import polls_cpu
+from benchmarks.polling import FULL, QUICK, polls_cpu
 from benchmarks.report import Result, Table
 from benchmarks.running import BenchmarkError, Daemon, Load, watching
 from benchmarks.scenarios import PERIOD, SWEEP_ACTIVE, SWEEP_THREADS, load
@@ -21,7 +21,8 @@ poll and one scrape of it (text, gzip), then a cycle of each peer. An exporter's
 by its process clock (user and system, garbage collection included); `top` and `ps` are run from
 start to end; psutil's cycle is `threads()` of every process in a Python that is running already.
 The ratio is that of each round: their median, with its 95 % confidence interval. The daemon watches
-the load and itself, the peers everything on the machine: it has little else.
+the load and itself, the peers everything on the machine: it has little else. It does not sample what
+threads wait for (`waits: {{rate: 0}}`), which none of the peers can say.
 
 Peers that read less do less work: node_exporter's collector counts threads by state, `ps` reads no
 CPU time but in whole seconds. None of them but threadwatch knows Python names."""
@@ -46,7 +47,7 @@ def run_peers(*, full: bool) -> Result:
         all_peers() as (peers, missing),
     ):
         times: dict[str, list[float]] = {peer.name: [] for peer in peers}
-        time.sleep(40 if full else 5)
+        time.sleep((FULL if full else QUICK).warm_up)
         for _ in range(rounds):
             daemon.between_polls()
             polls += polls_cpu(daemon, 1)
@@ -95,7 +96,7 @@ def _peers_table(
 
 def run_sweep(*, full: bool) -> Result:
     """Costs against numbers of threads and of active ones."""
-    warm_up, polls = (40, 30) if full else (5, 4)
+    warm_up, polls = (FULL.warm_up, 30) if full else (QUICK.warm_up, 4)
     counts = SWEEP_THREADS if full else SWEEP_THREADS[:3]
     actives = SWEEP_ACTIVE if full else (0, 30, 300)
     by_threads: dict[str, list[tuple[float, float]]] = {}

@@ -5,9 +5,10 @@ threads of its own, so that they share memory and a thousand of them fit on a sm
 threads run it prints one line of JSON, ``{"pids": […], "threads": N}``, and it lives until its
 standard input ends.
 
-Three kinds of threads: *sleeping* ones wait for a lock that nobody lets go of, and never run again;
-*active* ones wake every ``--period`` seconds and work for ``--work`` seconds of CPU; *short* ones are
-started by ``--spawners`` threads, ``--churn`` per second in all, work for ``--work`` seconds and end.
+Four kinds of threads: *sleeping* ones wait for a lock that nobody lets go of, and never run again;
+*active* ones wake every ``--period`` seconds (or at random, up to ``--longest``) and work for ``--work``
+seconds of CPU; *busy* ones compute in Python all the time; *short* ones are started by ``--spawners``
+threads, ``--churn`` per second in all, work for ``--work`` seconds and end.
 Threads are named after ``--roles`` roles in turn, ``role-03_17``, as pools name theirs.
 """
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import random
 import sys
@@ -66,7 +68,9 @@ def _options() -> argparse.Namespace:
         "--active-processes", type=int, default=1, help="that the active ones are in"
     )
     parser.add_argument("--period", type=float, default=0.2)
+    parser.add_argument("--longest", type=float, default=0.0, help="0: always the period")
     parser.add_argument("--work", type=float, default=0.0)
+    parser.add_argument("--busy", type=int, default=0, help="per process, beside the others")
     parser.add_argument("--churn", type=float, default=0.0, help="per process and second")
     parser.add_argument("--spawners", type=int, default=20, help="threads that start short ones")
     parser.add_argument("--roles", type=int, default=20)
@@ -75,7 +79,7 @@ def _options() -> argparse.Namespace:
 
 def _threads(options: argparse.Namespace) -> int:
     spawners = options.spawners if options.churn else 0
-    return int(options.processes * (1 + options.threads + spawners))
+    return int(options.processes * (1 + options.threads + options.busy + spawners))
 
 
 def _active_here(options: argparse.Namespace, number: int) -> int:
@@ -94,10 +98,15 @@ def _start_threads(options: argparse.Namespace, number: int) -> None:
         name = f"role-{index % options.roles:02d}_{index // options.roles}"
         if index < active:
             threading.Thread(
-                target=_be_active, args=(options.period, options.work), name=name, daemon=True
+                target=_be_active,
+                args=(options.period, max(options.longest, options.period), options.work),
+                name=name,
+                daemon=True,
             ).start()
         else:
             threading.Thread(target=gate.acquire, name=name, daemon=True).start()
+    for index in range(options.busy):
+        threading.Thread(target=_work, args=(math.inf,), name=f"busy-{index}", daemon=True).start()
     if options.churn:
         for index in range(options.spawners):
             arguments = (options.churn / options.spawners, options.work, options.roles)
@@ -105,10 +114,10 @@ def _start_threads(options: argparse.Namespace, number: int) -> None:
             threading.Thread(target=_spawn, args=arguments, name=name, daemon=True).start()
 
 
-def _be_active(period: float, work: float) -> None:
+def _be_active(period: float, longest: float, work: float) -> None:
     time.sleep(random.random() * period)
     while True:
-        time.sleep(period)
+        time.sleep(random.uniform(period, longest))
         _work(work)
 
 

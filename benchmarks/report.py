@@ -36,6 +36,13 @@ class Result:
     """An SVG file of it."""
 
 
+def against(value: float, goal: float | None) -> str:
+    """What to put behind a value that is to be at most ``goal``."""
+    if goal is None:
+        return ""
+    return f" (goal {goal:g}: {'met' if value <= goal else 'missed'})"
+
+
 def as_text(result: Result) -> str:
     """For a terminal."""
     parts = [f"== {result.name} ==", _wrapped(result.what)]

@@ -199,17 +199,22 @@ class Server:
 _CONFIG = """\
 unmatched: ignore
 threads: {{per: {per}, cap: 100000}}
+waits: {{rate: {rate}}}
 groups:
-- {{name: load, match: {{cmdline: benchmarks.load}}}}
-- {{name: threadwatch, match: {{cmdline: threadwatch serve}}}}
+- {{name: load, match: {{cmdline: 'benchmarks\\.(load|service)'}}}}
 """
+_ITSELF = "- {name: threadwatch, match: {cmdline: threadwatch serve}}\n"
 
 
 @contextlib.contextmanager
-def configuration(per: str = "group") -> Iterator[str]:
-    """The path of a configuration that watches loads and the daemon, and nothing else that runs here."""
+def configuration(per: str = "group", *, rate: int = 0, itself: bool = True) -> Iterator[str]:
+    """The path of a configuration that watches loads and daemons, and nothing else that runs here.
+
+    ``rate``: how often in a second it is sampled what threads wait for. ``itself``: whether daemons are
+    watched at all.
+    """
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
-        file.write(_CONFIG.format(per=per))
+        file.write(_CONFIG.format(per=per, rate=rate) + (_ITSELF if itself else ""))
         file.flush()
         yield file.name
 
@@ -242,9 +247,9 @@ class Daemon(Server):
 
 
 @contextlib.contextmanager
-def watching(per: str = "group") -> Iterator[Daemon]:
-    """A daemon that watches loads and itself, and nothing else that runs here."""
-    with configuration(per) as path, Daemon(path) as daemon:
+def watching(per: str = "group", *, rate: int = 0, itself: bool = True) -> Iterator[Daemon]:
+    """A daemon that is configured by :func:`configuration`."""
+    with configuration(per, rate=rate, itself=itself) as path, Daemon(path) as daemon:
         yield daemon
 
 
