@@ -245,9 +245,8 @@ class Entry:
     def change(self, state: str, now_ns: int) -> None:
         """It is in another state from now on."""
         wait = state
-        if (
-            state in _AWAKE
-        ):  # and so neither stopped nor dead: what it will wait for is not known yet
+        if state in _AWAKE:
+            # neither stopped nor dead, then; what it will wait for is not known yet
             wait = "sleeping" if self.wait in _HALTED else self.wait
         if state != self.state or wait != self.wait:
             self.series.leave(self.state, self.wait, now_ns)
