@@ -14,6 +14,7 @@ from benchmarks.observers import (
     Service,
     attach_profiler,
     attach_py_spy,
+    new_mark,
     own_interpreter,
 )
 from benchmarks.report import Result, Table
@@ -103,9 +104,10 @@ def run(*, full: bool) -> Result:
 
 def measure(interpreter: Interpreter, peers: Mapping[str, Attach], seconds: float) -> Seen:
     """Let a program be watched by threadwatch and by profilers for so long."""
+    mark = new_mark()
     with (
-        watching(rate=100, itself=False) as daemon,
-        Service(interpreter, "weights") as service,
+        watching(rate=100, load=mark, itself=False) as daemon,
+        Service(interpreter, "weights", mark) as service,
     ):
         _wait_for_threads(daemon)
         with ExitStack() as stack:

@@ -18,6 +18,7 @@ from benchmarks.observers import (
     Service,
     attach_profiler,
     attach_py_spy,
+    new_mark,
     own_interpreter,
     stopped,
 )
@@ -116,10 +117,10 @@ def run(*, full: bool) -> Result:
 
 def measure(interpreter: Interpreter, program: str, plan: Plan) -> tuple[Measured, list[str]]:
     """Watch one program in turns; and why there are no peers, where there are none."""
-    measured, missing = Measured(), []
+    measured, missing, mark = Measured(), [], new_mark()
     with ExitStack() as stack:
-        ours = {f"threadwatch, {rate} Hz": _daemon(stack, rate) for rate in (10, 100)}
-        service = stack.enter_context(Service(interpreter, program))
+        ours = {f"threadwatch, {rate} Hz": _daemon(stack, rate, mark) for rate in (10, 100)}
+        service = stack.enter_context(Service(interpreter, program, mark))
         time.sleep(_KNOWN_IN)
         for name, daemon in ours.items():
             measured.samples_per_second[name] = -_samples(daemon)
@@ -148,8 +149,8 @@ def measure(interpreter: Interpreter, program: str, plan: Plan) -> tuple[Measure
     return measured, missing
 
 
-def _daemon(stack: ExitStack, rate: int) -> Daemon:
-    return stack.enter_context(watching(rate=rate, itself=False))
+def _daemon(stack: ExitStack, rate: int, mark: str) -> Daemon:
+    return stack.enter_context(watching(rate=rate, load=mark, itself=False))
 
 
 def _samples(daemon: Daemon) -> float:

@@ -17,6 +17,7 @@ import sys
 import sysconfig
 import tempfile
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,10 +35,10 @@ _ATTACHES_IN = 1.5
 class Service:
     """A running :mod:`benchmarks.service`; ends with its context."""
 
-    def __init__(self, interpreter: Interpreter, program: str) -> None:
-        """Returns when its threads run."""
+    def __init__(self, interpreter: Interpreter, program: str, mark: str) -> None:
+        """Returns when its threads run. ``mark`` is put on its command line, for a daemon to know it by."""
         self._process = subprocess.Popen(
-            [*interpreter.command, "-m", "benchmarks.service", program],
+            [*interpreter.command, "-m", "benchmarks.service", program, mark],
             cwd=CHECKOUT,
             env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
             stdin=subprocess.PIPE,
@@ -51,15 +52,17 @@ class Service:
     def ask(self) -> dict[str, Any]:
         """What it has done so far."""
         assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # then it is not heard of, either
+            self._process.stdin.write("\n")
+            self._process.stdin.flush()
         return self._hear()
 
     def _hear(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise BenchmarkError("the service that was to be watched has ended")
+            code = self._process.wait(DEADLINE)
+            raise BenchmarkError(f"the service that was to be watched has ended with {code}")
         said: dict[str, Any] = json.loads(line)
         return said
 
@@ -68,6 +71,11 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         self._process.communicate(timeout=DEADLINE)
+
+
+def new_mark() -> str:
+    """What the command line of no other process has in it."""
+    return f"service-{uuid.uuid4().hex}"
 
 
 class Attached:

@@ -201,20 +201,22 @@ unmatched: ignore
 threads: {{per: {per}, cap: 100000}}
 waits: {{rate: {rate}}}
 groups:
-- {{name: load, match: {{cmdline: 'benchmarks\\.(load|service)'}}}}
+- {{name: load, match: {{cmdline: {load}}}}}
 """
 _ITSELF = "- {name: threadwatch, match: {cmdline: threadwatch serve}}\n"
 
 
 @contextlib.contextmanager
-def configuration(per: str = "group", *, rate: int = 0, itself: bool = True) -> Iterator[str]:
+def configuration(
+    per: str = "group", *, rate: int = 0, load: str = "benchmarks.load", itself: bool = True
+) -> Iterator[str]:
     """The path of a configuration that watches loads and daemons, and nothing else that runs here.
 
-    ``rate``: how often in a second it is sampled what threads wait for. ``itself``: whether daemons are
-    watched at all.
+    ``rate``: how often in a second it is sampled what threads wait for. ``load``: what the load's command
+    line has in it. ``itself``: whether daemons are watched at all.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
-        file.write(_CONFIG.format(per=per, rate=rate) + (_ITSELF if itself else ""))
+        file.write(_CONFIG.format(per=per, rate=rate, load=load) + (_ITSELF if itself else ""))
         file.flush()
         yield file.name
 
@@ -247,9 +249,11 @@ class Daemon(Server):
 
 
 @contextlib.contextmanager
-def watching(per: str = "group", *, rate: int = 0, itself: bool = True) -> Iterator[Daemon]:
+def watching(
+    per: str = "group", *, rate: int = 0, load: str = "benchmarks.load", itself: bool = True
+) -> Iterator[Daemon]:
     """A daemon that is configured by :func:`configuration`."""
-    with configuration(per, rate=rate, itself=itself) as path, Daemon(path) as daemon:
+    with configuration(per, rate=rate, load=load, itself=itself) as path, Daemon(path) as daemon:
         yield daemon
 
 

@@ -106,7 +106,7 @@ def _run(poller: Poller, exporter: Exporter, config: Config, config_file: str | 
             sample_ns = poller.next_sample_ns()
             until_ns = due_ns if sample_ns is None else min(sample_ns, due_ns)
             caught = signal.sigtimedwait(_SIGNALS, max(until_ns - now_ns, 0) / 1e9)
-            # signal 0 is how it says that we were stopped, and continued
+            # a signal of no sense is how it says that we were stopped, and continued
             if caught is None or caught.si_signo not in _SIGNALS:
                 if until_ns < due_ns:
                     poller.sample()

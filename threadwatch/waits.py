@@ -154,6 +154,8 @@ def of_function(call: Syscall, wchan: bytes, gils: Sequence[Gil]) -> str | Ask:
     It is in ``restart_syscall`` then, which has no arguments, but the registers are as they were; what
     the call was, the kernel's function tells. Only calls with a timeout are resumed in this way.
     """
+    if b"_stop" in wchan:
+        return "stopped"  # once more
     if b"futex" in wchan:
         return _futex(call.args[0], gils)
     if b"nanosleep" in wchan:

@@ -131,10 +131,15 @@ class Lab:
         while first or time.monotonic() < end:
             first = False
             self.watch.poller.sample_for(POLL)
-            view = self.watch.poll()
-            (group,) = self.watch.poller._account._groups.values()
-            self.owed[view.sequence] = {key: dict(s.owed) for key, s in group.series.items()}
+            self.poll()
         return self.watch.views[-1]
+
+    def poll(self) -> View:
+        """Poll, and remember what is owed."""
+        view = self.watch.poll()
+        (group,) = self.watch.poller._account._groups.values()
+        self.owed[view.sequence] = {key: dict(s.owed) for key, s in group.series.items()}
+        return view
 
     def follow_until(self, condition: Callable[[View], bool], why: str) -> View:
         """Poll and sample until something shows."""
@@ -178,29 +183,39 @@ def lab(**settings: Any) -> Iterator[Lab]:
 def test_threads_that_share_the_gil(interpreter: Interpreter) -> None:
     """Of N threads that only compute, each runs, is ready to, or waits for the GIL, and one always holds it.
 
-    The truth is the kernel's: schedstat, read beside the polls. To wait for the GIL is all that such a thread
-    does beside, so that share has no sampling error; it is off by what passes between the poll and the
-    reading, and by a tick of the scheduler's clock. Who holds the GIL is sampled. Who runs holds it, but for
-    the moments in which a waiter wakes up to ask for it.
+    The truth is the kernel's: schedstat, read before and after the polls. To wait for the GIL is all that such
+    a thread does beside, so that share has no sampling error; it is off by a tick of the scheduler's clock.
+    Who holds the GIL is sampled. Who runs holds it, but for the moments in which a waiter wakes up to ask
+    for it.
     """
     with lab() as it:
         loads = {count: it.start(interpreter, "count", str(count)) for count in (2, 4)}
         with promptly():
             it.begin()
-            before = it.follow(0.5)
-            clocks = {load.pid: clocks_of(load.pid) for load in it.loads}
-            window = Window(before, it.follow(1.5), it.owed)
-            later = {load.pid: clocks_of(load.pid) for load in it.loads}
+            it.follow(0.5)
+            clocks, views = [], []
+            for seconds in (1.5, 0):
+                clocks.append({load.pid: clocks_of(load.pid) for load in it.loads})
+                views.append(it.poll())
+                clocks.append({load.pid: clocks_of(load.pid) for load in it.loads})
+                if seconds:
+                    it.follow(seconds)
+            window = Window(views[0], views[1], it.owed)
         it.end()
     for count, load in loads.items():
         ran = held = 0.0
         for name in (f"worker {number}" for number in range(count)):
             states = window.states(load, name)
             busy = sum(states.get(state, 0) for state in CLOCKS)
-            own = sum(later[load.pid][name][i] - clocks[load.pid][name][i] for i in (0, 1))
+            least, most = (
+                sum(clocks[last][load.pid][name]) - sum(clocks[first][load.pid][name])
+                for first, last in ((1, 2), (0, 3))
+            )
             print(f"{count}: {name}: {states}, held {window.held(load, name):.3f}")
-            assert states["gil"] == pytest.approx(1 - busy, abs=0.02)
-            assert states["gil"] == pytest.approx(1 - own / window.elapsed_ns, abs=0.03)
+            waited = states.get("gil", 0)
+            assert waited == pytest.approx(1 - busy, abs=0.02)
+            assert waited < 1 - least / window.elapsed_ns + 0.02
+            assert waited > 1 - most / window.elapsed_ns - 0.02
             assert window.held(load, name) < busy + 4.5 * window.error(busy) + 0.01
             ran += states["running"]
             held += window.held(load, name)
@@ -282,11 +297,12 @@ def test_waits_by_a_plan() -> None:
     for load, said in zip(it.loads, told, strict=True):
         for name in said["noted"]:
             states, noted = window.states(load, name), window.noted(said, name)
+            start = noted.pop("start", 0)  # of a child, for which its parent may have to wait
             for state, truth in noted.items():
                 off = states.get(state, 0) - truth
                 bound = 3 * window.error(truth) + observed(window)
                 print(f"{load.interpreter} {name}: {state} {truth:.4f} {off:+.4f} of {bound:.4f}")
-                if abs(off) > bound:
+                if not -bound <= off <= bound + (start if state == "child" else 0):
                     wrong.append((str(load.interpreter), name, state, truth, off, bound))
     assert not wrong
 

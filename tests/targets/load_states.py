@@ -208,10 +208,11 @@ def write_file():
 
 
 def child():
-    """Wait for a child to end. To start it is not part of the wait."""
+    """Wait for a child to end. To start it can be a wait for the child, too: until it has begun."""
 
     def run(seconds, notes, state):
-        sleeping = subprocess.Popen(["sleep", "%.6f" % seconds], close_fds=False)
+        with note(notes, "start"):
+            sleeping = subprocess.Popen(["sleep", "%.6f" % seconds], close_fds=False)
         with note(notes, state):
             sleeping.wait()
 

@@ -240,12 +240,15 @@ start(spin), start(lock), start(receive)
     process, target = start(code)
     come_to(sampler, target, "lock", "pipe", "running", "socket")
 
+    _, spinning, *_ = sorted(target.tids)
+
     def stopped_on_its_way() -> bool:
-        """Whether the stop came when one was running, and not about to let another have the GIL."""
+        """Whether the stop came when it was running, and not about to let another have the GIL."""
         os.kill(process.pid, signal.SIGSTOP)
-        eventually(lambda: parse_stat(target.dir.read("stat", "stat")).state == "T")
-        if sorted(states(sampler, target).values()) == ["lock", "pipe", "socket", "stopped"]:
-            return True
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            if states(sampler, target)[spinning] == "stopped":
+                return True
         os.kill(process.pid, signal.SIGCONT)
         return False
 

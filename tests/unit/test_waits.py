@@ -181,6 +181,7 @@ def test_waits_that_go_on_after_a_stop() -> None:
     assert of_function(futex, b"futex_do_wait", (GIL,)) == "gil"
     assert of_function(futex, b"futex_do_wait", ()) == "lock"
     assert of_function(call("restart_syscall"), b"hrtimer_nanosleep", ()) == "sleep"
+    assert of_function(call("restart_syscall"), b"do_signal_stop", ()) == "stopped"
     poll = call("restart_syscall", STACK, 1)
     assert of_function(poll, b"poll_schedule_timeout.constprop.0", ()) == AskMemory(
         ((STACK, 8),), bits=0
