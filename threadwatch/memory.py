@@ -20,8 +20,11 @@ block as well). Hence:
 * At most :data:`_MAX_STUCK` threads are given up in this way, at most :data:`_MAX_STUCK_OF_ONE` to processes
   of one user. So the most that a user can reach is that the GILs of its own processes are not seen, that a
   sample is late by :data:`DEADLINE_S` now and then, and that two threads of the daemon hang, and hold up
-  its end, until that file system's server is killed. (Such a user can hold up everything that reads the
-  command lines of others, ps first of all.)
+  its end, until that file system's server is killed.
+
+Whoever waits in a target's memory keeps it locked. Once the target asks for more, everybody else who reads
+there waits as well, and ``/proc/PID/cmdline`` and ``environ`` are read there. (A target can arrange that
+without us, by a thread of its own.) ``stat``, ``status``, ``syscall``, ``wchan``, ``fd`` are not.
 """
 
 from __future__ import annotations

@@ -295,7 +295,7 @@ class Poller:
 
     def _let_go(self, watched: Watched) -> None:
         self._opened.pop(watched.key.pid, None)
-        self._sampling.forget(watched)
+        self._sampling.forget(watched, gone=True)
         if watched.has_table:
             watched.published.last_words()
         self._account.close(watched.key, self._reader.ended(watched), time.monotonic_ns())

@@ -61,8 +61,10 @@ class SampledThread:
 class SampledProcess:
     """A process that is sampled."""
 
-    def __init__(self, conduct: Conduct) -> None:
+    def __init__(self, conduct: Conduct, complaints: set[tuple[str, str]]) -> None:
         self.conduct = conduct
+        self.complaints = complaints
+        """Source and reason of what has gone wrong."""
         self.sampled_ns = 0
         """When it was last sampled."""
         self.denied = False
@@ -84,8 +86,6 @@ class SampledProcess:
         self.gils: tuple[Gil, ...] = ()
         self.asks: list[tuple[SampledThread, AskMemory]] = []
         """What this sample has to read in the process's memory."""
-        self.complaints: set[tuple[str, str]] = set()
-        """Source and reason of what has gone wrong."""
         self._renew_ns = 0
         self._holder_seen_ns: list[int] = []
         self._held_ns: dict[int, int] = {}

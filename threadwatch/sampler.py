@@ -63,8 +63,18 @@ _Sampled = tuple[SampledProcess, Target]
 class WaitSampler:
     """Samples when told to. Not for several threads at once. ``errors`` collects what cannot be read."""
 
-    def __init__(self, errors: list[ReadError], *, keep: int | None = None) -> None:
-        """``keep``: files to be kept open at most; by default, as many as there is room for."""
+    def __init__(
+        self,
+        errors: list[ReadError],
+        *,
+        keep: int | None = None,
+        complaints: dict[ProcessKey, set[tuple[str, str]]] | None = None,
+    ) -> None:
+        """``keep``: files to be kept open at most; by default, as many as there is room for.
+
+        ``complaints``: what errors have been reported of each process, which several samplers can share.
+        """
+        self._complaints = {} if complaints is None else complaints
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._errors = errors
         self._keep = min(soft // 8, _KEPT_FILES) if keep is None else keep
@@ -86,7 +96,8 @@ class WaitSampler:
             process = self._processes.get(target.key)
             if process is None:
                 conduct = self._troubled.get(target.key) or Conduct()
-                process = self._processes[target.key] = SampledProcess(conduct)
+                complaints = self._complaints.setdefault(target.key, set())
+                process = self._processes[target.key] = SampledProcess(conduct, complaints)
             if process.denied:
                 continue
             process.begin(target.gils, now_ns)

@@ -19,6 +19,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 
 from threadwatch.errors import ReadError
+from threadwatch.model import ProcessKey
 from threadwatch.sampled import Target
 from threadwatch.sampler import WaitSampler
 from threadwatch.samples import Identity, Waits
@@ -36,8 +37,9 @@ class Sampling:
     """Samples when it is due. Not for several threads at once. ``errors`` collects what cannot be read."""
 
     def __init__(self, errors: list[ReadError]) -> None:
-        self._sampler = WaitSampler(errors)
-        self._looker = WaitSampler(errors, keep=0)
+        self._complaints: dict[ProcessKey, set[tuple[str, str]]] = {}
+        self._sampler = WaitSampler(errors, complaints=self._complaints)
+        self._looker = WaitSampler(errors, keep=0, complaints=self._complaints)
         self._targets: dict[int, list[Target]] = {}
         """By rate: who is sampled until the next poll."""
         self._due_ns: dict[int, int] = {}
@@ -100,10 +102,12 @@ class Sampling:
         self._looker.sample([_target(watched, tids)], now_ns)
         return _by_identity(watched, self._looker.take(watched.key))
 
-    def forget(self, watched: Watched) -> None:
-        """The process has gone or rests: let go of it."""
+    def forget(self, watched: Watched, *, gone: bool = False) -> None:
+        """The process rests, or has gone: let go of it."""
         self._sampler.forget(watched.key)
         self._looker.forget(watched.key)
+        if gone:
+            self._complaints.pop(watched.key, None)
 
     def close(self) -> None:
         """Let go of everything."""

@@ -183,8 +183,8 @@ def lab(**settings: Any) -> Iterator[Lab]:
 def test_threads_that_share_the_gil(interpreter: Interpreter) -> None:
     """Of N threads that only compute, each runs, is ready to, or waits for the GIL, and one always holds it.
 
-    The truth is the kernel's: schedstat, read before and after the polls. To wait for the GIL is all that such
-    a thread does beside, so that share has no sampling error; it is off by a tick of the scheduler's clock.
+    The truth is the kernel's: schedstat, read before and after the polls. To wait for the GIL is all that
+    such a thread does beside, so that share has no sampling error; it is off by a tick of the scheduler.
     Who holds the GIL is sampled. Who runs holds it, but for the moments in which a waiter wakes up to ask
     for it.
     """

@@ -201,7 +201,7 @@ words = [fd]
 
 def test_what_perishes_is_asked_for_again() -> None:
     """After a second, and when the GILs are others; what hangs on no descriptor is not."""
-    books = SampledProcess(Conduct())
+    books = SampledProcess(Conduct(), set())
     lasting, perishable = SampledThread(1, None, 0), SampledThread(2, None, 0)
     gil = Gil(8, 208, 8, 8)
 
@@ -321,7 +321,7 @@ def test_a_holder_is_a_thread_of_the_process(start: Start) -> None:
     process, target = start("start(time.sleep, 1000)")
     main, other = sorted(target.tids)
     target = replace(target, tid_of_ident={5: other, 6: 1}.get)
-    books = SampledProcess(Conduct())
+    books = SampledProcess(Conduct(), set())
     assert main == process.pid
     cases = {
         Holder(ident=5, native=main): main,
