@@ -31,6 +31,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 
+from threadwatch.entry import Entry
 from threadwatch.model import UNATTRIBUTED, ProcessKey, SeriesKey, ThreadView
 from threadwatch.samples import (
     NS_PER_TICK,
@@ -42,7 +43,7 @@ from threadwatch.samples import (
     ThreadSample,
     ThreadTimes,
 )
-from threadwatch.series import Entry, Group, Series, shares
+from threadwatch.series import Group, Series, shares
 from threadwatch.shown import Shown, newborn
 
 TAIL_NS = 100_000
@@ -219,7 +220,7 @@ class Ledger:
     def _charge_times(self, times: Iterable[ThreadTimes]) -> None:
         """Charge threads of which nothing but the clocks has been read.
 
-        As :meth:`threadwatch.series.Entry.gain` does, in one piece: it runs for each active thread.
+        As :meth:`threadwatch.entry.Entry.gain` does, in one piece: it runs for each active thread.
         """
         entries = self._entries
         charged_ns = 0

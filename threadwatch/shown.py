@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Self
 
+from threadwatch.entry import Entry
 from threadwatch.model import ThreadView
 from threadwatch.samples import STATES, ThreadSample
-from threadwatch.series import Entry
 
 
 @dataclass(frozen=True, slots=True)
