@@ -178,7 +178,10 @@ class ThreadClocks:
             data = watched.dir.read_task(known.tid, "schedstat") if file is None else file.read()
             ran = data != known.raw
             if ran:
-                known.cpu_ns, known.runqueue_ns, known.timeslices = parse_schedstat(data)
+                times = parse_schedstat(data)
+                if file is None and times[0] < before_ns:
+                    raise Gone  # it is another thread's, which has the TID by now
+                known.cpu_ns, known.runqueue_ns, known.timeslices = times
                 known.raw = data
         watched.known_ns += known.cpu_ns - before_ns
         return ran

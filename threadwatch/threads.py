@@ -109,9 +109,10 @@ class ThreadReader:
         ended = self.ended(watched)
         self._explain(watched, ended)
         unread_ns = 0 if at_rest else _RESIDUAL_NS
+        lost = False
         if stopped or self._must_read_all(watched, clock_ns, poll):
             unread_ns = 0
-            self._read_all(watched, ran, clock, poll, at_rest=at_rest)
+            lost = self._read_all(watched, ran, clock, poll, at_rest=at_rest)
             listed = True
         elif not renamed <= watched.known.keys():
             self._read_list(watched, ran, poll)
@@ -119,7 +120,13 @@ class ThreadReader:
         if listed:
             renamed |= self._update_tables(watched)
             ended += self.ended(watched)
-        full = self._read_stats(watched, ran, poll, of_all=at_rest or stopped)
+        full, replaced = self._read_stats(watched, ran, poll, of_all=at_rest or stopped)
+        if lost or replaced:  # another thread may have the TID by now
+            self._read_list(watched, ran, poll)
+            renamed |= self._update_tables(watched)
+            ended += self.ended(watched)
+            full |= {tid for tid, known in ran.items() if known.met == poll}
+            listed = True
         complete = at_rest and all(
             known.stat_cpu_ns == known.cpu_ns for known in watched.known.values()
         )
@@ -129,7 +136,11 @@ class ThreadReader:
         threads = self._samples(watched, full | renamed | watched.unsettled)
         shown = {sample.tid for sample in threads}
         watched.unsettled = {sample.tid for sample in threads if sample.provisional}
-        times = [known for tid, known in ran.items() if tid not in shown and tid in watched.known]
+        times = [
+            known
+            for tid, known in ran.items()
+            if tid not in shown and watched.known.get(tid) is known
+        ]
         living = None
         if listed:
             living = frozenset([known.identity for known in watched.known.values()])
@@ -240,32 +251,35 @@ class ThreadReader:
         poll: int,
         *,
         at_rest: bool,
-    ) -> None:
-        """Read the clocks of all but the hot threads, which have been read."""
+    ) -> bool:
+        """Read the clocks of all but the hot threads, which have been read; whether one has ended."""
         self._read_list(watched, ran, poll)
         rest = [
             known
             for tid, known in watched.known.items()
             if tid not in watched.hot and tid not in ran
         ]
-        self._clocks.read(watched, rest, ran)
+        lost = self._clocks.read(watched, rest, ran)
         # That took a while, in which those that run went on. So that the two sums are of one
         # moment, they are read once more, right behind the clock.
         clock_ns = clock()
-        again = [known for tid, known in ran.items() if tid in watched.known]
-        self._clocks.read(watched, again, {})
+        again = [known for tid, known in ran.items() if watched.known.get(tid) is known]
+        lost |= self._clocks.read(watched, again, {})
         watched.elsewhere_ns = clock_ns - watched.known_ns
         every = _READ_ALL_AT_REST if at_rest else _READ_ALL_EVERY
         watched.read_all_in = poll + every + watched.key.pid % every // 2
+        return lost
 
     def _read_stats(
         self, watched: Watched, ran: dict[int, Known], poll: int, *, of_all: bool
-    ) -> set[int]:
+    ) -> tuple[set[int], bool]:
         """Read the stat of those that ``ran``, or of all that have since it was last read.
 
-        Of as many as may be; gives the TIDs of those with something new, all of which is known now.
+        Of as many as may be; gives the TIDs of those with something new, all of which is known now; and
+        whether one has ended.
         """
         full = set()
+        replaced = False
         much, little = [], []
         for tid, known in (watched.known if of_all else ran).items():
             behind_ns = known.cpu_ns - known.stat_cpu_ns
@@ -279,12 +293,17 @@ class ThreadReader:
         left = max(self._stats_left, _STATS_AT_LEAST)
         for known in (*_turn(much, left, poll), *_turn(little, max(left - len(much), 0), poll)):
             self._stats_left -= 1
+            if watched.known.get(known.tid) is not known:
+                replaced = True
+                continue
             try:
                 if self._clocks.read_stat(watched, known):
                     full.add(known.tid)
+                else:
+                    replaced = True
             except ReadError as error:
                 self._errors.append(error)
-        return full
+        return full, replaced
 
     def _read_ticks(self, watched: Watched, poll: int) -> None:
         """Read the CPU time of the whole process in ticks, which says how it is split."""
