@@ -9,8 +9,8 @@ is found. The clock is read first, and the kernel books it and the threads' cloc
 it is never ahead of threads that have been read.
 
 Births and ends show in the number of threads, in the published tables, and in the residual; then the
-list of threads is read, and only those that are new in it. At rest nothing may be left over: as
-long as there is any residual, all are read. A process with few threads is read whole
+list of threads is read, and only those that are new in it. A process that
+has come to rest is read whole once more. One with few threads is read whole
 whenever it is awake, because that costs less than to find out that it is needless.
 
 A thread's stat (its state, page faults, user and system time) is dearer than its clock, and says
@@ -234,13 +234,14 @@ class ThreadReader:
         watched.forgotten.clear()
 
     def _must_read_all(self, watched: Watched, clock_ns: int, poll: int) -> bool:
-        at_rest = clock_ns == watched.clock_ns
         return (
             not self._residuals
+            # who ran while all were read is in no residual: at rest, they are read once more
+            or clock_ns == watched.clock_ns
             or len(watched.known) <= _FEW
             or poll >= watched.read_all_in
             or watched.key.pid not in watched.known
-            or clock_ns - watched.elsewhere_ns - watched.known_ns > (0 if at_rest else _RESIDUAL_NS)
+            or clock_ns - watched.elsewhere_ns - watched.known_ns > _RESIDUAL_NS
         )
 
     def _read_all(
