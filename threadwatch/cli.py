@@ -145,8 +145,9 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--web.listen-address",
         dest="listen",
         action="append",
-        metavar="HOST:PORT",
-        help=f"where to answer; may be given several times (default: {_DEFAULT_ADDRESS})",
+        metavar="ADDRESS",
+        help="where to answer: HOST:PORT, [IPV6]:PORT, :PORT for all interfaces, or unix:PATH[,mode=660];"
+        f" may be given several times (default: {_DEFAULT_ADDRESS})",
     )
     parser.add_argument(
         "--web.telemetry-path",

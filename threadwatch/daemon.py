@@ -21,7 +21,7 @@ from threadwatch.exporter import Exporter
 from threadwatch.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.web.app import App
-from threadwatch.web.listen import parse_listen_address
+from threadwatch.web.listen import parse_listen
 from threadwatch.web.server import WebServer
 
 logger = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ def serve(options: ServeOptions) -> int:
     publish()
     exporter = Exporter()
     try:
-        addresses = [parse_listen_address(text) for text in options.listen]
+        addresses = [parse_listen(text) for text in options.listen]
         app = App(exporter, lambda: exporter.view is not None, options.telemetry_path)
     except ValueError as error:
         raise Unusable(str(error)) from None

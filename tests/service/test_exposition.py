@@ -48,7 +48,9 @@ def served() -> Iterator[tuple[Exporter, Address]]:
     server = WebServer([Address("127.0.0.1", 0)], App(exporter, lambda: True))
     server.start()
     try:
-        yield exporter, server.addresses[0]
+        [address] = server.addresses
+        assert isinstance(address, Address)
+        yield exporter, address
     finally:
         server.stop()
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -25,6 +26,7 @@ from threadwatch.web.app import App, Handler, Request, Response, plain
 from threadwatch.web.connection import MAX_HEAD, Deadlines
 from threadwatch.web.listen import Address
 from threadwatch.web.server import WebServer
+from threadwatch.web.unix import UnixAddress
 
 LOOPBACK = Address("127.0.0.1", 0)
 PATIENCE = 30.0
@@ -42,6 +44,11 @@ def application() -> App:
     return App(exporter, lambda: True)
 
 
+def tcp(server: WebServer) -> list[Address]:
+    """Where it listens over TCP."""
+    return [address for address in server.addresses if isinstance(address, Address)]
+
+
 @contextlib.contextmanager
 def serving(
     handler: Handler | None = None,
@@ -55,7 +62,7 @@ def serving(
     )
     server.start()
     try:
-        yield server.addresses[0]
+        yield tcp(server)[0]
     finally:
         server.stop()
 
@@ -217,11 +224,59 @@ def test_several_addresses_are_served() -> None:
     server.start()
     try:
         assert len(server.addresses) == 3
-        assert len({address.port for address in server.addresses}) == 3
-        for address in server.addresses:
+        assert len({address.port for address in tcp(server)}) == 3
+        for address in tcp(server):
             assert get(address, "/-/healthy")[1] == HEALTHY
     finally:
         server.stop()
+
+
+def unix_get(path: Path) -> bytes:
+    """What is answered over a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE)
+        client.connect(str(path))
+        client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return read_all(client)
+
+
+def test_a_unix_socket_is_served_and_removed(tmp_path: Path) -> None:
+    """A path is served beside an address, and nothing of it is left after the end."""
+    path = tmp_path / "web.sock"
+    server = WebServer([UnixAddress(str(path)), LOOPBACK], application())
+    server.start()
+    try:
+        assert [str(address) for address in server.addresses] == [
+            f"unix:{path}",
+            str(tcp(server)[0]),
+        ]
+        assert unix_get(path).endswith(HEALTHY)
+        assert get(tcp(server)[0], "/-/healthy")[1] == HEALTHY
+    finally:
+        server.stop()
+    assert not path.exists()
+
+
+def test_bound_sockets_of_somebody_else_are_served(tmp_path: Path) -> None:
+    """Sockets that another process has bound are served as they are; their files are its own."""
+    path = tmp_path / "theirs.sock"
+    listener = socket.create_server(("127.0.0.1", 0))
+    unix = socket.socket(socket.AF_UNIX)
+    unix.bind(str(path))
+    server = WebServer([LOOPBACK], application(), sockets=[listener, unix])
+    port = listener.getsockname()[1]
+    server.start()
+    try:
+        assert [str(address) for address in server.addresses[1:]] == [
+            f"127.0.0.1:{port}",
+            f"unix:{path}",
+        ]
+        for address in tcp(server):
+            assert get(address, "/-/healthy")[1] == HEALTHY
+        assert unix_get(path).endswith(HEALTHY)
+    finally:
+        server.stop()
+    assert path.exists()
 
 
 # What everybody else gets
@@ -559,7 +614,7 @@ def test_stop_frees_port_and_thread() -> None:
     """After stop() nothing listens, no connection and no thread is left; stopping again is harmless."""
     server = WebServer([LOOPBACK], application(), deadlines=LONG)
     server.start()
-    [address] = server.addresses
+    [address] = tcp(server)
     assert "web" in {thread.name for thread in threading.enumerate()}
     with connect(address) as silent, connect(address) as idle:
         idle.sendall(GET)
@@ -583,7 +638,7 @@ def test_stop_lets_responses_finish() -> None:
         [LOOPBACK], lambda _: Response(200, (), body), deadlines=replace(LONG, stop=600)
     )
     server.start()
-    with connect(server.addresses[0]) as client:
+    with connect(tcp(server)[0]) as client:
         client.sendall(GET)
         received = client.recv(1000)
         stopper = threading.Thread(target=server.stop)
@@ -601,7 +656,7 @@ def test_stop_does_not_wait_for_those_who_do_not_read() -> None:
         [LOOPBACK], lambda _: Response(200, (), body), deadlines=replace(LONG, stop=0.2)
     )
     server.start()
-    with connect(server.addresses[0]) as client:
+    with connect(tcp(server)[0]) as client:
         client.sendall(GET)
         assert client.recv(10)
         began = time.monotonic()

@@ -85,7 +85,9 @@ def test_bound_addresses_accept_connections(text: str, client: str) -> None:
     """A bound address listens, on the port that it says, for each version of IP that it covers."""
     asked = parse_listen_address(text)
     with bind(asked) as listener:
-        port = bound_address(listener, asked).port
+        bound = bound_address(listener, asked)
+        assert isinstance(bound, Address)
+        port = bound.port
         assert port != 0
         socket.create_connection((client, port), timeout=5).close()
 
@@ -95,7 +97,7 @@ def test_a_host_name_stands_for_its_ipv4_address() -> None:
     asked = parse_listen_address("localhost:0")
     with bind(asked) as listener:
         assert listener.getsockname()[0] == "127.0.0.1"
-        assert bound_address(listener, asked).host == "localhost"
+        assert bound_address(listener, asked) == Address("localhost", listener.getsockname()[1])
 
 
 def test_a_port_can_be_bound_again_at_once() -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from threadwatch.errors import Unusable
+from threadwatch.web.unix import PREFIX, UnixAddress, bind_unix, parse_unix_address
 
 BACKLOG: Final = 1024
 """Connections that the kernel holds for us until they are accepted; it cuts this to net.core.somaxconn."""
@@ -40,6 +41,15 @@ class Address:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+Listen = Address | UnixAddress
+"""What a flag can name."""
+
+
+def parse_listen(text: str) -> Listen:
+    """An address or the path of a Unix socket. Raises ValueError: one line, with what would be right."""
+    return parse_unix_address(text) if text.startswith(PREFIX) else parse_listen_address(text)
+
+
 def parse_listen_address(text: str) -> Address:
     """``host:port``, ``[IPv6]:port`` or ``:port``. Raises ValueError: one line, with what would be right."""
     match = _ADDRESS.fullmatch(text)
@@ -68,11 +78,13 @@ def _is_ipv6(text: str) -> bool:
     return True
 
 
-def bind(address: Address) -> socket.socket:
+def bind(address: Listen) -> socket.socket:
     """A socket that listens on ``address``. Raises Unusable, a line that says what would be right.
 
     A host name stands for its first address, IPv4 before IPv6, as in Go's exporters.
     """
+    if isinstance(address, UnixAddress):
+        return bind_unix(address, BACKLOG)
     try:
         family, sockaddr = _resolve(address)
         return socket.create_server(
@@ -92,9 +104,15 @@ def bind(address: Address) -> socket.socket:
         raise Unusable(message) from None
 
 
-def bound_address(listener: socket.socket, asked: Address) -> Address:
-    """``asked`` with the port that the kernel chose."""
-    return Address(asked.host, listener.getsockname()[1])
+def bound_address(listener: socket.socket, asked: Listen | None = None) -> Listen:
+    """``asked`` with the port that the kernel chose; for a socket of somebody else, where it is bound."""
+    if isinstance(asked, UnixAddress):
+        return asked
+    where = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        # an abstract name is bytes that begin with a zero, which is written as @
+        return UnixAddress(where if isinstance(where, str) else "@" + os.fsdecode(where[1:]))
+    return Address(where[0] if asked is None else asked.host, where[1])
 
 
 def _resolve(address: Address) -> tuple[socket.AddressFamily, tuple[Any, ...]]:

@@ -19,12 +19,14 @@ import contextlib
 import logging
 import threading
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from threadwatch.errors import Unusable
 from threadwatch.web.app import Handler
 from threadwatch.web.connection import MAX_HEAD, Connection, Deadlines
-from threadwatch.web.listen import BACKLOG, Address, bind, bound_address
+from threadwatch.web.listen import BACKLOG, Listen, bind, bound_address
+from threadwatch.web.unix import UnixAddress, remove_unix
 
 if TYPE_CHECKING:
     import socket
@@ -37,14 +39,16 @@ class WebServer:
 
     def __init__(
         self,
-        listen: Sequence[Address],
+        listen: Sequence[Listen],
         handler: Handler,
         *,
+        sockets: Sequence[socket.socket] = (),
         max_connections: int = 512,
         deadlines: Deadlines | None = None,
     ) -> None:
-        """Opens nothing yet."""
+        """Opens nothing yet. ``sockets`` are bound already: it takes them over, and serves them too."""
         self._listen = tuple(listen)
+        self._inherited = tuple(sockets)
         self._handler = handler
         self._deadlines = deadlines or Deadlines()
         self._connections = _Connections(max_connections)
@@ -55,9 +59,9 @@ class WebServer:
         self._failure: Exception | None = None
 
     @property
-    def addresses(self) -> tuple[Address, ...]:
+    def addresses(self) -> tuple[Listen, ...]:
         """Where it listens, with the real ports; empty unless started."""
-        pairs = zip(self._listeners, self._listen, strict=False)
+        pairs = zip_longest(self._listeners, self._listen[: len(self._listeners)])
         return tuple(bound_address(listener, asked) for listener, asked in pairs)
 
     def start(self) -> None:
@@ -68,6 +72,7 @@ class WebServer:
         except BaseException:
             self._close_listeners()
             raise
+        self._listeners += self._inherited
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), name="web", daemon=True)
         self._thread.start()
@@ -125,9 +130,13 @@ class WebServer:
                 connection.abort()
 
     def _close_listeners(self) -> None:
+        bound = self._listen[: len(self._listeners)]
         for listener in self._listeners:
             listener.close()
         self._listeners.clear()
+        for address in bound:
+            if isinstance(address, UnixAddress):
+                remove_unix(address)
 
 
 class _Connections:
