@@ -141,6 +141,9 @@ def view(*groups: GroupView, **values: Any) -> View:
         sequence=3,
         time=1_795_392_000.25,
         monotonic_ns=NOW_NS,
+        boottime_ns=NOW_NS,
+        interval_ns=1_000_000_000,
+        details=True,
         processes=(),
         groups=groups,
         thread_info=False,
@@ -182,9 +185,12 @@ def process(
                 user_ns=1_500_000_000,
                 system_ns=500_000_000,
                 cpu_ratio=0.5,
+                user_ratio=0.375,
+                system_ratio=0.125,
                 runqueue_ratio=0.01,
                 gil_held_ratio=0.4,
                 gil_wait_ratio=0.2,
+                states={"running": 0.5, "runnable": 0.01, "gil": 0.2, "sleeping": 0.29},
                 last_cpu=1,
             )
             for tid, name in threads

@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from threadwatch.launchers import application_in_title, launched_by, titled_by_python
@@ -84,6 +85,27 @@ def is_multiprocessing_child(cmdline: Sequence[str]) -> bool:
     return (kind == "code" and _CHILD_CODE.match(rest[0]) is not None) or (
         kind == "module" and _CHILD_MODULE.fullmatch(rest[0]) is not None
     )
+
+
+def without_arguments(cmdline: Sequence[str]) -> tuple[str, ...]:
+    """A command line up to the script or module that it runs: what follows may be secret, as may code.
+
+    The code that multiprocessing runs says what kind of process it is, and stays.
+    """
+    arguments = _arguments(cmdline)
+    if not arguments:
+        return ()
+    if words := _title(arguments):
+        kept = takewhile(lambda word: not word.startswith(("-", "(")), words[1:])
+        return (" ".join([words[0], *kept]),)
+    if not _PYTHON.fullmatch(_basename(arguments[0])):
+        return (arguments[0],)
+    kind, rest = _target(arguments[1:], _INTERPRETER)
+    if kind == "stdin":
+        return (arguments[0], "-")
+    if kind == "code" and not is_multiprocessing_child(arguments):
+        return (arguments[0], "-c")
+    return tuple(arguments[: len(arguments) - max(len(rest) - 1, 0)])
 
 
 def tidy(name: str) -> str:

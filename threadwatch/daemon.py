@@ -21,6 +21,7 @@ from threadwatch.exporter import Exporter
 from threadwatch.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.web.app import App
+from threadwatch.web.audience import Audience
 from threadwatch.web.listen import parse_listen
 from threadwatch.web.server import WebServer
 
@@ -75,9 +76,12 @@ def serve(options: ServeOptions) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     publish()
     exporter = Exporter()
+    audience = Audience()
     try:
         addresses = [parse_listen(text) for text in options.listen]
-        app = App(exporter, lambda: exporter.view is not None, options.telemetry_path)
+        app = App(
+            exporter, lambda: exporter.view is not None, options.telemetry_path, audience=audience
+        )
     except ValueError as error:
         raise Unusable(str(error)) from None
     server = WebServer(addresses, app)
@@ -86,7 +90,7 @@ def serve(options: ServeOptions) -> int:
     for address in server.addresses:
         _info("listening", address=address, version=__version__)
     try:
-        _run(poller, exporter, config, options.config_file)
+        _run(poller, exporter, audience, config, options.config_file)
     finally:
         server.stop()
         poller.close()
@@ -94,10 +98,17 @@ def serve(options: ServeOptions) -> int:
     return 0
 
 
-def _run(poller: Poller, exporter: Exporter, config: Config, config_file: str | None) -> None:
+def _run(
+    poller: Poller,
+    exporter: Exporter,
+    audience: Audience,
+    config: Config,
+    config_file: str | None,
+) -> None:
     due_ns = time.monotonic_ns()
     while True:
-        exporter.publish(poller.poll(details=config.thread_info))
+        details = config.thread_info or audience.present(config.poll_interval_ns)
+        exporter.publish(poller.poll(details=details))
         now_ns = time.monotonic_ns()
         missed = max(now_ns - due_ns, 0) // config.poll_interval_ns
         poller.skip(missed)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from threadwatch.model import SeriesKey
 from threadwatch.samples import COUNTED, Counts, ThreadSample, Waits, counts_of
@@ -14,6 +16,9 @@ _AWAKE = frozenset({"running", "runnable"})
 _HALTED = frozenset({"stopped", "zombie"})
 _STOPPED = frozenset("TtZXx")
 """Letters of the kernel that no sample knows better."""
+
+
+_NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(slots=True, eq=False)
@@ -44,6 +49,8 @@ class Entry:
     """CPU time and run-queue wait that it was charged with last."""
     gil_held_ns: int | None = None
     gil_wait_ns: int = 0
+    elsewhere: Mapping[str, int] = field(default_factory=lambda: _NOTHING)
+    """Time by state, in ns, that samples saw it spend in other states than :attr:`wait` was at the time."""
     counts: Counts = (None,) * len(COUNTED)
     ended: bool = False
     """It has been charged with its last sum; the kernel may still show it."""
@@ -147,6 +154,8 @@ class Entry:
             if state not in _AWAKE and state != self.wait:
                 series.credit(state, spent_ns, now_ns)
                 series.owe(self.wait, spent_ns)
+                known = self.elsewhere
+                self.elsewhere = {**known, state: known.get(state, 0) + spent_ns}
         if has_gil:
             self.gil_held_ns = (self.gil_held_ns or 0) + waits.gil_held_ns
             self.gil_wait_ns += waits.times.get("gil", 0)

@@ -26,6 +26,9 @@ STATES = (
 several events, a socket, a pipe, a file, a time, a child process, a device; it is stopped; it has ended.
 ``sleeping`` is a wait whose reason cannot be seen, ``other`` one that has no name here."""
 
+TICKS_PER_SECOND = 100
+"""USER_HZ is 100 on every architecture that Linux runs CPython on (time(7))."""
+
 UNATTRIBUTED = "(unattributed)"
 """The thread name that is charged with CPU time which no known thread used."""
 OTHER = "(other)"
@@ -73,11 +76,18 @@ class ThreadView:
     """CPU time in its life so far; user + system is the kernel's exact clock, split as it splits it."""
     cpu_ratio: float | None
     """CPU time per elapsed time since the poll before (1.0 is one CPU); None at first sight."""
+    user_ratio: float | None
+    system_ratio: float | None
+    """The parts of :attr:`cpu_ratio`."""
     runqueue_ratio: float | None
     """Time ready to run, but without a CPU, per elapsed time; None also where the kernel does not say."""
     gil_held_ratio: float | None
     gil_wait_ratio: float | None
     """Time that it held the GIL and waited for it, by samples, per elapsed time; None: cannot be seen."""
+    states: Mapping[str, float] | None = field(hash=False)
+    """The share of the time since the poll before that it spent in each of :data:`STATES`, without those
+    in which it was not; together 1. What it ran and was ready is the kernel's, the rest by samples. None
+    at first sight."""
     last_cpu: int
     """The CPU that it ran on last: field 39 of stat."""
     name_cut: bool = False
@@ -219,9 +229,20 @@ class View:
     """Unix time in seconds when the poll ended."""
     monotonic_ns: int
     """CLOCK_MONOTONIC at the same moment: the ``now`` of :meth:`StateTime.at`."""
+    boottime_ns: int
+    """CLOCK_BOOTTIME at :attr:`time`: what start times count from the beginning of."""
+    interval_ns: int
+    """From poll to poll, as configured."""
     processes: tuple[ProcessView, ...]
+    """All that are watched, if somebody has asked for :attr:`details`; else none."""
+    details: bool
+    """Whether single processes and threads were looked at."""
     groups: tuple[GroupView, ...]
     """In order of their names."""
     thread_info: bool
     """Whether the configuration asks for ``threadwatch_thread_info``."""
     stats: Stats
+
+    def started(self, start_ticks: int) -> float:
+        """The Unix time in seconds of a start time in ticks since boot."""
+        return self.time - self.boottime_ns / 1e9 + start_ticks / TICKS_PER_SECOND

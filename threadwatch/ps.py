@@ -12,10 +12,11 @@ from dataclasses import replace
 
 from threadwatch.config import DEFAULT_CONFIG, Config, GroupConfig, load_config
 from threadwatch.errors import ReadError, Unusable
-from threadwatch.model import ProcessView, ThreadView, View
+from threadwatch.model import ProcessView, View
 from threadwatch.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.report import report
+from threadwatch.view_json import process_json
 
 _WAIT_RATE = 50
 """Samples per second of what threads wait for."""
@@ -47,7 +48,7 @@ def ps(
     finally:
         poller.close()
     if as_json:
-        json.dump([_process(process) for process in chosen], sys.stdout, indent=2)
+        json.dump([process_json(process) for process in chosen], sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:
         terminal = sys.stdout.isatty()
@@ -107,50 +108,3 @@ def _say_what_is_hidden(chosen: Sequence[ProcessView], errors: Sequence[ReadErro
             "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
             file=sys.stderr,
         )
-
-
-def _process(process: ProcessView) -> dict[str, object]:
-    python = process.python
-    return {
-        "pid": process.key.pid,
-        "ppid": process.ppid,
-        "uid": process.uid,
-        "start_ticks": process.key.start_ticks,
-        "group": process.group,
-        "comm": process.comm,
-        "cmdline": list(process.cmdline),
-        "published": process.published,
-        "implementation": python.implementation if python else None,
-        "version": ".".join(map(str, python.version)) if python else None,
-        "free_threaded": python.free_threaded if python else None,
-        "gil": python.gil if python else None,
-        "cpu_seconds": process.cpu_ns / 1e9,
-        "cpu_percent": _percent(process.cpu_ratio),
-        "gil_held_percent": _percent(process.gil_held_ratio),
-        "threads": [_thread(thread) for thread in process.threads],
-    }
-
-
-def _thread(thread: ThreadView) -> dict[str, object]:
-    return {
-        "tid": thread.tid,
-        "name": thread.name,
-        "source": thread.source,
-        "series": thread.thread,
-        "comm": thread.comm,
-        "state": thread.state,
-        "cpu_seconds": (thread.user_ns + thread.system_ns) / 1e9,
-        "user_seconds": thread.user_ns / 1e9,
-        "system_seconds": thread.system_ns / 1e9,
-        "cpu_percent": _percent(thread.cpu_ratio),
-        "runqueue_wait_percent": _percent(thread.runqueue_ratio),
-        "gil_held_percent": _percent(thread.gil_held_ratio),
-        "gil_wait_percent": _percent(thread.gil_wait_ratio),
-        "last_cpu": thread.last_cpu,
-        "start_ticks": thread.start_ticks,
-        "name_cut": thread.name_cut,
-    }
-
-
-def _percent(ratio: float | None) -> float | None:
-    return None if ratio is None else round(ratio * 100, 1)

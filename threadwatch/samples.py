@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Protocol
 
-from threadwatch.model import ProcessKey, Source
+from threadwatch.model import TICKS_PER_SECOND, ProcessKey, Source
 
-NS_PER_TICK = 10_000_000
-"""USER_HZ is 100 on every architecture that Linux runs CPython on (time(7))."""
+NS_PER_TICK = 1_000_000_000 // TICKS_PER_SECOND
 
 STATES = {
     "R": "running",

@@ -17,7 +17,7 @@ from tests.testbed import Interpreter
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__", "cli", "daemon", "demo", "doctor", "doctor_*", "launch", "log", "ps"}),
     frozenset({"web", "top", "report", "text"}),
-    frozenset({"exporter", "exposition", "families", "own_process"}),
+    frozenset({"exporter", "exposition", "families", "own_process", "view_json"}),
     frozenset({"poller"}),
     frozenset(
         {

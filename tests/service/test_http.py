@@ -22,9 +22,10 @@ import pytest
 from tests import views
 from threadwatch.errors import Unusable
 from threadwatch.exporter import Exporter
-from threadwatch.web.app import App, Handler, Request, Response, plain
+from threadwatch.web.app import App
 from threadwatch.web.connection import MAX_HEAD, Deadlines
 from threadwatch.web.listen import Address
+from threadwatch.web.messages import Handler, Request, Response, plain
 from threadwatch.web.server import WebServer
 from threadwatch.web.unix import UnixAddress
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.testbed import Interpreter
+from threadwatch.applications import without_arguments
 from threadwatch.names import application_name, is_multiprocessing_child, is_python
 from threadwatch.procfs.cmdline import parse_cmdline
 
@@ -284,6 +285,32 @@ def test_kin_of_multiprocessing(cmdline: tuple[str, ...]) -> None:
 def test_what_is_nobodys_worker(cmdline: tuple[str, ...]) -> None:
     """An application is told from a worker by the whole form of the command line."""
     assert not is_multiprocessing_child(cmdline)
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "kept"),
+    [
+        (("python3", "-u", "app.py", "--token", "x"), ("python3", "-u", "app.py")),
+        (("/usr/bin/python3", "-m", "shop", "secret"), ("/usr/bin/python3", "-m", "shop")),
+        (("python3", "-mshop", "secret"), ("python3", "-mshop")),
+        (("python3", "-X", "dev", "/bin/gunicorn", "s:app"), ("python3", "-X", "dev", "/bin/gunicorn")),
+        (("python3", "-c", "password = 'x'", "y"), ("python3", "-c")),
+        (("python3", "-", "x"), ("python3", "-")),
+        (("python3", "--version"), ("python3", "--version")),
+        (
+            ("python3", "-c", "from multiprocessing.spawn import spawn_main; spawn_main(3)", "x"),
+            ("python3", "-c", "from multiprocessing.spawn import spawn_main; spawn_main(3)"),
+        ),
+        (("uwsgi", "--http", "secret"), ("uwsgi",)),
+        (("gunicorn: worker [shop]",), ("gunicorn: worker [shop]",)),
+        (("celeryd: main -A shop --password=x",), ("celeryd: main",)),
+        ((), ()),
+        (("",), ("",)),
+    ],
+)  # fmt: skip
+def test_arguments_can_be_left_out(cmdline: tuple[str, ...], kept: tuple[str, ...]) -> None:
+    """A command line without arguments says which program runs what, and nothing that may be secret."""
+    assert without_arguments(cmdline) == kept
 
 
 CHILDREN = """

@@ -16,7 +16,8 @@ from tests import views
 from threadwatch.exporter import Exporter
 from threadwatch.model import SeriesKey, StateTime, View
 from threadwatch.web import pages
-from threadwatch.web.app import App, Request, Response, check_telemetry_path, path_of
+from threadwatch.web.app import App, check_telemetry_path, path_of
+from threadwatch.web.messages import Request, Response
 
 
 def app(view: View | None = None, *, ready: bool = True, telemetry_path: str = "/metrics") -> App:

@@ -3,56 +3,38 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from collections.abc import Callable
+from typing import Final
 
 from threadwatch.exporter import Exporter
 from threadwatch.model import View
 from threadwatch.web import pages
+from threadwatch.web.audience import Audience
+from threadwatch.web.messages import NOSNIFF, Request, Response, plain
+from threadwatch.web.view import VIEW_PATH, LiveView
 
 HEALTHY_PATH: Final = "/-/healthy"
 READY_PATH: Final = "/-/ready"
 METHODS: Final = ("GET", "HEAD")
 
 _TELEMETRY_PATH: Final = re.compile(r"/|(/[\w.~-]+)+", re.ASCII)
-_PLAIN: Final = "text/plain; charset=utf-8"
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What a client asks for."""
-
-    method: str
-    target: str
-    """As it stands in the request line: path and query, or a whole URL."""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """By name in lower case; the values of a repeated one are joined by commas."""
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """What it gets. Content-Length and Date are the server's to add."""
-
-    status: int
-    headers: tuple[tuple[str, str], ...]
-    body: bytes
-
-
-class Handler(Protocol):
-    """What the server calls for each request; answers a HEAD as it would a GET."""
-
-    def __call__(self, request: Request) -> Response:
-        """The response to ``request``."""
 
 
 class App:
-    """The daemon's paths: metrics, health, readiness, landing page."""
+    """The daemon's paths: metrics, health, readiness, the view, landing page."""
 
     def __init__(
-        self, exporter: Exporter, ready: Callable[[], bool], telemetry_path: str = "/metrics"
+        self,
+        exporter: Exporter,
+        ready: Callable[[], bool],
+        telemetry_path: str = "/metrics",
+        *,
+        audience: Audience | None = None,
     ) -> None:
-        """``ready`` says whether the first poll is complete. Raises ValueError for an unusable path."""
+        """``ready`` says whether the first poll is complete, ``audience`` hears of who asks for threads.
+
+        Raises ValueError for an unusable path.
+        """
         self._exporter = exporter
         self._ready = ready
         self._telemetry_path = check_telemetry_path(telemetry_path)
@@ -61,6 +43,7 @@ class App:
             "/": self._index,
             HEALTHY_PATH: self._healthy,
             READY_PATH: self._readiness,
+            VIEW_PATH: LiveView(exporter, audience or Audience()),
             telemetry_path: self._metrics,  # last: at "/" it takes the landing page's place
         }
 
@@ -84,7 +67,7 @@ class App:
         headers = [
             ("Content-Type", rendered.content_type),
             ("Vary", "Accept, Accept-Encoding"),
-            _NOSNIFF,
+            NOSNIFF,
         ]
         if rendered.encoding is not None:
             headers.append(("Content-Encoding", rendered.encoding))
@@ -102,17 +85,9 @@ class App:
         view = self._exporter.view
         if self._landing is None or self._landing[0] is not view:
             body = pages.landing(view, self._telemetry_path, (HEALTHY_PATH, READY_PATH)).encode()
-            headers = (("Content-Type", "text/html; charset=utf-8"), *pages.HEADERS, _NOSNIFF)
+            headers = (("Content-Type", "text/html; charset=utf-8"), *pages.HEADERS, NOSNIFF)
             self._landing = view, Response(200, headers, body)
         return self._landing[1]
-
-
-_NOSNIFF: Final = ("X-Content-Type-Options", "nosniff")
-
-
-def plain(status: int, text: str, *headers: tuple[str, str]) -> Response:
-    """A line of plain text."""
-    return Response(status, (("Content-Type", _PLAIN), _NOSNIFF, *headers), f"{text}\n".encode())
 
 
 def check_telemetry_path(path: str) -> str:
@@ -120,7 +95,7 @@ def check_telemetry_path(path: str) -> str:
     message = ""
     if not _TELEMETRY_PATH.fullmatch(path):
         message = "must begin with / and have only letters, digits and . _ ~ - in its parts, like /metrics"
-    elif path in (HEALTHY_PATH, READY_PATH):
+    elif path in (HEALTHY_PATH, READY_PATH, VIEW_PATH):
         message = "is taken; choose another, like /metrics"
     if message:
         message = f"telemetry path {path!r}: {message}"

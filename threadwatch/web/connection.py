@@ -19,7 +19,7 @@ from typing import Final
 
 import h11
 
-from threadwatch.web.app import Handler, Request, Response, plain
+from threadwatch.web.messages import Handler, Request, Response, plain
 
 logger = logging.getLogger(__name__)
 

@@ -23,9 +23,9 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from threadwatch.errors import Unusable
-from threadwatch.web.app import Handler
 from threadwatch.web.connection import MAX_HEAD, Connection, Deadlines
 from threadwatch.web.listen import BACKLOG, Listen, bind, bound_address
+from threadwatch.web.messages import Handler
 from threadwatch.web.unix import UnixAddress, remove_unix
 
 if TYPE_CHECKING:

@@ -1,0 +1,97 @@
+"""Who asks for single threads gets the last view that has them, encoded once for all."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from dataclasses import replace
+
+from tests import views
+from threadwatch.exporter import Exporter
+from threadwatch.view_json import view_json
+from threadwatch.web.app import App
+from threadwatch.web.audience import Audience
+from threadwatch.web.messages import Request, Response
+
+SECOND = 1_000_000_000
+
+
+def _get(app: App, **headers: str) -> Response:
+    return app(
+        Request(
+            "GET",
+            "/api/v1/view",
+            {name.replace("_", "-"): value for name, value in headers.items()},
+        )
+    )
+
+
+def test_the_last_view_is_served() -> None:
+    """The answer is the view as JSON, not to be kept."""
+    exporter = Exporter()
+    exporter.publish(views.sample())
+    response = _get(App(exporter, lambda: True))
+    assert response.status == 200
+    assert json.loads(response.body) == json.loads(json.dumps(view_json(views.sample())))
+    assert dict(response.headers)["Cache-Control"] == "no-store"
+    assert dict(response.headers)["Content-Type"] == "application/json"
+
+
+def test_it_is_packed_for_who_can_unpack() -> None:
+    """With gzip accepted the same comes smaller."""
+    exporter = Exporter()
+    exporter.publish(views.hostile())
+    app = App(exporter, lambda: True)
+    packed = _get(app, accept_encoding="gzip, br")
+    assert dict(packed.headers)["Content-Encoding"] == "gzip"
+    assert gzip.decompress(packed.body) == _get(app).body
+    assert len(packed.body) < len(_get(app).body) / 4
+
+
+def test_many_clients_cost_as_one() -> None:
+    """A view is encoded once; the next one anew."""
+    exporter = Exporter()
+    exporter.publish(views.sample())
+    app = App(exporter, lambda: True)
+    first = _get(app, accept_encoding="gzip")
+    assert _get(app, accept_encoding="gzip") is first
+    assert _get(app) is _get(app)
+    exporter.publish(replace(views.sample(), sequence=4))
+    assert json.loads(_get(app).body)["sequence"] == 4
+
+
+def test_who_is_first_is_asked_to_come_again() -> None:
+    """Before there are threads to show the answer is 503, with the time of the next poll."""
+    exporter = Exporter()
+    app = App(exporter, lambda: True)
+    assert dict(_get(app).headers)["Retry-After"] == "1"
+    exporter.publish(views.view(details=False, interval_ns=15 * SECOND))
+    response = _get(app)
+    assert response.status == 503
+    assert dict(response.headers)["Retry-After"] == "15"
+
+
+def test_whoever_asks_is_the_audience() -> None:
+    """Asking for the view, and nothing else, makes the next polls look at single threads."""
+    audience = Audience()
+    app = App(Exporter(), lambda: True, audience=audience)
+    for path in ("/metrics", "/", "/-/ready"):
+        app(Request("GET", path))
+    assert not audience.present(SECOND)
+    _get(app)
+    assert audience.present(SECOND)
+
+
+def test_the_audience_goes_when_it_stops_asking() -> None:
+    """Who has not asked for 10 s, or 3 polls if that is longer, does not look any more."""
+    now = 5 * SECOND
+    audience = Audience(lambda: now)
+    audience.ask()
+    now += 10 * SECOND
+    assert audience.present(SECOND)
+    now += 1
+    assert not audience.present(SECOND)
+    now += 20 * SECOND - 1
+    assert audience.present(10 * SECOND)
+    now += 1
+    assert not audience.present(10 * SECOND)
