@@ -31,6 +31,8 @@ def mount(source, target, kind=None, flags=0):
     check(_libc.mount(source.encode(), target.encode(), kind, flags, None))
 def detach(target):
     check(_libc.umount2(target.encode(), DETACH))
+    while _libc.umount2(target.encode(), DETACH) == 0:  # what that one was mounted over
+        pass
 """
 
 # For code that has to be somebody without any rights. A change of uid makes a process one that
