@@ -147,7 +147,7 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action="append",
         metavar="ADDRESS",
         help="where to answer: HOST:PORT, [IPV6]:PORT, :PORT for all interfaces, or unix:PATH[,mode=660];"
-        f" may be given several times (default: {_DEFAULT_ADDRESS})",
+        f" may be given several times (default: {_DEFAULT_ADDRESS}, or what systemd hands over)",
     )
     parser.add_argument(
         "--web.telemetry-path",
@@ -266,7 +266,8 @@ def _serve(options: argparse.Namespace) -> int:
     return serve(
         ServeOptions(
             config_file=options.config,
-            listen=tuple(options.listen or [_DEFAULT_ADDRESS]),
+            listen=tuple(options.listen or ()),
+            default_listen=_DEFAULT_ADDRESS,
             telemetry_path=options.telemetry_path,
             procfs=options.procfs,
             log_level=options.log_level,

@@ -4,11 +4,17 @@ The main thread polls and waits for signals; the web server has a thread of its 
 last View. Signals are blocked everywhere and taken by the main thread while it waits for the next
 poll, so none can come at a bad moment. Polls start at multiples of the interval; one that takes
 longer than the interval costs the polls that it overran: they are counted, and never made up for.
+
+A service manager is told of each complete poll, and of nothing that would hide that there are none: a
+main thread that hangs, in a poll or between two, gets the daemon killed and started again. What Python
+was doing at that moment is then in the log (faulthandler).
 """
 
 from __future__ import annotations
 
+import faulthandler
 import logging
+import os
 import resource
 import signal
 import time
@@ -20,6 +26,7 @@ from threadwatch.errors import ConfigError, ReadError, Unusable
 from threadwatch.exporter import Exporter
 from threadwatch.poller import Poller
 from threadwatch.procfs import ProcFS
+from threadwatch.service_manager import ServiceManager, take_sockets
 from threadwatch.web.app import App
 from threadwatch.web.audience import Audience
 from threadwatch.web.listen import parse_listen
@@ -36,6 +43,8 @@ class ServeOptions:
 
     config_file: str | None
     listen: tuple[str, ...]
+    default_listen: str
+    """Where to listen if :attr:`listen` is empty and no listening socket is inherited."""
     telemetry_path: str
     procfs: str
     log_level: str
@@ -70,6 +79,9 @@ def serve(options: ServeOptions) -> int:
     :raises Unusable: something that the daemon needs is not there, such as procfs or the port.
     """
     log.set_up(level=options.log_level, form=options.log_format)
+    faulthandler.enable()
+    manager = ServiceManager(os.environ)
+    inherited = take_sockets(os.environ)
     config = _load(options.config_file)
     procfs = ProcFS(options.procfs)
     _raise_file_limit()
@@ -77,21 +89,23 @@ def serve(options: ServeOptions) -> int:
     publish()
     exporter = Exporter()
     audience = Audience()
+    listen = options.listen or (() if inherited else (options.default_listen,))
     try:
-        addresses = [parse_listen(text) for text in options.listen]
+        addresses = [parse_listen(text) for text in listen]
         app = App(
             exporter, lambda: exporter.view is not None, options.telemetry_path, audience=audience
         )
     except ValueError as error:
         raise Unusable(str(error)) from None
-    server = WebServer(addresses, app)
+    server = WebServer(addresses, app, sockets=inherited)
     server.start()
     poller = Poller(procfs, config, report=ErrorLog())
     for address in server.addresses:
         _info("listening", address=address, version=__version__)
     try:
-        _run(poller, exporter, audience, config, options.config_file)
+        _run(poller, exporter, audience, config, options.config_file, manager)
     finally:
+        manager.stopping()
         server.stop()
         poller.close()
     _info("stopped")
@@ -104,11 +118,14 @@ def _run(
     audience: Audience,
     config: Config,
     config_file: str | None,
+    manager: ServiceManager,
 ) -> None:
     due_ns = time.monotonic_ns()
+    manager.expect_polls(config.poll_interval_ns)
     while True:
-        details = config.thread_info or audience.present(config.poll_interval_ns)
-        exporter.publish(poller.poll(details=details))
+        view = poller.poll(details=config.thread_info or audience.present(config.poll_interval_ns))
+        exporter.publish(view)
+        manager.polled(view)
         now_ns = time.monotonic_ns()
         missed = max(now_ns - due_ns, 0) // config.poll_interval_ns
         poller.skip(missed)
@@ -125,20 +142,26 @@ def _run(
             if caught.si_signo != signal.SIGHUP:
                 _info("stopping", signal=signal.Signals(caught.si_signo).name)
                 return
-            config = _reload(poller, config, config_file)
-            due_ns = min(due_ns, time.monotonic_ns() + config.poll_interval_ns)
+            config = _reload(poller, config, config_file, manager)
+            due_ns = time.monotonic_ns()  # a reload is over when a poll has been made with it
 
 
-def _reload(poller: Poller, config: Config, config_file: str | None) -> Config:
+def _reload(
+    poller: Poller, config: Config, config_file: str | None, manager: ServiceManager
+) -> Config:
+    manager.reloading()
     try:
         config = _load(config_file)
     except ConfigError as error:
         poller.reload(None)
+        manager.reloaded(error)
         logger.error(  # noqa: TRY400 - the message says it all; a traceback would say nothing more
             "bad configuration, the one before stays", extra={"fields": {"error": error}}
         )
     else:
         poller.reload(config)
+        manager.reloaded()
+        manager.expect_polls(config.poll_interval_ns)
         _info("configuration read again", config=describe_config(config))
     return config
 

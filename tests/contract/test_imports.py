@@ -15,7 +15,20 @@ from tests import testbed
 from tests.testbed import Interpreter
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset({"__main__", "cli", "daemon", "demo", "doctor", "doctor_*", "launch", "log", "ps"}),
+    frozenset(
+        {
+            "__main__",
+            "cli",
+            "daemon",
+            "demo",
+            "doctor",
+            "doctor_*",
+            "launch",
+            "log",
+            "ps",
+            "service_manager",
+        }
+    ),
     frozenset({"web", "top", "report", "text"}),
     frozenset({"exporter", "exposition", "families", "own_process", "view_json"}),
     frozenset({"poller"}),
