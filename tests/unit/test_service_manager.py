@@ -65,6 +65,9 @@ def view(*, polls: int = 1, cpu_ms: int = 0, at_ms: int = 0, errors: int = 0) ->
         sequence=polls,
         time=0.0,
         monotonic_ns=at_ms * MILLISECOND,
+        boottime_ns=at_ms * MILLISECOND,
+        interval_ns=1000 * MILLISECOND,
+        details=False,
         processes=(),
         groups=(
             group("a", 2, 1, main={"sleep": 2, "running": 0}, pool={"lock": 2}),
