@@ -1,0 +1,283 @@
+"""What each parser of foreign bytes promises, as functions that raise where the promise is broken.
+
+A target takes any bytes. It lets pass the one error that its parser may raise, and nothing else. Both
+the fuzzer (``./dev fuzz``) and hypothesis (``tests/property/test_fuzz.py``) run them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import logging
+import os
+import re
+from binascii import crc32
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from prometheus_client import Metric
+
+from threadwatch import log, table
+from threadwatch.applications import application_name, is_python
+from threadwatch.config import DEFAULT_RULES, describe_config, parse_config
+from threadwatch.errors import ConfigError, Gone, Malformed, ReadError
+from threadwatch.exposition import Format, accepts_gzip, encode, negotiate
+from threadwatch.memory import find_holder
+from threadwatch.model import OTHER, UNATTRIBUTED
+from threadwatch.names import ThreadNames
+from threadwatch.procfs import (
+    Gil,
+    ProcFS,
+    decode_comm,
+    parse_cgroup,
+    parse_cmdline,
+    parse_dynamic,
+    parse_fdinfo,
+    parse_header,
+    parse_io,
+    parse_schedstat,
+    parse_slots,
+    parse_stat,
+    parse_status,
+    parse_syscall,
+)
+from threadwatch.procfs.credentials import parse_credentials
+from threadwatch.procfs.mountinfo import parse_mountinfo
+from threadwatch.published import Published
+from threadwatch.text import cut, pad, printable, width
+from threadwatch.web.app import path_of
+from threadwatch.web.listen import parse_listen_address
+
+_PROCFS: tuple[Callable[[bytes], object], ...] = (
+    decode_comm,
+    parse_cgroup,
+    parse_cmdline,
+    parse_credentials,
+    parse_fdinfo,
+    parse_io,
+    parse_schedstat,
+    parse_stat,
+    parse_status,
+    parse_syscall,
+    partial(parse_mountinfo, place="/proc"),
+)
+_TABLE: tuple[Callable[[bytes], object], ...] = (parse_header, parse_dynamic, parse_slots)
+
+
+def procfs(data: bytes) -> None:
+    """Every file of ``/proc``: a value that can be written as UTF-8, or Malformed."""
+    for parse in _PROCFS:
+        with suppress(Malformed):
+            repr(parse(data)).encode()
+
+
+def tables(data: bytes) -> None:
+    """A table's header, counters and slots: a value, or Malformed; with the CRCs put right, too."""
+    for parse in _TABLE:
+        with suppress(Malformed):
+            parse(data)
+    header = bytearray(data[: table.HEADER_SIZE].ljust(table.HEADER_SIZE, b"\0"))
+    _seal_header(header)
+    with suppress(Malformed):
+        assert parse_header(bytes(header)).capacity <= table.CAPACITY
+    slot = bytearray(data[-table.SLOT_SIZE :].ljust(table.SLOT_SIZE, b"\0"))
+    _seal_slot(slot, 0)
+    for _, found in parse_slots(bytes(slot))[0]:
+        assert len(found.name) <= table.NAME_BYTES
+
+
+def reader(data: bytes) -> None:
+    """Who follows a table that its target rewrites, cuts and closes at will gets ReadError, or goes on.
+
+    The bytes are a script of such deeds. The table is one of this very process.
+    """
+    fd = os.memfd_create(table.NAME)
+    follower = Published(ns_pid=os.getpid(), start_ticks=_start_ticks(), uid=os.geteuid())
+    try:
+        image = bytearray(_honest_header()) + bytearray(8 * table.SLOT_SIZE)
+        os.pwrite(fd, image, 0)
+        with ProcFS().open_process(os.getpid()) as process:
+            follower.find(process)
+            while len(data) >= 4:
+                deed, place, length = data[0], int.from_bytes(data[1:3], "little"), data[3]
+                payload, data = data[4 : 4 + length], data[4 + length :]
+                _do(deed % 6, place % len(image), payload, image, fd)
+                with suppress(ReadError, Gone):
+                    follower.find(process)
+                    follower.update(process)
+                _ask(follower)
+        follower.last_words()
+        _ask(follower)
+    finally:
+        follower.close()
+        os.close(fd)
+
+
+def config(data: bytes) -> None:
+    """A configuration file: a configuration that can be described, or one line that says what is wrong."""
+    try:
+        found = parse_config(data, "fuzz.yml")
+    except ConfigError as error:
+        said = str(error)
+    else:
+        said = describe_config(found)
+    assert "\n" not in said, said
+    assert len(said) < 1000, said
+
+
+def names(data: bytes) -> None:
+    """Names that a target has chosen: labels, log lines and terminal text stay what they are around them."""
+    text = data.decode("utf-8", "surrogateescape")
+    first, *rest = text.split("\0")
+    label = ThreadNames(DEFAULT_RULES).series_name(first)
+    assert label not in ("", OTHER, UNATTRIBUTED)
+    group = application_name(exe=first, cmdline=rest, comm=first[:15])
+    is_python(first, rest, first[:15])
+    for value in (label, group, first):
+        _exposed(value)
+        _logged(value)
+    shown = printable(first)
+    assert shown.isprintable()
+    assert width(cut(shown, 20)) <= 20
+    assert width(pad(cut(shown, 20), 20)) == 20
+
+
+def requests(data: bytes) -> None:
+    """What an HTTP client says: never an exception. What an operator says of addresses: ValueError."""
+    text = data.decode("latin-1")
+    negotiate(text)
+    accepts_gzip(text)
+    path = path_of(text)
+    assert path is None or path.startswith("/")
+    with suppress(ValueError):
+        str(parse_listen_address(text))
+
+
+def gil(data: bytes) -> None:
+    """A GIL in memory that a target has filled at will: somebody holds it, or nobody does."""
+    begin = 1 << 20
+
+    def read(address: int, size: int) -> bytes:
+        if not 0 <= address < 1 << 63:
+            raise ReadError("mem", "eio")
+        at = address - begin
+        if at < 0 or at + size > len(data):
+            raise ReadError("mem", "eio")
+        return data[at : at + size]
+
+    for known in (Gil(begin, 208, 16, 24), Gil(begin + 8, 216, 0, 0)):
+        with suppress(ReadError):
+            find_holder(read, known)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    "procfs": procfs,
+    "table": tables,
+    "reader": reader,
+    "config": config,
+    "names": names,
+    "requests": requests,
+    "gil": gil,
+}
+"""By the names of their directories in ``tests/fuzz/corpus``."""
+
+
+def _do(deed: int, place: int, payload: bytes, image: bytearray, fd: int) -> None:
+    """One deed of the target that :func:`reader` follows."""
+    slot = max(place - table.HEADER_SIZE, 0) // table.SLOT_SIZE
+    start = table.HEADER_SIZE + slot * table.SLOT_SIZE
+    payload = payload[: len(image) - place]
+    if deed < 4:
+        image[place : place + len(payload)] = payload
+    if deed == 1:
+        _seal_slot(image, start)
+    elif deed == 2:
+        _seal_header(image)
+    elif deed == 4:
+        os.ftruncate(fd, place)
+        return
+    elif deed == 5:
+        os.ftruncate(fd, place * 4096)
+    # it says that something has changed, whatever it is
+    at = table.DYNAMIC_OFFSET
+    image[at] = (image[at] + 1) % 256
+    os.pwrite(fd, image, 0)
+
+
+def _ask(follower: Published) -> None:
+    for ended in follower.take_ended():
+        follower.tid_of_ident(ended[1].ident)
+    for tid in sorted(follower.take_changed())[:16]:
+        follower.slot(tid, 1)
+    follower.slot(os.getpid(), _start_ticks())
+    repr((follower.header, follower.gils))
+
+
+def _honest_header() -> bytes:
+    static = table.pack_static(
+        flags=0,
+        pid=os.getpid(),
+        start_ticks=_start_ticks(),
+        hexversion=0x030C01F0,
+        interpreter=0,
+        created_ns=1,
+        implementation=b"cpython",
+    )
+    return static.ljust(table.HEADER_SIZE, b"\0")
+
+
+def _start_ticks() -> int:
+    with ProcFS().open_process(os.getpid()) as process:
+        return parse_stat(process.read("stat", "stat")).start_ticks
+
+
+def _seal_header(data: bytearray) -> None:
+    at = table.FLAGS_OFFSET
+    sealed = bytes(data[:at]) + b"\0\0" + bytes(data[at + 2 : table.STATIC_SIZE])
+    table.CRC.pack_into(data, table.STATIC_SIZE, crc32(sealed))
+
+
+def _seal_slot(data: bytearray, start: int) -> None:
+    length = int.from_bytes(data[start + 6 : start + 8], "little") % (table.NAME_BYTES + 1)
+    data[start + 6 : start + 8] = length.to_bytes(2, "little")
+    body = bytes(data[start + table.CRC.size : start + table.SLOT_HEAD + length])
+    table.CRC.pack_into(data, start, crc32(body, crc32(bytes(table.CRC.size))))
+
+
+_UNESCAPED = {r"\\": "\\", r"\n": "\n", r"\"": '"'}
+
+
+def _exposed(value: str) -> None:
+    """As a label it is one line, and the same when it is read back."""
+    family = Metric("m", "h", "gauge")
+    family.add_sample("m", {"thread": value}, 1.0)
+    for form in Format:
+        text = encode([family], form).decode()
+        line = next(line for line in text.split("\n") if line.startswith("m{"))
+        found = re.fullmatch(r'm\{thread="((?:[^"\\]|\\[\\n"])*)"\} 1(?:\.0)?', line, re.DOTALL)
+        assert found, line
+        back = re.sub(r"\\.", lambda escape: _UNESCAPED[escape[0]], found[1])
+        assert back == value.encode("utf-8", "backslashreplace").decode(), line
+
+
+def _logged(value: str) -> None:
+    """In the log it is one line of printable ASCII, and the same when it is read back."""
+    logger = logging.getLogger("threadwatch")
+    before = logger.handlers[:], logger.propagate, logger.level
+    try:
+        for form in ("logfmt", "json"):
+            with contextlib.redirect_stderr(io.StringIO()) as written:
+                log.set_up(level="info", form=form)
+                logger.info("m", extra={"fields": {"name": value}})
+            line = written.getvalue().removesuffix("\n")
+            assert line.isascii(), line
+            assert line.isprintable(), line
+            said = json.loads(line)["name"] if form == "json" else line.partition(" name=")[2]
+            if said.startswith('"') and form == "logfmt":
+                said = json.loads(said)
+            assert said == value, line
+    finally:
+        logger.handlers[:], logger.propagate, level = before
+        logger.setLevel(level)
