@@ -31,10 +31,10 @@ examples:
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run one command; the exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    commands = parser()
+    options = commands.parse_args(arguments)
     if options.command is None:
-        parser.print_help(sys.stderr)
+        commands.print_help(sys.stderr)
         return 2
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -79,7 +79,8 @@ def _check_python(command: str) -> None:
         raise ThreadwatchError(message)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser() -> argparse.ArgumentParser:
+    """What can be said on the command line."""
     parser = argparse.ArgumentParser(
         prog="threadwatch",
         description="Which Python thread, by name, uses the CPU, and what it waits for.",

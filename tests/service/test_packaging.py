@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tomllib
 import zipfile
 from dataclasses import dataclass
@@ -122,7 +123,7 @@ def _metadata(wheel: Path) -> Message:
 
 
 def test_wheel_holds_the_package_and_its_start_up_file_only(wheel: Path) -> None:
-    """The wheel has the package, one .pth file at its root, and no tests or start files."""
+    """The wheel has the package, one .pth file at its root, manual pages, completions, and nothing else."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     roots = {name.split("/")[0] for name in names}
@@ -131,6 +132,13 @@ def test_wheel_holds_the_package_and_its_start_up_file_only(wheel: Path) -> None
         "threadwatch",
         "prometheus-threadwatch.pth",
         f"prometheus_threadwatch-{version}.dist-info",
+        f"prometheus_threadwatch-{version}.data",
+    }
+    # beside the package: manual pages and completions. No settings, so no upgrade can overwrite any
+    data = {name.partition(".data/data/")[2] for name in names if ".data/" in name}
+    share = testbed.CHECKOUT / "packaging/share"
+    assert data == {
+        str(path.relative_to(share.parent)) for path in share.rglob("*") if path.is_file()
     }
     package = {n for n in names if n.startswith("threadwatch/")}
     checkout = testbed.CHECKOUT / "threadwatch"
@@ -210,3 +218,44 @@ def test_extras_are_what_the_checkout_says(wheel: Path) -> None:
     """The wheel offers the extras of pyproject.toml, no more and no fewer."""
     project = tomllib.loads((testbed.CHECKOUT / "pyproject.toml").read_text())["project"]
     assert _metadata(wheel).get_all("Provides-Extra") == sorted(project["optional-dependencies"])
+
+
+def test_pipx_installs_it_with_its_manual(wheel: Path, tmp_path: Path) -> None:
+    """pipx installs the daemon from the wheel: the command runs, and man finds its page."""
+    environment = os.environ | {
+        "PIPX_HOME": str(tmp_path / "home"),
+        "PIPX_BIN_DIR": str(tmp_path / "bin"),
+        "PIPX_MAN_DIR": str(tmp_path / "man"),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "pipx", "install", "--quiet", f"{wheel}[daemon]"],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    command = str(tmp_path / "bin/threadwatch")
+    settings = tmp_path / "threadwatch.yml"
+    settings.write_text("poll_interval: 2s\n")
+    for arguments in (["--version"], ["check-config", str(settings)]):
+        done = subprocess.run(
+            [command, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+            env=environment,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    found = subprocess.run(
+        ["man", "--path", "threadwatch"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment | {"MANPATH": str(tmp_path / "man")},
+    )
+    page = tmp_path / "man/man1/threadwatch.1"
+    assert found.stdout.strip() in (str(page), str(page.resolve()))

@@ -1,0 +1,88 @@
+# Made by: python -m manual
+
+
+# Parse current commandline:
+# - _shtab_threadwatch_cmdpath=(sub)command path seen so far
+# - _shtab_threadwatch_npos=number of positional arguments given after it
+# - options are skipped based on _shtab_threadwatch_opts_with_value & _shtab_threadwatch_commands lists
+function _shtab_threadwatch_scan
+  set -g _shtab_threadwatch_cmdpath ''
+  set -g _shtab_threadwatch_npos 0
+  set -l tokens (commandline -opc)
+  set -e tokens[1]
+  set -l expect_value 0
+  for t in $tokens
+    if test $expect_value -eq 1
+      set expect_value 0
+      continue
+    end
+    switch "$t"
+      case '--*=*'
+        continue
+      case '-*'
+        if contains -- $t $_shtab_threadwatch_opts_with_value
+          set expect_value 1
+        end
+        continue
+      case '*'
+        if test $_shtab_threadwatch_npos -eq 0
+          set -l candidate $t
+          if test -n "$_shtab_threadwatch_cmdpath"
+            set candidate "$_shtab_threadwatch_cmdpath $t"
+          end
+          if contains -- $candidate $_shtab_threadwatch_commands
+            set -g _shtab_threadwatch_cmdpath $candidate
+            continue
+          end
+        end
+        set -g _shtab_threadwatch_npos (math $_shtab_threadwatch_npos + 1)
+    end
+  end
+end
+
+# Condition helper: true if the current (sub)command path equals the given one.
+function _shtab_threadwatch_using
+  _shtab_threadwatch_scan
+  test "$_shtab_threadwatch_cmdpath" = "$argv"
+end
+
+set -g _shtab_threadwatch_commands serve ps run doctor check-config demo
+set -g _shtab_threadwatch_opts_with_value --config.file --interval --log.format --log.level --path.procfs --seconds --web.listen-address --web.telemetry-path
+
+complete -c threadwatch -e
+complete -c threadwatch -f
+
+complete -c threadwatch -n _shtab_threadwatch_using -s h -l help -d 'show this help message and exit'
+complete -c threadwatch -n _shtab_threadwatch_using -l version -d 'show program'"'"'s version number and exit'
+complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a serve -d 'Watch, and export to Prometheus, until told to stop.'
+complete -c threadwatch -n '_shtab_threadwatch_using serve' -s h -l help -d 'show this help message and exit'
+complete -c threadwatch -n '_shtab_threadwatch_using serve' -l config.file -xka "(__fish_complete_path (commandline -ct | string replace -r '^--[^=]*=' ''))" -d 'configuration in YAML; without it every Python process is watched'
+complete -c threadwatch -n '_shtab_threadwatch_using serve' -l web.listen-address -x -d 'where to answer: HOST:PORT, [IPV6]:PORT, :PORT for all interfaces, or unix:PATH[,mode=660]; may be given several times (default: 127.0.0.1:9749, or what systemd hands over)'
+complete -c threadwatch -n '_shtab_threadwatch_using serve' -l web.telemetry-path -x -d 'the path of the metrics (default: /metrics)'
+complete -c threadwatch -n '_shtab_threadwatch_using serve' -l path.procfs -xka "(__fish_complete_directories)" -d 'where procfs is mounted (default: /proc)'
+complete -c threadwatch -n '_shtab_threadwatch_using serve' -l log.level -xka "debug info warn error" -d 'the least important kind of message to log (default: info)'
+complete -c threadwatch -n '_shtab_threadwatch_using serve' -l log.format -xka "logfmt json" -d 'how to write log lines (default: logfmt)'
+complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a ps -d 'Show every thread once: kernel TID, Python name, state, CPU.'
+complete -c threadwatch -n '_shtab_threadwatch_using ps' -s h -l help -d 'show this help message and exit'
+complete -c threadwatch -n '_shtab_threadwatch_using ps' -l json -d 'an array of processes, for programs'
+complete -c threadwatch -n '_shtab_threadwatch_using ps' -l interval -x -d 'how long to measure CPU % for; 0 leaves it out (default: 0.5)'
+complete -c threadwatch -n '_shtab_threadwatch_using ps' -l config.file -xka "(__fish_complete_path (commandline -ct | string replace -r '^--[^=]*=' ''))" -d 'configuration in YAML; without it every Python process is watched'
+complete -c threadwatch -n '_shtab_threadwatch_using ps' -l path.procfs -xka "(__fish_complete_directories)" -d 'where procfs is mounted (default: /proc)'
+complete -c threadwatch -n '_shtab_threadwatch_using ps; and test $_shtab_threadwatch_npos -ge 0' -ka "(pgrep -l python)" -d 'a process, or an application; all by default'
+complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a run -d 'Start a command whose Python processes publish their threads.'
+complete -c threadwatch -n '_shtab_threadwatch_using run' -s h -l help -d 'show this help message and exit'
+complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a doctor -d 'Say what can be seen, what publishes, what permission hides, and how to grant it.'
+complete -c threadwatch -n '_shtab_threadwatch_using doctor' -s h -l help -d 'show this help message and exit'
+complete -c threadwatch -n '_shtab_threadwatch_using doctor' -l json -d 'one object, for programs'
+complete -c threadwatch -n '_shtab_threadwatch_using doctor' -l config.file -xka "(__fish_complete_path (commandline -ct | string replace -r '^--[^=]*=' ''))" -d 'configuration in YAML; without it every Python process is watched'
+complete -c threadwatch -n '_shtab_threadwatch_using doctor' -l path.procfs -xka "(__fish_complete_directories)" -d 'where procfs is mounted (default: /proc)'
+complete -c threadwatch -n '_shtab_threadwatch_using doctor; and test $_shtab_threadwatch_npos -ge 0' -ka "(pgrep -l python)" -d 'a process, or an application; all by default'
+complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a check-config -d 'Say whether a configuration can be used.'
+complete -c threadwatch -n '_shtab_threadwatch_using check-config' -s h -l help -d 'show this help message and exit'
+complete -c threadwatch -n '_shtab_threadwatch_using check-config; and test $_shtab_threadwatch_npos -ge 0' -ka "(__fish_complete_path (commandline -ct | string replace -r '^--[^=]*=' ''))" -d FILE
+complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a demo -d 'Start an application with every kind of thread, and watch it.'
+complete -c threadwatch -n '_shtab_threadwatch_using demo' -s h -l help -d 'show this help message and exit'
+complete -c threadwatch -n '_shtab_threadwatch_using demo' -l web.listen-address -x -d 'where to answer (default: 127.0.0.1:9749, or any free port)'
+complete -c threadwatch -n '_shtab_threadwatch_using demo' -l seconds -x -d 'end by itself after so long; else Ctrl-C'
+
+complete -c threadwatch -n '_shtab_threadwatch_using run' -x -a '(__fish_complete_subcommand --fcs-skip=3)'
