@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from manual.__main__ import SHARE, everything
+from manual.__main__ import SHARE
 from manual.commands import subparsers
 from threadwatch.cli import parser
 
@@ -43,17 +43,6 @@ def _run(*command: str, **options: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
-
-
-def test_files_are_what_the_parser_and_the_documentation_say() -> None:
-    """The pages and completions in the repository are those that ./dev manual makes."""
-    stale = [
-        str(path)
-        for path, text in everything().items()
-        if not path.exists() or path.read_text(encoding="utf-8") != text
-    ]
-    assert not stale, "run ./dev manual"
-    assert {p for p in SHARE.rglob("*") if p.is_file()} == set(everything())
 
 
 @pytest.mark.parametrize("page", _PAGES)
