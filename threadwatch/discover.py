@@ -4,7 +4,8 @@ Rules:
 
 * What is known is not read again. But a process may exec another program, which keeps its PID and
   start time, or begin to publish; and a PID may get a new owner. So each process is looked at again
-  after 1, 2, 4 … 32 polls, unless its CPU clock has not moved: then it has done nothing of the kind.
+  after 1, 2, 4 … 32 polls at most. If its CPU clock has not moved, it has done nothing of the kind, and that
+  look costs one system call. Each has polls of its own, so that not all are looked at in the same.
 * A process that is watched may change its group by that, or cease to be watched.
 * A process that ends while it is looked at is as if it had never been.
 """
@@ -46,8 +47,6 @@ from threadwatch.watched import Watched
 
 _LONGEST_WAIT = 32
 """Polls after which a process is looked at again, at the latest."""
-
-
 _FEW_PIDS = 256
 """So many new PIDs are asked for one by one; beyond, it is cheaper to list all processes."""
 _OTHER_FILES = 64
@@ -155,7 +154,8 @@ class Discovery:
         passed = self._passed.get(pid)
         clock_ns = self._procfs.process_clock_ns(pid) if self._procfs.same_namespace else -1
         if passed is not None and clock_ns == passed.clock_ns >= 0:
-            self._due.setdefault(poll + passed.wait, []).append(pid)
+            passed.wait = min(passed.wait * 2, _LONGEST_WAIT)
+            self._look_in(poll, passed.wait, pid)
             return
         process = self._procfs.open_process(pid)
         try:
@@ -178,7 +178,12 @@ class Discovery:
             if passed is not None and passed.start_ticks == stat.start_ticks:
                 wait = min(passed.wait * 2, _LONGEST_WAIT)
             self._passed[pid] = _Passed(stat.start_ticks, clock_ns, wait)
-        self._due.setdefault(poll + wait, []).append(pid)
+        self._look_in(poll, wait, pid)
+
+    def _look_in(self, poll: int, wait: int, pid: int) -> None:
+        """Look at the process again in so many polls at most: in one whose turn it is."""
+        turn = pid * 0x9E3779B1 >> 16  # PIDs that come together are often of one residue
+        self._due.setdefault(poll + wait - (poll + turn) % wait, []).append(pid)
 
     def _consider(self, process: ProcessDir, key: ProcessKey, stat: Stat) -> Watched | None:
         cmdline = parse_cmdline(process.read("cmdline", "cmdline"))
@@ -216,7 +221,7 @@ class Discovery:
         """Whether a process is still to be watched; its group may be another from now on."""
         if watched.has_table or not self._is_young(watched):
             watched.look_wait = min(watched.look_wait * 2, _LONGEST_WAIT)
-        self._due.setdefault(poll + watched.look_wait, []).append(watched.key.pid)
+        self._look_in(poll, watched.look_wait, watched.key.pid)
         if watched.clock_ns == watched.looked_clock_ns:
             return True
         watched.looked_clock_ns = watched.clock_ns
@@ -225,10 +230,11 @@ class Discovery:
         watched.ppid, watched.comm = stat.ppid, decode_comm(stat.comm)
         if cmdline:  # a zombie has none, and is what it was
             watched.cmdline = cmdline
+            published = watched.has_table
             chosen = self._choose(watched)
             if chosen is None:
                 return False
-            if chosen != (watched.config, watched.group):
+            if chosen != (watched.config, watched.group) or watched.has_table != published:
                 watched.config, watched.group = chosen
                 watched.settled = False
         return True

@@ -51,6 +51,8 @@ class _Followed:
     fd: int
     file: TableFile
     header: TableHeader
+    head: bytes = b""
+    """The header's bytes when the slots were last read: the same again means that nothing has changed."""
     generation: int = -1
     torn: bool = False
     known: bytes = b""
@@ -70,6 +72,8 @@ class Published:
         self._start_ticks = start_ticks
         self._uid = uid
         self._tables: list[_Followed] = []
+        self.gils: tuple[Gil, ...] = ()
+        """The GILs that the tables tell of, the main interpreter's first, each once."""
         self._refused: set[int] = set()
         self._complained: set[int] = set()
         self._ended: list[TableSlot] = []
@@ -82,15 +86,6 @@ class Published:
     def header(self) -> TableHeader | None:
         """The header of the main interpreter's table: which Python this is. None without a table."""
         return self._tables[0].header if self._tables else None
-
-    @property
-    def gils(self) -> tuple[Gil, ...]:
-        """The GILs that the tables tell of, the main interpreter's first, each once."""
-        gils: dict[int, Gil] = {}
-        for followed in self._tables:
-            if followed.header.gil is not None:
-                gils.setdefault(followed.header.gil.address, followed.header.gil)
-        return tuple(gils.values())
 
     def find(self, process: ProcessDir) -> list[ReadError]:
         """Look for tables among the process's file descriptors; gives the errors to be counted.
@@ -127,6 +122,7 @@ class Published:
             self._tables.append(_Followed(fd, file, header))
         # the main interpreter's first: where two tables know a thread, its name there counts
         self._tables.sort(key=lambda t: (max(t.header.interpreter, 0), t.header.created_ns))
+        self.gils = self._gils()
         return errors
 
     def update(self, process: ProcessDir) -> bool:
@@ -137,13 +133,18 @@ class Published:
         """
         whole = True
         for followed in list(self._tables):
-            header = parse_header(followed.file.read_header())
-            if header.generation != followed.generation or followed.torn:
-                self._read_slots(followed)
-                followed.generation = header.generation
-            if header.closed or not _still_there(process, followed, thoroughly=self._doubtful):
+            head, closed = followed.file.read_header(), False
+            if head != followed.head or followed.torn:
+                header = parse_header(head)
+                closed = header.closed
+                if header.generation != followed.generation or followed.torn:
+                    self._read_slots(followed)
+                    followed.generation = header.generation
+                followed.head = head
+            if closed or not _still_there(process, followed, thoroughly=self._doubtful):
                 self._tables.remove(followed)
                 followed.file.close()
+                self.gils = self._gils()
                 whole = False
         self._doubtful = False
         return whole
@@ -189,6 +190,14 @@ class Published:
         for followed in self._tables:
             followed.file.close()
         self._tables.clear()
+        self.gils = ()
+
+    def _gils(self) -> tuple[Gil, ...]:
+        gils: dict[int, Gil] = {}
+        for followed in self._tables:
+            if followed.header.gil is not None:
+                gils.setdefault(followed.header.gil.address, followed.header.gil)
+        return tuple(gils.values())
 
     def _believed(self, header: TableHeader, file: TableFile) -> TableHeader | None:
         """The header, if it is this process's own and in use; else the table is not looked at again."""

@@ -10,8 +10,8 @@ it is never ahead of threads that have been read.
 
 Births and ends show in the number of threads, in the published tables, and in the residual; then the
 list of threads is read, and only those that are new in it. A process that
-has come to rest is read whole once more. One with few threads is read whole
-whenever it is awake, because that costs less than to find out that it is needless.
+has come to rest is read whole once more. One with few threads is read whole whenever the least is left to
+be explained.
 
 A thread's stat (its state, page faults, user and system time) is dearer than its clock, and says
 nothing new while the clock stands still. Each poll reads it for those that had one to read: who has used
@@ -22,7 +22,7 @@ for all that have run since their turn: what is shown of it at rest is exact.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from threadwatch.clocks import ThreadClocks
@@ -35,7 +35,7 @@ from threadwatch.watched import Known, Watched
 _RESIDUAL_NS = 500_000
 """CPU time whose owner need not be looked for yet."""
 _FEW = 32
-"""So few threads are all read in every poll of an awake process."""
+"""With so few threads, every ns has its owner looked for: to read them all costs little."""
 _READ_ALL_EVERY = 256
 _READ_ALL_AT_REST = 512
 """Polls after which all threads are read whatever the clocks say; each process has its own turn."""
@@ -110,10 +110,16 @@ class ThreadReader:
         self._explain(watched, ended)
         unread_ns = 0 if at_rest else _RESIDUAL_NS
         lost = False
-        if stopped or self._must_read_all(watched, clock_ns, poll):
+        few = len(watched.known) <= _FEW
+        few_changed = few and (listed or bool(ended))
+        whole = stopped or few_changed or self._must_read_all(watched, clock_ns, poll, few=few)
+        if whole:
             unread_ns = 0
-            lost = self._read_all(watched, ran, clock, poll, at_rest=at_rest)
-            listed = True
+            if few:
+                lost = self._read_few(watched, ran, clock_ns, poll, at_rest=at_rest)
+            else:
+                lost = self._read_all(watched, ran, clock, poll, at_rest=at_rest)
+                listed = True
         elif not renamed <= watched.known.keys():
             self._read_list(watched, ran, poll)
             listed = True
@@ -130,7 +136,7 @@ class ThreadReader:
         complete = at_rest and all(
             known.stat_cpu_ns == known.cpu_ns for known in watched.known.values()
         )
-        if listed or poll >= watched.ticks_read + _TICKS_EVERY or len(watched.known) <= _FEW:
+        if listed or (few and whole) or poll >= watched.ticks_read + _TICKS_EVERY:
             self._read_ticks(watched, poll)
         self._clocks.heat(watched, ran, poll)
         threads = self._samples(watched, full | renamed | watched.unsettled)
@@ -175,14 +181,12 @@ class ThreadReader:
         return looked, len(looked) == len(behind)
 
     def search(self, watched: Watched, errors: list[ReadError]) -> None:
-        """Look for tables in the process, and read them; what goes wrong is added to ``errors``.
+        """Look for tables in the process; what goes wrong is added to ``errors``.
 
-        Raises :class:`Gone` when the process has ended.
+        They are read with its threads. Raises :class:`Gone` when the process has ended.
         """
         try:
             errors.extend(watched.published.find(watched.dir))
-            if watched.published.header is not None:
-                watched.published.update(watched.dir)
         except ReadError as error:
             errors.append(error)
         watched.has_table = watched.published.header is not None
@@ -227,22 +231,41 @@ class ThreadReader:
 
     def _explain(self, watched: Watched, ended: tuple[EndedThread, ...]) -> None:
         """Take what ended threads have published out of the residual."""
+        living: Collection[int] = watched.known
+        if ended and watched.ns_pid != watched.key.pid:
+            living = {known.ns_tid for known in watched.known.values()}
         for end in ended:
-            if end.cpu_ns is not None:
+            # one that the kernel shows yet is still among the threads whose clocks are known
+            if end.cpu_ns is not None and end.tid not in living:
                 known_ns = watched.forgotten.pop(end.tid, 0)
                 watched.elsewhere_ns += max(end.cpu_ns - known_ns, 0) + _TAIL_NS
         watched.forgotten.clear()
 
-    def _must_read_all(self, watched: Watched, clock_ns: int, poll: int) -> bool:
+    def _must_read_all(self, watched: Watched, clock_ns: int, poll: int, *, few: bool) -> bool:
         return (
             not self._residuals
             # who ran while all were read is in no residual: at rest, they are read once more
             or clock_ns == watched.clock_ns
-            or len(watched.known) <= _FEW
             or poll >= watched.read_all_in
             or watched.key.pid not in watched.known
-            or clock_ns - watched.elsewhere_ns - watched.known_ns > _RESIDUAL_NS
+            or clock_ns - watched.elsewhere_ns - watched.known_ns > (0 if few else _RESIDUAL_NS)
         )
+
+    def _read_few(
+        self, watched: Watched, ran: dict[int, Known], clock_ns: int, poll: int, *, at_rest: bool
+    ) -> bool:
+        """Read the clocks of all but the hot threads, which have been read; whether one has ended.
+
+        The list of threads is younger than ``clock_ns``. What they have used since hides nothing: it
+        makes the next residual seem larger, and all be read again.
+        """
+        errors = len(self._errors)
+        lost = self._clocks.read(watched, _rest(watched, ran), ran)
+        watched.elsewhere_ns = clock_ns - watched.known_ns
+        watched.read_all_in = _whole_read_after(watched, poll, at_rest=at_rest)
+        if len(self._errors) > errors:
+            watched.read_all_in = 0
+        return lost
 
     def _read_all(
         self,
@@ -255,20 +278,14 @@ class ThreadReader:
     ) -> bool:
         """Read the clocks of all but the hot threads, which have been read; whether one has ended."""
         self._read_list(watched, ran, poll)
-        rest = [
-            known
-            for tid, known in watched.known.items()
-            if tid not in watched.hot and tid not in ran
-        ]
-        lost = self._clocks.read(watched, rest, ran)
+        lost = self._clocks.read(watched, _rest(watched, ran), ran)
         # That took a while, in which those that run went on. So that the two sums are of one
         # moment, they are read once more, right behind the clock.
         clock_ns = clock()
         again = [known for tid, known in ran.items() if watched.known.get(tid) is known]
         lost |= self._clocks.read(watched, again, {})
         watched.elsewhere_ns = clock_ns - watched.known_ns
-        every = _READ_ALL_AT_REST if at_rest else _READ_ALL_EVERY
-        watched.read_all_in = poll + every + watched.key.pid % every // 2
+        watched.read_all_in = _whole_read_after(watched, poll, at_rest=at_rest)
         return lost
 
     def _read_stats(
@@ -314,14 +331,18 @@ class ThreadReader:
     def _update_tables(self, watched: Watched) -> set[int]:
         """Follow the process's tables; whose names may be others now, by TID."""
         if watched.has_table:
+            lost = False
             try:
-                if not watched.published.update(watched.dir):
+                lost = not watched.published.update(watched.dir)
+                if lost:
                     watched.has_lost_table = True
                     self.search(watched, self._errors)
-                    watched.published.take_changed()
-                    return set(watched.known)
+                    watched.published.update(watched.dir)
             except ReadError as error:
                 self._errors.append(error)
+            if lost:
+                watched.published.take_changed()
+                return set(watched.known)
         changed = watched.published.take_changed()
         if changed and watched.ns_pid != watched.key.pid:
             own = {known.ns_tid: tid for tid, known in watched.known.items()}
@@ -390,6 +411,18 @@ class ThreadReader:
             except ReadError as error:
                 self._errors.append(error)
         return switches, io
+
+
+def _rest(watched: Watched, ran: dict[int, Known]) -> list[Known]:
+    """The threads that have not been read in this poll: neither hot nor new."""
+    hot = watched.hot
+    return [known for tid, known in watched.known.items() if tid not in hot and tid not in ran]
+
+
+def _whole_read_after(watched: Watched, poll: int, *, at_rest: bool) -> int:
+    """The poll in which to read all threads again; each process has its own turn."""
+    every = _READ_ALL_AT_REST if at_rest else _READ_ALL_EVERY
+    return poll + every + watched.key.pid % every // 2
 
 
 def _turn(threads: list[Known], most: int, poll: int) -> list[Known]:
