@@ -29,7 +29,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import replace
 
 from threadwatch.entry import Entry
 from threadwatch.model import UNATTRIBUTED, ProcessKey, SeriesKey, ThreadView
@@ -121,7 +120,7 @@ class Ledger:
             entry = self._entries.get(identity)
             if entry is not None:
                 entry.see(seen, now_ns, has_gil=sample.has_gil)
-        if living is not None:
+        if living is not None and self._settled:
             self._settled = {
                 slot: identity for slot, identity in self._settled.items() if identity in living
             }
@@ -129,10 +128,7 @@ class Ledger:
         for identity in gone:
             self._end(identity, now_ns)
         self._charge_rest(allowance_ns, now_ns)
-        # The clock was read before these ends, so their tails may come to light in the next sample. Older
-        # ones have by now, but for what threads that have not been read can hide.
-        self._claims = shares(self._claims, sample.unread_ns) + self._tails()
-        self._ends.clear()
+        self._carry_claims(sample.unread_ns)
 
     def views(self, elapsed_ns: int | None) -> tuple[ThreadView, ...]:
         """The threads as they are now, in order of their TIDs.
@@ -282,8 +278,10 @@ class Ledger:
             entry.ended = True
             self._charged_ns += gained_ns
 
-    def _charge_lives(self, ended: Iterable[EndedThread], gone: set[Identity], now_ns: int) -> None:
+    def _charge_lives(self, ended: list[EndedThread], gone: set[Identity], now_ns: int) -> None:
         """Charge whole lives that nobody saw."""
+        if not ended:
+            return
         nameless = {
             entry.sample.tid: entry
             for entry in map(self._entries.__getitem__, gone)
@@ -323,6 +321,15 @@ class Ledger:
     def _tails(self) -> Counter[SeriesKey]:
         """What the threads that have ended in this sample may use yet."""
         return Counter({key: TAIL_NS * count for key, count in self._ends.items()})
+
+    def _carry_claims(self, unread_ns: int) -> None:
+        """See what those that have ended may have used yet, when the next sample is charged."""
+        if not self._claims and not self._ends:
+            return
+        # The clock was read before these ends, so their tails may come to light in the next sample. Older
+        # ones have by now, but for what threads that have not been read can hide.
+        self._claims = shares(self._claims, unread_ns) + self._tails()
+        self._ends.clear()
 
     def _charge_rest(self, allowance_ns: int, now_ns: int) -> None:
         """Charge what the clock has beyond the threads, but for what they may be charged with yet."""
@@ -371,6 +378,6 @@ class Ledger:
         caller = max(callers, key=lambda who: self._entries[who].sample.cpu_ns)
         self._end(identity, sample.time_ns)
         entry = self._entries[identity] = self._entries.pop(caller)
-        entry.sample = replace(entry.sample, tid=thread.tid, start_ticks=thread.start_ticks)
+        entry.sample = entry.sample._replace(tid=thread.tid, start_ticks=thread.start_ticks)
         self._place(entry, entry.sample.name, sample.time_ns)
         return gone - {caller}
