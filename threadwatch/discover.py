@@ -8,6 +8,8 @@ Rules:
   look costs one system call. Each has polls of its own, so that not all are looked at in the same.
 * A process that is watched may change its group by that, or cease to be watched.
 * A process that ends while it is looked at is as if it had never been.
+* A process whose memory is locked, where its command line is, is judged without that; if it is known, it
+  stays what it is.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from threadwatch.names import (
     is_multiprocessing_child,
     is_python,
 )
+from threadwatch.patience import Conducts, PatientReader, owner_of, still_waiting
 from threadwatch.procfs import (
     Cgroup,
     ProcessDir,
@@ -40,6 +43,7 @@ from threadwatch.procfs import (
     parse_stat,
     parse_status,
 )
+from threadwatch.procfs.waiting import Lock
 from threadwatch.published import Published
 from threadwatch.samples import NS_PER_TICK
 from threadwatch.threads import ThreadReader
@@ -63,17 +67,24 @@ class _Passed:
     start_ticks: int
     clock_ns: int
     wait: int
+    conducts: Conducts
 
 
 class Discovery:
     """Keeps :attr:`watched` up to date."""
 
     def __init__(
-        self, procfs: ProcFS, config: Config, reader: ThreadReader, errors: list[ReadError]
+        self,
+        procfs: ProcFS,
+        config: Config,
+        reader: ThreadReader,
+        patience: PatientReader,
+        errors: list[ReadError],
     ) -> None:
         self.watched: dict[int, Watched] = {}
         self._procfs = procfs
         self._reader = reader
+        self._patience = patience
         self._errors = errors
         self._passed: dict[int, _Passed] = {}
         self._due: dict[int, list[int]] = {}
@@ -108,26 +119,60 @@ class Discovery:
 
         They have left :attr:`watched`, and are the caller's to close.
         """
-        gone = []
+        gone: list[Watched] = []
         due = set(self._due.pop(poll, []) + self._due.pop(0, []))
         try:
             due.update(self._new_pids(poll))
         except ReadError as error:
             self._errors.append(error)
-        for pid in sorted(due):  # parents, mostly, before their children
-            watched = self.watched.get(pid)
-            try:
-                if watched is None:
-                    self._look(pid, poll)
-                elif not self._look_again(watched, poll):
-                    gone.append(self.watched.pop(pid))
-            except Gone:
-                self._passed.pop(pid, None)
-                if watched is not None:
-                    gone.append(self.watched.pop(pid))
-            except ReadError as error:
-                self._errors.append(error)
+        self._patience.work_off(
+            sorted(due),  # parents, mostly, before their children
+            lambda pid: self._look_at(pid, poll, gone),
+            lambda pid, lock: self._go_on_without(pid, lock, poll),
+        )
         return gone
+
+    def _look_at(self, pid: int, poll: int, gone: list[Watched]) -> None:
+        watched = self.watched.get(pid)
+        try:
+            if watched is None:
+                self._look(pid, poll)
+            elif not self._look_again(watched, poll):
+                gone.append(self.watched.pop(pid))
+        except Gone:
+            self._passed.pop(pid, None)
+            if watched is not None:
+                gone.append(self.watched.pop(pid))
+        except ReadError as error:
+            self._errors.append(error)
+
+    def _go_on_without(self, pid: int, lock: Lock, poll: int) -> None:
+        """A process keeps the reading thread waiting."""
+        watched = self.watched.get(pid)
+        if watched is not None:
+            conducts, directory = watched.conducts, watched.dir
+            watched.looked_clock_ns = -1
+        else:
+            conducts = self._conducts_of(pid)
+            self._passed[pid] = _Passed(-1, -1, 1, conducts)
+            self._due.setdefault(poll + 1, []).append(pid)
+            try:
+                directory = self._procfs.open_process(pid)
+            except (Gone, ReadError):
+                return
+        self._patience.give_up(conducts, lock, owner_of(directory), time.monotonic_ns())
+        if watched is None:
+            directory.close()
+        self._errors.append(
+            still_waiting(pid)
+            if lock == "exec"
+            else ReadError("cmdline", "timeout", f"the memory of PID {pid} is locked")
+        )
+
+    def _conducts_of(self, pid: int) -> Conducts:
+        """Those of a process that is not watched."""
+        passed = self._passed.get(pid)
+        return Conducts() if passed is None else passed.conducts
 
     def _new_pids(self, poll: int) -> list[int]:
         """PIDs that have come since the last poll, and perhaps some others."""
@@ -152,15 +197,20 @@ class Discovery:
 
     def _look(self, pid: int, poll: int) -> None:
         passed = self._passed.get(pid)
+        conducts = self._conducts_of(pid)
         clock_ns = self._procfs.process_clock_ns(pid) if self._procfs.same_namespace else -1
         if passed is not None and clock_ns == passed.clock_ns >= 0:
             passed.wait = min(passed.wait * 2, _LONGEST_WAIT)
             self._look_in(poll, passed.wait, pid)
             return
         process = self._procfs.open_process(pid)
+        if not self._may_read(conducts, "exec", process):
+            process.close()
+            self._due.setdefault(poll + 1, []).append(pid)
+            return
         try:
             stat = parse_stat(process.read("stat", "stat"))
-            watched = self._consider(process, ProcessKey(pid, stat.start_ticks), stat)
+            watched = self._consider(process, ProcessKey(pid, stat.start_ticks), stat, conducts)
         except BaseException:
             process.close()
             raise
@@ -177,7 +227,7 @@ class Discovery:
             process.close()
             if passed is not None and passed.start_ticks == stat.start_ticks:
                 wait = min(passed.wait * 2, _LONGEST_WAIT)
-            self._passed[pid] = _Passed(stat.start_ticks, clock_ns, wait)
+            self._passed[pid] = _Passed(stat.start_ticks, clock_ns, wait, conducts)
         self._look_in(poll, wait, pid)
 
     def _look_in(self, poll: int, wait: int, pid: int) -> None:
@@ -185,9 +235,11 @@ class Discovery:
         turn = pid * 0x9E3779B1 >> 16  # PIDs that come together are often of one residue
         self._due.setdefault(poll + wait - (poll + turn) % wait, []).append(pid)
 
-    def _consider(self, process: ProcessDir, key: ProcessKey, stat: Stat) -> Watched | None:
-        cmdline = parse_cmdline(process.read("cmdline", "cmdline"))
-        if not cmdline and stat.num_threads == 1:
+    def _consider(
+        self, process: ProcessDir, key: ProcessKey, stat: Stat, conducts: Conducts
+    ) -> Watched | None:
+        cmdline = self._cmdline(process, conducts)
+        if not cmdline and stat.num_threads == 1 and (cmdline is not None or stat.state == "Z"):
             return None  # a kernel thread, or a zombie
         status = parse_status(process.read("status", "status"))
         watched = Watched(
@@ -197,7 +249,7 @@ class Discovery:
             ppid=stat.ppid,
             uid=status.uids[1],
             comm=decode_comm(stat.comm),
-            cmdline=cmdline,
+            cmdline=cmdline or (),
             group="",
             config=self._config.default,
             published=Published(
@@ -205,6 +257,7 @@ class Discovery:
                 start_ticks=stat.start_ticks,
                 uid=status.uids[1],
             ),
+            conducts=conducts,
         )
         try:
             chosen = self._choose(watched)
@@ -224,9 +277,13 @@ class Discovery:
         self._look_in(poll, watched.look_wait, watched.key.pid)
         if watched.clock_ns == watched.looked_clock_ns:
             return True
+        if not self._may_read(watched.conducts, "exec", watched.dir):
+            return True
         watched.looked_clock_ns = watched.clock_ns
         stat = parse_stat(watched.dir.read("stat", "stat"))
-        cmdline = parse_cmdline(watched.dir.read("cmdline", "cmdline"))
+        cmdline = self._cmdline(watched.dir, watched.conducts)
+        if cmdline is None:
+            watched.looked_clock_ns = -1
         watched.ppid, watched.comm = stat.ppid, decode_comm(stat.comm)
         if cmdline:  # a zombie has none, and is what it was
             watched.cmdline = cmdline
@@ -238,6 +295,16 @@ class Discovery:
                 watched.config, watched.group = chosen
                 watched.settled = False
         return True
+
+    def _cmdline(self, process: ProcessDir, conducts: Conducts) -> tuple[str, ...] | None:
+        """The command line; None while that keeps us waiting."""
+        if not self._may_read(conducts, "memory", process):
+            return None
+        return parse_cmdline(process.read("cmdline", "cmdline"))
+
+    def _may_read(self, conducts: Conducts, lock: Lock, process: ProcessDir) -> bool:
+        now_ns = time.monotonic_ns()
+        return self._patience.may_read(conducts, lock, lambda: owner_of(process), now_ns)
 
     def _is_young(self, watched: Watched) -> bool:
         """Whether it may be about to publish: most do within their first minute, or never."""

@@ -26,10 +26,14 @@ from threadwatch.doctor_situation import (
 )
 from threadwatch.doctor_text import Style, text
 from threadwatch.errors import Denied, Gone, ReadError, Unusable
+from threadwatch.patience import PatientReader
 from threadwatch.procfs import ProcFS, parse_cmdline
 from threadwatch.procfs.credentials import Credentials, parse_credentials
 from threadwatch.threads import ThreadReader
 from threadwatch.watched import Watched
+
+_DEADLINE_S = 1.0
+"""How long one read of a process may keep us waiting, at least."""
 
 
 def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procfs: str) -> int:
@@ -46,22 +50,24 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
     _raise_file_limit()
     errors: list[ReadError] = []
     reader = ThreadReader(errors, schedstat=situation.schedstat, process_clocks=root.same_namespace)
-    discovery = Discovery(root, config, reader, errors)
+    patience = PatientReader(_DEADLINE_S)
+    discovery = Discovery(root, config, reader, patience, errors)
     discovery.always = frozenset(int(word) for word in what if word.isdecimal())
     try:
         discovery.scan(1)
         watched = {pid: one for pid, one in discovery.watched.items() if pid != _own_pid(root)}
         running = daemons(watched.values())
-        findings = examine(root, situation, choose(watched, what, situation))
+        findings = examine(root, situation, patience, choose(watched, what, situation))
         extent = Extent(
             everything=not what,
             unreadable=_count(errors, "stat", "denied"),
-            unknown=0 if what else count_unknown(root, discovery.watched),
+            unknown=0 if what else count_unknown(root, patience, discovery.watched),
             left_out=_count(errors, "process", "emfile"),
         )
     finally:
         for one in discovery.watched.values():
             reader.close(one)
+        patience.close()
     lacks = missing(situation, findings, running, extent)
     remarks = notes(situation, findings, extent)
     if as_json:
@@ -117,21 +123,24 @@ def daemons(processes: Iterable[Watched]) -> tuple[Daemon, ...]:
     return tuple(found)
 
 
-def count_unknown(procfs: ProcFS, watched: Collection[int]) -> int:
+def count_unknown(procfs: ProcFS, patience: PatientReader, watched: Collection[int]) -> int:
     """How many other processes there are whose program is hidden: they may be Python."""
-    count = 0
-    for pid in procfs.pids():
-        if pid not in watched:
-            try:
-                with procfs.open_process(pid) as process:
-                    # kernel threads have no command line
-                    if parse_cmdline(process.read("cmdline", "cmdline")):
-                        process.exe()
-            except Denied:
-                count += 1
-            except (Gone, ReadError):
-                continue
-    return count
+    unknown: list[int] = []
+
+    def look(pid: int) -> None:
+        try:
+            with procfs.open_process(pid) as process:
+                # kernel threads have no command line
+                if parse_cmdline(process.read("cmdline", "cmdline")):
+                    process.exe()
+        except Denied:
+            unknown.append(pid)
+        except (Gone, ReadError):
+            return
+
+    others = [pid for pid in procfs.pids() if pid not in watched]
+    patience.work_off(others, look, lambda pid, _: unknown.append(pid))
+    return len(unknown)
 
 
 def _serves(cmdline: Sequence[str]) -> bool:

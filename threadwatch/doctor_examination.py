@@ -11,7 +11,8 @@ from threadwatch import table
 from threadwatch.doctor_findings import Access, Cause, Finding, GilState, TableState, cause_of
 from threadwatch.doctor_situation import Situation
 from threadwatch.errors import Denied, Gone, Malformed, ReadError
-from threadwatch.memory import Conduct, Job, MemoryReader
+from threadwatch.memory import MemoryJob
+from threadwatch.patience import PatientReader, owner_of, still_waiting
 from threadwatch.procfs import (
     ProcFS,
     TableFile,
@@ -21,38 +22,67 @@ from threadwatch.procfs import (
     parse_syscall,
 )
 from threadwatch.procfs.credentials import parse_credentials
+from threadwatch.procfs.waiting import Lock
 from threadwatch.watched import Watched
-
-_DEADLINE_S = 5.0
-"""How long a process's memory may keep us waiting."""
 
 
 def examine(
-    procfs: ProcFS, situation: Situation, processes: Iterable[Watched]
+    procfs: ProcFS,
+    situation: Situation,
+    patience: PatientReader,
+    processes: Iterable[Watched],
 ) -> tuple[Finding, ...]:
     """Read each of the processes once; those that end meanwhile are left out."""
     findings = []
-    memory = MemoryReader(_DEADLINE_S)
-    try:
-        for watched in processes:
-            with suppress(Gone, Denied):  # Denied: only now, because it has become another user's
-                findings.append(_Examination(procfs, situation, watched, memory).run())
-    finally:
-        memory.close()
+
+    def look(watched: Watched) -> None:
+        with suppress(Gone, Denied):  # Denied: only now, because it has become another user's
+            findings.append(_Examination(procfs, situation, patience, watched).run())
+
+    def go_on_without(watched: Watched, lock: Lock) -> None:
+        now_ns = time.monotonic_ns()
+        patience.give_up(watched.conducts, lock, owner_of(watched.dir), now_ns)
+        if lock == "memory":
+            stuck.append(watched)
+        else:
+            findings.append(_hanging(watched))
+
+    stuck: list[Watched] = []
+    patience.work_off(processes, look, go_on_without)
+    patience.work_off(list(stuck), look, go_on_without)  # their memory is not read again
     return tuple(findings)
+
+
+def _hanging(watched: Watched) -> Finding:
+    """Of a process that keeps everybody waiting who looks at it."""
+    header = watched.published.header
+    return Finding(
+        pid=watched.key.pid,
+        uid=watched.uid,
+        application=watched.group,
+        cmdline=watched.cmdline,
+        interpreter=_program(None, watched) if header is None else _python(header),
+        table="none" if header is None else "found",
+        gil="unknown",
+        names="no",
+        states="no",
+        memory="no",
+        cause=None,
+        detail=str(still_waiting(watched.key.pid)),
+    )
 
 
 class _Examination:
     """One process is read."""
 
     def __init__(
-        self, procfs: ProcFS, situation: Situation, watched: Watched, memory: MemoryReader
+        self, procfs: ProcFS, situation: Situation, patience: PatientReader, watched: Watched
     ) -> None:
         self._procfs = procfs
         self._situation = situation
         self._watched = watched
         self._dir = watched.dir
-        self._memory = memory
+        self._patience = patience
         self._denied: set[str] = set()
         self._details: list[str] = []
 
@@ -168,16 +198,11 @@ class _Examination:
             file = self._dir.open_memory()
         except Gone:
             return "no"
-        gils = self._watched.published.gils
-        if not gils:
-            return "yes"
-        conduct, now_ns = Conduct(), time.monotonic_ns()
-        job = Job(file, gils, ())
-        if not self._memory.may_read(conduct, self._dir.owner_uid, now_ns):
-            raise ReadError("mem", "timeout", "others of this user have given no answer")
-        if not self._memory.read([job]):
-            self._memory.give_up(conduct, self._dir.owner_uid(), now_ns)
-            raise ReadError("mem", "timeout", f"gives no answer within {_DEADLINE_S:.0f} s")
+        conducts, now_ns = self._watched.conducts, time.monotonic_ns()
+        if not self._patience.may_read(conducts, "memory", self._dir.owner_uid, now_ns):
+            raise ReadError("mem", "timeout", "it, or others of its user, give no answer")
+        job = MemoryJob(file, self._watched.published.gils, ())
+        job.run()
         if job.error is not None:
             raise job.error
         return "no" if job.gone else "yes"

@@ -23,7 +23,9 @@ from threadwatch.discover import Discovery
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model import POLL_BUCKETS, ProcessView, Python, Stats, ThreadView, View
 from threadwatch.names import ThreadNames
+from threadwatch.patience import PatientReader, owner_of, still_waiting
 from threadwatch.procfs import CpuTimer, ProcFS, parse_schedstat, parse_stat
+from threadwatch.procfs.waiting import Lock
 from threadwatch.samples import NS_PER_TICK, Identity, ProcessSample, Waits
 from threadwatch.sampling import Sampling
 from threadwatch.threads import ThreadReader
@@ -52,8 +54,9 @@ class Poller:
             schedstat=_has_schedstat(procfs),
             process_clocks=procfs.same_namespace,
         )
-        self._discovery = Discovery(procfs, config, self._reader, self._errors)
-        self._sampling = Sampling(self._errors)
+        self._patience = PatientReader()
+        self._discovery = Discovery(procfs, config, self._reader, self._patience, self._errors)
+        self._sampling = Sampling(self._errors, self._patience)
         self._account = Account()
         self._names: dict[tuple[NameRule, ...], ThreadNames] = {}
         self._opened: dict[int, tuple[str, GroupConfig]] = {}
@@ -91,6 +94,7 @@ class Poller:
             self._reader.close(watched)
         self._discovery.watched.clear()
         self._sampling.close()
+        self._patience.close()
 
     def next_sample_ns(self) -> int | None:
         """When :meth:`sample` is due (CLOCK_MONOTONIC); None: not before the next poll."""
@@ -115,27 +119,21 @@ class Poller:
 
         ``details``: whether the View is to show every single process and thread.
         """
-        started_ns, cpu_ns = time.monotonic_ns(), time.thread_time_ns()
+        started_ns = time.monotonic_ns()
+        cpu_ns = time.thread_time_ns() + self._patience.cpu_ns
         before_ns, self._started_ns = self._started_ns, started_ns
         self._polls += 1
         self._reader.begin()
         for watched in self._discovery.scan(self._polls):
             self._let_go(watched)
-        for watched, clock_ns in self._awake():
-            try:
-                self._poll_process(watched, clock_ns)
-            except Gone:
-                del self._discovery.watched[watched.key.pid]
-                self._let_go(watched)
-            except ReadError as error:
-                self._errors.append(error)
+        self._patience.work_off(self._awake(), self._poll_one, self._go_on_without)
         self._count_errors()
         self._sampling.choose(self._discovery.watched.values(), started_ns)
         processes = self._show(before_ns, details=details)
         # time in states is counted from one poll's beginning to the next one's
         groups = self._account.groups(started_ns)
         now_ns = time.monotonic_ns()
-        self._cpu_ns += time.thread_time_ns() - cpu_ns
+        self._cpu_ns += time.thread_time_ns() + self._patience.cpu_ns - cpu_ns
         self._duration_ns += now_ns - started_ns
         self._durations[bisect_left(POLL_BUCKETS, (now_ns - started_ns) / 1e9)] += 1
         return View(
@@ -162,18 +160,49 @@ class Poller:
             ),
         )
 
-    def _awake(self) -> list[tuple[Watched, int]]:
+    def _poll_one(self, one: tuple[Watched, int | None]) -> None:
+        """Read and charge one process, or let it go."""
+        watched, clock_ns = one
+        try:
+            if clock_ns is None:
+                clock_ns = self._ticks_ns(watched)
+                if clock_ns == watched.clock_ns and watched.settled:
+                    watched.rested += 1
+                    if self._polls < watched.read_all_in:
+                        return
+                elif watched.rested:
+                    watched.wake()
+            self._poll_process(watched, clock_ns)
+        except Gone:
+            del self._discovery.watched[watched.key.pid]
+            self._let_go(watched)
+        except ReadError as error:
+            self._errors.append(error)
+
+    def _go_on_without(self, one: tuple[Watched, int | None], lock: Lock) -> None:
+        """A process keeps the reading thread waiting: what was read of it may have been read by half."""
+        watched, _ = one
+        self._patience.give_up(watched.conducts, lock, owner_of(watched.dir), time.monotonic_ns())
+        self._errors.append(still_waiting(watched.key.pid))
+        watched.settled, watched.read_all_in = False, 0
+        watched.unsettled.update(watched.known)
+        self._sampling.forget(watched)
+
+    def _awake(self) -> list[tuple[Watched, int | None]]:
         """The processes that have to be read, and their clocks: all that a poll costs for the others.
 
-        A clock of -1 is that of a process that has gone.
+        A clock of -1 is that of a process that has gone; None has still to be read.
         """
-        awake = []
+        awake: list[tuple[Watched, int | None]] = []
         same_namespace = self._procfs.same_namespace
         clock = time.clock_gettime_ns
         for pid, watched in self._discovery.watched.items():
+            if not same_namespace:
+                awake.append((watched, None))
+                continue
             try:
                 # as in ProcFS.process_clock_ns, whose call would cost as much as the clock itself
-                clock_ns = clock((~pid << 3) | 2) if same_namespace else self._ticks_ns(watched)
+                clock_ns = clock((~pid << 3) | 2)
                 if clock_ns == watched.clock_ns and watched.settled:
                     watched.rested += 1
                     if watched.rested == _REST:
@@ -200,6 +229,10 @@ class Poller:
         """Read and charge one process."""
         if clock_ns < 0:
             raise Gone
+        if not self._patience.may_read(
+            watched.conducts, "exec", lambda: owner_of(watched.dir), time.monotonic_ns()
+        ):
+            return
         now_ns = time.monotonic_ns()
         at_rest = clock_ns == watched.clock_ns and not watched.unsettled
         self._open(watched, now_ns)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from threadwatch.memory import Conduct, Holder
+from threadwatch.memory import Holder
 from threadwatch.model import ProcessKey
+from threadwatch.patience import Conducts, owner_of
 from threadwatch.procfs import Gil, MemoryFile, ProcessDir, TaskFile
 from threadwatch.samples import Waits
 from threadwatch.waits import AskMemory
@@ -27,6 +28,11 @@ class Target:
     """TID, in the process's own PID namespace, of the thread with that ``threading.get_ident()``."""
     ns_tids: Mapping[int, int] | None
     """TIDs in the process's own PID namespace → in ours; None where they are the same."""
+    conducts: Conducts = field(default_factory=Conducts)
+
+    def owner_uid(self) -> int:
+        """Whose it is; -1 once it has ended."""
+        return owner_of(self.dir)
 
 
 class SampledThread:
@@ -61,8 +67,7 @@ class SampledThread:
 class SampledProcess:
     """A process that is sampled."""
 
-    def __init__(self, conduct: Conduct, complaints: set[tuple[str, str]]) -> None:
-        self.conduct = conduct
+    def __init__(self, complaints: set[tuple[str, str]]) -> None:
         self.complaints = complaints
         """Source and reason of what has gone wrong."""
         self.sampled_ns = 0

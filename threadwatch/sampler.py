@@ -16,48 +16,31 @@ Rules:
   the table, which can be of a thread that has just ended. It counts only if the process has that thread.
 * A process that permission hides is left out: its states are those that everybody may see, without reasons.
   Each error is reported once per process.
-* No target can block or fool the daemon: what is read here is the kernel's own, and the rest is read by
-  :mod:`threadwatch.memory`.
+* A process whose memory keeps us waiting is sampled without, for a while: see :mod:`threadwatch.patience`.
 """
 
 from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
+from threadwatch.asking import ask_kernel
 from threadwatch.errors import Denied, Gone, ReadError
-from threadwatch.memory import Conduct, Job, MemoryReader
+from threadwatch.memory import MemoryJob
 from threadwatch.model import ProcessKey
-from threadwatch.procfs import ProcessDir, parse_stat, parse_syscall, read_again
+from threadwatch.patience import PatientReader
+from threadwatch.procfs import ProcessDir, parse_syscall, read_calls
+from threadwatch.procfs.waiting import Lock
 from threadwatch.sampled import SampledProcess, SampledThread, Target, thread_of
 from threadwatch.samples import Waits
 from threadwatch.syscalls import ways
-from threadwatch.waits import (
-    LETTERS,
-    Ask,
-    AskFd,
-    AskFile,
-    AskFunction,
-    AskMemory,
-    AskState,
-    of_file,
-    of_function,
-    of_letter,
-    of_link,
-    only_fd,
-    reason,
-)
+from threadwatch.waits import Ask, AskFd, AskMemory, only_fd, reason
 
 __all__ = ["Target", "WaitSampler", "Waits"]
 
 _KEPT_FILES = 4096
 """Files of threads that are kept open at most, each of which costs the kernel 4 KiB."""
-_MAX_TROUBLED = 1024
-"""Processes that have kept us waiting and are remembered, awake or not."""
-
-
-_Sampled = tuple[SampledProcess, Target]
 
 
 class WaitSampler:
@@ -66,6 +49,7 @@ class WaitSampler:
     def __init__(
         self,
         errors: list[ReadError],
+        patience: PatientReader,
         *,
         keep: int | None = None,
         complaints: dict[ProcessKey, set[tuple[str, str]]] | None = None,
@@ -80,37 +64,47 @@ class WaitSampler:
         self._keep = min(soft // 8, _KEPT_FILES) if keep is None else keep
         self._kept = 0
         self._ways = ways(os.uname().machine)
-        self._memory = MemoryReader()
+        self._patience = patience
         self._processes: dict[ProcessKey, SampledProcess] = {}
-        self._troubled: dict[ProcessKey, Conduct] = {}
 
-    def sample(self, targets: Iterable[Target], now_ns: int) -> None:
-        """Look once at each of the targets. ``now_ns`` is CLOCK_MONOTONIC.
+    def sample(self, target: Target, now_ns: int) -> None:
+        """Look once at a process. ``now_ns`` is CLOCK_MONOTONIC.
 
         On a machine whose system calls are not known, nothing is sampled.
         """
-        if not self._ways:
+        if not self._ways or not self._patience.may_read(
+            target.conducts, "exec", target.owner_uid, now_ns
+        ):
             return
-        sampled = []
-        for target in targets:
-            process = self._processes.get(target.key)
-            if process is None:
-                conduct = self._troubled.get(target.key) or Conduct()
-                complaints = self._complaints.setdefault(target.key, set())
-                process = self._processes[target.key] = SampledProcess(conduct, complaints)
-            if process.denied:
-                continue
-            process.begin(target.gils, now_ns)
-            try:
-                self._read_threads(process, target, now_ns)
-                sampled.append((process, target))
-            except Denied as error:
-                self._complain(process, error)
-                self._drop(process, list(process.threads.values()))
-                process.denied = True
-        self._read_memory(sampled, now_ns)
-        for process, _ in sampled:
+        process = self._processes.get(target.key)
+        if process is None:
+            complaints = self._complaints.setdefault(target.key, set())
+            process = self._processes[target.key] = SampledProcess(complaints)
+        if process.denied:
+            return
+        process.begin(target.gils, now_ns)
+        try:
+            self._read_threads(process, target, now_ns)
+        except Denied as error:
+            self._complain(process, error)
+            self._drop(process, list(process.threads.values()))
+            process.denied = True
+            return
+        if process.gils or process.asks:
+            self._read_memory(process, target, now_ns)
+        process.sampled_ns = now_ns
+
+    def go_on_without(self, target: Target, lock: Lock, now_ns: int) -> None:
+        """The process keeps the thread waiting that samples it."""
+        process = self._processes.get(target.key)
+        if process is None:
+            return
+        if lock == "memory":
+            process.memory = None
+            _guess(process)
             process.sampled_ns = now_ns
+        else:
+            self.forget(target.key)
 
     def take(self, key: ProcessKey) -> Mapping[int, Waits]:
         """What has been seen of the process's threads since this was last asked, by TID.
@@ -131,24 +125,23 @@ class WaitSampler:
         """Let go of everything."""
         for key in list(self._processes):
             self.forget(key)
-        self._memory.close()
 
     def _read_threads(self, process: SampledProcess, target: Target, now_ns: int) -> None:
         listed = tuple(target.tids)
         if listed != process.listed:
             self._follow(process, target.dir, listed, now_ns)
+        kept, others = process.kept, process.others
+        raws = _read_calls(process, target.dir)
         looked = [
-            (thread, data)
-            for thread, data in zip(process.kept, read_again(process.fds), strict=True)
-            if data != thread.raw
+            (thread, raw)
+            for thread, raw in zip((*kept, *others) if others else kept, raws, strict=True)
+            if raw != thread.raw
         ]
-        looked += [(thread, None) for thread in process.others]
-        for thread, data in looked:
+        for thread, raw in looked:
             try:
-                if data is None:  # not read, or there was an error: see which
-                    data = _syscall(target.dir, thread)  # noqa: PLW2901  # it is what was looked for
-                if data != thread.raw:
-                    self._look(process, target, thread, data)
+                if not isinstance(raw, bytes):
+                    raise raw
+                self._look(process, target, thread, raw)
             except Gone:
                 self._drop(process, [thread])
 
@@ -199,7 +192,11 @@ class WaitSampler:
                     process.perishable.append(thread)
                     process.asks.append((thread, answer))
                     return
-                answer = self._ask(process, target.dir, thread, answer)
+                if isinstance(answer, AskFd):
+                    process.perishable.append(thread)
+                else:
+                    thread.raw = b""
+                answer = ask_kernel(target.dir, thread.tid, answer, process.gils)
         except Denied as error:
             self._complain(process, error)
             answer = "sleeping"
@@ -210,75 +207,27 @@ class WaitSampler:
             thread.raw = b""
         thread.see(answer, process.sampled_ns)
 
-    def _ask(
-        self,
-        process: SampledProcess,
-        directory: ProcessDir,
-        thread: SampledThread,
-        ask: AskFd | AskState | AskFile | AskFunction,
-    ) -> str | Ask:
-        if isinstance(ask, AskFd):
-            process.perishable.append(thread)
-            try:
-                return of_link(directory.task_fd_link(thread.tid, ask.fd))
-            except Gone:  # closed by another thread
-                return "other"
-        thread.raw = b""
-        if isinstance(ask, AskState | AskFile):
-            letter = parse_stat(directory.read_task(thread.tid, "stat")).state
-            if isinstance(ask, AskState):
-                return of_letter(letter)
-            return of_file(letter, b"" if letter in LETTERS else _wchan(directory, thread))
-        return of_function(ask.call, _wchan(directory, thread), process.gils)
-
-    def _read_memory(self, sampled: list[_Sampled], now_ns: int) -> None:
-        """Read what is in the processes' memory: who holds the GILs, and what is polled for."""
-        jobs: list[tuple[SampledProcess, Target, Job]] = []
-        for process, target in sampled:
-            if process.gils or process.asks:
-                job = self._job(process, target, now_ns)
-                if job is not None:
-                    jobs.append((process, target, job))
-                else:
-                    _guess(process)
-        if not jobs:
-            return
-        done = self._memory.read([job for _, _, job in jobs])
-        for process, target, job in jobs[:done]:
-            self._learn(process, target, job, now_ns)
-        for process, _, _ in jobs[done:]:
-            _guess(process)
-        if done < len(jobs):
-            process, target, _ = jobs[done]
-            self._memory.give_up(process.conduct, _owner(target.dir), now_ns)
-            process.memory = None
-            if len(self._troubled) >= _MAX_TROUBLED:
-                del self._troubled[next(iter(self._troubled))]
-            self._troubled[target.key] = process.conduct
-
-    def _job(self, process: SampledProcess, target: Target, now_ns: int) -> Job | None:
-        owner = target.dir
-        if process.conduct.is_stuck(now_ns):
+    def _read_memory(self, process: SampledProcess, target: Target, now_ns: int) -> None:
+        """Read what is in the process's memory: who holds the GILs, and what is polled for."""
+        conducts = target.conducts
+        if conducts.memory.is_stuck(now_ns):
             self._complain(process, ReadError("gil", "timeout", "its memory cannot be read"))
-        if process.memory_denied or not self._memory.may_read(
-            process.conduct, lambda: _owner(owner), now_ns
+        job = None
+        if not process.memory_denied and self._patience.may_read(
+            conducts, "memory", target.owner_uid, now_ns
         ):
-            return None
-        if process.memory is None:
             try:
-                process.memory = target.dir.open_memory()
+                job = _read_job(process, target)
             except Gone:
-                return None
+                pass
             except ReadError as error:
                 self._complain(process, error)
                 process.memory_denied = isinstance(error, Denied)
-                return None
-        return Job(process.memory, process.gils, [ask for _, ask in process.asks])
-
-    def _learn(self, process: SampledProcess, target: Target, job: Job, now_ns: int) -> None:
-        """Take in what a job has found."""
+        if job is None:
+            _guess(process)
+            return
+        process.memory = None if job.gone else job.memory
         if job.gone:  # the program: there may be another one (exec)
-            process.memory = None
             _guess(process)
             return
         if job.error is not None:
@@ -303,25 +252,30 @@ class WaitSampler:
             self._errors.append(error)
 
 
-def _syscall(directory: ProcessDir, thread: SampledThread) -> bytes:
-    if thread.file is not None:
-        return thread.file.read()
-    return directory.read_task(thread.tid, "syscall")
+def _read_calls(process: SampledProcess, directory: ProcessDir) -> list[bytes | Gone | ReadError]:
+    """The files ``syscall`` of its threads, first those that are kept open; or why one cannot be read."""
+    raws: list[bytes | Gone | ReadError] = []
+    for thread, data in zip(process.kept, read_calls(process.fds), strict=True):
+        raws.append(_read_call(thread, directory) if data is None else data)
+    raws += [_read_call(thread, directory) for thread in process.others]
+    return raws
 
 
-def _wchan(directory: ProcessDir, thread: SampledThread) -> bytes:
-    """The kernel function that a thread waits in, as far as it has a name for us."""
+def _read_call(thread: SampledThread, directory: ProcessDir) -> bytes | Gone | ReadError:
     try:
-        return directory.read_task(thread.tid, "wchan")
-    except ReadError:
-        return b""
+        if thread.file is not None:
+            return thread.file.read()
+        return directory.read_task(thread.tid, "syscall")
+    except (Gone, ReadError) as error:
+        return error
 
 
-def _owner(directory: ProcessDir) -> int:
-    try:
-        return directory.owner_uid()
-    except (Gone, ReadError):
-        return -1
+def _read_job(process: SampledProcess, target: Target) -> MemoryJob:
+    """What the process's memory says. Raises :class:`Gone` and :class:`ReadError` if it cannot be opened."""
+    memory = process.memory or target.dir.open_memory()
+    job = MemoryJob(memory, process.gils, [ask for _, ask in process.asks])
+    job.run()
+    return job
 
 
 def _guess(process: SampledProcess) -> None:

@@ -20,6 +20,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 from threadwatch.errors import ReadError
 from threadwatch.model import ProcessKey
+from threadwatch.patience import PatientReader, owner_of, still_waiting
+from threadwatch.procfs.waiting import Lock
 from threadwatch.sampled import Target
 from threadwatch.sampler import WaitSampler
 from threadwatch.samples import Identity, Waits
@@ -36,10 +38,12 @@ _MOST = 256
 class Sampling:
     """Samples when it is due. Not for several threads at once. ``errors`` collects what cannot be read."""
 
-    def __init__(self, errors: list[ReadError]) -> None:
+    def __init__(self, errors: list[ReadError], patience: PatientReader) -> None:
         self._complaints: dict[ProcessKey, set[tuple[str, str]]] = {}
-        self._sampler = WaitSampler(errors, complaints=self._complaints)
-        self._looker = WaitSampler(errors, keep=0, complaints=self._complaints)
+        self._patience = patience
+        self._errors = errors
+        self._sampler = WaitSampler(errors, patience, complaints=self._complaints)
+        self._looker = WaitSampler(errors, patience, keep=0, complaints=self._complaints)
         self._targets: dict[int, list[Target]] = {}
         """By rate: who is sampled until the next poll."""
         self._due_ns: dict[int, int] = {}
@@ -75,15 +79,25 @@ class Sampling:
 
     def sample(self, now_ns: int) -> None:
         """Take the samples that are due."""
-        began_ns = time.thread_time_ns()
+        began_ns = time.thread_time_ns() - self._patience.cpu_ns
         due = [rate for rate, due_ns in self._due_ns.items() if due_ns <= now_ns]
         if due:
             targets = [target for rate in due for target in self._targets[rate]]
-            self._sampler.sample(targets, now_ns)
+            self._patience.work_off(
+                targets,
+                lambda target: self._sampler.sample(target, now_ns),
+                lambda target, lock: self._go_on_without(target, lock, now_ns),
+            )
             self.samples += len(targets)
             for rate in due:
                 self._due_ns[rate] = _next(rate, now_ns)
-        self.cpu_ns += time.thread_time_ns() - began_ns
+        self.cpu_ns += time.thread_time_ns() + self._patience.cpu_ns - began_ns
+
+    def _go_on_without(self, target: Target, lock: Lock, now_ns: int) -> None:
+        self._sampler.go_on_without(target, lock, now_ns)
+        self._patience.give_up(target.conducts, lock, owner_of(target.dir), now_ns)
+        if lock == "exec":
+            self._errors.append(still_waiting(target.key.pid))
 
     def take(self, watched: Watched) -> dict[Identity, Waits] | None:
         """What samples have seen of the process's threads since this was last asked.
@@ -96,10 +110,10 @@ class Sampling:
         return _by_identity(watched, self._sampler.take(watched.key))
 
     def look(self, watched: Watched, tids: Collection[int], now_ns: int) -> dict[Identity, Waits]:
-        """What these threads wait for at this moment."""
+        """What these threads wait for at this moment. For the reading thread."""
         if not tids:
             return {}
-        self._looker.sample([_target(watched, tids)], now_ns)
+        self._looker.sample(_target(watched, tids), now_ns)
         return _by_identity(watched, self._looker.take(watched.key))
 
     def forget(self, watched: Watched, *, gone: bool = False) -> None:
@@ -135,6 +149,7 @@ def _target(watched: Watched, tids: Collection[int]) -> Target:
         gils=watched.published.gils,
         tid_of_ident=watched.published.tid_of_ident,
         ns_tids=ns_tids,
+        conducts=watched.conducts,
     )
 
 

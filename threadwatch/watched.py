@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from threadwatch.config import GroupConfig
 from threadwatch.model import ProcessKey, ProcessView
+from threadwatch.patience import Conducts
 from threadwatch.procfs import CpuTimer, ProcessDir, Stat, TaskFile
 from threadwatch.published import Published
 from threadwatch.samples import Identity
@@ -102,6 +103,8 @@ class Watched:
     looked_clock_ns: int = -1
     """The process clock at the last such look."""
     has_lost_table: bool = False
+
+    conducts: Conducts = field(default_factory=Conducts)
 
     def wake(self) -> None:
         """It is no longer at rest."""

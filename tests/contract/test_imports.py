@@ -44,6 +44,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "waits",
             "clocks",
             "memory",
+            "patience",
+            "asking",
             "sampled",
             "sampler",
             "sampling",

@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 
 from tests.harness import ExpectedProcess
 from threadwatch.errors import ReadError
 from threadwatch.model import ProcessKey
+from threadwatch.patience import PatientReader
 from threadwatch.procfs import ProcFS, parse_stat
+from threadwatch.procfs.waiting import Lock
 from threadwatch.published import Published
 from threadwatch.sampler import Target, Waits, WaitSampler
 
@@ -24,10 +26,22 @@ class Watch:
     sampler: WaitSampler
     target: Target
     errors: list[ReadError]
+    patience: PatientReader
 
     def sample(self, now_ns: int | None = None) -> None:
         """Look at it once."""
-        self.sampler.sample([self.target], time.monotonic_ns() if now_ns is None else now_ns)
+        self.sample_all([self.target], time.monotonic_ns() if now_ns is None else now_ns)
+
+    def sample_all(self, targets: Sequence[Target], now_ns: int) -> None:
+        """Look once at each of these."""
+
+        def go_on_without(target: Target, lock: Lock) -> None:
+            self.sampler.go_on_without(target, lock, now_ns)
+            self.patience.give_up(target.conducts, lock, target.owner_uid(), now_ns)
+
+        self.patience.work_off(
+            targets, lambda target: self.sampler.sample(target, now_ns), go_on_without
+        )
 
     def take(self) -> Mapping[int, Waits]:
         """What it has seen."""
@@ -49,7 +63,9 @@ def watching(pid: int, *, keep: int | None = None) -> Iterator[Watch]:
         published.find(directory)
         published.update(directory)
         errors: list[ReadError] = []
-        sampler = WaitSampler(errors, keep=keep)
+        patience = PatientReader()
+        stack.callback(patience.close)
+        sampler = WaitSampler(errors, patience, keep=keep)
         stack.callback(sampler.close)
         yield Watch(
             sampler,
@@ -62,6 +78,7 @@ def watching(pid: int, *, keep: int | None = None) -> Iterator[Watch]:
                 ns_tids=None,
             ),
             errors,
+            patience,
         )
 
 

@@ -1,4 +1,4 @@
-"""A target that lies about where its GIL is: nothing that it has there stops the sampler, or breaks it."""
+"""Targets that keep everybody waiting who looks at them: neither poll nor sample waits, or breaks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ import pytest
 from tests import harness
 from tests.integration import sampling
 from tests.integration.sampling import Watch
-from threadwatch.memory import DEADLINE_S
-from threadwatch.procfs import Gil
+from threadwatch.config import parse_config
+from threadwatch.errors import ReadError
+from threadwatch.model import GroupView, ProcessView, View
+from threadwatch.patience import DEADLINE_S
+from threadwatch.poller import Poller
+from threadwatch.procfs import Gil, ProcFS
 
 SECOND = 1_000_000_000
 
@@ -49,8 +53,8 @@ def trap(place: Path, *arguments: str) -> Iterator[dict[str, int]]:
 
 
 def readers() -> list[threading.Thread]:
-    """The threads of ours that read memory."""
-    return [thread for thread in threading.enumerate() if thread.name == "memory-reader"]
+    """The threads of ours that targets may keep waiting."""
+    return [thread for thread in threading.enumerate() if thread.name == "reader"]
 
 
 def wait_for_readers(count: int) -> None:
@@ -83,25 +87,24 @@ def test_addresses_that_mean_nothing(name: str, tmp_path: Path) -> None:
 def test_an_address_that_keeps_readers_waiting(tmp_path: Path) -> None:
     """One sample is late by the deadline; then the process is left alone until its memory answers again."""
     with trap(tmp_path / "trap") as told, sampling.watching(told["pid"]) as watch:
+        sample_at(watch, told["good"], 0)
         assert sample_at(watch, told["hung"], 1 * SECOND) >= DEADLINE_S
-        assert len(readers()) == 1
         for second in range(2, 20):
             sample_at(watch, told["good"], second * SECOND)
         assert [(error.source, error.reason) for error in watch.errors] == [("gil", "timeout")]
-        assert len(readers()) == 1, "it has been read while a thread was stuck in it"
+        assert len(readers()) == 2, "it has been read while a thread was stuck in it"
         os.kill(told["server"], signal.SIGKILL)
-        wait_for_readers(0)
+        wait_for_readers(1)
         sample_at(watch, told["good"], 20 * SECOND)
-        assert len(readers()) == 1, "it has not been read again"
         # the threads have been sampled all the time
-        assert {sum(waits.times.values()) for waits in watch.take().values()} == {19 * SECOND}
+        assert {sum(waits.times.values()) for waits in watch.take().values()} == {20 * SECOND}
     wait_for_readers(0)
 
 
 def test_one_target_does_not_spoil_another(tmp_path: Path) -> None:
-    """While threads are stuck in two processes of a user, a third of that user is not read; others are."""
+    """While threads are stuck in four processes of a user, a fifth of that user is not read; others are."""
     with contextlib.ExitStack() as stack:
-        traps = [stack.enter_context(trap(tmp_path / f"trap{number}")) for number in range(3)]
+        traps = [stack.enter_context(trap(tmp_path / f"trap{number}")) for number in range(5)]
         first = stack.enter_context(sampling.watching(traps[0]["pid"]))
         targets = []
         for number, told in enumerate(traps):
@@ -109,13 +112,13 @@ def test_one_target_does_not_spoil_another(tmp_path: Path) -> None:
             gil = (Gil(told["hung"], 208, 8, 0),)
             target = other.of(gils=gil).target
             begin = time.monotonic()
-            first.sampler.sample([target], (number + 1) * SECOND)
+            first.sample_all([target], (number + 1) * SECOND)
             took = time.monotonic() - begin
-            assert (took >= DEADLINE_S) == (number < 2)
+            assert (took >= DEADLINE_S) == (number < 4)
             targets.append(target)
-        assert len(readers()) == 2
-        first.sampler.sample(targets, 5 * SECOND)
-        assert [error.reason for error in first.errors] == ["timeout", "timeout"]
+        assert len(readers()) == 5, "four that are stuck, and one that reads"
+        first.sample_all(targets, 10 * SECOND)
+        assert [error.reason for error in first.errors] == ["timeout"] * 4
         sleeper = stack.enter_context(
             subprocess.Popen(["sleep", "100"], user=65534, group=65534, extra_groups=[])
         )
@@ -123,8 +126,8 @@ def test_one_target_does_not_spoil_another(tmp_path: Path) -> None:
         bystander = stack.enter_context(sampling.watching(sleeper.pid)).of(
             gils=(Gil(8, 208, 8, 0),)
         )
-        first.sampler.sample([bystander.target], 10 * SECOND)
-        assert [(error.source, error.reason) for error in first.errors][2:] == [("mem", "eio")]
+        first.sample_all([bystander.target], 20 * SECOND)
+        assert [(error.source, error.reason) for error in first.errors][4:] == [("mem", "eio")]
 
 
 def test_threads_that_wait_for_a_file_system(tmp_path: Path) -> None:
@@ -137,3 +140,97 @@ def test_threads_that_wait_for_a_file_system(tmp_path: Path) -> None:
             watch.of(tids=tuple(watch.target.dir.tids())).sample()
             states = sorted(waits.state for waits in watch.take().values())
             time.sleep(0.01)
+
+
+def hang(pid: int, file: str) -> None:
+    """Have the program spring its trap: whoever reads that file of it is kept waiting then."""
+    os.kill(pid, signal.SIGUSR1)
+    deadline = time.monotonic() + harness.DEADLINE
+    while _answers(pid, file):
+        assert time.monotonic() < deadline, f"{file} can still be read"
+
+
+def _answers(pid: int, file: str) -> bool:
+    """Whether a file in ``/proc`` can be read in half a second."""
+    command = ["cat", f"/proc/{pid}/{file}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as reader:
+        try:
+            reader.wait(0.5)
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            reader.kill()
+        return True
+
+
+WORKER = "import time\nwhile True: sum(range(20000)); time.sleep(0.001)"
+HANGS = [("exec", "syscall", "process"), ("lock", "cmdline", "cmdline")]
+
+
+def _group(view: View, pid: int) -> tuple[GroupView, ProcessView]:
+    process = next(process for process in view.processes if process.key.pid == pid)
+    return next(group for group in view.groups if group.name == process.group), process
+
+
+@pytest.mark.parametrize(("how", "file", "source"), HANGS)
+def test_polls_go_on(how: str, file: str, source: str, tmp_path: Path) -> None:
+    """One process hangs while it is watched: polls are on time, and the others' numbers are right."""
+    errors: list[ReadError] = []
+    with contextlib.ExitStack() as stack:
+        told = stack.enter_context(trap(tmp_path / "trap", how))
+        (tmp_path / "bystander.py").write_text(WORKER)
+        worker = stack.enter_context(
+            subprocess.Popen([sys.executable, str(tmp_path / "bystander.py")])
+        )
+        stack.callback(worker.kill)
+        poller = Poller(ProcFS(), parse_config(b"{}", "test"), report=errors.append)
+        stack.callback(poller.close)
+        view = poller.poll()
+        for _ in range(3):
+            poller.sample_for(0.2)
+            view = poller.poll()
+        assert {worker.pid, told["pid"]} <= {process.key.pid for process in view.processes}
+        before, _ = _group(view, worker.pid)
+        hang(told["pid"], file)
+        latest = 0.0
+        for _ in range(40):
+            poller.sample_for(0.1)
+            start = time.monotonic()
+            view = poller.poll()
+            latest = max(latest, time.monotonic() - start)
+        after, _ = _group(view, worker.pid)
+        os.kill(worker.pid, signal.SIGSTOP)
+        deadline = time.monotonic() + harness.DEADLINE
+        while after.cpu_ns != time.clock_gettime_ns((~worker.pid << 3) | 2):
+            assert time.monotonic() < deadline, "its time is not what the kernel says"
+            after, _ = _group(poller.poll(), worker.pid)
+        assert after.cpu_ns > before.cpu_ns
+        assert told["pid"] in {process.key.pid for process in view.processes}, "it has been lost"
+        assert (source, "timeout") in {(error.source, error.reason) for error in errors}
+        assert len(readers()) <= 3
+        assert latest < 5, "it has waited"
+        os.kill(told["server"], signal.SIGKILL)
+        wait_for_readers(1)
+
+
+@pytest.mark.parametrize(("how", "file", "source"), HANGS)
+@pytest.mark.parametrize("command", ["ps", "doctor"])
+def test_commands_go_on(how: str, file: str, source: str, command: str, tmp_path: Path) -> None:
+    """A process that hangs before anybody has seen it: the others are shown, and the command ends."""
+    del source
+    with trap(tmp_path / "trap", how) as told:
+        (tmp_path / "bystander.py").write_text(WORKER)
+        with subprocess.Popen([sys.executable, str(tmp_path / "bystander.py")]) as worker:
+            try:
+                hang(told["pid"], file)
+                said = subprocess.run(
+                    harness.threadwatch(command, "--json"),
+                    stdout=subprocess.PIPE,
+                    timeout=harness.DEADLINE,
+                    check=False,
+                ).stdout
+            finally:
+                worker.kill()
+        shown = json.loads(said)
+        processes = shown if command == "ps" else shown["processes"]
+        assert worker.pid in {process["pid"] for process in processes}

@@ -1,13 +1,14 @@
 """A process whose memory is a trap: addresses that nobody can read, or that keep readers waiting for ever.
 
 ``hostile_memory.py PLACE``: makes a file system of its own at PLACE (a file, in its own mount namespace),
-which answers everything except reads, and maps that file. Prints as JSON the addresses of a page in that
-mapping (``hung``), of one that a userfaultfd would have to bring (``fault``) and of an ordinary one
-(``good``), and the PID of the file system's server (``server``): everybody who waits for the file system
-waits until that is killed. It needs root.
+which answers everything except reads and flushes, and maps that file. Prints as JSON the addresses of a
+page in that mapping (``hung``), of one that a userfaultfd would have to bring (``fault``) and of an
+ordinary one (``good``), and the PID of the file system's server (``server``): everybody who waits for the
+file system waits until that is killed. It needs root.
 
 With ``hang`` behind it, two threads wait for that file system, too: one reads the file, the other
-touches the mapping.
+touches the mapping. With ``exec`` it becomes another program at SIGUSR1, and that
+hangs as well; with ``lock`` it keeps its memory locked from then on.
 """
 
 import ctypes
@@ -19,10 +20,11 @@ import signal
 import struct
 import sys
 import threading
+import time
 
 # <linux/sched.h>, <linux/mount.h>, <linux/fuse.h>, <linux/userfaultfd.h>
 NEWNS, REC_PRIVATE = 0x20000, 0x44000
-GETATTR, OPEN, READ, INIT = 3, 14, 15, 26
+GETATTR, OPEN, READ, FLUSH, INIT = 3, 14, 15, 25, 26
 HEADER = struct.Struct("=IIQQIIII")
 ANSWER = struct.Struct("=IiQ")
 ATTRIBUTES = struct.pack("=6Q10I", 1, 1 << 20, 8, 0, 0, 0, 0, 0, 0, 0o100644, 1, 0, 0, 0, 4096, 0)
@@ -53,7 +55,7 @@ def serve(device):
     while True:
         request = os.read(device, 1 << 17)
         _, code, unique, *_ = HEADER.unpack_from(request)
-        if code == READ:
+        if code in (READ, FLUSH):
             continue
         body = BODIES.get(code)
         error = 0 if body is not None else -38  # ENOSYS
@@ -86,8 +88,18 @@ def missing_page():
     return page
 
 
+def lock_memory(hung):
+    """Have one thread fetch a page that does not come, with the memory locked, and others want the lock."""
+    memory = os.open("/proc/self/mem", os.O_RDONLY)
+    threading.Thread(target=os.pread, args=(memory, 1, hung), name="reads", daemon=True).start()
+    time.sleep(0.5)
+    threading.Thread(target=libc.mmap, args=(None, PAGE, 3, 0x22, -1, 0), daemon=True).start()
+    time.sleep(1000)
+
+
 def main():
     """Set the traps, tell where they are, and wait for the input to end."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     server, trap = file_system(sys.argv[1])
     hung = check(libc.mmap(None, PAGE, 1, 2, trap, 0))
     good = check(libc.mmap(None, PAGE, 3, 0x22, -1, 0))
@@ -98,6 +110,12 @@ def main():
         touch.daemon = True
         touch.start()
     print(json.dumps(addresses), flush=True)
+    if sys.argv[2:] == ["exec"]:
+        signal.sigwait({signal.SIGUSR1})
+        os.execv("/bin/sleep", ["sleep", "1000"])  # which closes the file, and that is not answered
+    if sys.argv[2:] == ["lock"]:
+        signal.sigwait({signal.SIGUSR1})
+        lock_memory(hung)
     sys.stdin.read()
     os._exit(0)
 

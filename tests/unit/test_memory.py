@@ -1,19 +1,17 @@
-"""Reading targets' memory: who holds a GIL, and what happens when a read takes too long."""
+"""Reading targets' memory: who holds a GIL, and what is at an address."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import struct
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import pytest
 
+from tests.unit.procfs.helpers import eventually
 from threadwatch.errors import Gone, ReadError
-from threadwatch.memory import NOBODY, Conduct, Holder, Job, MemoryReader, find_holder
+from threadwatch.memory import NOBODY, Holder, MemoryJob, find_holder
 from threadwatch.procfs import Gil, MemoryFile, ProcFS
 from threadwatch.waits import AskMemory
 
@@ -86,124 +84,13 @@ def test_a_job_reads_all_that_it_can(memory: MemoryFile) -> None:
     good, bad = ctypes.addressof(text), 8
     asks = [AskMemory(((address, 8),), 0) for address in (bad, good)]
     gils = [Gil(address, 208, 0, 0) for address in (bad, good)]
-    job = Job(memory, gils, asks)
-    with reader() as its:
-        assert its.read([job]) == 1
+    job = MemoryJob(memory, gils, asks)
+    job.run()
     assert job.holders == [None, NOBODY]
     assert job.answers == [None, [struct.pack("=Q", 5000)]]
     assert job.error is not None
     assert job.error.reason == "eio"
     assert not job.gone
-
-
-class SlowJob(Job):
-    """One that takes until it is told to end."""
-
-    def __init__(self) -> None:
-        with ProcFS().open_process(os.getpid()) as process:
-            super().__init__(process.open_memory(), [], [])
-        self.end = threading.Event()
-
-    def run(self) -> None:
-        """Wait."""
-        self.end.wait()
-
-
-class QuickJob(SlowJob):
-    """One that takes no time."""
-
-    def run(self) -> None:
-        """Be ready."""
-        self.gone = True
-
-
-@contextmanager
-def reader() -> Iterator[MemoryReader]:
-    """One that is closed in the end."""
-    reader = MemoryReader()
-    yield reader
-    reader.close()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait until it holds; fails after the deadline."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-
-
-def test_a_slow_read_is_left_alone() -> None:
-    """What was ready before it counts; the next round has a thread of its own, and the process a pause."""
-    slow, conduct = SlowJob(), Conduct()
-    with reader() as its:
-        assert its.may_read(conduct, lambda: 1, 0)
-        assert its.read([QuickJob(), slow, QuickJob()]) == 1
-        its.give_up(conduct, 1, 1000 * SECOND)
-        assert its.read([QuickJob()]) == 1
-        assert not its.may_read(conduct, lambda: 1, 5000 * SECOND), "it is still stuck"
-        slow.end.set()
-        wait_until(lambda: its.may_read(conduct, lambda: 1, 1002 * SECOND))
-        assert Conduct().allows(0)
-
-
-def test_who_is_merely_late_is_read_again_at_once() -> None:
-    """Less than a second too late: nothing is made of it, however often."""
-    conduct = Conduct()
-    with reader() as its:
-        for second in range(3):
-            slow = SlowJob()
-            assert its.read([slow]) == 0
-            its.give_up(conduct, 1, second * SECOND)
-            assert not conduct.allows(second * SECOND)
-            assert not conduct.is_stuck(second * SECOND)
-            assert conduct.is_stuck(second * SECOND + SECOND + 1)
-            slow.end.set()
-            wait_until(lambda: its.may_read(Conduct(), lambda: 1, 0) and not its._stuck)
-            assert conduct.allows(second * SECOND)
-
-
-def test_pauses_grow_and_are_forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Twice as long each time, up to ten minutes; after so long without trouble, from the beginning."""
-    monkeypatch.setattr("threadwatch.memory._STUCK_NS", 0)  # nobody waits a second for nothing
-    conduct, now_ns = Conduct(), 10_000 * SECOND
-    pauses = []
-    with reader() as its:
-        for _ in range(12):
-            slow = SlowJob()
-            assert its.read([slow]) == 0
-            its.give_up(conduct, 1, now_ns)
-            slow.end.set()
-            wait_until(lambda: its.may_read(Conduct(), lambda: 1, 0) and not its._stuck)
-            pause = next(p for p in range(700) if conduct.allows(now_ns + p * SECOND))
-            pauses.append(pause)
-            now_ns += pause * SECOND
-        assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600]
-        now_ns += 601 * SECOND
-        slow = SlowJob()
-        its.read([slow])
-        its.give_up(conduct, 1, now_ns)
-        slow.end.set()
-        wait_until(lambda: conduct.allows(now_ns + 2 * SECOND))
-
-
-def test_threads_that_are_stuck_are_few() -> None:
-    """Two for each user, sixteen altogether; whose they are is asked only while there are any."""
-    jobs = []
-    with reader() as its:
-        assert its.may_read(Conduct(), lambda: 1 // 0, 0)
-        for number in range(16):
-            user = number // 2
-            assert its.may_read(Conduct(), lambda: user, 0)  # noqa: B023  # called at once
-            jobs.append(SlowJob())
-            assert its.read([jobs[-1]]) == 0
-            its.give_up(Conduct(), user, 0)
-            assert its.may_read(Conduct(), lambda: user, 0) == (number % 2 == 0)  # noqa: B023  # called at once
-        assert not its.may_read(Conduct(), lambda: 100, 0)
-        jobs[0].end.set()
-        wait_until(lambda: its.may_read(Conduct(), lambda: 100, 0))
-        for job in jobs:
-            job.end.set()
 
 
 def test_memory_of_a_program_that_has_ended() -> None:
@@ -217,10 +104,10 @@ def test_memory_of_a_program_that_has_ended() -> None:
     )
     try:
         with ProcFS().open_process(pid) as process:
-            wait_until(lambda: process.read("comm", "comm") == b"sh\n")
+            eventually(lambda: process.read("comm", "comm") == b"sh\n")
             memory = process.open_memory()
             os.write(writing, b"\n")
-            wait_until(lambda: process.read("comm", "comm") == b"sleep\n")
+            eventually(lambda: process.read("comm", "comm") == b"sleep\n")
             with pytest.raises(Gone):
                 memory.read(0x1000, 8)
     finally:

@@ -12,8 +12,9 @@ import pytest
 
 from tests.unit.procfs.helpers import NOBODY, Target, eventually, read_elsewhere, started
 from threadwatch.errors import ReadError
-from threadwatch.memory import Conduct, Holder
+from threadwatch.memory import Holder
 from threadwatch.model import ProcessKey
+from threadwatch.patience import PatientReader
 from threadwatch.procfs import Gil, ProcFS, parse_stat, parse_syscall
 from threadwatch.sampled import SampledProcess, SampledThread, thread_of
 from threadwatch.sampler import Target as Sampled
@@ -39,9 +40,17 @@ def errors() -> list[ReadError]:
 
 
 @pytest.fixture
-def sampler(errors: list[ReadError]) -> Iterator[WaitSampler]:
+def patience() -> Iterator[PatientReader]:
+    """What reads for a sampler."""
+    patience = PatientReader()
+    yield patience
+    patience.close()
+
+
+@pytest.fixture
+def sampler(errors: list[ReadError], patience: PatientReader) -> Iterator[WaitSampler]:
     """A sampler."""
-    sampler = WaitSampler(errors)
+    sampler = WaitSampler(errors, patience)
     yield sampler
     sampler.close()
 
@@ -69,7 +78,7 @@ def start() -> Iterator[Start]:
 
 def states(sampler: WaitSampler, target: Sampled) -> Mapping[int, str]:
     """The threads' states now."""
-    sampler.sample([target], time.monotonic_ns())
+    sampler.sample(target, time.monotonic_ns())
     return {tid: waits.state for tid, waits in sampler.take(target.key).items()}
 
 
@@ -83,11 +92,11 @@ def test_time_is_credited_by_the_clock(start: Start, sampler: WaitSampler) -> No
     """The first sample credits nothing; after that all the time is, however late a sample is."""
     _, target = start()
     come_to(sampler, target, "pipe")
-    sampler.sample([target], 10 * SECOND)
+    sampler.sample(target, 10 * SECOND)
     (waits,) = sampler.take(target.key).values()
     assert (waits.state, waits.times) == ("pipe", {})
     for second in (11, 12, 20):
-        sampler.sample([target], second * SECOND)
+        sampler.sample(target, second * SECOND)
     (waits,) = sampler.take(target.key).values()
     assert waits.times == {"pipe": 10 * SECOND}
     (waits,) = sampler.take(target.key).values()
@@ -103,12 +112,12 @@ def test_what_a_sample_sees_was_so_since_the_sample_before(
     worker = max(target.tids)
     target = replace(target, tids=(worker,))
     come_to(sampler, target, "pipe")
-    sampler.sample([target], 1 * SECOND)
-    sampler.sample([target], 3 * SECOND)
+    sampler.sample(target, 1 * SECOND)
+    sampler.sample(target, 3 * SECOND)
     os.kill(process.pid, signal.SIGUSR1)
     eventually(lambda: b"nanosleep" in target.dir.read_task(worker, "wchan"))
-    sampler.sample([target], 7 * SECOND)
-    sampler.sample([target], 8 * SECOND)
+    sampler.sample(target, 7 * SECOND)
+    sampler.sample(target, 8 * SECOND)
     times = sampler.take(target.key)[worker].times
     assert times == {"pipe": 2 * SECOND, "sleep": 5 * SECOND}
 
@@ -118,18 +127,18 @@ def test_periods_of_watching(start: Start, sampler: WaitSampler) -> None:
     _, target = start("start(time.sleep, 1000)")
     come_to(sampler, target, "pipe", "sleep")
     main, other = sorted(target.tids)
-    sampler.sample([target], 1 * SECOND)
-    sampler.sample([target], 2 * SECOND)
-    sampler.sample([replace(target, tids=(main,))], 4 * SECOND)
+    sampler.sample(target, 1 * SECOND)
+    sampler.sample(target, 2 * SECOND)
+    sampler.sample(replace(target, tids=(main,)), 4 * SECOND)
     taken = sampler.take(target.key)
     assert (taken[main].times, taken[other].times) == ({"pipe": 3 * SECOND}, {"sleep": SECOND})
-    sampler.sample([target], 7 * SECOND)
-    sampler.sample([target], 8 * SECOND)
+    sampler.sample(target, 7 * SECOND)
+    sampler.sample(target, 8 * SECOND)
     taken = sampler.take(target.key)
     assert (taken[main].times, taken[other].times) == ({"pipe": 4 * SECOND}, {"sleep": SECOND})
     sampler.forget(target.key)
     assert not sampler.take(target.key)
-    sampler.sample([target], 20 * SECOND)
+    sampler.sample(target, 20 * SECOND)
     assert all(not waits.times for waits in sampler.take(target.key).values())
 
 
@@ -140,28 +149,30 @@ def test_threads_and_processes_that_vanish(
     process, target = start("start(time.sleep, 1000)")
     come_to(sampler, target, "pipe", "sleep")
     target = replace(target, tids=(*target.tids, 2**22 - 1))
-    sampler.sample([target], 1 * SECOND)
-    sampler.sample([target], 2 * SECOND)
+    sampler.sample(target, 1 * SECOND)
+    sampler.sample(target, 2 * SECOND)
     process.end()
-    sampler.sample([target], 3 * SECOND)
-    sampler.sample([target], 4 * SECOND)
+    sampler.sample(target, 3 * SECOND)
+    sampler.sample(target, 4 * SECOND)
     taken = sampler.take(target.key)
     assert len(taken) == 2
     assert {sum(waits.times.values()) for waits in taken.values()} == {SECOND}
-    sampler.sample([target], 5 * SECOND)
+    sampler.sample(target, 5 * SECOND)
     assert not sampler.take(target.key)
     assert not errors
 
 
 @pytest.mark.parametrize("keep", [0, 2, 100])
-def test_files_that_are_kept_open(keep: int, start: Start, errors: list[ReadError]) -> None:
+def test_files_that_are_kept_open(
+    keep: int, start: Start, errors: list[ReadError], patience: PatientReader
+) -> None:
     """No more than allowed, none when the process is forgotten; what is seen is the same."""
     _, target = start("for _ in range(5): start(time.sleep, 1000)")
-    sampler = WaitSampler(errors, keep=keep)
+    sampler = WaitSampler(errors, patience, keep=keep)
     come_to(sampler, target, "pipe", *["sleep"] * 5)
     before = len(os.listdir("/proc/self/fd"))
-    sampler.sample([target], 1 * SECOND)
-    sampler.sample([target], 2 * SECOND)
+    sampler.sample(target, 1 * SECOND)
+    sampler.sample(target, 2 * SECOND)
     assert len(os.listdir("/proc/self/fd")) == before + min(keep, 6)
     times = [dict(waits.times) for waits in sampler.take(target.key).values()]
     assert sorted(map(repr, times)) == [
@@ -191,17 +202,17 @@ words = [fd]
     tid = max(target.tids)
     target = replace(target, tids=(tid,))
     come_to(sampler, target, "pipe")
-    sampler.sample([target], 1 * SECOND)
+    sampler.sample(target, 1 * SECOND)
     os.kill(process.pid, signal.SIGUSR1)
     eventually(lambda: target.dir.task_fd_link(tid, int(process.words[0])).startswith("socket"))
     eventually(lambda: b"unix" in target.dir.read_task(tid, "wchan"))
-    sampler.sample([target], 2 * SECOND)
+    sampler.sample(target, 2 * SECOND)
     assert sampler.take(target.key)[tid].state == "socket"
 
 
 def test_what_perishes_is_asked_for_again() -> None:
     """After a second, and when the GILs are others; what hangs on no descriptor is not."""
-    books = SampledProcess(Conduct(), set())
+    books = SampledProcess(set())
     lasting, perishable = SampledThread(1, None, 0), SampledThread(2, None, 0)
     gil = Gil(8, 208, 8, 8)
 
@@ -279,11 +290,12 @@ def test_nothing_is_given_without_permission() -> None:
         + """
 import subprocess, time
 from threadwatch.model import ProcessKey
+from threadwatch.patience import PatientReader
 from threadwatch.sampler import Target, WaitSampler
 become_nobody()
 own = subprocess.Popen(["sleep", "100"])
 errors = []
-sampler = WaitSampler(errors)
+sampler = WaitSampler(errors, PatientReader())
 targets = []
 for pid in (int(sys.argv[1]), own.pid):
     directory = ProcFS().open_process(pid)
@@ -292,7 +304,8 @@ for pid in (int(sys.argv[1]), own.pid):
     targets.append(Target(key, directory, directory.tids(), gils, lambda _: None, None))
 until = time.monotonic() + 60
 while time.monotonic() < until:
-    sampler.sample(targets, time.monotonic_ns())
+    for target in targets:
+        sampler.sample(target, time.monotonic_ns())
     states = [[waits.state for waits in sampler.take(target.key).values()] for target in targets]
     if states == [[], ["sleep"]]:
         break
@@ -306,12 +319,14 @@ own.kill()
     assert said == "[[], ['sleep']] [('mem', 'eio'), ('syscall', 'denied')] 2\n"
 
 
-def test_machines_that_are_not_known(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machines_that_are_not_known(
+    start: Start, patience: PatientReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where the numbers of the calls are not known, nothing is sampled."""
     monkeypatch.setattr("threadwatch.sampler.ways", lambda _: {})
-    sampler = WaitSampler([])
+    sampler = WaitSampler([], patience)
     _, target = start()
-    sampler.sample([target], SECOND)
+    sampler.sample(target, SECOND)
     assert not sampler.take(target.key)
     sampler.close()
 
@@ -321,7 +336,7 @@ def test_a_holder_is_a_thread_of_the_process(start: Start) -> None:
     process, target = start("start(time.sleep, 1000)")
     main, other = sorted(target.tids)
     target = replace(target, tid_of_ident={5: other, 6: 1}.get)
-    books = SampledProcess(Conduct(), set())
+    books = SampledProcess(set())
     assert main == process.pid
     cases = {
         Holder(ident=5, native=main): main,

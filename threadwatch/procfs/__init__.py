@@ -5,7 +5,14 @@ from threadwatch.procfs.cmdline import parse_cmdline
 from threadwatch.procfs.comm import decode_comm
 from threadwatch.procfs.cputimer import CpuTimer
 from threadwatch.procfs.fdinfo import FdInfo, parse_fdinfo
-from threadwatch.procfs.handles import MAX_FILE, MemoryFile, TableFile, TaskFile, read_again
+from threadwatch.procfs.handles import (
+    MAX_FILE,
+    MemoryFile,
+    TableFile,
+    TaskFile,
+    read_again,
+    read_calls,
+)
 from threadwatch.procfs.io import Io, parse_io
 from threadwatch.procfs.reader import MAX_TABLES, TABLE_LINK, ProcessDir, ProcFS, find_tables
 from threadwatch.procfs.schedstat import SchedStat, parse_schedstat
@@ -58,4 +65,5 @@ __all__ = [
     "parse_status",
     "parse_syscall",
     "read_again",
+    "read_calls",
 ]

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
 from threadwatch import table
 from threadwatch.errors import Denied, Gone, Malformed, ReadError, ThreadwatchError
+from threadwatch.procfs.waiting import enter, leave
 
 MAX_FILE = 1 << 20
 """No file is read further than this many bytes."""
@@ -64,6 +65,7 @@ class TaskFile:
 
     def read(self) -> bytes:
         """The file as it is now. Raises :class:`Gone` when the thread has ended."""
+        marks = enter()
         try:
             data = os.pread(self._fd, PAGE, 0)
             if len(data) < PAGE:
@@ -71,6 +73,8 @@ class TaskFile:
             return whole(self._fd, self._source, data)
         except OSError as error:
             raise failure(error, self._source) from None
+        finally:
+            leave(marks)
 
     def fileno(self) -> int:
         """The file descriptor."""
@@ -84,7 +88,8 @@ class TaskFile:
 def read_again(fds: Iterable[int]) -> list[bytes | None]:
     """What short files (up to 255 bytes) are now, in their order; None for a thread that has ended.
 
-    As :meth:`TaskFile.read` by its :meth:`TaskFile.fileno`, where the cost of a call for each thread counts.
+    For ``schedstat``, which never keeps anybody waiting, and in :func:`read_calls`. As
+    :meth:`TaskFile.read` by its :meth:`TaskFile.fileno`, where the cost of a call for each thread counts.
     """
     pread = os.pread
     contents: list[bytes | None] = []
@@ -96,13 +101,21 @@ def read_again(fds: Iterable[int]) -> list[bytes | None]:
     return contents
 
 
+def read_calls(fds: Sequence[int]) -> list[bytes | None]:
+    """As :func:`read_again`, of files ``syscall``."""
+    marks = enter()
+    try:
+        return read_again(fds)
+    finally:
+        leave(marks)
+
+
 class MemoryFile:
     """A target's memory, open for reading. Closed when the last reference to it goes.
 
     It is that of the program that ran when it was opened: exec ends it. Whoever reads it may be made to
-    wait for ever by the target, which can have a file system of its own behind an address: only
-    :mod:`threadwatch.memory` does it. (That is also why there is no close(): who still waits in
-    a read must not find the descriptor used for another file.)
+    wait for ever by the target, which can have a file system of its own behind an address. (That is also
+    why there is no close(): who still waits in a read must not find the descriptor used for another file.)
     """
 
     __slots__ = ("_fd",)
@@ -118,10 +131,13 @@ class MemoryFile:
         """
         if not 0 <= address < _ADDRESSES:
             raise ReadError("mem", "eio", f"no address is {address:#x}")
+        marks = enter("memory")
         try:
             data = os.pread(self._fd, size, address)
         except OSError as error:
             raise failure(error, "mem") from None
+        finally:
+            leave(marks)
         if not data:
             raise Gone("mem: the program has ended")
         if len(data) < size:

@@ -11,6 +11,8 @@ Rules:
 * **Small files are read whole.** Their sizes are unknown before (stat says 0), so until the end.
 * **A target's files are never opened**, but for its thread table, and that one only after the kernel
   has shown that it is a memfd: see :meth:`ProcessDir.open_table`. Nothing is ever mapped.
+* **Whatever a process could keep us waiting for is marked** (:mod:`threadwatch.procfs.waiting`). Not: the
+  directory itself, the lists of ``task`` and ``fd``, whether a thread is there, and CPU clocks.
 """
 
 from __future__ import annotations
@@ -39,12 +41,16 @@ from threadwatch.procfs.handles import (
 )
 from threadwatch.procfs.stat import parse_stat
 from threadwatch.procfs.status import parse_status
+from threadwatch.procfs.waiting import enter, leave, reading
 
 TABLE_LINK = f"/memfd:{table.NAME} (deleted)"
 """What the kernel shows in ``/proc/PID/fd`` for a thread table."""
 
 MAX_TABLES = 64
 """Thread tables that are looked at in one process: one for each subinterpreter."""
+
+_OF_MEMORY = frozenset({"cmdline", "environ"})
+"""Files that are in the process's memory."""
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -132,6 +138,7 @@ class ProcessDir:
 
     def read(self, name: str, source: str) -> bytes:
         """The file ``name``, whole. :class:`Malformed` if it is longer than :data:`MAX_FILE`."""
+        marks = enter("memory" if name in _OF_MEMORY else "exec")
         try:
             fd = os.open(name, _READ, dir_fd=self._fd)
             try:
@@ -140,9 +147,12 @@ class ProcessDir:
                 os.close(fd)
         except OSError as error:
             raise failure(error, source) from None
+        finally:
+            leave(marks)
 
     def read_task(self, tid: int, name: str) -> bytes:
         """The file ``name`` of one thread, whole; ``name`` is the source as well."""
+        marks = enter()
         try:
             fd = os.open(f"task/{tid}/{name}", _READ, dir_fd=self._fd)
             try:
@@ -153,6 +163,8 @@ class ProcessDir:
                 os.close(fd)
         except OSError as error:
             raise failure(error, name) from None
+        finally:
+            leave(marks)
 
     def open_task_file(self, tid: int, name: str) -> TaskFile:
         """The file ``name`` of one thread, kept open to be read again and again.
@@ -166,10 +178,13 @@ class ProcessDir:
 
     def task_fd_link(self, tid: int, fd: int) -> str:
         """As :meth:`fd_link`, of one thread: they can have files of their own, and outlive the leader."""
+        marks = enter()
         try:
             link = os.readlink(b"task/%d/fd/%d" % (tid, fd), dir_fd=self._fd)
         except OSError as error:
             raise failure(error, "fd") from None
+        finally:
+            leave(marks)
         return link.decode("utf-8", "replace")
 
     def has_task(self, tid: int) -> bool:
@@ -182,10 +197,13 @@ class ProcessDir:
 
     def open_memory(self) -> MemoryFile:
         """Its memory, to be read by :mod:`threadwatch.memory` only: a read may block for ever."""
+        marks = enter()
         try:
             return MemoryFile(os.open("mem", _READ, dir_fd=self._fd))
         except OSError as error:
             raise failure(error, "mem") from None
+        finally:
+            leave(marks)
 
     def tids(self) -> list[int]:
         """The TIDs of the process's threads."""
@@ -219,7 +237,7 @@ class ProcessDir:
 
         None for a process without one: a kernel thread, a zombie.
         """
-        with translated("exe"):
+        with translated("exe"), reading():
             try:
                 return os.readlink(b"exe", dir_fd=self._fd).decode("utf-8", "replace")
             except FileNotFoundError:
@@ -238,10 +256,13 @@ class ProcessDir:
 
     def fd_link(self, fd: int) -> str:
         """What the kernel says that a file descriptor is. The owner of a file can choose the text."""
+        marks = enter()
         try:
             return os.readlink(b"fd/%d" % fd, dir_fd=self._fd).decode("utf-8", "replace")
         except OSError as error:
             raise failure(error, "fd") from None
+        finally:
+            leave(marks)
 
     def open_table(self, fd: int) -> TableFile:
         """The target's memfd ``fd``, to be read. Never blocks, whatever the target has there.
@@ -258,8 +279,10 @@ class ProcessDir:
         if self.fd_link(fd) != TABLE_LINK:
             raise Gone("table: the file descriptor is something else by now")
         with translated("table"):
-            place = os.open(f"fd/{fd}", _PATH, dir_fd=self._fd)
+            place = -1
             try:
+                with reading():
+                    place = os.open(f"fd/{fd}", _PATH, dir_fd=self._fd)
                 if _mount(place) != _memfd_mount():
                     raise Malformed("table", "is called like a memfd and is none")
                 found = os.fstat(place)
@@ -267,7 +290,7 @@ class ProcessDir:
                     raise Malformed("table", "is not a memfd")
                 handle = os.open(f"/proc/self/fd/{place}", _TABLE)
             finally:
-                os.close(place)
+                close(place)
         return TableFile(handle, owner_uid=found.st_uid, inode=found.st_ino)
 
     def close(self) -> None:

@@ -1,0 +1,176 @@
+"""What happens when a read takes too long: reads that take until they are told to end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.unit.procfs.helpers import eventually
+from threadwatch.patience import Conducts, PatientReader
+from threadwatch.procfs.waiting import Lock, reading
+
+SECOND = 1_000_000_000
+
+
+@pytest.fixture
+def its() -> Iterator[PatientReader]:
+    """A reader that is closed in the end."""
+    reader = PatientReader(0.02)
+    yield reader
+    reader.close()
+
+
+class Slow:
+    """A process whose reads take until it is told to end."""
+
+    def __init__(self, user: int = 1) -> None:
+        self.user = user
+        self.conducts = Conducts()
+        self.end = threading.Event()
+        self.came_back = False
+
+    def read(self) -> None:
+        """As a process is read."""
+        with reading():
+            self.end.wait()
+        self.came_back = True
+
+
+def keep_waiting(its: PatientReader, slow: Slow, now_ns: int = 0) -> None:
+    """Read it, and give it up."""
+
+    def stuck(one: Slow, lock: Lock) -> None:
+        its.give_up(one.conducts, lock, one.user, now_ns)
+
+    its.work_off([slow], Slow.read, stuck)
+
+
+def may(its: PatientReader, user: int, lock: Lock = "exec") -> bool:
+    """Whether a process of that user may be read."""
+    return its.may_read(Conducts(), lock, lambda: user, 0)
+
+
+def all_back(its: PatientReader) -> Callable[[], bool]:
+    """Whether no thread is stuck."""
+    return lambda: may(its, 0) and not its._stuck["exec"]
+
+
+def test_what_is_done_is_done_in_order_elsewhere(its: PatientReader) -> None:
+    """By one thread, which is not the caller's, and whose CPU time is known."""
+    done: list[tuple[int, int]] = []
+    its.work_off(range(3), lambda n: done.append((n, threading.get_ident())), lambda *_: None)
+    its.work_off([3], lambda n: done.append((n, threading.get_ident())), lambda *_: None)
+    assert [n for n, _ in done] == [0, 1, 2, 3]
+    assert len({ident for _, ident in done} - {threading.get_ident()}) == 1
+    assert its.cpu_ns > 0
+
+
+def test_who_keeps_us_waiting_is_left_alone(its: PatientReader) -> None:
+    """The others are read, by another thread; the one that was left ends without going on."""
+    slow = Slow()
+    done: list[object] = []
+
+    def read(one: object) -> None:
+        if isinstance(one, Slow):
+            one.read()
+        else:
+            done.append(one)
+
+    def stuck(one: object, lock: Lock) -> None:
+        assert isinstance(one, Slow)
+        assert (done, lock) == ([1], "exec")
+        its.give_up(one.conducts, lock, one.user, 1000 * SECOND)
+
+    its.work_off([1, slow, 2], read, stuck)
+    assert done == [1, 2]
+    assert not its.may_read(slow.conducts, "exec", lambda: 1, 5000 * SECOND), "it is still stuck"
+    assert its.may_read(slow.conducts, "memory", lambda: 1, 0)
+    slow.end.set()
+    eventually(lambda: its.may_read(slow.conducts, "exec", lambda: 1, 1002 * SECOND))
+    assert not slow.came_back
+
+
+def test_work_that_takes_long_is_not_given_up(its: PatientReader) -> None:
+    """Only a single read that takes too long is; what lies between reads, and many reads, may."""
+    slow = Slow()
+
+    def work(_: int) -> None:
+        end = time.monotonic() + 0.2
+        while time.monotonic() < end:
+            with reading():
+                slow.end.wait(0.001)
+        slow.end.wait(0.2)
+
+    its.work_off([1], work, lambda *_: pytest.fail("it was given up"))
+
+
+def test_errors_are_the_callers(its: PatientReader) -> None:
+    """What is raised is raised again; the next work is done by the same thread."""
+    done: list[int] = []
+    with pytest.raises(ZeroDivisionError):
+        its.work_off([0, 1], lambda n: done.append(1 // n), lambda *_: None)
+    assert not done
+    its.work_off([1], done.append, lambda *_: None)
+    assert done == [1]
+
+
+def test_who_is_merely_late_is_read_again_at_once(its: PatientReader) -> None:
+    """Less than a second too late: nothing is made of it, however often."""
+    conducts = Conducts()
+    for second in range(3):
+        slow = Slow()
+        slow.conducts = conducts
+        keep_waiting(its, slow, second * SECOND)
+        assert not conducts.exec.allows(second * SECOND)
+        assert not conducts.exec.is_stuck(second * SECOND)
+        assert conducts.exec.is_stuck(second * SECOND + SECOND + 1)
+        slow.end.set()
+        eventually(all_back(its))
+        assert conducts.exec.allows(second * SECOND)
+
+
+def test_pauses_grow_and_are_forgiven(its: PatientReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice as long each time, up to ten minutes; after so long without trouble, from the beginning."""
+    monkeypatch.setattr("threadwatch.patience._STUCK_NS", 0)  # nobody waits a second for nothing
+    conducts, now_ns = Conducts(), 10_000 * SECOND
+    pauses = []
+
+    def keep_waiting_once() -> None:
+        slow = Slow()
+        slow.conducts = conducts
+        keep_waiting(its, slow, now_ns)
+        slow.end.set()
+        eventually(all_back(its))
+
+    for _ in range(12):
+        keep_waiting_once()
+        pauses.append(next(p for p in range(700) if conducts.exec.allows(now_ns + p * SECOND)))
+        now_ns += pauses[-1] * SECOND
+    assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600]
+    now_ns += 601 * SECOND
+    keep_waiting_once()
+    assert conducts.exec.allows(now_ns + 2 * SECOND)
+
+
+def test_threads_that_are_stuck_are_few(
+    its: PatientReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many for each user and altogether, for each lock; whose they are is asked while there are any."""
+    monkeypatch.setattr("threadwatch.patience._MAX_STUCK", 8)
+    all_slow = []
+    assert its.may_read(Conducts(), "exec", lambda: 1 // 0, 0)
+    for number in range(8):
+        user = number // 4
+        assert may(its, user)
+        all_slow.append(Slow(user))
+        keep_waiting(its, all_slow[-1])
+        assert may(its, user) == (number % 4 < 3)
+        assert may(its, user, "memory")
+    assert not may(its, 100)
+    all_slow[0].end.set()
+    eventually(lambda: may(its, 100))
+    for slow in all_slow:
+        slow.end.set()
