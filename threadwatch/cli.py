@@ -5,6 +5,7 @@ Exit codes: 0, 1 a failure, 2 usage, 78 bad configuration.
 """
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -18,11 +19,16 @@ EXIT_CONFIG = 78
 
 _DAEMON_PYTHON = (3, 11)
 _DEFAULT_ADDRESS = "127.0.0.1:9749"
+_SORT_NAMES = ("cpu", "held", "wait", "ready", "time", "age", "state", "tid")
+_LEAST_INTERVAL = 0.1
+"""Seconds. More often, top would be what it shows."""
+_MOST_INTERVAL = 3600
 
 _EXAMPLES = """\
 examples:
   threadwatch run -- gunicorn shop:app   start an application whose threads have names from outside
   threadwatch ps                         every Python thread of this host, by name
+  threadwatch top                        the same, live, in the terminal
   threadwatch serve                      export them to Prometheus, on http://127.0.0.1:9749/metrics
   threadwatch doctor                     what cannot be seen, and how to grant it
   threadwatch demo                       see all of it on an application made for the purpose
@@ -91,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_serve(commands)
     _add_ps(commands)
+    _add_top(commands)
     _add_run(commands)
     _add_doctor(commands)
     _add_check_config(commands)
@@ -201,6 +208,70 @@ def _add_ps(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.set_defaults(function=_ps, needs_daemon=True)
 
 
+def _add_top(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "top",
+        "show every thread live, in the terminal",
+        "  threadwatch top                    all Python processes; F1 or ? explains the keys\n"
+        "  threadwatch top shop               one application\n"
+        "  threadwatch top 4711 -d 0.5        one process and those that it started, twice a second\n"
+        "  threadwatch top --flat --sort wait who waits for the GIL\n"
+        "  threadwatch top -b -n 3 > log      three views as plain text\n",
+    )
+    parser.add_argument(
+        "what", nargs="*", metavar="PID|NAME", help="a process, or an application; all by default"
+    )
+    parser.add_argument(
+        "-d",
+        "--interval",
+        type=_interval,
+        default=1.0,
+        metavar="SECONDS",
+        help="how often to look (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sort",
+        default="cpu",
+        choices=_SORT_NAMES,
+        help="what to order by (default: %(default)s)",
+    )
+    parser.add_argument("--reverse", action="store_true", help="the other way round")
+    parser.add_argument(
+        "--filter", default="", metavar="TEXT", help="only threads that fit; a|b: either"
+    )
+    parser.add_argument("--flat", action="store_true", help="a list of threads, not a tree")
+    parser.add_argument("--busy", action="store_true", help="without idle threads")
+    parser.add_argument(
+        "-b", "--batch", action="store_true", help="plain text, for pipes and files"
+    )
+    parser.add_argument(
+        "-n", "--count", type=_count, metavar="COUNT", help="end after so many views (with -b)"
+    )
+    parser.add_argument("--once", action="store_true", help="the same as -b -n 1")
+    _add_config(parser)
+    _add_procfs(parser)
+    parser.set_defaults(function=_top, needs_daemon=True)
+
+
+def _interval(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not _LEAST_INTERVAL <= seconds <= _MOST_INTERVAL:
+        message = f"should be seconds from {_LEAST_INTERVAL} to {_MOST_INTERVAL}, not {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return seconds
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        message = f"should be a number from 1, not {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
 def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _add(
         commands,
@@ -286,6 +357,26 @@ def _ps(options: argparse.Namespace) -> int:
         interval=options.interval,
         config_file=options.config,
         procfs=options.procfs,
+    )
+
+
+def _top(options: argparse.Namespace) -> int:
+    from threadwatch.top.command import TopOptions, top  # noqa: PLC0415 - as in _serve
+
+    return top(
+        TopOptions(
+            what=options.what,
+            interval=options.interval,
+            batch=options.batch or options.once,
+            count=1 if options.once else options.count,
+            sort=options.sort,
+            reverse=options.reverse,
+            flat=options.flat,
+            busy=options.busy,
+            filter=options.filter,
+            config_file=options.config,
+            procfs=options.procfs,
+        )
     )
 
 

@@ -19,8 +19,8 @@ from threadwatch.launch import environment
 from threadwatch.model import View
 from threadwatch.poller import Poller
 from threadwatch.procfs import ProcFS
-from threadwatch.ps import choose
 from threadwatch.report import report
+from threadwatch.selection import choose
 from threadwatch.web.app import App
 from threadwatch.web.listen import parse_listen_address
 from threadwatch.web.server import WebServer
@@ -85,7 +85,9 @@ def _server(exporter: Exporter, listen: str | None, default: str) -> WebServer:
 
 def _family(view: View, pid: int) -> View:
     """The view of the application and its workers, without the rest of the host."""
-    members = choose(view, [str(pid)]) if any(p.key.pid == pid for p in view.processes) else ()
+    members = (
+        choose(view, [str(pid)], "demo") if any(p.key.pid == pid for p in view.processes) else ()
+    )
     names = {process.group for process in members}
     return replace(
         view, processes=members, groups=tuple(group for group in view.groups if group.name in names)
@@ -97,7 +99,9 @@ def _show(view: View, pid: int, server: WebServer) -> None:
     columns = shutil.get_terminal_size().columns if terminal else None
     print()
     for line in report(
-        choose(view, [str(pid)]), columns=columns, color=terminal and not os.environ.get("NO_COLOR")
+        choose(view, [str(pid)], "demo"),
+        columns=columns,
+        color=terminal and not os.environ.get("NO_COLOR"),
     ):
         print(line)
     address = server.addresses[0]

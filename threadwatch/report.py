@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from threadwatch.applications import is_multiprocessing_child
-from threadwatch.model import ProcessView, Python, ThreadView
+from threadwatch.model import ProcessView, ThreadView
 from threadwatch.text import cut, pad, printable, width
+from threadwatch.wording import command, count, duration, percent, thread_name, version
 
 _MOST_NAME = 60
 """Columns that a name may take where the terminal does not say how wide it is."""
@@ -29,16 +29,7 @@ def _cpu_time(thread: ThreadView) -> str:
     return duration((thread.user_ns + thread.system_ns) / 1e9)
 
 
-def _name(thread: ThreadView) -> str:
-    name = printable(thread.name)
-    if thread.source == "comm":
-        return f"({name})"
-    if not name:
-        return '""'
-    return name + "…" if thread.name_cut else name
-
-
-_NAME = _Column("THREAD", _name, right=False)
+_NAME = _Column("THREAD", thread_name, right=False)
 _COLUMNS = (
     _Column("TID", lambda t: str(t.tid)),
     _NAME,
@@ -126,9 +117,9 @@ def _headline(group: str, family: Sequence[ProcessView]) -> str:
     threads = sum(len(p.threads) for p in family)
     published = sum(p.published for p in family)
     parts = [
-        _count(len(family), "process", "processes") + ", " + _count(threads, "thread", "threads")
+        count(len(family), "process", "processes") + ", " + count(threads, "thread", "threads")
     ]
-    versions = sorted({_version(p.python) for p in family if p.python})
+    versions = sorted({version(p.python) for p in family if p.python})
     if versions:
         parts.insert(0, ", ".join(versions))
     if published == len(family):
@@ -145,29 +136,10 @@ def _process_line(process: ProcessView, parent: ProcessView | None, depth: int) 
     if process.gil_held_ratio is not None:
         cpu += f"   GIL held {percent(process.gil_held_ratio)} %"
     branch = "  " * depth + "└ " if depth else ""
-    what = cut(_command(process, parent), _MOST_NAME)
+    what = cut(command(process, parent), _MOST_NAME)
     return (
         f"  {branch}PID {process.key.pid}   {what}{cpu}   CPU time {duration(process.cpu_ns / 1e9)}"
     )
-
-
-def _command(process: ProcessView, parent: ProcessView | None) -> str:
-    """What the process is: its command line, or its part in the application that started it."""
-    if is_multiprocessing_child(process.cmdline):
-        code = " ".join(process.cmdline)
-        for word, part in (
-            ("_tracker import", "resource tracker"),
-            ("forkserver import", "fork server"),
-        ):
-            if word in code:
-                return part
-        return "worker"
-    if parent is not None and process.cmdline == parent.cmdline:
-        return "worker, forked"
-    if not process.cmdline:
-        return f"({printable(process.comm)})"
-    program, *arguments = process.cmdline
-    return printable(" ".join([program.rpartition("/")[2] or program, *arguments]))
 
 
 def _tree(family: Sequence[ProcessView]) -> Iterator[tuple[int, ProcessView, ProcessView | None]]:
@@ -188,32 +160,6 @@ def _tree(family: Sequence[ProcessView]) -> Iterator[tuple[int, ProcessView, Pro
 def _busiest_first(thread: ThreadView) -> tuple[float, int, int]:
     ratio = round(thread.cpu_ratio or 0.0, 3)
     return -ratio, -(thread.user_ns + thread.system_ns), thread.tid
-
-
-def _version(python: Python) -> str:
-    name = {"cpython": "CPython"}.get(python.implementation, python.implementation or "Python")
-    kind = "" if not python.free_threaded else " free-threaded" + ", GIL on" * python.gil
-    return f"{name} {'.'.join(map(str, python.version))}{kind}"
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
-
-
-def percent(ratio: float | None) -> str:
-    """``61.2``, or nothing where it is not known."""
-    return "" if ratio is None else f"{ratio * 100:.1f}"
-
-
-def duration(seconds: float) -> str:
-    """CPU time as top shows it: ``0.07``, ``2:03.51``, ``3:25:01``."""
-    if seconds < 60:
-        return f"{seconds:.2f}"
-    minutes, rest = divmod(seconds, 60)
-    if minutes < 60:
-        return f"{int(minutes)}:{rest:05.2f}"
-    hours, minutes = divmod(int(minutes), 60)
-    return f"{hours}:{minutes:02}:{int(rest):02}"
 
 
 def _bold(text: str, *, color: bool) -> str:

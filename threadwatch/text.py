@@ -43,3 +43,20 @@ def cut(text: str, columns: int) -> str:
             break
         kept.append(character)
     return "".join(kept) + "…"
+
+
+def cut_middle(text: str, columns: int) -> str:
+    """``text``, or its beginning and its end where it is too wide: ``ThreadPool…or-0_12``.
+
+    For names whose end tells them apart.
+    """
+    if width(text) <= columns:
+        return text
+    tail = ""
+    room = columns // 3
+    for character in reversed(text):
+        room -= _width(character)
+        if room < 0:
+            break
+        tail = character + tail
+    return cut(text, columns - width(tail)) + tail

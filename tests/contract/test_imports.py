@@ -29,7 +29,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "service_manager",
         }
     ),
-    frozenset({"web", "top", "report", "text"}),
+    frozenset({"web", "top", "report", "selection", "text", "wording"}),
     frozenset({"exporter", "exposition", "families", "own_process", "view_json"}),
     frozenset({"poller"}),
     frozenset(
@@ -66,6 +66,8 @@ TARGET = LAYERS[-2]
 
 THIRD_PARTY = {
     "h11": frozenset({"web"}),
+    "rich": frozenset({"top"}),  # textual's own, for pieces of text with a style
+    "textual": frozenset({"top"}),
     "prometheus_client": LAYERS[2] | LAYERS[1],
     "yaml": frozenset({"config", "config_*"}),
 }

@@ -1,0 +1,112 @@
+"""What only one thread is asked for: its kernel stack, what it is blocked in, where it may run."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from threadwatch.errors import Denied, Gone, Malformed, ReadError
+from threadwatch.procfs import ProcessDir, ProcFS, parse_stat, parse_status, parse_syscall
+from threadwatch.syscalls import CALLS
+from threadwatch.text import printable
+from threadwatch.top.history import ThreadKey
+
+_FRAME = re.compile(r"\[<[0-9a-fx]+>\] ")
+_MOST_FRAMES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One living thread, at one moment. Every text is printable and fit to be shown as it is."""
+
+    syscall: str
+    """The system call that it is blocked in, by name; or why that cannot be told."""
+    wchan: str
+    """The kernel's function that it sleeps in (proc_pid_wchan(5)), or why that cannot be told."""
+    cpus: str
+    """Which CPUs it may use: ``0-3,8``."""
+    voluntary_switches: int | None
+    involuntary_switches: int | None
+    stack: tuple[str, ...]
+    """The kernel's functions, the innermost first; empty while it runs."""
+    stack_note: str
+    """Why there is no stack; empty if there is one."""
+
+
+def examine(procfs: ProcFS, key: ThreadKey) -> Examined:
+    """Read about one thread what the kernel tells.
+
+    :raises Gone: it has ended.
+    :raises ReadError: not even its status can be read.
+    """
+    process_key, tid, start_ticks = key
+    with procfs.open_process(process_key.pid) as process:
+        if parse_stat(process.read_task(tid, "stat")).start_ticks != start_ticks:
+            raise Gone("its TID is another thread's by now")
+        status_text = process.read_task(tid, "status")
+        status = parse_status(status_text)
+        allowed = re.search(rb"^Cpus_allowed_list:\t([0-9,-]+)$", status_text, re.MULTILINE)
+        stack, note = _stack(process, tid)
+        return Examined(
+            syscall=_syscall(process, tid),
+            wchan=_wchan(process, tid),
+            cpus=allowed[1].decode("ascii") if allowed else "",
+            voluntary_switches=status.voluntary_switches,
+            involuntary_switches=status.involuntary_switches,
+            stack=stack,
+            stack_note=note,
+        )
+
+
+def parse_stack(data: bytes) -> tuple[str, ...]:
+    """The functions of ``/proc/PID/task/TID/stack`` (proc_pid_stack(5)), without addresses."""
+    lines = data.decode("utf-8", "replace").splitlines()
+    return tuple(printable(_FRAME.sub("", line)) for line in lines[:_MOST_FRAMES])
+
+
+def _stack(process: ProcessDir, tid: int) -> tuple[tuple[str, ...], str]:
+    try:
+        frames = parse_stack(process.read_task(tid, "stack"))
+    except Denied:
+        return (), "hidden: needs root, or CAP_SYS_ADMIN"
+    except ReadError as error:
+        return (), f"cannot be read ({error.reason})"
+    return frames, "" if frames else "none: it runs"
+
+
+def _wchan(process: ProcessDir, tid: int) -> str:
+    try:
+        wchan = process.read_task(tid, "wchan").decode("utf-8", "replace")
+    except ReadError as error:
+        return f"cannot be read ({error.reason})"
+    return printable(wchan) if wchan not in {"", "0"} else "none, or hidden"
+
+
+def _syscall(process: ProcessDir, tid: int) -> str:
+    try:
+        call = parse_syscall(process.read_task(tid, "syscall"))
+    except Malformed:
+        return "cannot be read (malformed)"
+    except ReadError as error:
+        if error.reason == "denied":
+            return "hidden: needs CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+        return f"cannot be read ({error.reason})"
+    if call is None:
+        return "none: it runs"
+    if call.number < 0:
+        return "none: blocked outside of system calls"
+    name = _names(os.uname().machine).get(call.number, f"number {call.number}")
+    return f"{name}({', '.join(map(hex, call.args))})"
+
+
+def _names(machine: str) -> dict[int, str]:
+    column = {"x86_64": 1, "aarch64": 2}.get(machine)
+    if column is None:
+        return {}
+    return {
+        number: call[0]
+        for calls in CALLS.values()
+        for call in calls
+        if isinstance(number := call[column], int)
+    }

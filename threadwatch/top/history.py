@@ -1,0 +1,111 @@
+"""What the last polls said of each thread: where its time went, poll by poll."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+
+from threadwatch.model import ProcessKey, ThreadView, View
+
+KEPT = 300
+"""Polls that are remembered: 5 minutes at one poll a second."""
+WINDOW = 10.0
+"""Seconds that a bar in the list stands for."""
+
+ThreadKey = tuple[ProcessKey, int, int]
+"""A thread: its process, its TID, its start time in ticks."""
+Shares = Mapping[str, float]
+"""Parts of a time by state; they add up to 1, or to less where not all is known."""
+
+NOTHING: Shares = MappingProxyType({})
+
+
+def shares_of(thread: ThreadView) -> Shares:
+    """Where the thread's time went between the last two polls; empty at first sight."""
+    return NOTHING if thread.states is None else thread.states
+
+
+class History:
+    """Each thread's views since it was first seen, at most :data:`KEPT`."""
+
+    def __init__(self) -> None:
+        self._times: deque[int] = deque(maxlen=KEPT)
+        self._threads: dict[ThreadKey, deque[ThreadView]] = {}
+
+    def add(self, view: View) -> None:
+        """Remember one more poll. Threads that it does not have are forgotten."""
+        self._times.append(view.monotonic_ns)
+        before = self._threads
+        self._threads = now = {}
+        for process in view.processes:
+            key = process.key
+            for thread in process.threads:
+                identity = (key, thread.tid, thread.start_ticks)
+                line = before.get(identity)
+                if line is None:
+                    line = deque(maxlen=KEPT)
+                line.append(thread)
+                now[identity] = line
+
+    def shares(self, key: ThreadKey, seconds: float = WINDOW) -> Shares:
+        """Where the thread's time went in the last ``seconds``, as far as it is known."""
+        line = self._threads.get(key)
+        if line is None:
+            return NOTHING
+        polls = self._polls(seconds)
+        last = line[-1]
+        if polls <= 1 or len(line) == 1 or line[-min(polls, len(line))] is last:
+            # one and the same view is given as long as nothing changes
+            return shares_of(last)
+        total_ns = 0
+        parts: defaultdict[str, float] = defaultdict(float)
+        for thread, elapsed_ns in zip(reversed(line), self._elapsed(polls), strict=False):
+            shares = shares_of(thread)
+            if shares:
+                total_ns += elapsed_ns
+                for state, part in shares.items():
+                    parts[state] += part * elapsed_ns
+        return {state: part / total_ns for state, part in parts.items()} if total_ns else NOTHING
+
+    def together(self, keys: Iterable[ThreadKey], seconds: float = WINDOW) -> Shares:
+        """Where the time of several threads went."""
+        parts: defaultdict[str, float] = defaultdict(float)
+        number = 0
+        for key in keys:
+            shares = self.shares(key, seconds)
+            if shares:
+                number += 1
+                for state, part in shares.items():
+                    parts[state] += part
+        return {state: part / number for state, part in parts.items()} if number else NOTHING
+
+    def line(self, key: ThreadKey) -> Sequence[tuple[float, Shares]]:
+        """Poll by poll, the oldest first: how long it was, in seconds, and where the time went."""
+        line = self._threads.get(key, ())
+        elapsed = self._elapsed(len(line))
+        return [
+            (elapsed_ns / 1e9, shares_of(thread))
+            for elapsed_ns, thread in zip(
+                elapsed[::-1], list(line)[-len(elapsed) :] if elapsed else (), strict=True
+            )
+        ]
+
+    def _polls(self, seconds: float) -> int:
+        """How many of the last polls began within ``seconds``."""
+        total = number = 0
+        for elapsed_ns in self._elapsed(KEPT):
+            total += elapsed_ns
+            if total > seconds * 1.05e9:
+                break
+            number += 1
+        return number
+
+    def _elapsed(self, polls: int) -> list[int]:
+        """The time from one poll to the next, the newest first, of at most so many."""
+        times = self._times
+        first = max(len(times) - polls, 1)
+        return [
+            max(times[number] - times[number - 1], 1)
+            for number in range(len(times) - 1, first - 1, -1)
+        ]

@@ -1,0 +1,112 @@
+"""How the words that styles are called look in a terminal, with colours and without.
+
+The terminal's own foreground and background are kept, so that light and dark ones both look as their
+owner likes. The colours of states are of middling brightness, to be seen on either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from rich.segment import Segment
+from rich.style import Style
+
+from threadwatch.model import STATES
+from threadwatch.top.bars import BUSY
+from threadwatch.top.columns import Span
+
+STATE_COLORS: Mapping[str, str] = MappingProxyType(
+    {
+        "running": "#2f9e57",
+        "runnable": "#c99a1d",
+        "gil": "#d6453d",
+        "lock": "#9a6dd7",
+        "poll": "#4a86c5",
+        "socket": "#1f9aa8",
+        "pipe": "#5f9e8f",
+        "file": "#b07d3c",
+        "sleep": "#808890",
+        "child": "#7d8f3a",
+        "disk": "#c2571a",
+        "stopped": "#b04a8f",
+        "zombie": "#8a6f95",
+        "sleeping": "#808890",
+        "other": "#808890",
+    }
+)
+_ACCENT = "#3b82c4"
+_CURSOR = Style(color="#ffffff", bgcolor="#1d4f85", dim=False)
+_CURSOR_PLAIN = Style(reverse=True, dim=False)
+
+_PLAIN: Mapping[str, Style] = MappingProxyType(
+    {
+        "": Style(),
+        "dim": Style(dim=True),
+        "title": Style(bold=True),
+        "head": Style(underline=True, dim=True),
+        "head-sorted": Style(underline=True, bold=True),
+        "group": Style(bold=True),
+        "process": Style(bold=True),
+        "thread": Style(),
+        "comm": Style(dim=True),
+        "figure": Style(),
+        "sum": Style(bold=True),
+        "key": Style(bold=True),
+        "filter": Style(bold=True),
+        "paused": Style(reverse=True, bold=True),
+        "alarm": Style(reverse=True),
+        "warning": Style(bold=True),
+        **{f"{kind}-{state}": Style() for kind in ("state", "bar", "chart") for state in STATES},
+    }
+)
+
+
+def _colored() -> Mapping[str, Style]:
+    styles = dict(_PLAIN)
+    styles.update(
+        {
+            "head-sorted": Style(underline=True, bold=True, color=_ACCENT),
+            "group": Style(bold=True, color=_ACCENT),
+            "key": Style(bold=True, color=_ACCENT),
+            "filter": Style(bold=True, color=_ACCENT),
+            "paused": Style(bold=True, color="#ffffff", bgcolor=STATE_COLORS["runnable"]),
+            "alarm": Style(bold=True, color="#ffffff", bgcolor=STATE_COLORS["gil"]),
+            "warning": Style(color=STATE_COLORS["runnable"]),
+        }
+    )
+    for state in STATES:
+        color = STATE_COLORS[state]
+        quiet = state not in BUSY
+        styles[f"state-{state}"] = Style(color=color)
+        styles[f"bar-{state}"] = (
+            Style(color=color) if quiet else Style(color="#ffffff", bgcolor=color)
+        )
+        styles[f"chart-{state}"] = styles[f"bar-{state}"]
+    return MappingProxyType(styles)
+
+
+_COLORED = _colored()
+
+
+class Look:
+    """Spans → segments."""
+
+    def __init__(self, *, colors: bool) -> None:
+        self._colors = colors
+        self._styles = _COLORED if colors else _PLAIN
+        self._cursor = _CURSOR if colors else _CURSOR_PLAIN
+
+    def segments(self, line: list[Span], *, cursor: bool) -> list[Segment]:
+        """One line; ``cursor``: it is the one that the cursor is on."""
+        found = []
+        for text, name in line:
+            style = self._styles[name]
+            if self._colors and name.startswith(("bar-", "chart-")):
+                if style.bgcolor is not None:
+                    # a block needs its letter once; its colour does the rest
+                    text = text[0] + " " * (len(text) - 1)  # noqa: PLW2901  # the same text, thinned
+            elif cursor:
+                style = style.without_color + self._cursor
+            found.append(Segment(text, style))
+        return found

@@ -1,0 +1,225 @@
+"""What the user has chosen, the views that have come, and the rows that follow from both.
+
+Rules:
+
+* The cursor stays on its row, wherever that goes; where its row has gone, on what takes its place. Until
+  somebody moves it, it stays on the first row.
+* A pause stops what is shown; what comes meanwhile is kept, and shown all at once afterwards.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from threadwatch.errors import Unusable
+from threadwatch.model import ProcessKey, ProcessView, ThreadView, View
+from threadwatch.selection import choose
+from threadwatch.top.columns import OPTIONAL
+from threadwatch.top.history import KEPT, History, ThreadKey
+from threadwatch.top.tree import SORTS, Row, RowKey, Shape, Sort, parse_filter, rows
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What is shown, in figures."""
+
+    processes: int
+    published: int
+    threads: int
+    cpu_ratio: float
+    gil_group: str
+    """Whose GIL is held most of the time."""
+    gil_held_ratio: float | None
+
+
+class Top:
+    """The state of the screen. Not for several threads."""
+
+    def __init__(self, what: Sequence[str] = (), shape: Shape | None = None) -> None:
+        """``what``: PIDs and applications, as ``ps`` takes them; all if there are none."""
+        self.what = tuple(what)
+        self.shape = shape or Shape()
+        self.filter_text = "|".join(self.shape.words)
+        self.history = History()
+        self.view: View | None = None
+        self.paused = False
+        self.cursor: RowKey | None = None
+        """The row that the user has chosen; None: nobody has, so the first."""
+        self.known: frozenset[str] = frozenset()
+        """Titles of optional columns for which there has been something to show."""
+        self._kept: deque[View] = deque(maxlen=KEPT)
+        self._processes: tuple[ProcessView, ...] = ()
+        self._members: frozenset[ProcessKey] = frozenset()
+        self._rows: list[Row] | None = None
+        self._at = 0
+
+    def take(self, view: View) -> None:
+        """One more poll.
+
+        :raises Unusable: it is the first, and has nothing that fits what was asked for.
+        """
+        if self.paused and self.view is not None:
+            self._kept.append(view)
+            return
+        self._processes = self._choose(view)
+        self.view = replace(view, processes=self._processes)
+        self.history.add(self.view)
+        self._members = frozenset(process.key for process in self._processes)
+        self.known |= _known(self._processes)
+        self._rows = None
+
+    def pause(self) -> None:
+        """Hold what is shown, or go on."""
+        self.paused = not self.paused
+        if not self.paused:
+            while self._kept:
+                self.take(self._kept.popleft())
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since boot, which start times count from; 0 before the first view."""
+        return self.view.boottime_ns / 1e9 if self.view else 0.0
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The list as it stands."""
+        if self._rows is None:
+            self._rows = rows(self._processes, self.shape)
+        return self._rows
+
+    @property
+    def at(self) -> int:
+        """Which row the cursor is on; 0 in an empty list."""
+        listed = self.rows
+        if self.cursor is None:
+            self._at = 0
+        elif not (self._at < len(listed) and listed[self._at].key == self.cursor):
+            found = next((n for n, row in enumerate(listed) if row.key == self.cursor), None)
+            self._at = min(self._at if found is None else found, max(len(listed) - 1, 0))
+            if found is None and listed:
+                self.cursor = listed[self._at].key
+        return self._at
+
+    @property
+    def current(self) -> Row | None:
+        """The row that the cursor is on."""
+        return self.rows[self.at] if self.rows else None
+
+    def move(self, to: int) -> None:
+        """Put the cursor on a row; nobody's choice any more on the first one."""
+        if self.rows:
+            self._at = min(max(to, 0), len(self.rows) - 1)
+            self.cursor = self.rows[self._at].key if self._at else None
+
+    def sort(self, sort: Sort) -> None:
+        """Order by this; the other way round if that is so already."""
+        same = self.shape.sort is sort
+        self._change(replace(self.shape, sort=sort, reverse=same and not self.shape.reverse))
+
+    def sort_next(self, step: int) -> None:
+        """Order by the next column, or the one before."""
+        to = (SORTS.index(self.shape.sort) + step) % len(SORTS)
+        self._change(replace(self.shape, sort=SORTS[to], reverse=False))
+
+    def reverse(self) -> None:
+        """Order the other way round."""
+        self._change(replace(self.shape, reverse=not self.shape.reverse))
+
+    def toggle_flat(self) -> None:
+        """A tree, or a list of threads."""
+        self._change(replace(self.shape, flat=not self.shape.flat))
+
+    def toggle_busy(self) -> None:
+        """All threads, or those that run or wait to."""
+        self._change(replace(self.shape, busy=not self.shape.busy))
+
+    def filter(self, text: str) -> None:
+        """Show only what fits."""
+        self.filter_text = text
+        self._change(replace(self.shape, words=parse_filter(text)))
+
+    def fold(self, *, opened: bool | None = None) -> None:
+        """Close or open what the cursor is on; None: the one that it is not.
+
+        To close a row that has nothing below is to go to the one that it is below.
+        """
+        row = self.current
+        if row is None:
+            return
+        if row.opened is None or (opened is False and not row.opened):
+            if opened is False:
+                above = (n for n in range(self.at - 1, -1, -1) if self.rows[n].depth < row.depth)
+                self.move(next(above, self.at))
+            return
+        to_open = not row.opened if opened is None else opened
+        at = self.at
+        closed = self.shape.closed - {row.key} if to_open else self.shape.closed | {row.key}
+        self._change(replace(self.shape, closed=closed))
+        self.move(at)
+
+    def fold_all(self) -> None:
+        """Close everything, or open it if everything is closed."""
+        keys: set[RowKey] = {("process", process.key) for process in self._processes}
+        keys |= {("group", process.group) for process in self._processes}
+        closed = frozenset() if keys <= self.shape.closed else frozenset(keys)
+        row = self.current
+        self._change(replace(self.shape, closed=closed))
+        if row is not None and self.cursor is not None and closed:
+            inside = (n for n, r in enumerate(self.rows) if set(row.threads) <= set(r.threads))
+            self.move(next(inside, 0))
+
+    def find(self, key: ThreadKey) -> tuple[ProcessView, ThreadView] | None:
+        """A thread as it is now; None: it is not there any more."""
+        process_key, *identity = key
+        for process in self._processes:
+            if process.key == process_key:
+                for thread in process.threads:
+                    if [thread.tid, thread.start_ticks] == identity:
+                        return process, thread
+        return None
+
+    def summary(self) -> Summary:
+        """What is shown, in figures."""
+        held: dict[ProcessKey, tuple[float, str]] = {
+            process.key: (ratio, process.group)
+            for process in self._processes
+            if (ratio := process.gil_held_ratio) is not None
+        }
+        most = max(held.values(), default=None)
+        return Summary(
+            processes=len(self._processes),
+            published=sum(process.published for process in self._processes),
+            threads=sum(len(process.threads) for process in self._processes),
+            cpu_ratio=sum(process.cpu_ratio or 0.0 for process in self._processes),
+            gil_group=most[1] if most else "",
+            gil_held_ratio=most[0] if most else None,
+        )
+
+    def _choose(self, view: View) -> tuple[ProcessView, ...]:
+        """What was asked for, and what has been shown once and lives."""
+        try:
+            chosen = choose(view, self.what, "top")
+        except Unusable:
+            if self.view is None:
+                raise
+            chosen = ()
+        if not self.what:
+            return chosen
+        keys = {process.key for process in chosen} | self._members
+        return tuple(process for process in view.processes if process.key in keys)
+
+    def _change(self, shape: Shape) -> None:
+        self.shape = shape
+        self._rows = None
+
+
+def _known(processes: Sequence[ProcessView]) -> frozenset[str]:
+    threads = [thread for process in processes for thread in process.threads]
+    seen = {
+        "GIL HELD": any(thread.gil_held_ratio is not None for thread in threads),
+        "GIL WAIT": any(thread.gil_wait_ratio is not None for thread in threads),
+        "READY": any(thread.runqueue_ratio is not None for thread in threads),
+    }
+    return OPTIONAL & {title for title, is_known in seen.items() if is_known}

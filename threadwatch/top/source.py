@@ -1,0 +1,114 @@
+"""Where views come from: this host's procfs, read here; or a daemon, asked over HTTP."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from threadwatch.config import DEFAULT_CONFIG, load_config
+from threadwatch.errors import ReadError
+from threadwatch.model import View
+from threadwatch.poller import Poller
+from threadwatch.procfs import ProcFS
+from threadwatch.selection import sampled_often
+from threadwatch.top.examine import Examined, examine
+from threadwatch.top.history import ThreadKey
+
+Wait = Callable[[float], object]
+"""Lets so many seconds pass; what it gives is true if that was cut short because nobody wants more."""
+
+_RATE = 20
+"""Samples per second of what threads wait for."""
+_SOON = 0.25
+"""Seconds after which figures are there for the first time."""
+
+
+class Source(Protocol):
+    """Gives views, one after the other. For one thread, but for :meth:`examine`."""
+
+    where: str
+    """Which host that is, for the title."""
+
+    def next(self, wait: Wait) -> View | None:
+        """The next view; the first one at once. None: the wait was cut short.
+
+        :raises Unusable: there is none for now. It may be asked again.
+        """
+
+    def examine(self, key: ThreadKey) -> Examined | str:
+        """More about one thread; or a line that says why not.
+
+        :raises Gone: it has ended.
+        """
+
+    def notes(self) -> str:
+        """One line about what is missing; empty if nothing is."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+class ProcSource:
+    """This host, read directly, with no daemon running."""
+
+    def __init__(
+        self, *, procfs: str, config_file: str | None, interval: float, pids: frozenset[int]
+    ) -> None:
+        """Poll once in ``interval`` seconds.
+
+        :raises ConfigError: the configuration cannot be used.
+        :raises Unusable: there is no procfs.
+        """
+        config = DEFAULT_CONFIG if config_file is None else load_config(config_file)
+        self._procfs = ProcFS(procfs)
+        self._denied: set[str] = set()
+        self._poller = Poller(self._procfs, sampled_often(config, _RATE), report=self._report)
+        self._poller.always_watch(pids)
+        self._interval = interval
+        self._polls = 0
+        self._due = 0.0
+        self.where = os.uname().nodename
+
+    def next(self, wait: Wait) -> View | None:
+        """See :class:`Source`."""
+        now = time.monotonic()
+        if self._polls:
+            stopped = False
+
+            def pause(seconds: float) -> object:
+                nonlocal stopped
+                stopped = bool(wait(seconds))
+                return stopped
+
+            self._poller.sample_for(max(self._due - now, 0.0), pause)
+            if stopped:
+                return None
+            now = time.monotonic()
+        self._polls += 1
+        self._due = now + (min(self._interval, _SOON) if self._polls == 1 else self._interval)
+        return self._poller.poll()
+
+    def examine(self, key: ThreadKey) -> Examined | str:
+        """See :class:`Source`."""
+        try:
+            return examine(self._procfs, key)
+        except ReadError as error:
+            return f"cannot be read: {error}"
+
+    def notes(self) -> str:
+        """See :class:`Source`."""
+        if self._denied & {"fd", "table"}:
+            return (
+                "names of other users' threads are hidden: threadwatch doctor says how to see them"
+            )
+        return ""
+
+    def close(self) -> None:
+        """See :class:`Source`."""
+        self._poller.close()
+
+    def _report(self, error: ReadError) -> None:
+        if error.reason == "denied":
+            self._denied.add(error.source)

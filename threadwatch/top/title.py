@@ -1,0 +1,117 @@
+"""The lines around the list: what is shown of which host, how it is ordered, and which keys there are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from threadwatch.text import cut, printable, width
+from threadwatch.top.columns import Span
+from threadwatch.top.model import Top
+from threadwatch.wording import count, percent
+
+Line = list[Span]
+
+KEYS = (
+    ("F1", "Help"),
+    ("/", "Filter"),
+    ("t", "Tree"),
+    ("< >", "Sort"),
+    ("Space", "Pause"),
+    ("Enter", "Detail"),
+    ("← →", "Fold"),
+    ("i", "Idle"),
+    ("q", "Quit"),
+)
+_KEPT_KEYS = ("q", "F1", "/", "Space", "Enter", "< >", "t", "← →", "i")
+"""Which of them stay where there is little room, the most needed first."""
+
+
+def title(top: Top, *, where: str, trouble: str, interval: float, columns: int) -> Line:
+    """The first line: which host, and how old what is shown is."""
+    left: Line = [Span("threadwatch", "title"), Span(f"  {printable(where)}", "dim")]
+    if top.view is None:
+        right: Line = [Span(trouble, "alarm") if trouble else Span("reading …", "dim")]
+    else:
+        clock = time.strftime("%H:%M:%S", time.localtime(top.view.time))
+        if trouble:
+            right = [Span(f"{trouble} · as of {clock}", "alarm")]
+        elif top.paused:
+            right = [Span(" PAUSED ", "paused"), Span(f" at {clock}", "figure")]
+        else:
+            right = [Span(f"every {interval:g} s  ", "dim"), Span(clock, "figure")]
+    return _apart(left, right, columns)
+
+
+def figures(top: Top, *, notes: str, shown: tuple[int, int], columns: int) -> Line:
+    """The second line: sums, the filter, and which of the rows (first, last) can be seen."""
+    if top.view is None:
+        return [Span("")]
+    summary = top.summary()
+    parts: Line = [
+        Span(count(summary.processes, "process", "processes"), "figure"),
+        Span(", ", "dim"),
+        Span(count(summary.threads, "thread", "threads"), "figure"),
+    ]
+    if summary.processes and summary.published < summary.processes:
+        parts.append(Span(f", {summary.published or 'none'} published", "dim"))
+    parts += (Span("   CPU ", "dim"), Span(f"{percent(summary.cpu_ratio)} %", "figure"))
+    if summary.gil_held_ratio is not None:
+        most = f"{percent(summary.gil_held_ratio)} %"
+        group = cut(printable(summary.gil_group), 20)
+        parts += (Span("   GIL ", "dim"), Span(most, "figure"), Span(f" {group}", "dim"))
+    if top.shape.words:
+        text = cut(printable(top.filter_text), 24)
+        parts += (Span("   filter ", "dim"), Span(text, "filter"))
+    if top.shape.busy:
+        parts += (Span("   ", "dim"), Span("without idle", "filter"))
+    if notes:
+        parts.append(Span(f"   {notes}", "warning"))
+    first, last = shown
+    number = len(top.rows)
+    place = f"{first + 1}–{last} of {number}" if last - first < number else ""
+    return _apart(parts, [Span(place, "dim")], columns)
+
+
+def footer(columns: int) -> Line:
+    """The last line: the keys, as many as there is room for."""
+    shown = list(KEYS)
+    for key in reversed(_KEPT_KEYS):
+        if sum(width(k) + width(what) + 3 for k, what in shown) <= columns + 2:
+            break
+        shown = [entry for entry in shown if entry[0] != key]
+    line: Line = []
+    for number, (key, what) in enumerate(shown):
+        line += (Span("  " if number else ""), Span(key, "key"), Span(f" {what}", "dim"))
+    return line
+
+
+def nothing(top: Top) -> Sequence[str]:
+    """What is said in the place of rows, where there are none."""
+    if top.view is None:
+        return ()
+    if top.shape.words:
+        return (f"No thread fits the filter {printable(top.filter_text)}.", "Esc takes it away.")
+    if top.shape.busy and top.view.processes:
+        return ("Nothing runs.", "i shows idle threads again.")
+    if top.what:
+        return (f"{', '.join(map(printable, top.what))}: no longer there.", "Waiting for it …")
+    return (
+        "No Python process can be seen.",
+        "Start one by: threadwatch run -- COMMAND",
+        "or see how all of this looks: threadwatch demo",
+    )
+
+
+def _apart(left: Line, right: Line, columns: int) -> Line:
+    """One on the left and one on the right of a line; what has no room is left out."""
+    used = sum(width(span.text) for span in right)
+    kept: Line = []
+    room = columns - used - (2 if used else 0)
+    for span in left:
+        text = cut(span.text, room) if room > 0 else ""
+        if text:
+            kept.append(Span(text, span.style))
+        room -= width(text)
+    gap = columns - used - sum(width(span.text) for span in kept)
+    return [*kept, Span(" " * max(gap, 0)), *right]

@@ -1,0 +1,303 @@
+"""A view as rows: group → process → thread, or all threads in one list; in order, and filtered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from threadwatch.model import ProcessView, ThreadView
+from threadwatch.text import printable
+from threadwatch.top.history import ThreadKey
+from threadwatch.wording import command, count, thread_name
+
+RowKey = tuple[object, ...]
+"""What a row stands for, from poll to poll."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a group or a process has in the columns: the sums over its threads, as a thread has it."""
+
+    tid: int
+    """A process's PID; 0 for a group."""
+    start_ticks: int
+    """When the first of its processes began."""
+    state: str
+    user_ns: int
+    system_ns: int
+    cpu_ratio: float | None
+    user_ratio: float | None
+    system_ratio: float | None
+    runqueue_ratio: float | None
+    gil_held_ratio: float | None
+    gil_wait_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the list."""
+
+    key: RowKey
+    kind: Literal["group", "process", "thread"]
+    depth: int
+    name: str
+    """Printable."""
+    figures: Figures | ThreadView
+    threads: tuple[ThreadKey, ...]
+    """Which it stands for."""
+    process: ProcessView | None = None
+    """None for a group."""
+    thread: ThreadView | None = None
+    group: str = ""
+    """Printable."""
+    note: str = ""
+    """What is said of it behind its name, dimmed."""
+    opened: bool | None = None
+    """Whether what is below is shown; None: nothing is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sort:
+    """A way to order rows."""
+
+    name: str
+    """As ``--sort`` takes it."""
+    key: str
+    """The key that chooses it."""
+    column: str
+    """The column's title."""
+    what: str
+    value: Callable[[Figures | ThreadView], float | str | None]
+    falling: bool = True
+    """The largest first, unless reversed."""
+
+
+def _cpu_time(figures: Figures | ThreadView) -> float:
+    return figures.user_ns + figures.system_ns
+
+
+def _ratio(name: str) -> Callable[[Figures | ThreadView], float | None]:
+    def value(figures: Figures | ThreadView) -> float | None:
+        ratio: float | None = getattr(figures, name)
+        return None if ratio is None else round(ratio, 3)  # what is shown: no order by noise
+
+    return value
+
+
+SORTS = (
+    Sort("cpu", "P", "CPU %", "CPU", _ratio("cpu_ratio")),
+    Sort("held", "G", "GIL HELD", "GIL held", _ratio("gil_held_ratio")),
+    Sort("wait", "W", "GIL WAIT", "wait for the GIL", _ratio("gil_wait_ratio")),
+    Sort("ready", "R", "READY", "wait for a CPU", _ratio("runqueue_ratio")),
+    Sort("time", "T", "CPU TIME", "CPU time", _cpu_time),
+    Sort("age", "A", "AGE", "age", lambda figures: figures.start_ticks, falling=False),
+    Sort("state", "S", "STATE", "state", lambda figures: figures.state, falling=False),
+    Sort("tid", "N", "TID", "TID", lambda figures: figures.tid, falling=False),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How the user wants the rows."""
+
+    sort: Sort = SORTS[0]
+    reverse: bool = False
+    flat: bool = False
+    """All threads in one list."""
+    busy: bool = False
+    """Without threads that neither run nor wait to."""
+    words: tuple[str, ...] = ()
+    """The filter: a thread is shown if any of these, in lower case, is in what is known of it."""
+    closed: frozenset[RowKey] = frozenset()
+
+
+def parse_filter(text: str) -> tuple[str, ...]:
+    """``a|B`` → ``("a", "b")``."""
+    return tuple(word for part in text.split("|") if (word := part.strip().lower()))
+
+
+def rows(processes: Sequence[ProcessView], shape: Shape) -> list[Row]:
+    """The lines of the list."""
+    order = _order(shape)
+    if shape.flat:
+        parents = {process.key.pid: process for process in processes}
+        found = [
+            _thread_row(process, thread, 0, note=_command(process, parents))
+            for process in processes
+            for thread in _shown(process, shape, parents)
+        ]
+        found.sort(key=lambda row: order(row.figures))
+        return found
+    return list(_tree(processes, shape, order))
+
+
+def _tree(
+    processes: Sequence[ProcessView],
+    shape: Shape,
+    order: Callable[[Figures | ThreadView], tuple[object, ...]],
+) -> Iterable[Row]:
+    parents = {process.key.pid: process for process in processes}
+    families: dict[str, list[tuple[ProcessView, list[ThreadView], Figures]]] = {}
+    for process in processes:
+        threads = _shown(process, shape, parents)
+        if threads or not (shape.words or shape.busy):
+            families.setdefault(process.group, []).append((process, threads, figures_of(process)))
+    groups = [(name, members, _sum(m[2] for m in members)) for name, members in families.items()]
+    groups.sort(key=lambda entry: (order(entry[2]), entry[0]))
+    for name, members, figures in groups:
+        shown = printable(name)
+        if len(members) > 1:
+            key: RowKey = ("group", name)
+            opened = key not in shape.closed or bool(shape.words)
+            number = sum(len(process.threads) for process, _, _ in members)
+            yield Row(
+                key,
+                "group",
+                0,
+                shown,
+                figures,
+                tuple(
+                    (process.key, thread.tid, thread.start_ticks)
+                    for process, threads, _ in members
+                    for thread in threads
+                ),
+                group=shown,
+                note=count(len(members), "process", "processes")
+                + ", "
+                + count(number, "thread", "threads"),
+                opened=opened,
+            )
+            if not opened:
+                continue
+        depth = int(len(members) > 1)
+        members.sort(key=lambda entry: order(entry[2]))
+        for process, threads, its in members:
+            key = ("process", process.key)
+            opened = key not in shape.closed or bool(shape.words)
+            text = _command(process, parents)
+            yield Row(
+                key,
+                "process",
+                depth,
+                text if depth else shown,
+                its,
+                tuple((process.key, thread.tid, thread.start_ticks) for thread in threads),
+                process=process,
+                group=shown,
+                note="" if depth else text,
+                opened=opened if threads else None,
+            )
+            if opened:
+                threads.sort(key=order)
+                for thread in threads:
+                    yield _thread_row(process, thread, depth + 1)
+
+
+def _thread_row(process: ProcessView, thread: ThreadView, depth: int, note: str = "") -> Row:
+    identity = (process.key, thread.tid, thread.start_ticks)
+    return Row(
+        ("thread", *identity),
+        "thread",
+        depth,
+        thread_name(thread),
+        thread,
+        (identity,),
+        process=process,
+        thread=thread,
+        group=process.group,
+        note=note,
+    )
+
+
+def _command(process: ProcessView, processes: Mapping[int, ProcessView]) -> str:
+    parent = processes.get(process.ppid)
+    return command(process, parent if parent and parent.group == process.group else None)
+
+
+def _shown(
+    process: ProcessView, shape: Shape, processes: Mapping[int, ProcessView]
+) -> list[ThreadView]:
+    """The process's threads that the filter lets through."""
+    threads: Iterable[ThreadView] = process.threads
+    if shape.busy:
+        threads = filter(is_busy, threads)
+    words = shape.words
+    if words:
+        whole = f"{process.key.pid} {process.group} {_command(process, processes)}".lower()
+        if not any(word in whole for word in words):
+            threads = [thread for thread in threads if _fits(thread, words)]
+    return list(threads)
+
+
+def _fits(thread: ThreadView, words: Sequence[str]) -> bool:
+    text = f"{thread.tid} {thread_name(thread)} {thread.comm} {thread.state}".lower()
+    return any(word in text for word in words)
+
+
+def is_busy(thread: ThreadView) -> bool:
+    """Whether the thread runs, or waits for a CPU or the GIL: as far as one decimal shows it."""
+    least = 0.0005
+    return (
+        thread.state in ("running", "runnable", "gil")
+        or (thread.cpu_ratio or 0.0) >= least
+        or (thread.gil_wait_ratio or 0.0) >= least
+        or (thread.runqueue_ratio or 0.0) >= least
+    )
+
+
+def figures_of(process: ProcessView) -> Figures:
+    """The process as a thread would have it."""
+    threads = process.threads
+    return Figures(
+        tid=process.key.pid,
+        start_ticks=process.key.start_ticks,
+        state="",
+        user_ns=process.cpu_ns,
+        system_ns=0,
+        cpu_ratio=process.cpu_ratio,
+        user_ratio=_total(thread.user_ratio for thread in threads),
+        system_ratio=_total(thread.system_ratio for thread in threads),
+        runqueue_ratio=_total(thread.runqueue_ratio for thread in threads),
+        gil_held_ratio=_total(thread.gil_held_ratio for thread in threads),
+        gil_wait_ratio=_total(thread.gil_wait_ratio for thread in threads),
+    )
+
+
+def _sum(members: Iterable[Figures]) -> Figures:
+    figures = list(members)
+    return Figures(
+        tid=0,
+        start_ticks=min(f.start_ticks for f in figures),
+        state="",
+        user_ns=sum(f.user_ns for f in figures),
+        system_ns=sum(f.system_ns for f in figures),
+        cpu_ratio=_total(f.cpu_ratio for f in figures),
+        user_ratio=_total(f.user_ratio for f in figures),
+        system_ratio=_total(f.system_ratio for f in figures),
+        runqueue_ratio=_total(f.runqueue_ratio for f in figures),
+        gil_held_ratio=_total(f.gil_held_ratio for f in figures),
+        gil_wait_ratio=_total(f.gil_wait_ratio for f in figures),
+    )
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
+
+
+def _order(shape: Shape) -> Callable[[Figures | ThreadView], tuple[object, ...]]:
+    """A key for sorting: what is not known comes last, and what is equal stays where it was."""
+    value = shape.sort.value
+    falling = shape.sort.falling != shape.reverse
+
+    def order(figures: Figures | ThreadView) -> tuple[object, ...]:
+        by = value(figures)
+        if by is None:
+            return 1, 0, figures.tid
+        if isinstance(by, str):
+            # the other way round, letter by letter
+            return 0, tuple(-ord(c) for c in by) if falling else by, figures.tid
+        return 0, -by if falling else by, figures.tid
+
+    return order
