@@ -217,7 +217,8 @@ def _add_top(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "  threadwatch top shop               one application\n"
         "  threadwatch top 4711 -d 0.5        one process and those that it started, twice a second\n"
         "  threadwatch top --flat --sort wait who waits for the GIL\n"
-        "  threadwatch top -b -n 3 > log      three views as plain text\n",
+        "  threadwatch top -b -n 3 > log      three views as plain text\n"
+        "  threadwatch top --url http://db1:9749   another host, where a daemon runs\n",
     )
     parser.add_argument(
         "what", nargs="*", metavar="PID|NAME", help="a process, or an application; all by default"
@@ -249,6 +250,12 @@ def _add_top(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "-n", "--count", type=_count, metavar="COUNT", help="end after so many views (with -b)"
     )
     parser.add_argument("--once", action="store_true", help="the same as -b -n 1")
+    parser.add_argument(
+        "--url",
+        metavar="URL",
+        help="show what a daemon sees, instead of this host's procfs: http://HOST:9749; a user and a "
+        "password are best given in the environment, THREADWATCH_BASIC_AUTH=USER:PASSWORD",
+    )
     _add_config(parser)
     _add_procfs(parser)
     parser.set_defaults(function=_top, needs_daemon=True)
@@ -374,6 +381,7 @@ def _top(options: argparse.Namespace) -> int:
             flat=options.flat,
             busy=options.busy,
             filter=options.filter,
+            url=options.url,
             config_file=options.config,
             procfs=options.procfs,
         )

@@ -69,8 +69,8 @@ _COLUMNS = (
     _TID,
     _STATE,
     Column("CPU %", 6, lambda f, _: percent(f.cpu_ratio)),
-    Column("GIL HELD", 8, lambda f, _: percent(f.gil_held_ratio), "HELD", 6, optional=True),
-    Column("GIL WAIT", 8, lambda f, _: percent(f.gil_wait_ratio), "WAIT", 6, optional=True),
+    Column("GIL HELD", 9, lambda f, _: percent(f.gil_held_ratio), "HELD", 6, optional=True),
+    Column("GIL WAIT", 9, lambda f, _: percent(f.gil_wait_ratio), "WAIT", 6, optional=True),
     Column("USER", 6, lambda f, _: percent(f.user_ratio), dim=True),
     Column("SYS", 6, lambda f, _: percent(f.system_ratio), dim=True),
     Column("READY", 6, lambda f, _: percent(f.runqueue_ratio), optional=True),
@@ -112,12 +112,13 @@ class Layout:
                 if width(title) > column.width:
                     title = title.replace(" ", "")
             spans += (Span(pad(title, column.width, right=column.right), style), Span(_GAP, "head"))
-        if self.bar:
-            long, short = (
-                f"WHERE TIME WENT, LAST {WINDOW:.0f} S",
-                f"LAST {WINDOW:.0f} S",
-            )
-            spans.append(Span(pad(long if self.bar >= width(long) else short, self.bar), "head"))
+        if not self.bar:
+            return spans[:-1]
+        long, short = (
+            f"WHERE TIME WENT, LAST {WINDOW:.0f} S",
+            f"LAST {WINDOW:.0f} S",
+        )
+        spans.append(Span(pad(long if self.bar >= width(long) else short, self.bar), "head"))
         return spans
 
     def title_at(self, x: int) -> str:
@@ -147,12 +148,13 @@ class Layout:
                     Span(pad(cut(text, column.width), column.width, right=column.right), style)
                 )
             spans.append(Span(_GAP))
-        if self.bar:
-            used = 0
-            for state, number in divide(shares, self.bar):
-                spans.append(Span(letters(state, number), f"bar-{state}"))
-                used += number
-            spans.append(Span(" " * (self.bar - used)))
+        if not self.bar:
+            return spans[:-1]
+        used = 0
+        for state, number in divide(shares, self.bar):
+            spans.append(Span(letters(state, number), f"bar-{state}"))
+            used += number
+        spans.append(Span(" " * (self.bar - used)))
         return spans
 
     def _with_name(self) -> Sequence[Column | None]:
@@ -187,7 +189,7 @@ def layout(columns: int, known: Collection[str] = OPTIONAL) -> Layout:
         if left - bar > _MOST_NAME:
             bar = min(left - _MOST_NAME, _MOST_BAR)
         left -= bar
-    return Layout(tuple(shown), min(left, _MOST_NAME) if has_bar else left, bar)
+    return Layout(tuple(shown), min(left, _MOST_NAME), bar)
 
 
 def _taken(columns: Sequence[Column]) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from threadwatch.errors import Unusable
 from threadwatch.text import printable
 from threadwatch.top.batch import batch
+from threadwatch.top.daemon_source import DaemonSource
 from threadwatch.top.model import Top
 from threadwatch.top.source import ProcSource, Source
 from threadwatch.top.tree import SORTS, Shape, parse_filter
@@ -32,6 +33,8 @@ class TopOptions:
     flat: bool
     busy: bool
     filter: str
+    url: str | None
+    """Of a daemon; None: this host's procfs."""
     config_file: str | None
     procfs: str
 
@@ -40,7 +43,8 @@ def top(options: TopOptions) -> int:
     """Show the threads, live; the exit code.
 
     :raises ConfigError: the configuration cannot be used.
-    :raises Unusable: there is no procfs, nothing fits what was asked for, or no terminal.
+    :raises Unusable: there is no procfs, nothing fits what was asked for, or no terminal; or the
+        daemon cannot be reached.
     """
     if not options.batch:
         _check_terminal()
@@ -52,15 +56,23 @@ def top(options: TopOptions) -> int:
         words=parse_filter(options.filter),
     )
     model = Top(options.what, shape)
-    source = ProcSource(
+    source = _source(options)
+    if options.batch:
+        return _batch(source, model, options.count)
+    return _live(source, model, options)
+
+
+def _source(options: TopOptions) -> Source:
+    if options.url is not None:
+        daemon = DaemonSource(options.url, interval=options.interval)
+        daemon.check()
+        return daemon
+    return ProcSource(
         procfs=options.procfs,
         config_file=options.config_file,
         interval=options.interval,
         pids=frozenset(int(word) for word in options.what if word.isdecimal()),
     )
-    if options.batch:
-        return _batch(source, model, options.count)
-    return _live(source, model, options)
 
 
 def _check_terminal() -> None:

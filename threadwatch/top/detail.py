@@ -71,10 +71,10 @@ def detail(
     lines.append(
         [
             *_entry("now", thread.state, f"state-{thread.state}"),
-            Span(f": {MEANINGS.get(thread.state, '')}   "),
-            *_shares(thread),
+            Span(f": {MEANINGS.get(thread.state, '')}"),
         ]
     )
+    lines.append([*_entry("last poll", ""), *_shares(thread)])
     lines += _more(more, thread, columns)
     lines += ([], *_history(line, columns))
     return lines
@@ -89,7 +89,8 @@ def _shares(thread: ThreadView) -> Line:
         ("ready", thread.runqueue_ratio),
     ):
         if ratio is not None:
-            parts += (Span(f"   {title} ", "dim"), Span(f"{percent(ratio)} %", "figure"))
+            parts.append(Span(f"{'   ' if parts else ''}{title} ", "dim"))
+            parts.append(Span(f"{percent(ratio)} %", "figure"))
     return parts
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -138,6 +139,7 @@ def _tree(
     order: Callable[[Figures | ThreadView], tuple[object, ...]],
 ) -> Iterable[Row]:
     parents = {process.key.pid: process for process in processes}
+    sizes = Counter(process.group for process in processes)  # what a filter hides counts, too
     families: dict[str, list[tuple[ProcessView, list[ThreadView], Figures]]] = {}
     for process in processes:
         threads = _shown(process, shape, parents)
@@ -147,7 +149,8 @@ def _tree(
     groups.sort(key=lambda entry: (order(entry[2]), entry[0]))
     for name, members, figures in groups:
         shown = printable(name)
-        if len(members) > 1:
+        together = sizes[name] > 1
+        if together:
             key: RowKey = ("group", name)
             opened = key not in shape.closed or bool(shape.words)
             number = sum(len(process.threads) for process, _, _ in members)
@@ -170,7 +173,7 @@ def _tree(
             )
             if not opened:
                 continue
-        depth = int(len(members) > 1)
+        depth = int(together)
         members.sort(key=lambda entry: order(entry[2]))
         for process, threads, its in members:
             key = ("process", process.key)

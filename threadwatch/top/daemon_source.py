@@ -1,0 +1,246 @@
+"""Views from a daemon, over HTTP: ``--url``."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import os
+import ssl
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+import zlib
+from dataclasses import replace
+from email.message import Message
+from typing import IO
+
+from threadwatch import __version__
+from threadwatch.errors import Malformed, Unusable
+from threadwatch.model import ProcessView, ThreadView, View
+from threadwatch.text import cut, printable
+from threadwatch.top.examine import Examined
+from threadwatch.top.history import ThreadKey
+from threadwatch.top.source import Wait
+from threadwatch.view_json import parse_view
+
+AUTH_VARIABLE = "THREADWATCH_BASIC_AUTH"
+"""Has user:password, for those who do not want them on a command line, where everybody sees them."""
+
+_PATH = "/api/v1/view"
+_TIMEOUT = 5.0
+"""Seconds that a daemon may take to connect, or between two pieces of an answer."""
+_MOST_BYTES = 64 << 20
+"""An answer may be so long: more than 100,000 threads."""
+_STALE = 5.0
+"""Seconds, beside three polls, after which a daemon that says nothing new is said to be stuck."""
+
+
+class DaemonSource:
+    """A daemon. See :class:`threadwatch.top.source.Source`."""
+
+    def __init__(self, url: str, *, interval: float) -> None:
+        """Ask about every ``interval`` seconds, but no more often than the daemon polls.
+
+        :raises Unusable: that is no URL of a daemon.
+        """
+        self.where, authorization = _parse(url)
+        self._request = urllib.request.Request(  # noqa: S310  # _parse has seen to the scheme
+            self.where + _PATH,
+            headers={
+                "Accept": "application/json",
+                "Accept-Encoding": "gzip",
+                "User-Agent": f"threadwatch-top/{__version__}",
+                **authorization,
+            },
+        )
+        handlers: list[urllib.request.BaseHandler] = [
+            _NoRedirect(),
+            urllib.request.HTTPSHandler(context=ssl.create_default_context()),
+        ]
+        if urllib.parse.urlsplit(self.where).hostname in {"localhost", "127.0.0.1", "::1"}:
+            handlers.append(urllib.request.ProxyHandler({}))  # no proxy would find that
+        self._opener = urllib.request.build_opener(*handlers)
+        self._interval = interval
+        self._last: View | None = None
+        self._news = time.monotonic()
+        """When there was something new last."""
+        self._due = 0.0
+
+    def check(self) -> None:
+        """Ask once, to begin with; whose answer begins the daemon's looking at threads.
+
+        :raises Unusable: nobody is there, or nobody who can answer.
+        """
+        self._ask()
+
+    def next(self, wait: Wait) -> View | None:
+        """See :class:`threadwatch.top.source.Source`."""
+        pause = self._due - time.monotonic()
+        while not wait(max(pause, 0.0)):
+            view = self._ask()
+            now = time.monotonic()
+            last = self._last
+            if isinstance(view, View) and (last is None or view.sequence != last.sequence):
+                self._last = view = _same(view, last)
+                self._news = now
+                self._due = now + max(self._interval, view.interval_ns / 1e9)
+                return view
+            daemons = last.interval_ns / 1e9 if last else self._interval
+            if now - self._news > _STALE + 3 * daemons:
+                raise Unusable(
+                    f"{self.where} answers, but has not polled for {now - self._news:.0f} s"
+                )
+            # so that we come to ask just after it has polled
+            pause = view if isinstance(view, float) else max(daemons / 20, 0.1)
+        return None
+
+    def examine(self, key: ThreadKey) -> Examined | str:  # noqa: ARG002  # as a Source has it
+        """Nothing: a daemon tells no more than its views have."""
+        return "only on the host itself: threadwatch top, without --url"
+
+    def notes(self) -> str:
+        """See :class:`threadwatch.top.source.Source`."""
+        errors = self._last.stats.read_errors if self._last else {}
+        if any(source in {"fd", "table"} and reason == "denied" for source, reason in errors):
+            return "names of other users' threads are hidden from the daemon"
+        return ""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _ask(self) -> View | float:
+        """The daemon's view; or the seconds after which it will have one."""
+        try:
+            with self._opener.open(self._request, timeout=_TIMEOUT) as answer:
+                packed = answer.headers.get("Content-Encoding") == "gzip"
+                return parse_view(_read(answer, packed=packed))
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code == 503 and (after := _seconds(error.headers)):
+                    return after
+                raise Unusable(f"{self.where} {_complaint(error)}") from None
+        except urllib.error.URLError as error:
+            raise Unusable(f"{self.where} cannot be reached: {_reason(error.reason)}") from None
+        except Malformed as error:
+            raise Unusable(f"{self.where} gives no view: {_short(error)}") from None
+        except (OSError, http.client.HTTPException, zlib.error) as error:
+            raise Unusable(f"{self.where} does not answer as it should: {_reason(error)}") from None
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """To be sent elsewhere is an error: passwords are not for others."""
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: Message,
+        newurl: str,
+    ) -> None:
+        """Nothing is to be asked for in its place."""
+
+
+def _parse(url: str) -> tuple[str, dict[str, str]]:
+    """The URL without user and password, and the header that these make."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host = None
+        parts = urllib.parse.urlsplit("")
+    path = parts.path.rstrip("/")
+    if (
+        parts.scheme not in {"http", "https"}
+        or not host
+        or parts.query
+        or parts.fragment
+        or not (host + path).isascii()
+        or not (host + path).isprintable()
+        or " " in host + path
+    ):
+        raise Unusable(
+            f"top: --url should be like http://HOST:9749 or https://HOST, not {_short(url)!r}"
+        )
+    where = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{path}"
+    if parts.username is not None:
+        user, password = parts.username, parts.password or ""
+        secret = f"{urllib.parse.unquote(user)}:{urllib.parse.unquote(password)}"
+    elif ":" in (secret := os.environ.get(AUTH_VARIABLE, "")):
+        pass
+    elif secret:
+        raise Unusable(f"top: {AUTH_VARIABLE} should be USER:PASSWORD")
+    else:
+        return where, {}
+    encoded = base64.b64encode(secret.encode("utf-8", "surrogateescape")).decode("ascii")
+    return where, {"Authorization": f"Basic {encoded}"}
+
+
+def _read(answer: IO[bytes], *, packed: bool) -> bytes:
+    """The body, unpacked; Malformed if it is too long."""
+    body = answer.read(_MOST_BYTES + 1)
+    if packed:
+        unpacker = zlib.decompressobj(wbits=31)
+        body = unpacker.decompress(body, _MOST_BYTES + 1)
+    if len(body) > _MOST_BYTES:
+        raise Malformed("view", "is too long")
+    return body
+
+
+def _seconds(headers: Message) -> float:
+    after = headers.get("Retry-After", "")
+    return min(float(after), 60.0) if after.isascii() and after.isdecimal() else 0.0
+
+
+def _complaint(error: urllib.error.HTTPError) -> str:
+    if error.code == 401:
+        return f"wants a user and a password: give them in {AUTH_VARIABLE}=USER:PASSWORD"
+    if error.code == 404:
+        return f"is no threadwatch daemon, or one that is too old: it has no {_PATH}"
+    if 300 <= error.code < 400:
+        return (
+            f"sends elsewhere, to {_short(error.headers.get('Location', 'nowhere'))}: give that URL"
+        )
+    return f"answers with status {error.code} {_short(error.reason)}"
+
+
+def _reason(reason: object) -> str:
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is not to be trusted ({_short(reason.verify_message)}); "
+            "SSL_CERT_FILE can name other authorities"
+        )
+    if isinstance(reason, TimeoutError):
+        return f"no answer within {_TIMEOUT:.0f} s"
+    if isinstance(reason, OSError) and reason.strerror:
+        return _short(reason.strerror)
+    return _short(reason) or type(reason).__name__
+
+
+def _short(text: object) -> str:
+    return cut(printable(str(text)), 100)
+
+
+def _same(view: View, before: View | None) -> View:
+    """The view, with the very objects of the one before where nothing has changed: that makes bars cheap."""
+    if before is None:
+        return view
+    old = {process.key: process for process in before.processes}
+    return replace(
+        view,
+        processes=tuple(_same_process(process, old.get(process.key)) for process in view.processes),
+    )
+
+
+def _same_process(process: ProcessView, before: ProcessView | None) -> ProcessView:
+    if before is None:
+        return process
+    old = {thread.tid: thread for thread in before.threads}
+
+    def same(thread: ThreadView) -> ThreadView:
+        then = old.get(thread.tid)
+        return then if then is not None and then == thread else thread
+
+    return replace(process, threads=tuple(map(same, process.threads)))
