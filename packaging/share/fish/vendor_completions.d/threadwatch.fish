@@ -46,8 +46,8 @@ function _shtab_threadwatch_using
   test "$_shtab_threadwatch_cmdpath" = "$argv"
 end
 
-set -g _shtab_threadwatch_commands serve ps run doctor check-config demo
-set -g _shtab_threadwatch_opts_with_value --config.file --interval --log.format --log.level --path.procfs --seconds --web.listen-address --web.telemetry-path
+set -g _shtab_threadwatch_commands serve ps top run doctor check-config demo
+set -g _shtab_threadwatch_opts_with_value --config.file --count --filter --interval --log.format --log.level --path.procfs --seconds --sort --url --web.listen-address --web.telemetry-path -d -n
 
 complete -c threadwatch -e
 complete -c threadwatch -f
@@ -69,6 +69,21 @@ complete -c threadwatch -n '_shtab_threadwatch_using ps' -l interval -x -d 'how 
 complete -c threadwatch -n '_shtab_threadwatch_using ps' -l config.file -xka "(__fish_complete_path (commandline -ct | string replace -r '^--[^=]*=' ''))" -d 'configuration in YAML; without it every Python process is watched'
 complete -c threadwatch -n '_shtab_threadwatch_using ps' -l path.procfs -xka "(__fish_complete_directories)" -d 'where procfs is mounted (default: /proc)'
 complete -c threadwatch -n '_shtab_threadwatch_using ps; and test $_shtab_threadwatch_npos -ge 0' -ka "(pgrep -l python)" -d 'a process, or an application; all by default'
+complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a top -d 'Show every thread live, in the terminal.'
+complete -c threadwatch -n '_shtab_threadwatch_using top' -s h -l help -d 'show this help message and exit'
+complete -c threadwatch -n '_shtab_threadwatch_using top' -s d -l interval -x -d 'how often to look (default: 1.0)'
+complete -c threadwatch -n '_shtab_threadwatch_using top' -l sort -xka "cpu held wait ready time age state tid" -d 'what to order by (default: cpu)'
+complete -c threadwatch -n '_shtab_threadwatch_using top' -l reverse -d 'the other way round'
+complete -c threadwatch -n '_shtab_threadwatch_using top' -l filter -x -d 'only threads that fit; a|b: either'
+complete -c threadwatch -n '_shtab_threadwatch_using top' -l flat -d 'a list of threads, not a tree'
+complete -c threadwatch -n '_shtab_threadwatch_using top' -l busy -d 'without idle threads'
+complete -c threadwatch -n '_shtab_threadwatch_using top' -s b -l batch -d 'plain text, for pipes and files'
+complete -c threadwatch -n '_shtab_threadwatch_using top' -s n -l count -x -d 'end after so many views (with -b)'
+complete -c threadwatch -n '_shtab_threadwatch_using top' -l once -d 'the same as -b -n 1'
+complete -c threadwatch -n '_shtab_threadwatch_using top' -l url -x -d 'show what a daemon sees, instead of this host'"'"'s procfs: http://HOST:9749; a user and a password are best given in the environment, THREADWATCH_BASIC_AUTH=USER:PASSWORD'
+complete -c threadwatch -n '_shtab_threadwatch_using top' -l config.file -xka "(__fish_complete_path (commandline -ct | string replace -r '^--[^=]*=' ''))" -d 'configuration in YAML; without it every Python process is watched'
+complete -c threadwatch -n '_shtab_threadwatch_using top' -l path.procfs -xka "(__fish_complete_directories)" -d 'where procfs is mounted (default: /proc)'
+complete -c threadwatch -n '_shtab_threadwatch_using top; and test $_shtab_threadwatch_npos -ge 0' -ka "(pgrep -l python)" -d 'a process, or an application; all by default'
 complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a run -d 'Start a command whose Python processes publish their threads.'
 complete -c threadwatch -n '_shtab_threadwatch_using run' -s h -l help -d 'show this help message and exit'
 complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a doctor -d 'Say what can be seen, what publishes, what permission hides, and how to grant it.'
