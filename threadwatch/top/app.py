@@ -209,7 +209,7 @@ class ListScreen(_Screen):
         rows = top.rows
         self._scroll(len(rows), height, hold=hold)
         last = min(self._first + height, len(rows))
-        chosen = layout(width, top.known)
+        chosen = layout(width, top.known, top.shape.sort.column)
         uptime = top.uptime
         lines = [
             chosen.cells(row, top.history.together(row.threads), uptime)
@@ -356,7 +356,9 @@ class ListScreen(_Screen):
 
     def _sort_at(self, x: int) -> None:
         listed = self.query_one("#list")
-        column = layout(listed.size.width, self.its.top.known).title_at(x)
+        column = layout(
+            listed.size.width, self.its.top.known, self.its.top.shape.sort.column
+        ).title_at(x)
         for number, sort in enumerate(SORTS):
             if sort.column == column:
                 self.action_sort(number)

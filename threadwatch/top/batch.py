@@ -23,7 +23,7 @@ def batch(top: Top, *, where: str, columns: int | None) -> Iterator[str]:
     if not number:
         yield nothing(top)[0]
         return
-    chosen = layout(width, top.known)
+    chosen = layout(width, top.known, top.shape.sort.column)
     uptime = top.uptime
     yield _text(chosen.head(top.shape.sort, reverse=top.shape.reverse))
     for row in top.rows:

@@ -17,6 +17,8 @@ Subject = Figures | ThreadView
 
 _GAP = "  "
 _LEAST_NAME = 22
+_TINY_NAME = 8
+"""Beside one last column."""
 _MOST_NAME = 48
 _LEAST_BAR = 10
 _MOST_BAR = 60
@@ -163,8 +165,11 @@ class Layout:
         return (*self.columns[:behind], None, *self.columns[behind:])
 
 
-def layout(columns: int, known: Collection[str] = OPTIONAL) -> Layout:
-    """What has room. ``known``: the titles of those optional columns that have something to show."""
+def layout(columns: int, known: Collection[str] = OPTIONAL, keep: str = "") -> Layout:
+    """What has room. ``known``: the titles of those optional columns that have something to show.
+
+    ``keep``: the title of a column that is shown if any is, because rows are in its order.
+    """
     shown = [column for column in _COLUMNS if not column.optional or column.title in known]
     if columns < _NARROW:
         shown = [
@@ -174,8 +179,10 @@ def layout(columns: int, known: Collection[str] = OPTIONAL) -> Layout:
     else:
         shown = [replace(column, short="") for column in shown]
     has_bar = True
-    for title in _DISPENSABLE:
+    for title in (*(title for title in _DISPENSABLE if title != keep), keep):
         names, bars = (_GOOD_NAME, _GOOD_BAR) if title in _LUXURIES else (_LEAST_NAME, _LEAST_BAR)
+        if title in ("TID", keep):
+            names = _TINY_NAME
         if _taken(shown) + names + has_bar * (bars + len(_GAP)) <= columns:
             break
         if title == "bar":
