@@ -326,7 +326,7 @@ def test_columns_of_which_nothing_is_known_are_left_out() -> None:
 
 
 def test_every_order_has_its_column() -> None:
-    """Each order is by a column that is shown, however narrow the terminal, and marked; its key is its own."""
+    """Each order is by a column that is shown and marked, however narrow the terminal; its key is its own."""
     for columns in (250, 80):
         for sort in SORTS:
             spans = layout(columns, keep=sort.column).head(sort, reverse=False)
