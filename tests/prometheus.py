@@ -110,6 +110,29 @@ class Prometheus:
         assert data["resultType"] == "vector", data
         return [Result(found["metric"], float(found["value"][1])) for found in data["result"]]
 
+    def query_range(self, promql: str, *, over: float, step: float) -> list[Samples]:
+        """The answer to a range query that ends now, as a graph asks it; times in seconds."""
+        end = time.time()
+        query = {"query": promql, "start": end - over, "end": end, "step": step}
+        data = self._get("/api/v1/query_range?" + urllib.parse.urlencode(query))
+        assert data["resultType"] == "matrix", data
+        return [
+            Samples(found["metric"], {time: float(value) for time, value in found["values"]})
+            for found in data["result"]
+        ]
+
+    def series(self, selector: str) -> list[Mapping[str, str]]:
+        """The labels of every series that a selector chooses."""
+        found: list[Mapping[str, str]] = self._get(
+            "/api/v1/series?" + urllib.parse.urlencode({"match[]": selector})
+        )
+        return found
+
+    def rules(self) -> dict[str, dict[str, Any]]:
+        """What Prometheus says of its rules, by the name of the alert or of what is recorded."""
+        groups = self._get("/api/v1/rules")["groups"]
+        return {rule["name"]: rule for group in groups for rule in group["rules"]}
+
     def samples(self, selector: str, over: str = "5m") -> list[Samples]:
         """Every sample that is stored of the series, from the last so many minutes."""
         query = urllib.parse.urlencode({"query": f"{selector}[{over}]"})

@@ -1,0 +1,6 @@
+"""Makes the Grafana dashboards of ``config/grafana/dashboards``: ``./dev dashboards``.
+
+``model`` knows the JSON of Grafana, ``grid`` where a panel stands, ``promql`` the queries that several
+dashboards share; each dashboard has a module of its own. Standard library only. Why plain dictionaries:
+docs/decisions/0013-dashboards-from-plain-dictionaries.md.
+"""

@@ -1,0 +1,333 @@
+"""One application: which thread, and why."""
+
+from __future__ import annotations
+
+from dashboards.grid import Grid
+from dashboards.model import (
+    COLOURS,
+    Json,
+    Query,
+    dashboard,
+    graph,
+    link,
+    stat,
+    table,
+    timeline,
+    variables,
+)
+from dashboards.promql import (
+    STATES,
+    gil_utilisation,
+    lifetime,
+    rate,
+    select,
+    strongest_state,
+    total,
+)
+
+UID = "threadwatch-application"
+_ONE = "application"
+_DISK = 'state="disk"'
+
+
+def _by_thread(metric: str, *matchers: str) -> str:
+    return total("thread", rate(metric, _ONE, *matchers, thread=True))
+
+
+def build() -> Json:
+    """The dashboard."""
+    grid = Grid()
+    grid.line(
+        4,
+        stat(
+            "Processes",
+            "Processes of the application, on all chosen hosts. 0: it has gone.",
+            Query(f"sum({select('threadwatch_group_processes', _ONE)})"),
+            colours=((None, "red"), (1, "text")),
+        ),
+        stat(
+            "Threads",
+            "Threads in them, of all names.",
+            Query(f"sum({select('threadwatch_threads', _ONE)})"),
+        ),
+        stat(
+            "CPUs used",
+            "CPU time per second of its processes: 1 is one CPU, all the time.",
+            Query(f"sum({rate('threadwatch_group_cpu_seconds_total', _ONE)})"),
+            decimals=2,
+        ),
+        stat(
+            "GIL held",
+            "How much of the time the GIL is held: at 100 % no thread more can run Python. The mean "
+            "over its processes (with per: process, the busiest), and the highest of the chosen hosts.",
+            Query(f"max({gil_utilisation(_ONE)})"),
+            unit="percentunit",
+            decimals=0,
+            colours=((None, "green"), (0.7, "orange"), (0.9, "red")),
+        ),
+        stat(
+            "Waiting for the GIL",
+            "How many of its threads wait for the GIL at once, on average.",
+            Query(f"sum({rate('threadwatch_gil_wait_seconds_total', _ONE)})"),
+            decimals=2,
+            colours=((None, "green"), (1, "orange"), (4, "red")),
+        ),
+        stat(
+            "Waiting for a CPU",
+            "How many of its threads are ready to run, but have no CPU, on average.",
+            Query(f"sum({rate('threadwatch_thread_runqueue_wait_seconds_total', _ONE)})"),
+            decimals=2,
+            colours=((None, "green"), (1, "orange"), (4, "red")),
+        ),
+        stat(
+            "Waiting for a disk",
+            "How many of its threads are in uninterruptible sleep (D), on average.",
+            Query(
+                f"sum({rate('threadwatch_thread_state_seconds_total', _ONE, _DISK)})"
+                f" or 0 * sum({rate('threadwatch_thread_state_seconds_total', _ONE)})"
+            ),
+            decimals=2,
+            colours=((None, "green"), (0.5, "orange"), (1, "red")),
+        ),
+        stat(
+            "Published",
+            "The share of its processes that publish the names of their threads.",
+            Query(
+                f"sum({select('threadwatch_group_published_processes', _ONE)})\n"
+                f"  / sum({select('threadwatch_group_processes', _ONE)})"
+            ),
+            unit="percentunit",
+            colours=((None, "orange"), (0.9, "green")),
+        ),
+    )
+    grid.heading("Which thread")
+    grid.line(
+        10,
+        (
+            graph(
+                "CPU by thread",
+                "CPUs that the threads of each name use. (unattributed) has no known thread, (other) "
+                "is what is over the group's cap of names.",
+                Query(_by_thread("threadwatch_thread_cpu_seconds_total"), "{{thread}}"),
+                unit="short",
+                stacked=True,
+                link=link(
+                    "This thread alone",
+                    UID,
+                    group="${group:percentencode}",
+                    thread="${__field.labels.thread:percentencode}",
+                ),
+            ),
+            16,
+        ),
+        (
+            graph(
+                "CPU in user and in system mode",
+                "In system mode the kernel works for the thread: reading, writing, getting memory. "
+                "The division is the kernel's estimate, the sum is exact.",
+                Query(
+                    total("mode", rate("threadwatch_thread_cpu_seconds_total", _ONE, thread=True)),
+                    "{{mode}}",
+                ),
+                unit="short",
+                stacked=True,
+                colours={"user": "green", "system": "orange"},
+            ),
+            8,
+        ),
+    )
+    grid.heading("And why")
+    grid.line(
+        12,
+        timeline(
+            "What each thread mostly does",
+            "One bar per thread name: the state that took most of the time of its threads. What "
+            "took less is not shown here: see the panel below. Red is waiting for the GIL, orange "
+            "waiting for a CPU.",
+            Query(strongest_state("thread", _ONE), "{{thread}}"),
+        ),
+    )
+    grid.line(
+        11,
+        (
+            graph(
+                "Where the time goes",
+                "How many of the chosen threads are in each state, on average; together they are "
+                "all of them. Choose one thread above to see what it alone does.",
+                Query(
+                    total(
+                        "state", rate("threadwatch_thread_state_seconds_total", _ONE, thread=True)
+                    ),
+                    "{{state}}",
+                ),
+                unit="short",
+                stacked=True,
+                colours={state: COLOURS[state] for state in STATES},
+            ),
+            12,
+        ),
+        (
+            graph(
+                "Where the time goes of threads that are not idle",
+                "The same without sleep, poll, lock, socket, pipe and child, which idle threads are "
+                "in: what is left runs, or wants to and cannot.",
+                Query(
+                    total(
+                        "state",
+                        rate(
+                            "threadwatch_thread_state_seconds_total",
+                            _ONE,
+                            'state!~"sleep|sleeping|poll|lock|socket|pipe|child"',
+                            thread=True,
+                        ),
+                    ),
+                    "{{state}}",
+                ),
+                unit="short",
+                stacked=True,
+                colours={state: COLOURS[state] for state in STATES},
+            ),
+            12,
+        ),
+    )
+    grid.line(
+        9,
+        graph(
+            "GIL held by thread",
+            "The share of the time that threads of each name hold the GIL: the hog is on top. Empty "
+            "where the GIL cannot be seen.",
+            Query(_by_thread("threadwatch_gil_held_seconds_total"), "{{thread}}"),
+            unit="short",
+            stacked=True,
+        ),
+        graph(
+            "GIL waited for by thread",
+            "How many threads of each name wait for the GIL, on average: who starves. Empty where "
+            "the GIL cannot be seen.",
+            Query(_by_thread("threadwatch_gil_wait_seconds_total"), "{{thread}}"),
+            unit="short",
+        ),
+        graph(
+            "Ready, but no CPU",
+            "How many threads of each name are ready to run while every CPU they may use is taken, or "
+            "the quota of their cgroup is used up. Not the wait for the GIL.",
+            Query(_by_thread("threadwatch_thread_runqueue_wait_seconds_total"), "{{thread}}"),
+            unit="short",
+        ),
+    )
+    grid.heading("Births and deaths")
+    grid.line(
+        8,
+        graph(
+            "Threads by name",
+            "How many threads there are of each name. A line that only rises is a leak.",
+            Query(total("thread", select("threadwatch_threads", _ONE, thread=True)), "{{thread}}"),
+            unit="short",
+        ),
+        graph(
+            "Started and ended",
+            "Threads started per second, upwards, and ended per second, downwards. Each costs about "
+            "0.1 ms. The first one of a new name is not in a rate.",
+            Query(_by_thread("threadwatch_threads_started_total"), "{{thread}} started"),
+            Query(_by_thread("threadwatch_threads_ended_total"), "{{thread}} ended"),
+            unit="cps",
+            below_zero=".* ended$",
+        ),
+        graph(
+            "Processes over time",
+            "Processes of the application, and how many of them publish.",
+            Query(f"sum({select('threadwatch_group_processes', _ONE)})", "processes"),
+            Query(f"sum({select('threadwatch_group_published_processes', _ONE)})", "publishing"),
+            unit="short",
+        ),
+    )
+    grid.heading("The kernel's counts")
+    grid.line(
+        8,
+        graph(
+            "How long a thread runs at once",
+            "CPU time per time slice. Much below 1 ms means that switching costs more than it should: "
+            "threads that hand each other small work, or fight for the GIL.",
+            Query(
+                f"{_by_thread('threadwatch_thread_cpu_seconds_total')}\n"
+                f"  / ({_by_thread('threadwatch_thread_timeslices_total')} > 0)",
+                "{{thread}}",
+            ),
+            unit="s",
+        ),
+        graph(
+            "Page faults",
+            "Minor ones found the page in memory, major ones waited for a disk.",
+            Query(
+                total(
+                    "thread, kind",
+                    rate("threadwatch_thread_page_faults_total", _ONE, thread=True),
+                ),
+                "{{thread}} {{kind}}",
+            ),
+            unit="cps",
+        ),
+        graph(
+            "Context switches",
+            "Voluntary ones to wait for something, involuntary ones because others were to run. Only "
+            "where the configuration has collect: [context_switches].",
+            Query(
+                total(
+                    "thread, kind",
+                    rate("threadwatch_thread_context_switches_total", _ONE, thread=True),
+                ),
+                "{{thread}} {{kind}}",
+            ),
+            unit="cps",
+        ),
+        graph(
+            "Storage",
+            "Read from storage, upwards, and written to it, downwards. Only where the configuration has "
+            "collect: [io], and permission to trace the process.",
+            Query(
+                total(
+                    "thread, direction",
+                    rate("threadwatch_thread_io_bytes_total", _ONE, thread=True),
+                ),
+                "{{thread}} {{direction}}",
+            ),
+            unit="Bps",
+            below_zero=".* write$",
+        ),
+    )
+    grid.line(
+        9,
+        table(
+            "Single threads",
+            "PID and TID of each thread, to look for in ps, top -H, py-spy or a core dump. Only where "
+            "the configuration has thread_info: true.",
+            Query(select("threadwatch_thread_info", _ONE, thread=True)),
+            labels=("instance", "pid", "tid", "name", "comm", "source", "thread"),
+            hide=("job", "group"),
+        ),
+    )
+    grid.heading("What it is")
+    grid.line(
+        6,
+        table(
+            "Python",
+            "The kinds of Python that publishing processes run, and whether they have a GIL.",
+            Query(select("threadwatch_group_info", _ONE)),
+            labels=("instance", "implementation", "version", "build", "gil"),
+            hide=("job", "group"),
+        ),
+        graph(
+            "Threads alive, on average",
+            "From the time that all states took together: unlike a count now and then, it sees short "
+            "lives in proportion to their length.",
+            Query(lifetime("thread", _ONE, thread=True), "{{thread}}"),
+            unit="short",
+        ),
+    )
+    return dashboard(
+        UID,
+        "threadwatch / Application",
+        "One application: which of its threads, and what it runs on or waits for.",
+        variables(groups="one", thread=True),
+        grid,
+    )

@@ -1,0 +1,269 @@
+"""All hosts: which application, and which of its threads, uses the CPU, and what cannot be seen."""
+
+from __future__ import annotations
+
+from dashboards.grid import Grid
+from dashboards.model import Json, Query, dashboard, graph, link, stat, table, variables
+from dashboards.promql import gil_utilisation, lifetime, rate, select, total
+
+UID = "threadwatch-fleet"
+_BY = "job, instance, group"
+_EACH = f"{_BY}, thread"
+_TO_APPLICATION = link(
+    "Threads of ${__data.fields.group}",
+    "threadwatch-application",
+    job="${__data.fields.job:percentencode}",
+    instance="${__data.fields.instance:percentencode}",
+    group="${__data.fields.group:percentencode}",
+)
+_SERIES_TO_APPLICATION = link(
+    "Threads of ${__field.labels.group}",
+    "threadwatch-application",
+    group="${__field.labels.group:percentencode}",
+)
+_SHARE = ((None, "transparent"), (0.5, "orange"), (0.9, "red"))
+
+
+def _cpu(scope: str, by: str) -> str:
+    return total(by, rate("threadwatch_thread_cpu_seconds_total", scope))
+
+
+def build() -> Json:
+    """The dashboard."""
+    grid = Grid()
+    grid.line(
+        4,
+        stat(
+            "Hosts",
+            "Hosts whose threadwatch answers.",
+            Query(f"count({select('up', 'host')} == 1)"),
+        ),
+        stat(
+            "Silent hosts",
+            "Hosts whose threadwatch does not answer: nothing is known of them.",
+            Query(f"count({select('up', 'host')} == 0) or vector(0)"),
+            colours=((None, "green"), (1, "red")),
+        ),
+        stat(
+            "Applications",
+            "Groups that have a process now, each counted once however many hosts it runs on.",
+            Query(
+                f"count(count by (group) ({select('threadwatch_group_processes', 'groups')} > 0))"
+            ),
+        ),
+        stat(
+            "Processes",
+            "Processes in these groups.",
+            Query(f"sum({select('threadwatch_group_processes', 'groups')})"),
+        ),
+        stat(
+            "Threads",
+            "Threads in the processes of these groups, of all names.",
+            Query(f"sum({select('threadwatch_threads', 'groups')})"),
+        ),
+        stat(
+            "CPUs used",
+            "CPU time per second of all these processes: 1 is one CPU, all the time.",
+            Query(f"sum({rate('threadwatch_group_cpu_seconds_total', 'groups')})"),
+            decimals=2,
+        ),
+        stat(
+            "GIL-bound",
+            "Groups whose GIL is held more than 90 % of the time: they cannot use another CPU, "
+            "however many threads they start. The mean over the processes of a group, unless it is "
+            "configured with per: process.",
+            Query(f"count(\n{gil_utilisation('groups')} > 0.9\n) or vector(0)"),
+            colours=((None, "green"), (1, "red")),
+        ),
+        stat(
+            "Published",
+            "The share of processes that publish the names of their threads. The others are shown "
+            "under the kernel's names, and their GIL is not seen.",
+            Query(
+                f"sum({select('threadwatch_group_published_processes', 'groups')})\n"
+                f"  / sum({select('threadwatch_group_processes', 'groups')})"
+            ),
+            unit="percentunit",
+            colours=((None, "orange"), (0.9, "green")),
+        ),
+    )
+    grid.heading("Which application")
+    busiest = f"topk(10, {total('group', rate('threadwatch_group_cpu_seconds_total', 'groups'))})"
+    grid.line(
+        9,
+        graph(
+            "CPU by application",
+            "CPUs used by the ten busiest groups, over all hosts. By the kernel's process clocks, "
+            "ended threads included. A click on a series leads to its threads.",
+            Query(busiest, "{{group}}"),
+            unit="short",
+            stacked=True,
+            link=_SERIES_TO_APPLICATION,
+        ),
+        graph(
+            "CPU by host",
+            "CPUs used by the watched processes of each host.",
+            Query(
+                total("instance", rate("threadwatch_group_cpu_seconds_total", "groups")),
+                "{{instance}}",
+            ),
+            unit="short",
+            stacked=True,
+        ),
+    )
+    grid.line(
+        10,
+        table(
+            "Each application",
+            "Each group on each host: its Python, its processes and threads, the CPUs it uses, how "
+            "much of the time its GIL is held, and how many of its threads wait for the GIL at once. "
+            "An empty cell is something that cannot be seen, not a zero. A click on a group leads "
+            "to its threads.",
+            Query(total(_BY, rate("threadwatch_group_cpu_seconds_total", "groups")), "CPUs"),
+            Query(total(_BY, select("threadwatch_group_processes", "groups")), "Processes"),
+            Query(
+                total(_BY, select("threadwatch_group_published_processes", "groups")), "Published"
+            ),
+            Query(total(_BY, select("threadwatch_threads", "groups")), "Threads"),
+            Query(gil_utilisation("groups"), "GIL held", unit="percentunit", colours=_SHARE),
+            Query(
+                total(_BY, rate("threadwatch_gil_wait_seconds_total", "groups")), "Waiting for GIL"
+            ),
+            Query(
+                f"count by ({_BY}, version, gil) ({select('threadwatch_group_info', 'groups')})",
+            ),
+            labels=("instance", "group", "version", "gil"),
+            hide=("job",),
+            sort="CPUs",
+            unit="short",
+            links={"group": _TO_APPLICATION},
+        ),
+    )
+    grid.heading("Which thread")
+    top = f"topk(30, {_cpu('groups', _EACH)})"
+    in_top = f"and on ({_EACH}) {top}"
+    grid.line(
+        11,
+        table(
+            "Busiest threads",
+            "The 30 thread names that use most CPU now, with the share of its time that a thread of "
+            "that name spent holding the GIL, waiting for it, and ready to run without a CPU. A click "
+            "on a group leads to its threads.",
+            Query(top, "CPUs"),
+            Query(f"{total(_EACH, select('threadwatch_threads', 'groups'))} {in_top}", "Threads"),
+            *(
+                Query(
+                    f"{total(_EACH, rate(metric, 'groups'))}\n"
+                    f"  / {lifetime(_EACH, 'groups')} {in_top}",
+                    name,
+                    unit="percentunit",
+                    colours=_SHARE,
+                )
+                for name, metric in (
+                    ("GIL held", "threadwatch_gil_held_seconds_total"),
+                    ("GIL wait", "threadwatch_gil_wait_seconds_total"),
+                    ("No CPU free", "threadwatch_thread_runqueue_wait_seconds_total"),
+                )
+            ),
+            labels=("instance", "group", "thread"),
+            hide=("job",),
+            sort="CPUs",
+            unit="short",
+            links={"group": _TO_APPLICATION},
+        ),
+    )
+    grid.heading("Why: the GIL, or no CPU")
+    grid.line(
+        9,
+        graph(
+            "GIL held, per process",
+            "The share of the time that the GIL is held, for the ten groups where it is most. At 1 the "
+            "group is bound by it. The mean over its processes, so that one busy process among "
+            "idle ones shows less: with per: process in the configuration it is that of the busiest.",
+            Query(f"topk(10, {gil_utilisation('groups')})", "{{group}} on {{instance}}"),
+            unit="percentunit",
+            ceiling=1,
+            link=_SERIES_TO_APPLICATION,
+        ),
+        graph(
+            "Threads that wait for the GIL",
+            "How many threads wait for the GIL at once, on average.",
+            Query(
+                f"topk(10, {total(_BY, rate('threadwatch_gil_wait_seconds_total', 'groups'))})",
+                "{{group}} on {{instance}}",
+            ),
+            unit="short",
+            link=_SERIES_TO_APPLICATION,
+        ),
+        graph(
+            "Threads that wait for a CPU",
+            "How many threads are ready to run while every CPU they may use is taken, or their quota "
+            "is used up, on average.",
+            Query(
+                "topk(10, "
+                f"{total(_BY, rate('threadwatch_thread_runqueue_wait_seconds_total', 'groups'))})",
+                "{{group}} on {{instance}}",
+            ),
+            unit="short",
+            link=_SERIES_TO_APPLICATION,
+        ),
+    )
+    grid.heading("Coverage: what cannot be seen")
+    grid.line(
+        8,
+        table(
+            "Processes that do not publish",
+            "How many processes of a group do not publish their threads. Start them by threadwatch "
+            "run, or with THREADWATCH=1. Empty if all do.",
+            Query(
+                f"{total(_BY, select('threadwatch_group_processes', 'groups'))}\n"
+                f"  - {total(_BY, select('threadwatch_group_published_processes', 'groups'))} > 0",
+                "Processes",
+            ),
+            labels=("instance", "group"),
+            hide=("job",),
+            sort="Processes",
+            unit="short",
+        ),
+        table(
+            "Groups whose GIL is not seen",
+            "Groups with processes, but without a series of the GIL: they do not publish, permission "
+            "is missing, sampling is off, or their Python has no GIL. threadwatch doctor, run on "
+            "the host, says which. Empty if all are seen.",
+            Query(
+                f"{total(_BY, select('threadwatch_group_processes', 'groups'))} > 0\n"
+                f"  unless {total(_BY, rate('threadwatch_gil_held_seconds_total', 'groups'))}",
+                "Processes",
+            ),
+            labels=("instance", "group"),
+            hide=("job",),
+            unit="short",
+        ),
+        graph(
+            "CPU time without a name",
+            "The share of CPU time that no known thread used: of threads that lived between two polls "
+            "in processes that do not publish. Above a few percent, they should.",
+            Query(
+                "(\n  "
+                + total(
+                    "group",
+                    rate(
+                        "threadwatch_thread_cpu_seconds_total",
+                        "groups",
+                        'thread="(unattributed)"',
+                    ),
+                )
+                + f"\n  or 0 * {_cpu('groups', 'group')}\n) / ({_cpu('groups', 'group')} > 0)",
+                "{{group}}",
+            ),
+            unit="percentunit",
+        ),
+    )
+    return dashboard(
+        UID,
+        "threadwatch / Fleet",
+        "All hosts: which application, and which of its threads, uses the CPU or waits; and what "
+        "cannot be seen.",
+        variables(groups="several"),
+        grid,
+    )

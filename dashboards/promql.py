@@ -1,0 +1,82 @@
+"""PromQL that several dashboards share. Variables of Grafana (``$group``) are left for it to put in."""
+
+from __future__ import annotations
+
+from typing import Final
+
+STATES: Final = (
+    "running",
+    "runnable",
+    "gil",
+    "lock",
+    "disk",
+    "socket",
+    "pipe",
+    "file",
+    "poll",
+    "child",
+    "sleep",
+    "sleeping",
+    "stopped",
+    "zombie",
+    "other",
+)
+"""All states of a thread; the place, from 1, is the number that a timeline shows for it."""
+
+_SCOPES: Final = {
+    "host": 'job=~"$job", instance=~"$instance"',
+    "groups": 'job=~"$job", instance=~"$instance", group=~"$group"',
+    "application": 'job=~"$job", instance=~"$instance", group="$group"',
+}
+
+
+def select(metric: str, scope: str, *matchers: str, thread: bool = False) -> str:
+    """A selector: ``scope`` is host (everything there), groups (of several) or application (of one)."""
+    chosen = ['thread=~"$thread"'] if thread else []
+    return f"{metric}{{{', '.join([_SCOPES[scope], *chosen, *matchers])}}}"
+
+
+def rate(metric: str, scope: str, *matchers: str, thread: bool = False) -> str:
+    """Growth per second over Grafana's own idea of a sensible window."""
+    return f"rate({select(metric, scope, *matchers, thread=thread)}[$__rate_interval])"
+
+
+def total(by: str, expression: str) -> str:
+    """The sum by these labels."""
+    return f"sum by ({by}) ({expression})"
+
+
+def lifetime(by: str, scope: str, *, thread: bool = False) -> str:
+    """How many threads were alive on average: the time that all states together took."""
+    return total(by, rate("threadwatch_thread_state_seconds_total", scope, thread=thread))
+
+
+def gil_utilisation(scope: str) -> str:
+    """How much of the time a GIL is held, 0 to 1, by job, instance and group.
+
+    Where series have a pid, that of the busiest process; else the mean over the processes that publish.
+    """
+    held = "threadwatch_gil_held_seconds_total"
+    labels = "job, instance, group"
+    each = total(f"{labels}, pid", rate(held, scope, 'pid!=""'))
+    all_of_them = total(labels, rate(held, scope, 'pid=""'))
+    published = select("threadwatch_group_published_processes", scope)
+    return (
+        f"max by ({labels}) (\n  {each}\n  or\n"
+        f"  {all_of_them}\n    / on ({labels}) ({published} > 0)\n)"
+    )
+
+
+def strongest_state(by: str, scope: str) -> str:
+    """For each thread name the number of the state that took most of its time."""
+    share = total(
+        f"{by}, state", rate("threadwatch_thread_state_seconds_total", scope, thread=True)
+    )
+    numbers = "\n  or ".join(
+        f'label_replace(vector({number}), "state", "{state}", "", "")'
+        for number, state in enumerate(STATES, 1)
+    )
+    return (
+        f"max by ({by}) (\n  (topk by ({by}) (1, {share} > 0) > bool 0)\n"
+        f"  * on (state) group_left ()\n  ({numbers})\n)"
+    )

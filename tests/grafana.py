@@ -1,0 +1,196 @@
+"""What Grafana does with a dashboard, as far as that goes without one: variables, and its schema.
+
+The schema is that of grafana-foundation-sdk, whose classes are generated from Grafana's own. Our dashboards
+are not made with it, so that it can judge them.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import re
+import types
+import typing
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.testbed import CHECKOUT
+
+with warnings.catch_warnings():
+    # Grafana recommends its newer schema, which older Grafanas cannot import
+    warnings.simplefilter("ignore", DeprecationWarning)
+    from grafana_foundation_sdk.cog import encoder, plugins
+    from grafana_foundation_sdk.models import dashboard as schema
+
+    plugins.register_default_plugins()
+
+DIRECTORY = CHECKOUT / "config" / "grafana" / "dashboards"
+FILES = sorted(DIRECTORY.glob("*.json"))
+
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::(\w+))?\})")
+_LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+), (?P<label>\w+)\)")
+
+Json = dict[str, Any]
+
+
+def load(path: Path) -> Json:
+    """A dashboard."""
+    found: Json = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def panels(dashboard: Json) -> list[Json]:
+    """All panels that show something: without the headings."""
+    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """One query of a panel."""
+
+    dashboard: str
+    """The file's name, without .json."""
+    panel: str
+    text: str
+    instant: bool
+    letter: str
+
+    def __str__(self) -> str:
+        return f"{self.dashboard}-{self.panel}-{self.letter}".replace(" ", "_")
+
+
+def expressions() -> list[Expression]:
+    """Every query of every panel of every dashboard."""
+    return [
+        Expression(path.stem, panel["title"], query["expr"], query["instant"], query["refId"])
+        for path in FILES
+        for panel in panels(load(path))
+        for query in panel["targets"]
+    ]
+
+
+def queries_of_variables(dashboard: Json) -> dict[str, tuple[str, str]]:
+    """For each variable that asks Prometheus, in their order: the selector, and the label that it wants."""
+    found = {}
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            match = _LABEL_VALUES.fullmatch(variable["query"])
+            assert match, variable["query"]
+            found[variable["name"]] = (match["selector"], match["label"])
+    return found
+
+
+def interpolate(text: str, dashboard: Json, values: Mapping[str, str | list[str]]) -> str:
+    """The text as Grafana's Prometheus source sends it: with variables put in, and escaped.
+
+    A variable that can have several values is escaped for a regular expression, any other for a string.
+    ``$__all`` stands for all of them. Source: interpolateQueryExpr and prometheusSpecialRegexEscape in
+    packages/grafana-prometheus.
+    """
+    known = {variable["name"]: variable for variable in dashboard["templating"]["list"]}
+
+    def put(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        value = values[name]
+        if name.startswith("__"):
+            assert isinstance(value, str)
+            return value
+        variable = known[name]
+        if value == "$__all":
+            return str(variable["allValue"])
+        if not variable["multi"] and not variable["includeAll"]:
+            assert isinstance(value, str)
+            return value.replace("\\", "\\\\").replace("'", "\\\\'")
+        several = [_for_regex(one) for one in ([value] if isinstance(value, str) else value)]
+        return several[0] if len(several) == 1 else f"({'|'.join(several)})"
+
+    return _VARIABLE.sub(put, text)
+
+
+def _for_regex(value: str) -> str:
+    return re.sub(r"[$^*{}\[\]+?.()|]", r"\\\\\g<0>", value.replace("\\", "\\\\\\\\"))
+
+
+def faults(dashboard: Json) -> list[str]:
+    """Where a dashboard has something that Grafana's schema does not: keys, types, values of enumerations."""
+    known = schema.Dashboard.from_json(dashboard)
+    again = json.loads(json.dumps(known, cls=encoder.JSONEncoder))
+    return [*_lost(dashboard, again, ""), *_wrong(known, "")]
+
+
+def _lost(ours: Any, theirs: Any, where: str) -> Iterator[str]:
+    """What the schema's classes did not take up."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key, value in ours.items():
+            if key not in theirs:
+                yield f"{where}.{key}: not in the schema"
+            else:
+                yield from _lost(value, theirs[key], f"{where}.{key}")
+    elif isinstance(ours, list) and isinstance(theirs, list) and len(ours) == len(theirs):
+        for number, pair in enumerate(zip(ours, theirs, strict=True)):
+            yield from _lost(*pair, f"{where}[{number}]")
+    elif ours != theirs:
+        yield f"{where}: {ours!r} is taken for {theirs!r}"
+
+
+def _wrong(known: object, where: str) -> Iterator[str]:
+    """Values that are not what the schema's classes say of them."""
+    for name, annotation in typing.get_type_hints(type(known)).items():
+        yield from _mismatch(getattr(known, name), annotation, f"{where}.{name}")
+
+
+def _mismatch(value: Any, annotation: Any, where: str) -> Iterator[str]:
+    """Where a value is not of an annotated type."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in {typing.Union, types.UnionType}:
+        others = [one for one in arguments if one is not type(None)]
+        if value is not None or len(others) == len(arguments):
+            tried = [list(_mismatch(value, one, where)) for one in others]
+            yield from min(tried, key=len)
+    elif origin is list and isinstance(value, list):
+        for number, one in enumerate(value):
+            yield from _mismatch(one, arguments[0], f"{where}[{number}]")
+    elif origin is dict and isinstance(value, dict):
+        for key, one in value.items():
+            yield from _mismatch(one, arguments[1], f"{where}.{key}")
+    elif annotation is object or annotation is typing.Any:
+        if _is_schema(type(value)):
+            yield from _wrong(value, where)
+    elif _is_schema(annotation) and not issubclass(annotation, enum.Enum):
+        yield from _mismatch_of_class(value, annotation, where)
+    elif not _fits(value, annotation):
+        yield f"{where}: {value!r} is no {annotation}"
+
+
+def _mismatch_of_class(value: Any, annotation: Any, where: str) -> Iterator[str]:
+    if isinstance(value, dict):  # some parts are left as they were read
+        known = annotation.from_json(value)
+        yield from _lost(value, json.loads(json.dumps(known, cls=encoder.JSONEncoder)), where)
+        yield from _wrong(known, where)
+    elif isinstance(value, annotation):
+        yield from _wrong(value, where)
+    else:
+        yield f"{where}: {value!r} is no {annotation.__name__}"
+
+
+def _is_schema(annotation: object) -> bool:
+    return isinstance(annotation, type) and annotation.__module__.startswith(
+        "grafana_foundation_sdk"
+    )
+
+
+def _fits(value: object, annotation: Any) -> bool:
+    """Whether a value without parts is of that type."""
+    if typing.get_origin(annotation) is typing.Literal:
+        return value in typing.get_args(annotation)
+    if not isinstance(annotation, type):
+        return False
+    if issubclass(annotation, enum.Enum):
+        return value in {member.value for member in annotation}
+    if annotation in {int, float}:
+        accepted = int | float if annotation is float else int
+        return isinstance(value, accepted) and not isinstance(value, bool)
+    return isinstance(value, annotation)

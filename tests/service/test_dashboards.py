@@ -1,0 +1,381 @@
+"""Dashboards and rules on a real Prometheus that has scraped a real daemon watching the demo application.
+
+No Grafana runs here: variables are put in as it does (tests/grafana.py), and the answers are looked at.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dashboards.promql import STATES
+from tests import grafana, prometheus
+from tests.grafana import Expression
+from tests.harness import threadwatch
+from tests.prometheus import Prometheus, until
+from tests.serving import serving
+from tests.testbed import CHECKOUT
+
+RULES = CHECKOUT / "config" / "prometheus" / "rules" / "threadwatch.yml"
+DEMO = CHECKOUT / "threadwatch" / "demo_app.py"
+CAPLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+"""How the daemon runs, and what it shall see: it is denied the tests' own process, which may do more."""
+
+CONFIGURATION = """
+poll_interval: 500ms
+thread_info: true
+collect: [context_switches, io]
+groups:
+  - {name: plain, match: {cmdline: plain.py}, threads: {cap: 1, fold: false}}
+"""
+PLAIN = """
+import sys, threading, time
+for number in range(3):
+    threading.Thread(target=time.sleep, args=(600,), name=f"t{number}", daemon=True).start()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+"""Does not publish, and has more threads than its group may have names."""
+
+RATE_INTERVAL = "4s"
+"""What Grafana makes of a scrape interval of one second: four of them."""
+
+DASHBOARDS = {path.stem: grafana.load(path) for path in grafana.FILES}
+ALL: Mapping[str, str | list[str]] = {
+    "__rate_interval": RATE_INTERVAL,
+    "job": "$__all",
+    "instance": "$__all",
+    "thread": "$__all",
+}
+
+
+@contextlib.contextmanager
+def _running(*command: str, ready: bool = False) -> Iterator[None]:
+    """A program that runs meanwhile, with what it has started; if so wished, from when it says so."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=CHECKOUT, start_new_session=True
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with process.stdin, process.stdout:
+        try:
+            if ready:
+                assert process.stdout.readline() == b"ready\n"
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _config(address: str) -> str:
+    """The configuration that we ship, in more of a hurry, and with its rules wherever it lies."""
+    changed = (
+        (CHECKOUT / "config/prometheus/prometheus.yml")
+        .read_text()
+        .replace("127.0.0.1:9749", address)
+        .replace("_interval: 15s", "_interval: 1s")
+        .replace("rules/*.yml", str(RULES))
+    )
+    assert address in changed
+    assert str(RULES) in changed
+    return changed
+
+
+@pytest.fixture(scope="module")
+def servers() -> Iterator[dict[str, Prometheus]]:
+    """Both Prometheus, when they have scraped the daemon for a while."""
+    with contextlib.ExitStack() as stack:
+        place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        place.chmod(0o755)
+        (place / "plain.py").write_text(PLAIN)
+        (place / "threadwatch.yml").write_text(CONFIGURATION)
+        stack.enter_context(
+            _running(*CAPLESS, *threadwatch("run", "--", sys.executable, str(DEMO)))
+        )
+        stack.enter_context(_running(*CAPLESS, sys.executable, str(place / "plain.py"), ready=True))
+        daemon = stack.enter_context(
+            serving(place, f"--config.file={place / 'threadwatch.yml'}", prefix=CAPLESS)
+        )
+        until(
+            lambda: daemon.metric('threadwatch_group_published_processes{group="demo_app"}'),
+            "the demo application publishes",
+        )
+        found = {}
+        for name, command in {"2": prometheus.ON_PATH, "3": prometheus.IN_TESTBED}.items():
+            (place / name).mkdir()
+            found[name] = stack.enter_context(
+                Prometheus(
+                    place / name,
+                    config=_config(daemon.url.removeprefix("http://")),
+                    command=command,
+                )
+            )
+        for server in found.values():
+            # the births of timers' threads, and enough scrapes for every rate
+            server.wait_for(
+                "min(count_over_time(threadwatch_threads_started_total"
+                '{group="demo_app", thread=~"Thread-N|price-engine|event-loop"}[30s])) > 8'
+            )
+        yield found
+
+
+@pytest.fixture(params=["2", "3"])
+def server(request: pytest.FixtureRequest, servers: dict[str, Prometheus]) -> Prometheus:
+    """Each Prometheus in turn."""
+    return servers[request.param]
+
+
+def _values(dashboard: str, **chosen: str | list[str]) -> Mapping[str, str | list[str]]:
+    """All of everything; of an application, the demo."""
+    group = "demo_app" if dashboard == "application" else "$__all"
+    return {**ALL, "group": group, **chosen}
+
+
+def _answer(
+    server: Prometheus, asked: Expression, values: Mapping[str, str | list[str]]
+) -> list[tuple[Mapping[str, str], list[float]]]:
+    """Labels and values, without those that are not a number, of each series of the answer."""
+    query = grafana.interpolate(asked.text, DASHBOARDS[asked.dashboard], values)
+    if asked.instant:
+        found = [(result.labels, [result.value]) for result in server.query(query)]
+    else:
+        found = [
+            (samples.labels, list(samples.values.values()))
+            for samples in server.query_range(query, over=5, step=1)
+        ]
+    numbers = [(labels, [v for v in values if not math.isnan(v)]) for labels, values in found]
+    return [(labels, values) for labels, values in numbers if values]
+
+
+@pytest.mark.parametrize("asked", grafana.expressions(), ids=str)
+def test_every_panel_has_data(servers: dict[str, Prometheus], asked: Expression) -> None:
+    """Each query of each panel is answered with numbers, on both versions of Prometheus."""
+    for version, server in servers.items():
+        found = _answer(server, asked, _values(asked.dashboard))
+        assert found, f"Prometheus {version} has nothing for {asked.text}"
+        assert all(math.isfinite(value) for _, values in found for value in values)
+
+
+def _named(dashboard: str, panel: str, letter: str = "A") -> Expression:
+    (found,) = [
+        asked
+        for asked in grafana.expressions()
+        if (asked.dashboard, asked.panel, asked.letter) == (dashboard, panel, letter)
+    ]
+    return found
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_variables_are_chained(server: Prometheus, name: str) -> None:
+    """Each variable's query, with those before it put in, lists what there is."""
+    values = dict(_values(name))
+    options = {}
+    for variable, (selector, label) in grafana.queries_of_variables(DASHBOARDS[name]).items():
+        asked = grafana.interpolate(selector, DASHBOARDS[name], values)
+        options[variable] = sorted({labels[label] for labels in server.series(asked)})
+        if variable in {"job", "instance"}:
+            values[variable] = options[variable]
+    assert options["job"] == ["threadwatch"]
+    (instance,) = options["instance"]
+    assert instance.startswith("127.0.0.1:")
+    if "group" in options:
+        assert {"demo_app", "plain"} <= set(options["group"])
+    if "thread" in options:
+        assert {"price-engine", "Thread-N (sleeper)", "http_N", "MainThread"} <= set(
+            options["thread"]
+        )
+    # a group that is not there has no threads
+    if name == "application":
+        selector, _ = grafana.queries_of_variables(DASHBOARDS[name])["thread"]
+        nothing = {**values, "group": "no such"}
+        assert server.series(grafana.interpolate(selector, DASHBOARDS[name], nothing)) == []
+
+
+@pytest.mark.parametrize(
+    "chosen", [["Thread-N (sleeper)"], ["price-engine", "Thread-N (sleeper)"]], ids=["one", "two"]
+)
+def test_chosen_threads_alone_are_shown(server: Prometheus, chosen: list[str]) -> None:
+    """A choice of threads reaches the query, with what a regular expression would take for its own."""
+    for panel in (
+        "CPU by thread",
+        "What each thread mostly does",
+        "GIL held by thread",
+        "Threads by name",
+    ):
+        values = _values("application", thread=chosen)
+        found = _answer(server, _named("application", panel), values)
+        assert {labels["thread"] for labels, _ in found} == set(chosen)
+
+
+def test_the_timeline_shows_what_threads_do(server: Prometheus) -> None:
+    """The sleeper is shown asleep, the event loop in poll, and whoever else in a state that there is."""
+    asked = _named("application", "What each thread mostly does")
+    found = {labels["thread"]: v for labels, v in _answer(server, asked, _values("application"))}
+    assert {STATES[int(number) - 1] for number in found["housekeeping"]} == {"sleep"}
+    assert {STATES[int(number) - 1] for number in found["event-loop"]} <= {"poll", "gil"}
+    assert all(
+        number in range(1, len(STATES) + 1) for several in found.values() for number in several
+    )
+    (mapping,) = next(
+        panel["fieldConfig"]["defaults"]["mappings"]
+        for panel in DASHBOARDS["application"]["panels"]
+        if panel["title"] == asked.panel
+    )
+    texts = {int(number): shown["text"] for number, shown in mapping["options"].items()}
+    assert texts == dict(enumerate(STATES, 1))
+
+
+def test_the_states_add_up_to_the_threads(server: Prometheus) -> None:
+    """The stacked areas of where the time goes are as high as there are threads."""
+    # over more than a graph's four scrapes: each shows a poll that is up to half a second old
+    values = {**_values("application"), "__rate_interval": "9s"}
+
+    def height(panel: str) -> float:
+        found = _answer(server, _named("application", panel), values)
+        return sum(values[-1] for _, values in found)
+
+    assert height("Where the time goes") == pytest.approx(height("Threads by name"), rel=0.2)
+    assert height("Where the time goes") == pytest.approx(
+        height("Threads alive, on average"), rel=0.05
+    )
+    # the demo has 18 threads, in four processes
+    assert 14.4 < height("Where the time goes") < 21.6
+
+
+def test_the_busiest_threads_are_on_top(server: Prometheus) -> None:
+    """The fleet's table has the demo's busy threads, and as much CPU as the group's own clock says."""
+    found = _answer(
+        server, _named("fleet", "Busiest threads"), _values("fleet", group=["demo_app"])
+    )
+    used = {labels["thread"]: values[0] for labels, values in found}
+    assert set(sorted(used, key=lambda name: -used[name])[:3]) & {"price-engine", "http_N"}
+    (group,) = _answer(server, _named("fleet", "CPUs used"), _values("fleet", group=["demo_app"]))
+    assert sum(used.values()) == pytest.approx(group[1][0], rel=0.2)
+
+
+def test_a_gil_is_held_no_more_than_all_the_time(server: Prometheus) -> None:
+    """The share is of each process: four processes that hold four GILs now and then do not exceed 1."""
+    asked = _named("gil", "GIL held, per process")
+    found = {labels["group"]: v for labels, v in _answer(server, asked, _values("gil"))}
+    assert 0.02 < max(found["demo_app"]) <= 1.05
+    held = _answer(server, _named("gil", "GILs held at once"), _values("gil", group=["demo_app"]))
+    processes = server.query('threadwatch_group_published_processes{group="demo_app"}')[0].value
+    assert held[0][1][-1] == pytest.approx(found["demo_app"][-1] * processes, rel=0.35)
+
+
+def test_what_cannot_be_seen_is_listed(server: Prometheus) -> None:
+    """The application that does not publish is in the tables of coverage; the demo is not."""
+    for panel in ("Processes that do not publish", "Groups whose GIL is not seen"):
+        found = {
+            labels["group"]
+            for labels, _ in _answer(server, _named("fleet", panel), _values("fleet"))
+        }
+        assert "plain" in found
+        assert "demo_app" not in found
+
+
+PLACEHOLDERS = {"GROUP": "demo_app", "THREAD": "http_N", "shop": "demo_app"}
+"""What the pages have in the place of a reader's own application and thread."""
+
+
+@pytest.mark.parametrize(
+    "page",
+    [CHECKOUT / "docs" / "grafana.md", *sorted((CHECKOUT / "docs" / "runbooks").glob("*.md"))],
+    ids=lambda page: str(page.stem),
+)
+def test_what_the_pages_say_to_type_is_answered(server: Prometheus, page: Path) -> None:
+    """Each query of docs/grafana.md and the runbooks runs; those that do not ask for trouble have data."""
+    queries = re.findall("```promql\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    assert queries
+    for query in queries:
+        hurried = query.replace("[5m]", "[5s]").replace("offset 1h", "offset 1s")
+        for name, meant in PLACEHOLDERS.items():
+            hurried = hurried.replace(f'"{name}"', f'"{meant}"')
+        found = server.query(hurried)
+        assert found or re.search(r' > |state="disk"|thread="\(other\)"', query), query
+
+
+def _rules(kind: str) -> list[dict[str, Any]]:
+    """The rules that ``record`` something, or those that ``alert``."""
+    groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"] if kind in rule]
+
+
+def test_rules_are_evaluated_and_silent(server: Prometheus) -> None:
+    """Prometheus evaluates every rule without an error, and no alert fires for the demo."""
+    names = {
+        rule.get("alert") or rule["record"] for kind in ("alert", "record") for rule in _rules(kind)
+    }
+    quick = names - {"group:threadwatch_group_present:ratio1d"}
+
+    def evaluated() -> bool:
+        return all(server.rules()[name]["health"] != "unknown" for name in quick)
+
+    until(evaluated, "rules evaluated")
+    found = server.rules()
+    assert set(found) == names
+    assert [
+        (name, rule.get("lastError")) for name, rule in found.items() if rule["health"] == "err"
+    ] == []
+    firing = [
+        alert["labels"]
+        for rule in found.values()
+        for alert in rule.get("alerts", [])
+        if alert["state"] == "firing"
+    ]
+    assert firing == []
+
+
+def _hurried(expression: str) -> str:
+    """The same over seconds: what has been scraped is not an hour old."""
+    for long, short in {"[1d:5m]": "[5s:1s]", "[5m]": "[5s]", "[1h]": "[5s]"}.items():
+        expression = expression.replace(long, short)
+    for long, short in {"1h": "3s", "40m": "2s", "20m": "1s"}.items():
+        expression = expression.replace(f"offset {long}", f"offset {short}")
+    return expression
+
+
+@pytest.mark.parametrize("rule", _rules("record"), ids=lambda rule: str(rule["record"]))
+def test_what_is_recorded_has_data(server: Prometheus, rule: dict[str, Any]) -> None:
+    """Each recorded expression gives a series for the demo; of waiting for a disk, if there was any."""
+    found = server.query(_hurried(rule["expr"]))
+    disk = server.query('threadwatch_thread_state_seconds_total{state="disk"}')
+    if "disk" not in rule["record"] or disk:
+        assert found
+    if "disk" not in rule["record"]:
+        assert "demo_app" in {result.labels["group"] for result in found}
+
+
+@pytest.mark.parametrize("rule", _rules("alert"), ids=lambda rule: str(rule["alert"]))
+def test_what_alerts_compare_has_data(server: Prometheus, rule: dict[str, Any]) -> None:
+    """Each alert's expression is quiet; what it compares, without the comparison, is not empty."""
+    recorded = {rule["record"]: f"({_hurried(rule['expr'])})" for rule in _rules("record")}
+    expression = _hurried(rule["expr"])
+    for name, meaning in recorded.items():
+        # a selector or an offset after the name goes to its metric: without them it is the same series
+        expression = re.sub(
+            rf"{re.escape(name)}({{[^}}]*}})?( offset \d+s)?",
+            meaning.replace("\\", r"\\"),
+            expression,
+        )
+    compared = re.sub(
+        r"(?<![=!~<>])(==|>|<)(?! bool)\s", r"\1 bool ", expression.split("unless")[0]
+    )
+    compared = compared + ")" * (compared.count("(") - compared.count(")"))
+    compared = re.sub(r"or absent\(.*\)", "", compared)
+    if rule["alert"] == "ThreadwatchDiskWait":
+        # healthy threads do not wait for disks: that there are states at all is what can be seen
+        compared = compared.replace('state="disk"', 'state="sleep"')
+    assert server.query(compared), compared
