@@ -41,7 +41,9 @@ def demo(listen: str | None, default: str, seconds: float | None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     application = subprocess.Popen(
-        [sys.executable, str(_APPLICATION)], env=environment(os.environ), start_new_session=True
+        [sys.executable, str(_APPLICATION), str(os.getpid())],
+        env=environment(os.environ),
+        start_new_session=True,
     )
     poller = Poller(ProcFS(), DEFAULT_CONFIG, report=lambda _: None)
     end = time.monotonic() + seconds if seconds is not None else None

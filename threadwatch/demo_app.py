@@ -6,8 +6,10 @@ Standard library only; what each thread does is in its name.
 import asyncio
 import ctypes
 import multiprocessing
+import os
 import queue
 import random
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -63,8 +65,9 @@ def handle_request() -> None:
 
 
 def recommendations() -> None:
-    """What a worker process does."""
-    while True:
+    """What a worker process does, until there is nobody to work for."""
+    parent = os.getppid()
+    while os.getppid() == parent:
         work(0.02)
         time.sleep(0.2)
 
@@ -99,7 +102,8 @@ def start(name: str, target: object, *arguments: object) -> None:
 
 
 def main() -> None:
-    """Run until killed."""
+    """Run until killed, or until the process has gone whose PID is given as argument."""
+    parent = int(sys.argv[1]) if sys.argv[1:] else None
     context = multiprocessing.get_context("spawn")
     for number in (1, 2):
         context.Process(target=recommendations, name=f"recommend-{number}", daemon=True).start()
@@ -115,7 +119,7 @@ def main() -> None:
     native_thread()
     tick(0.5)
     pool = ThreadPoolExecutor(4, thread_name_prefix="http")
-    while True:
+    while parent in (None, os.getppid()):
         orders.put(1)
         list(pool.map(lambda _: handle_request(), range(4)))
 

@@ -18,7 +18,7 @@ import pytest
 
 from tests.harness import threadwatch
 from tests.serving import DEADLINE, application, serving, until
-from tests.testbed import CHECKOUT, require
+from tests.testbed import CHECKOUT, descendants, require
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
@@ -307,7 +307,12 @@ def test_ps_in_a_terminal(environment: dict[str, str], *, colored: bool) -> None
     assert "…" in table[0]
 
 
-def test_demo_shows_the_mapping_and_serves_it() -> None:
+@pytest.mark.parametrize(
+    ("end", "status"),
+    [(signal.SIGINT, 0), (signal.SIGKILL, -signal.SIGKILL)],
+    ids=["ended", "killed"],
+)
+def test_demo_shows_the_mapping_and_serves_it(end: signal.Signals, status: int) -> None:
     """The demo starts its application, prints the mapping and an address, and leaves nothing behind."""
     process = subprocess.Popen(
         threadwatch("demo", "--web.listen-address=127.0.0.1:0"),
@@ -329,7 +334,18 @@ def test_demo_shows_the_mapping_and_serves_it() -> None:
         assert b'thread="price-engine"' in response.read()
     started = re.search(r"PID (\d+)", text)
     assert started
-    process.send_signal(signal.SIGINT)
+    family = [int(started[1]), *descendants(int(started[1]))]
+    assert len(family) == 4
+    process.send_signal(end)
     process.communicate(timeout=DEADLINE)
-    assert process.returncode == 0
-    until(lambda: not Path(f"/proc/{started[1]}").exists(), "the application has ended")
+    assert process.returncode == status
+    until(lambda: not any(map(_runs, family)), "all of the application has ended")
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is such a process; one that nobody has waited for has ended, too."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return stat.rpartition(b") ")[2][:1] not in (b"Z", b"X")
