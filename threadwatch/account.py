@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from threadwatch.history import History
 from threadwatch.ledger import Ledger
-from threadwatch.model import GroupView, Per, ProcessKey, Python, ThreadView
+from threadwatch.model import GroupView, HistoryView, Per, ProcessKey, Python, ThreadView
 from threadwatch.samples import EndedThread, ProcessSample
 from threadwatch.series import Group
 
@@ -36,6 +37,7 @@ class Account:
         self._groups: dict[str, Group] = {}
         self._ledgers: dict[ProcessKey, Ledger] = {}
         self._shown_ns = 0
+        self._history = History()
 
     def open(self, key: ProcessKey, group: str, rules: GroupRules, now_ns: int) -> None:
         """Begin the books of a process, or move it to another group or under other rules."""
@@ -83,6 +85,14 @@ class Account:
                 del self._groups[name]
         before_ns, self._shown_ns = self._shown_ns, now_ns
         return tuple(self._groups[name].view(now_ns, before_ns) for name in sorted(self._groups))
+
+    def remember(self, now_ns: int, interval_ns: int) -> None:
+        """Keep what has been used for the history, after a poll; they come every ``interval_ns``."""
+        self._history.record(now_ns, interval_ns, self._groups.values(), self._ledgers)
+
+    def history(self) -> HistoryView:
+        """The last minutes."""
+        return self._history.view()
 
     def _leave_group(self, group: Group, key: ProcessKey, now_ns: int) -> Python | None:
         python = group.processes.pop(key, None)

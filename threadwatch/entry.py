@@ -52,6 +52,8 @@ class Entry:
     elsewhere: Mapping[str, int] = field(default_factory=lambda: _NOTHING)
     """Time by state, in ns, that samples saw it spend in other states than :attr:`wait` was at the time."""
     counts: Counts = (None,) * len(COUNTED)
+    recorded_ns: int = 0
+    """Up to which CPU time its history has been kept."""
     ended: bool = False
     """It has been charged with its last sum; the kernel may still show it."""
 

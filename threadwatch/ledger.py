@@ -28,7 +28,7 @@ renamed, started less ended is the number of living threads for the group, not f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from threadwatch.entry import Entry
 from threadwatch.model import UNATTRIBUTED, ProcessKey, SeriesKey, ThreadView
@@ -82,6 +82,16 @@ class Ledger:
         self._shown: dict[Identity, Shown] = {}
         self._newborn: list[ThreadSample] = []
         """Threads whose names are about to come: they are shown, and charged once they have one."""
+
+    @property
+    def cpu_ns(self) -> int:
+        """What has been charged for the process so far."""
+        return self._grouped_ns
+
+    @property
+    def entries(self) -> Mapping[Identity, Entry]:
+        """Its living threads."""
+        return self._entries
 
     def charge(self, sample: ProcessSample) -> None:
         """Charge what has been used since the sample before."""

@@ -194,6 +194,52 @@ class GroupView:
 
 
 @dataclass(frozen=True, slots=True)
+class Trace:
+    """CPU use of one thing over time, as it is kept: a ring of slots."""
+
+    first: int
+    """The step in which it was met: it has values since then."""
+    last: int
+    """The step of the newest value that is not 0."""
+    step: int
+    """Now."""
+    ring: bytes
+    """Thousandths of a CPU, as unsigned 16-bit numbers: that of step ``n`` at ``n`` modulo their number."""
+
+    def per_mille(self) -> list[int]:
+        """A value for each step up to now, oldest first: thousandths of a CPU."""
+        values = memoryview(self.ring).cast("H")
+        size = len(values)
+        return [
+            values[step % size] if step <= self.last else 0
+            for step in range(max(self.first, self.step - size) + 1, self.step + 1)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessHistory:
+    """The last minutes of a process and its threads."""
+
+    cpu: Trace
+    threads: Mapping[tuple[int, int], Trace]
+    """By TID and start time; those that have not run have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryView:
+    """The last minutes of everything that is watched."""
+
+    step_ns: int
+    """What one value stands for."""
+    steps: int
+    """How many are kept."""
+    monotonic_ns: int
+    """CLOCK_MONOTONIC at the end of the last step."""
+    groups: Mapping[str, Trace]
+    processes: Mapping[ProcessKey, ProcessHistory]
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """The daemon's account of itself."""
 
@@ -242,6 +288,8 @@ class View:
     thread_info: bool
     """Whether the configuration asks for ``threadwatch_thread_info``."""
     stats: Stats
+    history: HistoryView | None = None
+    """Only with :attr:`details`."""
 
     def started(self, start_ticks: int) -> float:
         """The Unix time in seconds of a start time in ticks since boot."""

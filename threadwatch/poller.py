@@ -132,6 +132,7 @@ class Poller:
         processes = self._show(before_ns, details=details)
         # time in states is counted from one poll's beginning to the next one's
         groups = self._account.groups(started_ns)
+        self._account.remember(started_ns, self._config.poll_interval_ns)
         now_ns = time.monotonic_ns()
         self._cpu_ns += time.thread_time_ns() + self._patience.cpu_ns - cpu_ns
         self._duration_ns += now_ns - started_ns
@@ -143,6 +144,7 @@ class Poller:
             boottime_ns=time.clock_gettime_ns(time.CLOCK_BOOTTIME),
             interval_ns=self._config.poll_interval_ns,
             details=details,
+            history=self._account.history() if details else None,
             processes=processes,
             groups=groups,
             thread_info=self._config.thread_info,

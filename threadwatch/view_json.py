@@ -24,6 +24,7 @@ from threadwatch.model import (
     Source,
     Stats,
     ThreadView,
+    Trace,
     View,
 )
 
@@ -53,6 +54,43 @@ def view_json(view: View) -> dict[str, object]:
         ],
         "stats": _stats(view.stats),
     }
+
+
+def history_json(view: View) -> dict[str, object]:
+    """The last minutes of what is in the view; of a view that was made with details."""
+    history = view.history
+    if history is None:
+        return {}
+    found = {process.key: history.processes.get(process.key) for process in view.processes}
+    traces = {group.name: history.groups.get(group.name) for group in view.groups}
+    return {
+        "monotonic_seconds": history.monotonic_ns / 1e9,
+        "time": view.time - (view.monotonic_ns - history.monotonic_ns) / 1e9,
+        "step_seconds": history.step_ns / 1e9,
+        "steps": history.steps,
+        "groups": [
+            {"name": name, "cpu_percent": _percents(trace)}
+            for name, trace in traces.items()
+            if trace
+        ],
+        "processes": [
+            {
+                "pid": key.pid,
+                "start_ticks": key.start_ticks,
+                "cpu_percent": _percents(process.cpu),
+                "threads": [
+                    {"tid": tid, "start_ticks": start_ticks, "cpu_percent": _percents(trace)}
+                    for (tid, start_ticks), trace in process.threads.items()
+                ],
+            }
+            for key, process in found.items()
+            if process
+        ],
+    }
+
+
+def _percents(trace: Trace) -> list[float]:
+    return [value / 10 for value in trace.per_mille()]
 
 
 def process_json(process: ProcessView) -> dict[str, object]:
