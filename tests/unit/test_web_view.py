@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import gzip
 import json
+from array import array
 from dataclasses import replace
 
 from tests import views
 from threadwatch.exporter import Exporter
+from threadwatch.model import HistoryView, Trace
 from threadwatch.view_json import view_json
 from threadwatch.web.app import App
 from threadwatch.web.audience import Audience
 from threadwatch.web.messages import Request, Response
 
 SECOND = 1_000_000_000
+TRACE = array("H", range(120)).tobytes()
 
 
-def _get(app: App, **headers: str) -> Response:
+def _get(app: App, path: str = "/api/v1/view", **headers: str) -> Response:
     return app(
         Request(
             "GET",
-            "/api/v1/view",
+            path,
             {name.replace("_", "-"): value for name, value in headers.items()},
         )
     )
@@ -60,6 +63,21 @@ def test_many_clients_cost_as_one() -> None:
     assert json.loads(_get(app).body)["sequence"] == 4
 
 
+def test_the_history_is_encoded_once_for_as_long_as_it_is_the_same() -> None:
+    """It has a step every few polls, and no more often is it made anew."""
+    exporter = Exporter()
+    history = HistoryView(5 * SECOND, 120, views.NOW_NS, {"shop": Trace(1, 3, 4, TRACE)}, {})
+    view = views.view(views.group("shop", {}), history=history)
+    exporter.publish(view)
+    app = App(exporter, lambda: True)
+    first = _get(app, "/api/v1/history")
+    assert json.loads(first.body)["groups"] == [{"name": "shop", "cpu_percent": [0.2, 0.3, 0.0]}]
+    exporter.publish(replace(view, sequence=4))
+    assert _get(app, "/api/v1/history") is first
+    exporter.publish(replace(view, sequence=5, history=replace(history, groups={})))
+    assert json.loads(_get(app, "/api/v1/history").body)["groups"] == []
+
+
 def test_who_is_first_is_asked_to_come_again() -> None:
     """Before there are threads to show the answer is 503, with the time of the next poll."""
     exporter = Exporter()
@@ -78,7 +96,7 @@ def test_whoever_asks_is_the_audience() -> None:
     for path in ("/metrics", "/", "/-/ready"):
         app(Request("GET", path))
     assert not audience.present(SECOND)
-    _get(app)
+    _get(app, "/api/v1/history")
     assert audience.present(SECOND)
 
 

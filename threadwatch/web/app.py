@@ -8,10 +8,10 @@ from typing import Final
 
 from threadwatch.exporter import Exporter
 from threadwatch.model import View
-from threadwatch.web import pages
+from threadwatch.web import files, pages
 from threadwatch.web.audience import Audience
+from threadwatch.web.live import HISTORY_PATH, VIEW_PATH, LiveHistory, LiveView
 from threadwatch.web.messages import NOSNIFF, Request, Response, plain
-from threadwatch.web.view import VIEW_PATH, LiveView
 
 HEALTHY_PATH: Final = "/-/healthy"
 READY_PATH: Final = "/-/ready"
@@ -39,11 +39,14 @@ class App:
         self._ready = ready
         self._telemetry_path = check_telemetry_path(telemetry_path)
         self._landing: tuple[View | None, Response] | None = None
+        audience = audience or Audience()
         self._paths: dict[str, Callable[[Request], Response]] = {
+            **files.load(),
             "/": self._index,
             HEALTHY_PATH: self._healthy,
             READY_PATH: self._readiness,
-            VIEW_PATH: LiveView(exporter, audience or Audience()),
+            VIEW_PATH: LiveView(exporter, audience),
+            HISTORY_PATH: LiveHistory(exporter, audience),
             telemetry_path: self._metrics,  # last: at "/" it takes the landing page's place
         }
 
@@ -57,7 +60,8 @@ class App:
             return plain(400, "Bad request: the target is neither a path nor an http URL.")
         handler = self._paths.get(path)
         if handler is None:
-            return plain(404, f"Not found. There are: {', '.join(self._paths)}")
+            known = ", ".join(path for path in self._paths if not path.startswith("/static/"))
+            return plain(404, f"Not found. There are: {known}")
         return handler(request)
 
     def _metrics(self, request: Request) -> Response:
@@ -95,7 +99,7 @@ def check_telemetry_path(path: str) -> str:
     message = ""
     if not _TELEMETRY_PATH.fullmatch(path):
         message = "must begin with / and have only letters, digits and . _ ~ - in its parts, like /metrics"
-    elif path in (HEALTHY_PATH, READY_PATH, VIEW_PATH):
+    elif path in (HEALTHY_PATH, READY_PATH, VIEW_PATH, HISTORY_PATH) or path.startswith("/static/"):
         message = "is taken; choose another, like /metrics"
     if message:
         message = f"telemetry path {path!r}: {message}"

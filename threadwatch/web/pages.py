@@ -1,14 +1,12 @@
-"""The landing page: self-contained HTML without scripts, in the reader's choice of dark or light.
+"""The page at ``/``: a table of the groups, which the scripts in ``static`` put the live one in the place of.
 
 Group names come from the processes that are watched. They are escaped, what cannot be printed
 (control characters, marks that turn the writing direction) is spelled out, and the
-Content-Security-Policy allows nothing but the one style sheet below.
+Content-Security-Policy allows nothing but our own files.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 from collections.abc import Sequence
 from typing import Final
@@ -19,42 +17,11 @@ from threadwatch.model import GroupView, View
 MOST_GROUPS: Final = 200
 """Rows of the table; the rest is summed up in one line."""
 
-_STYLE: Final = """
-:root {
-  color-scheme: light dark;
-  --page: #fff; --ink: #1f2328; --dim: #59636e; --line: #d8dee4; --accent: #0b62c4;
-}
-@media (prefers-color-scheme: dark) {
-  :root { --page: #0d1117; --ink: #e6edf3; --dim: #9198a1; --line: #30363d; --accent: #6cb0ff; }
-}
-* { box-sizing: border-box; }
-body {
-  margin: 0 auto; max-width: 60rem; padding: 3rem 1.5rem;
-  background: var(--page); color: var(--ink); font: 1rem/1.5 system-ui, sans-serif;
-}
-h1 { margin: 0; font-size: 1.75rem; letter-spacing: -.01em; }
-p { margin: .25rem 0 0; color: var(--dim); }
-a { color: var(--accent); text-underline-offset: .2em; }
-nav { margin: 1.5rem 0 2rem; display: flex; flex-wrap: wrap; gap: .5rem 1.5rem; }
-.table { overflow-x: auto; }
-table { width: 100%; border-collapse: collapse; }
-caption { text-align: left; font-weight: 600; padding-bottom: .5rem; }
-th, td {
-  padding: .5rem 0 .5rem 1.5rem; border-bottom: 1px solid var(--line);
-  text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap;
-}
-th:first-child {
-  padding-left: 0; min-width: 10rem; text-align: left; white-space: normal; overflow-wrap: anywhere;
-}
-thead th { color: var(--dim); font-weight: 500; font-size: .875rem; }
-tbody th { font-weight: 500; unicode-bidi: isolate; }
-"""
-
-_STYLE_HASH: Final = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-
 _POLICY: Final = (
-    f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    # no text can become markup, whatever the scripts do
+    "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 HEADERS: Final = (
     ("Content-Security-Policy", _POLICY),
@@ -80,18 +47,32 @@ def landing(view: View | None, telemetry_path: str, health_paths: Sequence[str])
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>threadwatch</title>
-<style>{_STYLE}</style>
+<link rel="icon" href="./static/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="./static/page.css">
+<script type="module" src="./static/main.js"></script>
 </head>
 <body>
 <header>
-<h1>threadwatch</h1>
-<p>CPU and state of Python threads, by name · version {html.escape(threadwatch.__version__)}</p>
-</header>
-<nav>
+<h1><img src="./static/icon.svg" alt="" width="22" height="22">threadwatch</h1>
+<span id="pulse" class="pulse"></span>
+<div id="tools">
+<label hidden>Theme <select id="theme">
+<option value="auto">System</option>
+<option value="light">Light</option>
+<option value="dark">Dark</option>
+</select></label>
+</div>
+<nav aria-label="Other pages">
 {links}
 </nav>
+<span class="version">{html.escape(threadwatch.__version__)}</span>
+</header>
+<p id="notice" class="notice" hidden><strong role="alert"></strong><span></span></p>
 <main>
+<section class="summary">
 {_groups(view)}
+<noscript><p>With JavaScript this page shows each thread, live.</p></noscript>
+</section>
 </main>
 </body>
 </html>
@@ -107,8 +88,7 @@ def _groups(view: View | None) -> str:
     rows = "\n".join(_row(group) for group in groups[:MOST_GROUPS])
     rest = len(groups) - MOST_GROUPS
     more = f"\n<p>and {rest} more, which used less CPU time</p>" if rest > 0 else ""
-    return f"""<div class="table">
-<table>
+    return f"""<table>
 <caption>Groups</caption>
 <thead>
 <tr><th scope="col">Group</th><th scope="col">Processes</th><th scope="col">Published</th>\
@@ -117,8 +97,7 @@ def _groups(view: View | None) -> str:
 <tbody>
 {rows}
 </tbody>
-</table>
-</div>{more}"""
+</table>{more}"""
 
 
 def _row(group: GroupView) -> str:

@@ -1,0 +1,78 @@
+"""What the last View shows as JSON, for the status page and ``threadwatch top --url``: encoded once for all.
+
+Single threads are looked at only while somebody asks. Who is the first is told to come again after the
+next poll: nobody waits in here.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+from collections.abc import Callable
+from typing import Final
+
+from threadwatch.exporter import Exporter
+from threadwatch.exposition import accepts_gzip
+from threadwatch.model import View
+from threadwatch.view_json import history_json, view_json
+from threadwatch.web.audience import Audience
+from threadwatch.web.messages import NOSNIFF, Request, Response, plain
+
+VIEW_PATH: Final = "/api/v1/view"
+HISTORY_PATH: Final = "/api/v1/history"
+
+_GZIP_LEVEL: Final = 1
+_HEADERS: Final = (
+    ("Content-Type", "application/json"),
+    ("Cache-Control", "no-store"),
+    ("Vary", "Accept-Encoding"),
+    NOSNIFF,
+)
+_PACKED: Final = (*_HEADERS, ("Content-Encoding", "gzip"))
+
+
+class _Live:
+    """Answers with what the last view shows."""
+
+    def __init__(self, exporter: Exporter, audience: Audience) -> None:
+        """``audience`` hears of everybody who asks."""
+        self._exporter = exporter
+        self._audience = audience
+        self._shown: object = None
+        self._encoded: dict[bool, Response] = {}
+
+    def _answer(
+        self, request: Request, part: Callable[[View], object], encode: Callable[[View], object]
+    ) -> Response:
+        """503 with Retry-After where there are no threads yet; ``encode`` is called if ``part`` is new."""
+        self._audience.ask()
+        view = self._exporter.view
+        if view is None or not view.details:
+            seconds = 1 if view is None else max(math.ceil(view.interval_ns / 1e9), 1)
+            text = f"Threads are looked at from the next poll on: ask again in {seconds} s."
+            return plain(503, text, ("Retry-After", str(seconds)), ("Cache-Control", "no-store"))
+        if self._shown is not part(view):
+            body = json.dumps(encode(view), separators=(",", ":")).encode()
+            self._shown, self._encoded = part(view), {False: Response(200, _HEADERS, body)}
+        packed = accepts_gzip(request.headers.get("accept-encoding"))
+        if packed not in self._encoded:
+            body = gzip.compress(self._encoded[False].body, _GZIP_LEVEL, mtime=0)
+            self._encoded[True] = Response(200, _PACKED, body)
+        return self._encoded[packed]
+
+
+class LiveView(_Live):
+    """Answers :data:`VIEW_PATH`: the view."""
+
+    def __call__(self, request: Request) -> Response:
+        """The response."""
+        return self._answer(request, lambda view: view, view_json)
+
+
+class LiveHistory(_Live):
+    """Answers :data:`HISTORY_PATH`: the last minutes of what is in the view."""
+
+    def __call__(self, request: Request) -> Response:
+        """The response."""
+        return self._answer(request, lambda view: view.history, history_json)

@@ -1,0 +1,188 @@
+// The cells of a row: made once for each row on the screen, then filled again and again.
+
+import { element, say, set, vector } from "./dom.js";
+import { age, percent } from "./text.js";
+import { LEAST, STATES, inWords, MEANING } from "./states.js";
+
+function text(kind, give) {
+  return () => {
+    const cell = element("div", { role: "gridcell", class: `cell ${kind}` });
+    return { cell, fill: (node) => say(cell, give(node)) };
+  };
+}
+
+function number(column) {
+  return () => {
+    const cell = element("div", { role: "gridcell", class: "cell number" });
+    return {
+      cell,
+      fill(node) {
+        const shown = percent(node[column]);
+        say(cell, shown);
+        cell.classList.toggle("nothing", shown === "0.0");
+        cell.classList.toggle("much", node[column] >= 50);
+      },
+    };
+  };
+}
+
+function name() {
+  const twisty = element("span", { class: "twisty", "aria-hidden": "true" });
+  const label = element("bdi", { class: "label" });
+  const note = element("span", { class: "note" });
+  const cell = element("div", { role: "rowheader", class: "cell name" }, twisty, label, note);
+  return {
+    cell,
+    fill(node, { flat }) {
+      say(label, node.label);
+      const shown = node.kind === "thread" && flat ? node.group : node.note;
+      say(note, shown);
+      note.classList.toggle("badge", node.published === false);
+      set(cell, "title", shown ? `${node.label} · ${shown}` : node.label);
+    },
+  };
+}
+
+function state() {
+  const swatch = element("span", { class: "swatch", "aria-hidden": "true" });
+  const label = element("span");
+  const cell = element("div", { role: "gridcell", class: "cell state" }, swatch, label);
+  return {
+    cell,
+    fill(node) {
+      const known = node.kind === "thread";
+      swatch.hidden = !known;
+      set(swatch, "class", known ? `swatch is-${node.state}` : "swatch");
+      say(label, node.state);
+      set(cell, "title", known ? (MEANING.get(node.state) ?? "") : null);
+    },
+  };
+}
+
+function bar() {
+  const parts = STATES.map(([state]) => element("span", { class: `part is-${state}` }));
+  const picture = element("div", { class: "bar", role: "img" }, ...parts);
+  const cell = element("div", { role: "gridcell", class: "cell time" }, picture);
+  let before = "";
+  return {
+    cell,
+    fill({ shares }) {
+      const words = shares ? inWords(shares) : "";
+      picture.classList.toggle("unknown", !shares);
+      set(picture, "aria-label", words || "not known yet");
+      set(cell, "title", words || null);
+      const widths = STATES.map(([state]) => (shares?.[state] ?? 0));
+      const now = widths.map((width) => width.toFixed(1)).join();
+      if (now === before) return;
+      before = now;
+      parts.forEach((part, index) => {
+        const width = widths[index] >= LEAST ? widths[index] : 0;
+        part.hidden = !width;
+        part.style.flexGrow = width;
+      });
+    },
+  };
+}
+
+const WIDTH = 120;
+const HEIGHT = 24;
+
+function trend() {
+  const area = vector("path", { class: "area" });
+  const line = vector("path", { class: "line" });
+  const svg = vector("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
+  svg.append(area, line);
+  const cell = element("div", { role: "gridcell", class: "cell trend" }, svg);
+  let before;
+  return {
+    cell,
+    fill(node, { traces }) {
+      const trace = traces.of(node);
+      if (trace === before) return;
+      before = trace;
+      set(svg, "aria-label", trace ? trace.words : "no history yet");
+      set(cell, "title", trace ? `CPU, last 10 minutes: ${trace.words}` : null);
+      set(area, "d", trace ? trace.area : "");
+      set(line, "d", trace ? trace.line : "");
+    },
+  };
+}
+
+/** The columns from left to right: what they are sorted by, their heads, and how a cell is made. */
+export const COLUMNS = [
+  { by: "label", head: "Name", hint: "Name in Python; in parentheses, the kernel's", make: name },
+  { by: "cpu", head: "CPU %", hint: "100 is one CPU", make: number("cpu"), right: true },
+  { by: "state", head: "State", hint: "What it does now, or waits for", make: state },
+  { head: "Time in states", hint: "Since the poll before", make: bar },
+  { by: "held", head: "GIL held", hint: "% of the time that it held the GIL", make: number("held"), right: true },
+  { by: "wait", head: "GIL wait", hint: "% of the time that it waited for the GIL", make: number("wait"), right: true },
+  { by: "ready", head: "Ready", hint: "% of the time that it was ready to run, but no CPU was free", make: number("ready"), right: true },
+  { head: "Last 10 min", hint: "CPU; the whole height is one CPU, or the most that was used", make: trend },
+  { by: "user", head: "User", hint: "CPU % in its own code", make: number("user"), right: true },
+  { by: "system", head: "System", hint: "CPU % in the kernel", make: number("system"), right: true },
+  { by: "age", head: "Age", hint: "Since its start", make: text("number", (node) => age(node.age)), right: true },
+  { by: "id", head: "TID", hint: "The kernel's number: of a process, its PID", make: text("number id", (node) => String(node.id ?? "")), right: true },
+  { by: "comm", head: "Comm", hint: "The kernel's name", make: text("comm", (node) => node.comm) },
+];
+
+/** Traces of CPU use by node, drawn once for each step. */
+export class Traces {
+  #found = new Map();
+  #drawn = new Map();
+  #history = null;
+
+  use(history, view) {
+    this.view = view;
+    if (history === this.#history) return;
+    this.#history = history;
+    this.#drawn.clear();
+    this.#found.clear();
+    if (!history) return;
+    for (const group of history.groups) this.#found.set(`g${group.name}`, group.cpu_percent);
+    for (const process of history.processes) {
+      const key = `p${process.pid}.${process.start_ticks}`;
+      this.#found.set(key, process.cpu_percent);
+      for (const thread of process.threads)
+        this.#found.set(`${key}.${thread.tid}.${thread.start_ticks}`, thread.cpu_percent);
+    }
+  }
+
+  /** What to draw for a node, the same object until there is more to draw; undefined: nothing yet. */
+  of(node) {
+    if (!this.#history) return undefined;
+    let drawn = this.#drawn.get(node.key);
+    if (!drawn) {
+      drawn = draw(this.#values(node), this.#history.steps);
+      this.#drawn.set(node.key, drawn);
+    }
+    return drawn;
+  }
+
+  #values(node) {
+    const { steps, step_seconds: seconds } = this.#history;
+    const most = Math.min(Math.ceil(node.age / seconds), steps);
+    const values = this.#found.get(node.key);
+    if (values) return values.slice(-most);
+    const process = node.kind === "thread" && this.#found.get(node.key.split(".").slice(0, 2).join("."));
+    return process ? new Array(Math.min(process.length, most)).fill(0) : []; // it has not run
+  }
+}
+
+function draw(values, steps) {
+  if (!values.length) return { words: "no history yet", line: "", area: "" };
+  const top = Math.max(100, ...values);
+  const step = WIDTH / (steps - 1);
+  const points = values.map((value, index) => {
+    const x = WIDTH - (values.length - 1 - index) * step;
+    return `${x.toFixed(1)} ${(HEIGHT - 1 - (value / top) * (HEIGHT - 2)).toFixed(1)}`;
+  });
+  if (points.length === 1) points.unshift(`${(WIDTH - step).toFixed(1)} ${points[0].split(" ")[1]}`);
+  const line = `M${points.join("L")}`;
+  const from = points[0].split(" ")[0];
+  const average = values.reduce((a, b) => a + b, 0) / values.length;
+  return {
+    words: `average ${average.toFixed(1)} %, most ${Math.max(...values).toFixed(1)} %`,
+    line,
+    area: `${line}L${WIDTH} ${HEIGHT}L${from} ${HEIGHT}Z`,
+  };
+}

@@ -1,0 +1,35 @@
+// What threads do, in the order of the bars: work first, idleness last.
+
+export const STATES = [
+  ["running", "runs on a CPU"],
+  ["runnable", "ready to run, but no CPU is free"],
+  ["gil", "waits for the GIL"],
+  ["lock", "waits for a lock"],
+  ["disk", "waits for a device"],
+  ["socket", "waits for a socket"],
+  ["poll", "waits for any of several events"],
+  ["pipe", "waits for a pipe"],
+  ["file", "waits for a file"],
+  ["child", "waits for a child process"],
+  ["sleep", "waits for a time"],
+  ["sleeping", "waits, and why cannot be seen"],
+  ["stopped", "is stopped"],
+  ["zombie", "has ended"],
+  ["other", "waits for something that has no name here"],
+];
+
+export const MEANING = new Map(STATES);
+
+// Less of the time than this is not worth a mention, in percent.
+export const LEAST = 0.5;
+
+/** Whether a thread was in a state since the poll before, or is now. */
+export function wasIn(thread, state) {
+  return thread.state === state || (thread.states_percent?.[state] ?? 0) >= LEAST;
+}
+
+/** "running 61 %, gil 30 %": what a bar shows, for who does not see it. */
+export function inWords(shares) {
+  const parts = STATES.map(([state]) => [state, shares?.[state] ?? 0]).filter(([, share]) => share >= LEAST);
+  return parts.map(([state, share]) => `${state} ${Math.round(share)} %`).join(", ");
+}
