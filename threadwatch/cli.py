@@ -56,7 +56,12 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     except ThreadwatchError as error:
         return _fail(error, EXIT_FAILURE)
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in ("yaml", "h11", "prometheus_client"):
+        if (error.name or "").partition(".")[0] not in (
+            "bcrypt",
+            "h11",
+            "prometheus_client",
+            "yaml",
+        ):
             raise
         package = "pip install 'prometheus-threadwatch[daemon]'"
         return _fail(f"{options.command} needs the package {error.name}: {package}", EXIT_FAILURE)
@@ -101,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     _add_run(commands)
     _add_doctor(commands)
     _add_check_config(commands)
+    _add_check_web_config(commands)
     _add_demo(commands)
     return parser
 
@@ -146,6 +152,8 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "watch, and export to Prometheus, until told to stop",
         "  threadwatch serve\n"
         "  threadwatch serve --config.file=/etc/threadwatch.yml --web.listen-address=:9749\n"
+        "  threadwatch serve --web.config.file=/etc/threadwatch/web.yml    TLS, passwords\n"
+        "  threadwatch serve --web.listen-address=:9749 --web.listen-address=unix:/run/web.sock\n"
         "  kill -HUP $(pidof -x threadwatch)    read the configuration again\n",
     )
     _add_config(parser)
@@ -163,6 +171,13 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         default="/metrics",
         metavar="PATH",
         help="the path of the metrics (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--web.config.file",
+        dest="web_config",
+        metavar="FILE",
+        help="TLS, users with passwords, response headers, in the format of Prometheus' exporters;"
+        " read again when it or a certificate changes",
     )
     _add_procfs(parser)
     parser.add_argument(
@@ -320,6 +335,19 @@ def _add_check_config(commands: "argparse._SubParsersAction[argparse.ArgumentPar
     parser.set_defaults(function=_check_config, needs_daemon=True)
 
 
+def _add_check_web_config(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    parser = _add(
+        commands,
+        "check-web-config",
+        "say whether a web configuration can be used, with its certificates and keys",
+        "  threadwatch check-web-config /etc/threadwatch/web.yml\n",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE")
+    parser.set_defaults(function=_check_web_config, needs_daemon=True)
+
+
 def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     parser = _add(
         commands,
@@ -348,6 +376,7 @@ def _serve(options: argparse.Namespace) -> int:
             listen=tuple(options.listen or ()),
             default_listen=_DEFAULT_ADDRESS,
             telemetry_path=options.telemetry_path,
+            web_config_file=options.web_config,
             procfs=options.procfs,
             log_level=options.log_level,
             log_format=options.log_format,
@@ -419,6 +448,22 @@ def _check_config(options: argparse.Namespace) -> int:
             print(describe_config(load_config(path)))
         except ConfigError as error:
             code = _fail(error, EXIT_CONFIG)
+    return code
+
+
+def _check_web_config(options: argparse.Namespace) -> int:
+    from threadwatch.web.access import load_rules  # noqa: PLC0415 - as in _serve
+
+    code = 0
+    for path in options.files:
+        try:
+            rules = load_rules(path)
+        except ConfigError as error:
+            code = _fail(error, EXIT_CONFIG)
+        else:
+            print(f"{path}: ok, {rules}")
+            for warning in rules.warnings:
+                print(f"{path}: {warning}", file=sys.stderr)
     return code
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from string import Formatter
 from types import MappingProxyType
 from typing import Final
 
 from threadwatch.config_value import Value, format_duration, listed
-from threadwatch.config_yaml import MAX_BYTES, document
-from threadwatch.errors import ConfigError
+from threadwatch.config_yaml import document, read
 from threadwatch.model import OTHER, UNATTRIBUTED, Per
 
 
@@ -165,20 +163,7 @@ DEFAULT_CONFIG: Final = Config(
 
 def load_config(path: str) -> Config:
     """Read a configuration file. Raises :class:`ConfigError`."""
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        reason = "is not there: give the path of a YAML file, or leave out --config.file"
-    except IsADirectoryError:
-        reason = "is a directory: give the path of a YAML file"
-    except PermissionError:
-        reason = "cannot be read: permission denied: let the user that threadwatch runs as read it"
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
-    else:
-        return parse_config(data, path)
-    raise ConfigError(path, None, "", reason)
+    return parse_config(read(path, "--config.file"), path)
 
 
 def parse_config(data: bytes, path: str) -> Config:

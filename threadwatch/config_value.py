@@ -67,14 +67,21 @@ class Value:
     content: str | tuple[Value, ...] | Mapping[str, Value]
     plain: bool = False
     """A scalar without quotes."""
+    secretive: bool = False
+    """It may be a secret: no message shows it, except where a word of a list is wanted."""
 
     def fail(self, message: str) -> NoReturn:
         """Raise :class:`ConfigError` about this value."""
         raise ConfigError(self.path, self.line, self.key, message)
 
-    def _wrong(self, wanted: str, hint: str = "") -> NoReturn:
+    def wrong(self, wanted: str, hint: str = "", *, show: bool = False) -> NoReturn:
+        """Raise :class:`ConfigError`: it should be what is wanted. ``show``: what it is can be no secret."""
         if self.plain and self.content in NULLS:
             self.fail(f"should be {wanted}, but is empty")
+        if self.secretive and not show and isinstance(self.content, str):
+            self.fail(
+                f"should be {wanted}" if self.content else f"should be {wanted}, but is empty"
+            )
         self.fail(f"should be {wanted}, not {self._found()}{hint}")
 
     def _found(self) -> str:
@@ -93,7 +100,7 @@ class Value:
     def mapping(self, known: Collection[str]) -> Mapping[str, Value]:
         """The values by their keys, which all are among the ``known`` ones."""
         if not isinstance(self.content, Mapping):
-            self._wrong(f"a mapping of {listed(known)}")
+            self.wrong(f"a mapping of {listed(known)}")
         for key, value in self.content.items():
             if key not in known:
                 close = get_close_matches(key, known, n=1)
@@ -104,20 +111,26 @@ class Value:
     def items(self) -> tuple[Value, ...]:
         """The values of a list."""
         if not isinstance(self.content, tuple):
-            self._wrong("a list, each item on a line that begins with '- '")
+            self.wrong("a list, each item on a line that begins with '- '")
         return self.content
 
-    def text(self, wanted: str = "text") -> str:
+    def entries(self, wanted: str) -> Mapping[str, Value]:
+        """The values of a mapping by its keys, whatever they are."""
+        if not isinstance(self.content, Mapping):
+            self.wrong(wanted)
+        return self.content
+
+    def text(self, wanted: str = "text", most: int = MAX_TEXT) -> str:
         """A text that is not empty. What YAML might read as something else has to be in quotes."""
         if not isinstance(self.content, str):
-            self._wrong(wanted, ": quote what begins with { or [")
+            self.wrong(wanted, ": quote what begins with { or [")
         text = self.content
         if not text:
-            self._wrong(wanted)
+            self.wrong(wanted)
         if self.plain and (text in NULLS or text in _BOOLEANS or _NUMBER.fullmatch(text)):
-            self._wrong(wanted, f": put it in quotes, '{shown(text)}'")
-        if len(text) > MAX_TEXT:
-            self.fail(f"should be at most {MAX_TEXT} characters long, not {len(text)}")
+            self.wrong(wanted, f": put it in quotes, '{shown(text)}'")
+        if len(text) > most:
+            self.fail(f"should be at most {most} characters long, not {len(text)}")
         # double quotes can spell what the file itself may not hold: "\0", "\ud800"
         if bad := UNPRINTABLE.search(text):
             self.fail(f"should be without the control character U+{ord(bad[0]):04X}")
@@ -126,41 +139,42 @@ class Value:
     def boolean(self) -> bool:
         """True or false, in any of YAML's spellings."""
         if not (self.plain and isinstance(self.content, str) and self.content in _BOOLEANS):
-            self._wrong("true or false")
+            self.wrong("true or false", show=True)
         return _BOOLEANS[self.content]
 
     def whole(self, low: int, high: int) -> int:
         """A whole number from ``low`` to ``high``."""
         wanted = f"a whole number from {low} to {high}"
         if not (self.plain and isinstance(self.content, str) and _WHOLE.fullmatch(self.content)):
-            self._wrong(wanted)
+            self.wrong(wanted)
         if not low <= (number := int(self.content)) <= high:
-            self._wrong(wanted)
+            self.wrong(wanted)
         return number
 
     def choice(self, words: Mapping[str, _T]) -> _T:
         """What one of these words stands for."""
         if not isinstance(self.content, str):
-            self._wrong(listed(words, "or"))
+            self.wrong(listed(words, "or"))
         if self.content not in words:
             close = get_close_matches(self.content, words, n=1)
-            self._wrong(listed(words, "or"), f": did you mean {close[0]}?" if close else "")
+            hint = f": did you mean {close[0]}?" if close else ""
+            self.wrong(listed(words, "or"), hint, show=True)
         return words[self.content]
 
     def duration_ns(self, low: int, high: int) -> int:
         """A duration in ns, written as in Prometheus: whole numbers with their units, ``1m30s``."""
         wanted = "a duration such as 500ms, 1s or 1m30s"
         if not isinstance(self.content, str) or not self.content:
-            self._wrong(wanted)
+            self.wrong(wanted)
         if _NUMBER.fullmatch(self.content):
             number = shown(self.content)
-            self._wrong("a duration", f": add a unit, {number}s or {number}ms for example")
+            self.wrong("a duration", f": add a unit, {number}s or {number}ms for example")
         match = _DURATION.fullmatch(self.content)
         if match is None:
-            self._wrong(wanted)
+            self.wrong(wanted)
         duration = sum(int(match[unit] or 0) * ns for unit, ns in _UNITS.items())
         if not low <= duration <= high:
-            self._wrong(f"from {format_duration(low)} to {format_duration(high)}")
+            self.wrong(f"from {format_duration(low)} to {format_duration(high)}")
         return duration
 
     def pattern(self) -> re.Pattern[str]:

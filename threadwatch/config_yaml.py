@@ -8,7 +8,9 @@ at the worst (docs/decisions/0005-config-reading.md). The parser is PyYAML's, up
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Final, NoReturn, Protocol
 
 import yaml
@@ -27,10 +29,33 @@ _HINTS: Final = {
     "mapping values are not allowed": " (quote text that has a colon and a blank in it)",
 }
 """What mostly is behind a message of PyYAML's."""
+_QUOTED: Final = re.compile(r"'[^']{2,}'")
 
 
-def document(data: bytes, path: str) -> Value:
-    """The one document in a file's bytes; :class:`ConfigError` for any bytes that are not one."""
+def read(path: str, flag: str) -> bytes:
+    """The bytes of a configuration file that ``flag`` names. Raises :class:`ConfigError`."""
+    try:
+        with Path(path).open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        reason = f"is not there: give the path of a YAML file, or leave out {flag}"
+    except IsADirectoryError:
+        reason = "is a directory: give the path of a YAML file"
+    except PermissionError:
+        reason = "cannot be read: permission denied: let the user that threadwatch runs as read it"
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+    raise ConfigError(path, None, "", reason)
+
+
+def document(
+    data: bytes, path: str, *, flag: str = "--config.file", secretive: bool = False
+) -> Value:
+    """The one document in a file's bytes; :class:`ConfigError` for any bytes that are not one.
+
+    ``secretive``: the file holds secrets, and one that stands in a wrong place must not get into a
+    message, so messages say what is wrong without what was found.
+    """
     if len(data) > MAX_BYTES:
         raise ConfigError(
             path, None, "", f"is larger than {MAX_BYTES >> 20} MiB: is it the right file?"
@@ -45,14 +70,16 @@ def document(data: bytes, path: str) -> Value:
         line = text.count("\n", 0, bad.start()) + 1
         message = f"has a control character (U+{ord(bad[0]):04X}): remove it"
         raise ConfigError(path, line, "", message)
-    return _Builder(text, path).build()
+    return _Builder(text, path, flag, secretive=secretive).build()
 
 
 class _Builder:
     """Makes values of PyYAML's events. PyYAML's own composer recurses as deep as the file says."""
 
-    def __init__(self, text: str, path: str) -> None:
+    def __init__(self, text: str, path: str, flag: str, *, secretive: bool) -> None:
         self._path = path
+        self._flag = flag
+        self._secretive = secretive
         self._values = 0
         self._line = 1
         self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.SafeLoader)
@@ -72,7 +99,7 @@ class _Builder:
         return value
 
     def _empty(self) -> NoReturn:
-        message = "is empty: write `{}`, or leave out --config.file to use the defaults"
+        message = f"is empty: write `{{}}`, or leave out {self._flag} to use the defaults"
         raise ConfigError(self._path, None, "", message)
 
     def _fail(self, event: yaml.Event, key: str, message: str) -> NoReturn:
@@ -86,6 +113,8 @@ class _Builder:
             line = _line(mark)
             problem = ": ".join(one_line(part) for part in (error.context, error.problem) if part)
             hint = next((hint for part, hint in _HINTS.items() if part in problem), "")
+            if self._secretive:
+                problem = _QUOTED.sub("…", problem)
             message = f"is not valid YAML: {problem}{hint}"
             raise ConfigError(self._path, line, "", message) from None
         except (yaml.YAMLError, ValueError, OverflowError):
@@ -111,20 +140,24 @@ class _Builder:
             content = tuple(self._list(key, depth + 1))
         else:
             content = self._mapping(key, depth + 1)
-        return Value(self._path, key, line, line if key_line is None else key_line, content, plain)
+        own_line = line if key_line is None else key_line
+        return Value(self._path, key, line, own_line, content, plain, secretive=self._secretive)
 
     def _refuse_sharing(self, event: yaml.Event, key: str) -> None:
         if isinstance(event, yaml.AliasEvent):
-            self._fail(
-                event, key, f"aliases (*{shown(event.anchor or '')}) are not read: {_NO_SHARING}"
-            )
+            name = self._name(event.anchor or "")
+            self._fail(event, key, f"aliases (*{name}) are not read: {_NO_SHARING}")
         if isinstance(event, yaml.NodeEvent) and event.anchor is not None:
-            self._fail(event, key, f"anchors (&{shown(event.anchor)}) are not read: {_NO_SHARING}")
+            name = self._name(event.anchor)
+            self._fail(event, key, f"anchors (&{name}) are not read: {_NO_SHARING}")
         if (
             isinstance(event, yaml.ScalarEvent | yaml.CollectionStartEvent)
             and event.tag is not None
         ):
-            self._fail(event, key, f"tags ({shown(event.tag)}) are not read: remove it")
+            self._fail(event, key, f"tags ({self._name(event.tag)}) are not read: remove it")
+
+    def _name(self, text: str) -> str:
+        return "…" if self._secretive else shown(text)
 
     def _list(self, key: str, depth: int) -> Iterator[Value]:
         index = 0

@@ -27,6 +27,7 @@ from threadwatch.exporter import Exporter
 from threadwatch.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.service_manager import ServiceManager, take_sockets
+from threadwatch.web.access import Access
 from threadwatch.web.app import App
 from threadwatch.web.audience import Audience
 from threadwatch.web.listen import parse_listen
@@ -46,6 +47,7 @@ class ServeOptions:
     default_listen: str
     """Where to listen if :attr:`listen` is empty and no listening socket is inherited."""
     telemetry_path: str
+    web_config_file: str | None
     procfs: str
     log_level: str
     log_format: str
@@ -83,6 +85,7 @@ def serve(options: ServeOptions) -> int:
     manager = ServiceManager(os.environ)
     inherited = take_sockets(os.environ)
     config = _load(options.config_file)
+    access = Access(options.web_config_file)
     procfs = ProcFS(options.procfs)
     _raise_file_limit()
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
@@ -97,13 +100,13 @@ def serve(options: ServeOptions) -> int:
         )
     except ValueError as error:
         raise Unusable(str(error)) from None
-    server = WebServer(addresses, app, sockets=inherited)
+    server = WebServer(addresses, app, sockets=inherited, access=access)
     server.start()
     poller = Poller(procfs, config, report=ErrorLog())
     for address in server.addresses:
-        _info("listening", address=address, version=__version__)
+        _info("listening", address=address, version=__version__, web=access.rules)
     try:
-        _run(poller, exporter, audience, config, options.config_file, manager)
+        _run(poller, exporter, audience, server, config, options.config_file, manager)
     finally:
         manager.stopping()
         server.stop()
@@ -116,6 +119,7 @@ def _run(
     poller: Poller,
     exporter: Exporter,
     audience: Audience,
+    server: WebServer,
     config: Config,
     config_file: str | None,
     manager: ServiceManager,
@@ -143,6 +147,7 @@ def _run(
                 _info("stopping", signal=signal.Signals(caught.si_signo).name)
                 return
             config = _reload(poller, config, config_file, manager)
+            server.reload()
             due_ns = time.monotonic_ns()  # a reload is over when a poll has been made with it
 
 

@@ -65,6 +65,7 @@ TARGET = LAYERS[-2]
 """What runs inside a watched process. It imports nothing of the package but itself."""
 
 THIRD_PARTY = {
+    "bcrypt": frozenset({"web"}),
     "h11": frozenset({"web"}),
     "rich": frozenset({"top"}),  # textual's own, for pieces of text with a style
     "textual": frozenset({"top"}),

@@ -1,5 +1,7 @@
 """The daemon over HTTP: metrics, health and a landing page.
 
-``server`` owns sockets, connections and deadlines; ``app`` maps a request to a response and does
-no I/O; ``listen`` and ``unix`` read and bind addresses; ``pages`` is the HTML.
+``server`` owns sockets and decides which connection gives way; ``connection`` is one client's requests
+and deadlines, ``stream`` its bytes, with or without TLS; ``app`` maps a request to a response and does
+no I/O; ``pages`` is the HTML. ``listen`` and ``unix`` read and bind addresses. ``settings`` reads the web
+configuration, ``tls`` and ``passwords`` do what it says, ``access`` keeps it up to date.
 """

@@ -1,6 +1,7 @@
 """One client's connection: requests in, responses out, by h11, each step with its deadline.
 
-Its life is :meth:`Connection.run`: receive, answer, again while the client keeps the connection.
+Its life is :meth:`Connection.run`: shake hands, receive, ask who it is, answer, again while the client
+keeps the connection.
 What cannot be parsed as a request gets its status (400, 408, 431, 501, 505) and ends it.
 """
 
@@ -8,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import logging
+import ssl
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -19,7 +22,11 @@ from typing import Final
 
 import h11
 
+from threadwatch.web.access import Access, Rules
 from threadwatch.web.messages import Handler, Request, Response, plain
+from threadwatch.web.passwords import Passwords
+from threadwatch.web.stream import PlainStream, Stream, TlsStream
+from threadwatch.web.tls import Tls
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +34,7 @@ MAX_HEAD: Final = 16 * 1024
 """A request whose head has not ended after so many bytes is refused."""
 CHUNK: Final = 64 * 1024
 
+_CHALLENGE: Final = ("WWW-Authenticate", 'Basic realm="threadwatch", charset="UTF-8"')
 _VERSIONS: Final = (b"1.0", b"1.1")
 _REFUSALS: Final = {
     400: "this is not an HTTP/1.1 request",
@@ -39,10 +47,14 @@ _REFUSALS: Final = {
 class Deadlines:
     """How long a client may take, in seconds."""
 
+    handshake: float = 10.0
+    """For all of TLS's handshake."""
     receive: float = 10.0
-    """From the start of the connection to the first byte; from a request's first byte to its head's end."""
+    """From connection or handshake to the first byte; from a request's first byte to its head's end."""
     keep_alive: float = 120.0
     """From a response to the next request: longer than a scrape interval of a minute."""
+    authenticate: float = 30.0
+    """For finding out whether a password is right, others' turns included."""
     send: float = 30.0
     """For taking a whole response."""
     linger: float = 1.0
@@ -60,26 +72,33 @@ class Connection:
         writer: asyncio.StreamWriter,
         handler: Handler,
         deadlines: Deadlines,
+        access: Access,
+        passwords: Passwords,
         waiting: Callable[[Connection], AbstractContextManager[None]],
     ) -> None:
-        """``waiting`` makes the context in which the connection waits for its client."""
-        self._reader = reader
+        """``waiting`` makes the context in which the connection may be dropped for another one."""
+        self._stream: Stream = PlainStream(reader, writer)
         self._writer = writer
         self._handler = handler
         self._deadlines = deadlines
+        self._access = access
+        self._passwords = passwords
         self._waiting = waiting
+        self._tls: Tls | None = None
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._peer = writer.get_extra_info("peername")
-        # drain() then waits until the kernel has everything: nothing is left in our memory for a
-        # client that does not read, and close() has nothing left to wait for
-        writer.transport.set_write_buffer_limits(0)
+        self.client = client_of(self._peer)
+        """Whom its costs are charged to: the address, without the port."""
+        self.served = False
+        """Whether it has been given what it asked for, so that it is no stranger."""
 
     async def run(self) -> None:
         """Answer requests until the client goes, fails a deadline or breaks the protocol."""
         try:
             # a client that has just connected has something to say
             patience = self._deadlines.receive
-            while await self._serve_one(patience):
+            going_on = await self._shake_hands()
+            while going_on and await self._serve_one(patience):
                 patience = self._deadlines.keep_alive
                 await asyncio.sleep(0)  # others' turn, also when more requests are here already
         except OSError as error:  # a reset; TimeoutError: a response that was not taken in time
@@ -97,6 +116,29 @@ class Connection:
         """Drop the connection at once."""
         self._writer.transport.abort()
 
+    async def _shake_hands(self) -> bool:
+        """Begin with TLS, if it is to be spoken. False when the connection is done with."""
+        self._tls = self._access.look().tls
+        if self._tls is None:
+            return True
+        stream = TlsStream(self._stream, self._tls.context)
+        try:
+            with self._waiting(self):
+                async with asyncio.timeout(self._deadlines.handshake):
+                    certificate = await stream.handshake()
+        except ssl.SSLError as error:
+            logger.debug("%s: no TLS: %s", self._peer, error.reason or error)
+            if error.reason == "HTTP_REQUEST":
+                return await self._refuse(400, "this is HTTP, but here is HTTPS")
+            await self._linger()
+            return False
+        self._stream = stream
+        if not self._tls.lets_in(certificate):
+            logger.debug("%s: refused: the certificate has none of the names allowed", self._peer)
+            await self._linger()
+            return False
+        return True
+
     async def _serve_one(self, patience: float) -> bool:
         """Receive and answer one request. False when the connection is done with."""
         try:
@@ -112,7 +154,10 @@ class Connection:
             return False
         if request.http_version not in _VERSIONS:
             return await self._refuse(505, "this server speaks HTTP/1.1")
-        return await self._answer(_request(request))
+        rules = self._access.look()
+        if rules.policy != (self._tls.policy if self._tls else None):
+            return False  # it would not be let in now, or not like this
+        return await self._answer(_request(request), rules)
 
     async def _receive(self, patience: float) -> h11.Request | None:
         """The next request's head; None if the client closes, or sends nothing in ``patience``."""
@@ -120,25 +165,25 @@ class Connection:
         if event is h11.NEED_DATA and not self._http.trailing_data[0]:
             try:
                 async with asyncio.timeout(patience):
-                    data = await self._reader.read(MAX_HEAD)
+                    data = await self._stream.read(MAX_HEAD)
             except TimeoutError:
                 return None
             self._http.receive_data(data)
             event = self._http.next_event()
         async with asyncio.timeout(self._deadlines.receive):
             while event is h11.NEED_DATA:
-                self._http.receive_data(await self._reader.read(MAX_HEAD))
+                self._http.receive_data(await self._stream.read(MAX_HEAD))
                 event = self._http.next_event()
         return event if isinstance(event, h11.Request) else None
 
-    async def _answer(self, request: Request) -> bool:
+    async def _answer(self, request: Request, rules: Rules) -> bool:
         began = time.monotonic()
-        last = self._has_body()
-        try:
-            response = self._handler(request)
-        except Exception:
-            logger.exception("%s %r failed", request.method, request.target)
-            response = plain(500, "Internal server error: the log has the details.")
+        # after a certificate has been renewed, the client should see the new one
+        last = self._has_body() or rules.tls is not self._tls
+        response = await self._keep_out(request, rules)
+        if response is None:
+            self.served = True
+            response = self._handle(request)
         await self._send(response, head_only=request.method == "HEAD", last=last)
         logger.debug(
             "%s: %s %r: %d, %d bytes, %.1f ms",
@@ -154,6 +199,27 @@ class Connection:
             return True
         await self._linger()
         return False
+
+    async def _keep_out(self, request: Request, rules: Rules) -> Response | None:
+        """What a client gets who has not shown that it may come in; None if it may."""
+        if not rules.users:
+            return None
+        said = request.headers.get("authorization", "")
+        try:
+            with self._waiting(self):
+                async with asyncio.timeout(self._deadlines.authenticate):
+                    if await self._passwords.let_in(rules.users, said, self.client):
+                        return None
+        except TimeoutError:
+            return plain(503, "Service unavailable: too many passwords are being checked.")
+        return plain(401, "Unauthorized: say who you are.", _CHALLENGE)
+
+    def _handle(self, request: Request) -> Response:
+        try:
+            return self._handler(request)
+        except Exception:
+            logger.exception("%s %r failed", request.method, request.target)
+            return plain(500, "Internal server error: the log has the details.")
 
     def _has_body(self) -> bool:
         """Whether the request goes on after its head. We read no bodies: the connection ends there."""
@@ -172,8 +238,11 @@ class Connection:
 
     async def _send(self, response: Response, *, last: bool, head_only: bool = False) -> None:
         """Send a response. Raises TimeoutError if the client takes too long to take it."""
+        added = self._access.rules.headers
+        names = {name.lower() for name, _ in added}
         headers = [
-            *response.headers,
+            *(pair for pair in response.headers if pair[0].lower() not in names),
+            *added,
             ("Content-Length", str(len(response.body))),
             ("Date", formatdate(usegmt=True)),
             *([("Connection", "close")] if last else []),
@@ -188,23 +257,29 @@ class Connection:
         async with asyncio.timeout(self._deadlines.send):
             for start in range(0, len(body), CHUNK):
                 data += self._http.send(h11.Data(data=body[start : start + CHUNK])) or b""  # type: ignore[arg-type]  # any buffer will do
-                await self._write(data)
+                await self._stream.write(data)
                 data = b""
-            await self._write(data + (self._http.send(h11.EndOfMessage()) or b""))
-
-    async def _write(self, data: bytes) -> None:
-        """Hand ``data`` to the kernel, all of it."""
-        self._writer.write(data)
-        await self._writer.drain()
+            await self._stream.write(data + (self._http.send(h11.EndOfMessage()) or b""))
 
     async def _linger(self) -> None:
         """Close our side, and read on for a moment: a reset would take the response from the client."""
-        if self._writer.can_write_eof():
-            self._writer.write_eof()
+        await self._stream.finish()
         with contextlib.suppress(TimeoutError), self._waiting(self):
             async with asyncio.timeout(self._deadlines.linger):
-                while await self._reader.read(CHUNK):
+                while await self._stream.read(CHUNK):
                     pass
+
+
+def client_of(peer: object) -> str:
+    """The client behind an address of the kernel: one machine has a /64 of IPv6, or should."""
+    if not isinstance(peer, tuple):
+        return "unix"
+    address = ipaddress.ip_address(peer[0].partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return str(address.ipv4_mapped)
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
 
 
 def _request(event: h11.Request) -> Request:

@@ -6,8 +6,11 @@ Rules:
   (:class:`~threadwatch.web.connection.Deadlines`).
 - A client can use up a bounded share of memory: a request's head is limited, its body is not read,
   and a response goes out in pieces of one body that all connections share.
-- At most ``max_connections`` are open. When one more comes in, the one that has waited longest for
-  its client goes: those who only hold connections lose them, those who ask are answered.
+- At most ``max_connections`` are open. When one more comes in, another one goes, of those that wait for
+  their client: rather one that has never been served than one that has; of these, one of the address
+  that has most of them; of these, the one that has waited longest. So those who only hold connections
+  lose them, those who ask are answered, and who has many takes from himself.
+- The rules of access (:mod:`threadwatch.web.access`) are asked at each connection and each request.
 - Requests are answered on the loop, one at a time: the handler must not block on anything. It is
   never called with a request that is not HTTP or not complete.
 """
@@ -18,20 +21,26 @@ import asyncio
 import contextlib
 import logging
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from threadwatch.errors import Unusable
+from threadwatch.web.access import Access
 from threadwatch.web.connection import MAX_HEAD, Connection, Deadlines
 from threadwatch.web.listen import BACKLOG, Listen, bind, bound_address
 from threadwatch.web.messages import Handler
+from threadwatch.web.passwords import Passwords
 from threadwatch.web.unix import UnixAddress, remove_unix
 
 if TYPE_CHECKING:
     import socket
 
 logger = logging.getLogger(__name__)
+
+_AT_ONCE: Final = 16
+"""Connections that are accepted before others have their turn."""
 
 
 class WebServer:
@@ -43,6 +52,7 @@ class WebServer:
         handler: Handler,
         *,
         sockets: Sequence[socket.socket] = (),
+        access: Access | None = None,
         max_connections: int = 512,
         deadlines: Deadlines | None = None,
     ) -> None:
@@ -50,6 +60,8 @@ class WebServer:
         self._listen = tuple(listen)
         self._inherited = tuple(sockets)
         self._handler = handler
+        self._access = access or Access(None)
+        self._passwords = Passwords()
         self._deadlines = deadlines or Deadlines()
         self._connections = _Connections(max_connections)
         self._listeners: list[socket.socket] = []
@@ -91,6 +103,12 @@ class WebServer:
         self._thread.join()
         self._thread = None
 
+    def reload(self) -> None:
+        """Read the web configuration again, soon, whether it has changed or not; the log has the outcome."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                self._loop.call_soon_threadsafe(lambda: self._access.look(again=True))
+
     def _run(self, started: threading.Event) -> None:
         try:
             asyncio.run(self._serve(started))
@@ -109,23 +127,34 @@ class WebServer:
         servers = [
             # the stream's limit: it stops reading from a client that is that far ahead of us
             await asyncio.start_server(
-                self._connected, sock=listener, backlog=BACKLOG, limit=MAX_HEAD
+                self._connected, sock=listener, backlog=_AT_ONCE, limit=MAX_HEAD
             )
             for listener in self._listeners
         ]
+        for listener in self._listeners:
+            listener.listen(BACKLOG)  # for asyncio one number is both
         started.set()
         await self._stopping.wait()
         for server in servers:
             server.close()
+        self._passwords.close()
         await self._connections.finish(self._deadlines.stop)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(
-            reader, writer, self._handler, self._deadlines, self._connections.waiting
+            reader,
+            writer,
+            self._handler,
+            self._deadlines,
+            self._access,
+            self._passwords,
+            self._connections.waiting,
         )
         with self._connections.admit(connection) as admitted:
             if admitted:
-                await connection.run()
+                # cancelled is how it is dropped; asyncio of Python 3.11 would take that for an error
+                with contextlib.suppress(asyncio.CancelledError):
+                    await connection.run()
             else:
                 connection.abort()
 
@@ -172,21 +201,29 @@ class _Connections:
             self._waiting.pop(connection, None)
 
     def _evict(self) -> bool:
-        longest = next(iter(self._waiting), None)
-        if longest is None:
+        strangers = [connection for connection in self._waiting if not connection.served]
+        candidates = strangers or list(self._waiting)
+        if not candidates:
             return False
-        # its task ends a little later; its place is free now
-        del self._waiting[longest]
-        self._open.pop(longest, None)
-        longest.abort()
+        counts = Counter(connection.client for connection in candidates)
+        [(greediest, _)] = counts.most_common(1)
+        self._drop(next(each for each in candidates if each.client == greediest))
         return True
+
+    def _drop(self, connection: Connection) -> None:
+        # its task ends a little later; its place is free now
+        del self._waiting[connection]
+        task = self._open.pop(connection, None)
+        connection.abort()
+        if task is not None:
+            task.cancel()  # it may wait for something else than its client: a password's turn
 
     async def finish(self, seconds: float) -> None:
         """Drop connections that wait for their client; others when they do, or after ``seconds``."""
         self._finishing = True
         tasks = [task for task in self._open.values() if task is not None]
-        while self._evict():
-            pass
+        for connection in tuple(self._waiting):
+            self._drop(connection)
         if tasks:
             await asyncio.wait(tasks, timeout=seconds)
 

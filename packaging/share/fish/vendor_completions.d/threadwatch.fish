@@ -46,8 +46,8 @@ function _shtab_threadwatch_using
   test "$_shtab_threadwatch_cmdpath" = "$argv"
 end
 
-set -g _shtab_threadwatch_commands serve ps top run doctor check-config demo
-set -g _shtab_threadwatch_opts_with_value --config.file --count --filter --interval --log.format --log.level --path.procfs --seconds --sort --url --web.listen-address --web.telemetry-path -d -n
+set -g _shtab_threadwatch_commands serve ps top run doctor check-config check-web-config demo
+set -g _shtab_threadwatch_opts_with_value --config.file --count --filter --interval --log.format --log.level --path.procfs --seconds --sort --url --web.config.file --web.listen-address --web.telemetry-path -d -n
 
 complete -c threadwatch -e
 complete -c threadwatch -f
@@ -59,6 +59,7 @@ complete -c threadwatch -n '_shtab_threadwatch_using serve' -s h -l help -d 'sho
 complete -c threadwatch -n '_shtab_threadwatch_using serve' -l config.file -xka "(__fish_complete_path (commandline -ct | string replace -r '^--[^=]*=' ''))" -d 'configuration in YAML; without it every Python process is watched'
 complete -c threadwatch -n '_shtab_threadwatch_using serve' -l web.listen-address -x -d 'where to answer: HOST:PORT, [IPV6]:PORT, :PORT for all interfaces, or unix:PATH[,mode=660]; may be given several times (default: 127.0.0.1:9749, or what systemd hands over)'
 complete -c threadwatch -n '_shtab_threadwatch_using serve' -l web.telemetry-path -x -d 'the path of the metrics (default: /metrics)'
+complete -c threadwatch -n '_shtab_threadwatch_using serve' -l web.config.file -xka "(__fish_complete_path (commandline -ct | string replace -r '^--[^=]*=' ''))" -d 'TLS, users with passwords, response headers, in the format of Prometheus'"'"' exporters; read again when it or a certificate changes'
 complete -c threadwatch -n '_shtab_threadwatch_using serve' -l path.procfs -xka "(__fish_complete_directories)" -d 'where procfs is mounted (default: /proc)'
 complete -c threadwatch -n '_shtab_threadwatch_using serve' -l log.level -xka "debug info warn error" -d 'the least important kind of message to log (default: info)'
 complete -c threadwatch -n '_shtab_threadwatch_using serve' -l log.format -xka "logfmt json" -d 'how to write log lines (default: logfmt)'
@@ -95,6 +96,9 @@ complete -c threadwatch -n '_shtab_threadwatch_using doctor; and test $_shtab_th
 complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a check-config -d 'Say whether a configuration can be used.'
 complete -c threadwatch -n '_shtab_threadwatch_using check-config' -s h -l help -d 'show this help message and exit'
 complete -c threadwatch -n '_shtab_threadwatch_using check-config; and test $_shtab_threadwatch_npos -ge 0' -ka "(__fish_complete_path (commandline -ct | string replace -r '^--[^=]*=' ''))" -d FILE
+complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a check-web-config -d 'Say whether a web configuration can be used, with its certificates and keys.'
+complete -c threadwatch -n '_shtab_threadwatch_using check-web-config' -s h -l help -d 'show this help message and exit'
+complete -c threadwatch -n '_shtab_threadwatch_using check-web-config; and test $_shtab_threadwatch_npos -ge 0' -ka "(__fish_complete_path (commandline -ct | string replace -r '^--[^=]*=' ''))" -d FILE
 complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a demo -d 'Start an application with every kind of thread, and watch it.'
 complete -c threadwatch -n '_shtab_threadwatch_using demo' -s h -l help -d 'show this help message and exit'
 complete -c threadwatch -n '_shtab_threadwatch_using demo' -l web.listen-address -x -d 'where to answer (default: 127.0.0.1:9749, or any free port)'
