@@ -4,19 +4,24 @@ Rules: totals never fall and outlive the threads, names and processes that they 
 charged once stays charged, where it was charged. A group that has had no process for its
 ``expire_after`` goes, and starts anew if it comes back; a name that nobody has used for as long
 passes its totals on to ``(other)``, so that the sum over a group's threads stays the sum of its
-process clocks. :mod:`threadwatch.ledger` has what happens within one process.
+process clocks. There are at most :data:`MOST_GROUPS`; a process that would make one more is charged to
+the group ``(other)``, because what a process is called is its own choice.
+:mod:`threadwatch.ledger` has what happens within one process.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from threadwatch.history import History
 from threadwatch.ledger import Ledger
-from threadwatch.model import GroupView, HistoryView, Per, ProcessKey, Python, ThreadView
+from threadwatch.model import OTHER, GroupView, HistoryView, Per, ProcessKey, Python, ThreadView
 from threadwatch.samples import EndedThread, ProcessSample
 from threadwatch.series import Group
+
+MOST_GROUPS = 1000
+"""Groups at one time, those included that have had a process lately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +47,19 @@ class Account:
     def open(self, key: ProcessKey, group: str, rules: GroupRules, now_ns: int) -> None:
         """Begin the books of a process, or move it to another group or under other rules."""
         known = self._groups.get(group)
+        turned_away = False
+        if known is None and len(self._groups) >= MOST_GROUPS:
+            group, rules = OTHER, replace(rules, per="group")
+            known = self._groups.get(group)
+            turned_away = True
         if known is None:
             known = self._groups[group] = Group(
                 group, rules.per, rules.cap, rules.fold, rules.expire_after_ns
             )
         known.per, known.cap, known.fold = rules.per, rules.cap, rules.fold
+        if turned_away:
+            known.dropped += 1
+            known.touched = True
         if known.expire_after_ns != rules.expire_after_ns:
             known.expire_after_ns, known.expire_in_ns = rules.expire_after_ns, 0
         ledger = self._ledgers.get(key)

@@ -21,6 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from threadwatch.allowance import Room
 from threadwatch.config import Config, GroupConfig
 from threadwatch.errors import Denied, Gone, ReadError
 from threadwatch.model import ProcessKey
@@ -90,7 +91,8 @@ class Discovery:
         self._due: dict[int, list[int]] = {}
         """By the number of the poll: the PIDs to look at again in it."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._most = max((soft - soft // 4 - _OTHER_FILES) // 2, 1)
+        self._room = Room(soft // 16)
+        self._most = max((soft - soft // 4 - self._room.most - _OTHER_FILES) // 2, 1)
         """How many processes can be watched: each keeps its directory and its table open."""
         self._last_pid: int | None = None
         self._list_all_in = 0
@@ -256,6 +258,7 @@ class Discovery:
                 ns_pid=status.nspid[-1] if status.nspid else key.pid,
                 start_ticks=stat.start_ticks,
                 uid=status.uids[1],
+                room=self._room,
             ),
             conducts=conducts,
         )

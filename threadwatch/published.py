@@ -13,6 +13,8 @@ Rules:
   table knows is a reason to doubt that they are still those that are followed.
 * A table may be found long after it was made. Of threads that had ended before the last time that
   anybody asked, the CPU time has been charged as nobody's by then: they are given without.
+* However many tables and slots a process has, it is read as far as it has paid for it
+  (:mod:`threadwatch.allowance`); what is left over comes with the next polls.
 * A table that cannot be read, or is somebody else's forgery, is an error that is counted, once. One
   that merely names another process is not: whoever forks, or watches, holds such tables.
 """
@@ -23,8 +25,10 @@ from dataclasses import dataclass, field, replace
 from time import CLOCK_BOOTTIME, clock_gettime_ns
 
 from threadwatch import table
+from threadwatch.allowance import Allowance, Room
 from threadwatch.errors import Gone, Malformed, ReadError
 from threadwatch.procfs import (
+    MAX_TABLES,
     TABLE_LINK,
     Gil,
     ProcessDir,
@@ -39,6 +43,8 @@ from threadwatch.procfs import (
 
 _NS_PER_TICK = 10_000_000  # USER_HZ is 100 on every architecture that Linux runs CPython on
 _EMPTY_RUN = bytes(table.CHUNK * table.SLOT_SIZE)
+_PIECE = len(_EMPTY_RUN)
+"""Slots are compared and read in pieces of so many bytes."""
 
 TableSlot = tuple[int, Slot]
 """A slot, and the inode of its table: serials count within one table."""
@@ -54,7 +60,10 @@ class _Followed:
     head: bytes = b""
     """The header's bytes when the slots were last read: the same again means that nothing has changed."""
     generation: int = -1
-    torn: bool = False
+    unread: bool = False
+    """Slots are left to be read: they were torn, or too many."""
+    next_slot: int = 0
+    """Where to begin with them."""
     known: bytes = b""
     """The bytes of the slots in use, so that only those are parsed that have changed."""
     by_index: dict[int, Slot] = field(default_factory=dict)
@@ -65,9 +74,16 @@ class _Followed:
 
 
 class Published:
-    """The tables of one process. Close it with the process."""
+    """The tables of one process. Close it with the process.
 
-    def __init__(self, *, ns_pid: int, start_ticks: int, uid: int) -> None:
+    ``room``: what all processes together have for their second and further tables.
+    """
+
+    def __init__(
+        self, *, ns_pid: int, start_ticks: int, uid: int, room: Room | None = None
+    ) -> None:
+        self._room = room or Room(MAX_TABLES)
+        self._allowance = Allowance()
         self._ns_pid = ns_pid
         self._start_ticks = start_ticks
         self._uid = uid
@@ -95,6 +111,7 @@ class Published:
         """
         errors: list[ReadError] = []
         known = {followed.file.inode for followed in self._tables} | self._refused
+        seen = set()
         for fd in find_tables(process):
             try:
                 file = process.open_table(fd)
@@ -103,10 +120,16 @@ class Published:
             except ReadError as error:
                 errors.append(error)
                 continue
+            seen.add(file.inode)
             if file.inode in known:
                 file.close()
                 continue
             known.add(file.inode)
+            if self._tables and self._room.used >= self._room.most:
+                file.close()
+                detail = "no file descriptors are left for another table of a process"
+                errors.append(ReadError("table", "emfile", detail))
+                break
             header = None
             data = file.read_header()
             if any(data):  # else it is being made at this moment
@@ -119,7 +142,11 @@ class Published:
             if header is None:
                 file.close()
                 continue
+            self._room.used += bool(self._tables)
             self._tables.append(_Followed(fd, file, header))
+        # who makes tables and closes them again does not make us remember them all
+        self._refused &= seen
+        self._complained &= seen
         # the main interpreter's first: where two tables know a thread, its name there counts
         self._tables.sort(key=lambda t: (max(t.header.interpreter, 0), t.header.created_ns))
         self.gils = self._gils()
@@ -132,28 +159,28 @@ class Published:
         :raises Gone: the process has ended; what was known stays.
         """
         whole = True
+        self._allowance.begin()
         for followed in list(self._tables):
             head, closed = followed.file.read_header(), False
-            if head != followed.head or followed.torn:
+            if head != followed.head or followed.unread:
                 header = parse_header(head)
                 closed = header.closed
-                if header.generation != followed.generation or followed.torn:
-                    self._read_slots(followed)
+                if header.generation != followed.generation or followed.unread:
+                    self._read_slots(process, followed)
                     followed.generation = header.generation
                 followed.head = head
             if closed or not _still_there(process, followed, thoroughly=self._doubtful):
-                self._tables.remove(followed)
-                followed.file.close()
-                self.gils = self._gils()
+                self._drop(followed)
                 whole = False
         self._doubtful = False
         return whole
 
     def last_words(self) -> None:
         """After the process has gone: read the ends of its threads from the tables that outlive it."""
+        self._allowance.begin()
         for followed in self._tables:
             try:
-                self._read_slots(followed)
+                self._read_slots(None, followed)
             except ReadError:
                 continue
 
@@ -187,10 +214,14 @@ class Published:
 
     def close(self) -> None:
         """Let go of all tables."""
-        for followed in self._tables:
-            followed.file.close()
-        self._tables.clear()
-        self.gils = ()
+        for followed in list(self._tables):
+            self._drop(followed)
+
+    def _drop(self, followed: _Followed) -> None:
+        self._tables.remove(followed)
+        self._room.used -= bool(self._tables)
+        followed.file.close()
+        self.gils = self._gils()
 
     def _gils(self) -> tuple[Gil, ...]:
         gils: dict[int, Gil] = {}
@@ -211,20 +242,46 @@ class Published:
         self._refused.discard(file.inode)
         return header
 
-    def _read_slots(self, followed: _Followed) -> None:
-        count = len(followed.known) // table.SLOT_SIZE + table.CHUNK
+    def _read_slots(self, process: ProcessDir | None, followed: _Followed) -> None:
+        """Read the slots that have changed, as far as they are allowed for; None: it has ended."""
+        data = self._bytes_of_slots(followed)
+        pieces = [data[start : start + _PIECE] for start in range(0, len(data), _PIECE)]
+        first = followed.next_slot % max(len(pieces), 1)
+        followed.unread = False
+        for index in (*range(first, len(pieces)), *range(first)):
+            start = index * _PIECE
+            known = followed.known[start : start + len(pieces[index])]
+            if pieces[index] == known:
+                continue
+            if not self._allowance.allows(process):
+                if not followed.unread:
+                    followed.next_slot = index
+                followed.unread = True
+                pieces[index] = known.ljust(len(pieces[index]), b"\0")
+                continue
+            slots, torn = parse_slots(pieces[index], start // table.SLOT_SIZE, known=known)
+            for number, slot in slots:
+                self._learn(followed, number, slot)
+            self._allowance.spend(len(slots) + torn)
+            if torn:
+                # bytes that were torn must not pass for known ones when they are read again
+                pieces[index] = bytes(len(pieces[index]))
+                followed.unread = True
+        followed.known = b"".join(pieces)
+
+    def _bytes_of_slots(self, followed: _Followed) -> bytes:
+        """All slots up to the last that is in use; those of a process's tables together fit into one."""
+        others = sum(len(other.known) for other in self._tables if other is not followed)
+        most = min(followed.header.capacity, table.CAPACITY - others // table.SLOT_SIZE)
+        count = min(len(followed.known) // table.SLOT_SIZE + table.CHUNK, most)
         data = followed.file.read_slots(0, count)
-        while data[-len(_EMPTY_RUN) :] != _EMPTY_RUN and count < followed.header.capacity:
-            data += followed.file.read_slots(count, count)
-            count *= 2
+        while data[-len(_EMPTY_RUN) :] != _EMPTY_RUN and count < most:
+            more = min(count, most - count)
+            data += followed.file.read_slots(count, more)
+            count += more
         while data.endswith(_EMPTY_RUN):
             data = data[: -len(_EMPTY_RUN)]
-        slots, torn = parse_slots(data, known=followed.known)
-        for index, slot in slots:
-            self._learn(followed, index, slot)
-        # bytes that were torn must not pass for known ones when they are read again
-        followed.known = b"" if torn else data
-        followed.torn = torn > 0
+        return data
 
     def _learn(self, followed: _Followed, index: int, slot: Slot) -> None:
         before = followed.by_index.get(index)

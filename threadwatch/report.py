@@ -16,6 +16,8 @@ _LEAST_NAME = 12
 """Columns that it has in any case."""
 _DEEPEST = 2
 """Levels of processes that are reckoned with in that."""
+_DEEPEST_INDENT = 8
+"""Levels that are shown as such; deeper ones look like this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ def report(processes: Sequence[ProcessView], *, columns: int | None, color: bool
         for depth, process, parent in _tree(family):
             yield ""
             yield _process_line(process, parent, depth)
-            indent = "  " * (depth + 1)
+            indent = "  " * (min(depth, _DEEPEST_INDENT) + 1)
             yield indent + _line([c.title for c in shown], shown, widths)
             for thread in sorted(process.threads, key=_busiest_first):
                 cells = rows[thread]
@@ -135,7 +137,7 @@ def _process_line(process: ProcessView, parent: ProcessView | None, depth: int) 
     cpu = "" if process.cpu_ratio is None else f"   CPU {percent(process.cpu_ratio)} %"
     if process.gil_held_ratio is not None:
         cpu += f"   GIL held {percent(process.gil_held_ratio)} %"
-    branch = "  " * depth + "└ " if depth else ""
+    branch = "  " * min(depth, _DEEPEST_INDENT) + "└ " if depth else ""
     what = cut(command(process, parent), _MOST_NAME)
     return (
         f"  {branch}PID {process.key.pid}   {what}{cpu}   CPU time {duration(process.cpu_ns / 1e9)}"
@@ -145,16 +147,19 @@ def _process_line(process: ProcessView, parent: ProcessView | None, depth: int) 
 def _tree(family: Sequence[ProcessView]) -> Iterator[tuple[int, ProcessView, ProcessView | None]]:
     """The processes of a group, each behind its parent, with its depth and that parent."""
     here = {p.key.pid: p for p in family}
-
-    def below(
-        parent: ProcessView | None, depth: int
-    ) -> Iterator[tuple[int, ProcessView, ProcessView | None]]:
-        for process in family:
-            if here.get(process.ppid) is parent:
-                yield depth, process, parent
-                yield from below(process, depth + 1)
-
-    yield from below(None, 0)
+    children: dict[int, list[ProcessView]] = {}
+    for process in reversed(family):
+        children.setdefault(process.ppid, []).append(process)
+    left = dict(here)
+    # a loop, and not a recursion: a target can make its processes as deep as it likes
+    for root in [p for p in family if p.ppid not in here] + list(family):
+        stack = [(0, root)]
+        while stack:
+            depth, process = stack.pop()
+            if left.pop(process.key.pid, None) is None:
+                continue  # PIDs that are used again can make a parent of a child
+            yield depth, process, here.get(process.ppid) if depth else None
+            stack += [(depth + 1, child) for child in children.get(process.key.pid, ())]
 
 
 def _busiest_first(thread: ThreadView) -> tuple[float, int, int]:

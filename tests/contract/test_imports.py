@@ -34,6 +34,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"poller"}),
     frozenset(
         {
+            "allowance",
             "discover",
             "watched",
             "threads",

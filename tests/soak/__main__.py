@@ -232,8 +232,8 @@ def _scrape_config(daemon: Serving) -> str:
     address = daemon.url.removeprefix("http://")
     job = {
         "job_name": "threadwatch",
-        "scrape_interval": "2s",
-        "scrape_timeout": "2s",
+        "scrape_interval": "5s",
+        "scrape_timeout": "5s",
         "static_configs": [{"targets": [address]}],
     }
     return json.dumps({"scrape_configs": [job]})

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from threadwatch import table as layout
+from threadwatch.allowance import FREE, Room
 from threadwatch.errors import ReadError
 from threadwatch.procfs import Gil, ProcessDir, ProcFS, parse_stat
 from threadwatch.published import Published
@@ -145,9 +146,14 @@ def test_lives_between_two_looks(
     for look in range(3):
         for number in range(layout.RETAIN_SLOTS):
             table.end(born(table, 11, f"{look} {number}"), number)
-        published.update(process)
+        told: list[tuple[str, int | None]] = []
+        for _ in range(
+            layout.RETAIN_SLOTS // FREE
+        ):  # these cost less than real ones: not all at once
+            published.update(process)
+            told += ends(published)
         expected = [(f"{look} {number}", number) for number in range(layout.RETAIN_SLOTS)]
-        assert sorted(ends(published), key=lambda end: end[1] or 0) == expected
+        assert sorted(told, key=lambda end: end[1] or 0) == expected
 
 
 def test_ends_in_a_table_that_is_found_late(
@@ -311,3 +317,55 @@ def test_idents_of_slots_that_are_used_again(
     published.update(process)
     assert (before, published.tid_of_ident(1)) == (1, None)
     assert published.tid_of_ident(1 << 20) == 1 << 20
+
+
+def test_a_flood_is_read_as_far_as_it_is_paid_for(
+    process: ProcessDir, published: Published, new_table: NewTable
+) -> None:
+    """Slots that have cost their process nothing are read a few at a time, in the end all of them."""
+    tables = [new_table(number) for number in range(2)]
+    published.find(process)
+    published.update(process)
+    for table in tables:
+        for number in range(6000):
+            table.add(number + 10, number + 10, "thread")
+    # what making them has cost is paid by another read
+    for _ in range(100):
+        published.update(process)
+    published.take_changed()
+    assert published.slot(6009, 0) is not None
+    image = bytes(tables[0]._map[layout.HEADER_SIZE : layout.HEADER_SIZE + 6000 * 256])
+    renamed = bytearray(image)
+    for index in range(6000):
+        slot = layout.pack_slot(layout.LIVE, 0, 1, index, index, 1, 0, 0, 0, b"renamed")
+        renamed[index * 256 : index * 256 + len(slot)] = slot
+    read = 0
+    for content in (renamed, image) * 10:  # costs next to nothing from here on
+        tables[0]._map[layout.HEADER_SIZE : layout.HEADER_SIZE + len(image)] = bytes(content)
+        tables[0]._changed()
+        published.update(process)
+        read += len(published.take_changed())
+    assert read < 60_000  # of 120,000
+
+
+def test_tables_share_the_slots_of_one(
+    process: ProcessDir, start_ticks: int, new_table: NewTable
+) -> None:
+    """Second and further tables of all processes have so many places together, and so many slots as one."""
+    room = Room(2)
+    both = [
+        Published(ns_pid=os.getpid(), start_ticks=start_ticks, uid=os.getuid(), room=room)
+        for _ in range(2)
+    ]
+    try:
+        for number in range(4):
+            new_table(number)
+        assert [(e.source, e.reason) for e in both[0].find(process)] == [("table", "emfile")]
+        assert room.used == 2
+        both[1].find(process)
+        assert room.used == 2
+        both[0].close()
+        assert room.used == 0
+    finally:
+        for published in both:
+            published.close()

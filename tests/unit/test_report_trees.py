@@ -1,0 +1,56 @@
+"""The trees of processes that ``ps`` shows, whatever shape a target has given them."""
+
+from __future__ import annotations
+
+import time
+
+from tests.views import PYTHON
+from threadwatch.model import ProcessKey, ProcessView
+from threadwatch.report import report
+
+
+def process(pid: int, ppid: int) -> ProcessView:
+    """A process of one application."""
+    return ProcessView(
+        key=ProcessKey(pid, 1),
+        ppid=ppid,
+        uid=0,
+        group="app",
+        comm="app",
+        cmdline=("app", str(ppid)),
+        python=PYTHON,
+        cpu_ns=0,
+        cpu_ratio=None,
+        threads=(),
+    )
+
+
+def lines(*processes: ProcessView) -> list[str]:
+    """The lines of the processes."""
+    return [line for line in report(processes, columns=None, color=False) if "PID" in line]
+
+
+def pids(*processes: ProcessView) -> list[int]:
+    """The PIDs in the order in which they are shown."""
+    return [int(line.split("PID ")[1].split()[0]) for line in lines(*processes)]
+
+
+def test_children_stand_behind_their_parents() -> None:
+    """Each process comes right behind its parent and its parent's earlier children."""
+    family = [process(*both) for both in ((1, 0), (2, 1), (3, 1), (4, 2), (5, 0), (6, 2))]
+    assert pids(*family) == [1, 2, 4, 6, 3, 5]
+
+
+def test_a_chain_without_end() -> None:
+    """Five thousand generations are shown, in good time, and no further to the right than a few."""
+    chain = [process(pid, pid - 1) for pid in range(1, 5001)]
+    begin = time.process_time()
+    shown = lines(*reversed(chain))
+    assert time.process_time() - begin < 5
+    assert len(shown) == 5000
+    assert max(map(len, shown)) < 120
+
+
+def test_a_parent_that_is_its_childs_child() -> None:
+    """PIDs that were used again while they were read can say so: each process is shown once all the same."""
+    assert sorted(pids(process(1, 2), process(2, 1), process(3, 3), process(4, 3))) == [1, 2, 3, 4]
