@@ -89,6 +89,9 @@ def serve(options: ServeOptions) -> int:
     procfs = ProcFS(options.procfs)
     _raise_file_limit()
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    # Never called. While a thread waits for a signal the kernel shows it as not blocked, and systemd
+    # (262 and later) starts nobody for Type=notify-reload whom SIGHUP seems to kill.
+    signal.signal(signal.SIGHUP, lambda _number, _frame: None)
     publish()
     exporter = Exporter()
     audience = Audience()

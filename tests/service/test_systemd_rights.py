@@ -1,0 +1,220 @@
+"""What the daemon sees with fewer rights: what is lost is absent and counted, and nothing is wrong."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pytest
+
+from tests.prometheus import until
+from tests.service.machine import DROP_INS, TARGETS, UNITS, WRITER, Machine, Service, value
+
+COMM = WRITER[:15]
+"""What the kernel has of the name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """A way to run the daemon, and which sources are denied to it."""
+
+    capabilities: str
+    denied: frozenset[str]
+
+
+RIGHTS = {
+    "both": Rights("CAP_SYS_PTRACE CAP_DAC_READ_SEARCH", frozenset()),
+    "ptrace": Rights("CAP_SYS_PTRACE", frozenset({"fd", "syscall"})),
+    "read-search": Rights("CAP_DAC_READ_SEARCH", frozenset({"exe", "fd", "syscall"})),
+    "none": Rights("", frozenset({"exe", "fd", "syscall"})),
+}
+
+
+@pytest.fixture
+def fast(service: Service) -> Service:
+    """The unit, to be started with ten polls in a second."""
+    service.machine.write("/etc/threadwatch.yml", "poll_interval: 100ms\n")
+    service.options("--config.file=/etc/threadwatch.yml")
+    return service
+
+
+def grant(service: Service, capabilities: str) -> None:
+    """Run the unit with just these."""
+    lines = [
+        f"{key}={one}"
+        for key in ("AmbientCapabilities", "CapabilityBoundingSet")
+        for one in ("", capabilities)
+    ]
+    service.drop_in("[Service]\n" + "\n".join(lines) + "\n")
+
+
+def denied(metrics: str) -> set[str]:
+    """The sources that are counted as denied."""
+    pattern = r'^threadwatch_read_errors_total\{reason="(\w+)",source="(\w+)"\} [1-9]'
+    found = re.findall(pattern, metrics, re.MULTILINE)
+    assert {reason for reason, _ in found} <= {"denied"}, found
+    return {source for _, source in found}
+
+
+def after_polls(service: Service, count: int = 20) -> str:
+    """The metrics after so many polls: what is looked at late has been looked at."""
+    until(lambda: (service.value("threadwatch_polls_total") or 0) >= count, "some polls")
+    return service.metrics()
+
+
+def threads(metrics: str, group: str) -> dict[tuple[str, str], float]:
+    """How many threads the group has, by name and state."""
+    found = re.findall(
+        rf'^threadwatch_threads\{{group="{group}",state="(\w+)",thread="([^"]*)"\}} (\S+)$',
+        metrics,
+        re.MULTILINE,
+    )
+    return {(thread, state): float(number) for state, thread, number in found if float(number)}
+
+
+NAMED = {("MainThread", "sleep"): 1.0, (WRITER, "lock"): 1.0, ("order-socket", "socket"): 1.0}
+"""The threads of a target as it knows itself."""
+KERNELS = {("python", "sleeping"): 1.0, (COMM, "sleeping"): 1.0, ("order-socket", "sleeping"): 1.0}
+"""The same as the kernel tells everybody."""
+
+
+def cpu_ns(machine: Machine, group: str) -> int:
+    """The CPU time of a target, by the kernel, which rests."""
+    pid = Service(machine, group).pid()
+    lines = machine.run("sh", "-c", f"cat /proc/{pid}/task/*/schedstat").splitlines()
+    return sum(int(line.split()[0]) for line in lines)
+
+
+def check_cpu(machine: Machine, metrics: str, group: str) -> None:
+    """The group's CPU time is what the kernel has for its process, and so is the sum of its threads."""
+    true = cpu_ns(machine, group) / 1e9
+    total = value(metrics, f'threadwatch_group_cpu_seconds_total{{group="{group}"}}')
+    assert total == pytest.approx(true, abs=1e-8)
+    parts = re.findall(
+        rf'^threadwatch_thread_cpu_seconds_total\{{group="{group}",.*\}} (\S+)$',
+        metrics,
+        re.MULTILINE,
+    )
+    assert sum(map(float, parts)) == pytest.approx(true, abs=1e-8)
+
+
+@pytest.mark.parametrize("name", RIGHTS)
+def test_what_is_lost_is_absent_and_counted(fast: Service, machine: Machine, name: str) -> None:
+    """Without a capability names and reasons are absent, and the denial counted; CPU time stays exact."""
+    rights = RIGHTS[name]
+    grant(fast, rights.capabilities)
+    fast.start()
+    metrics = after_polls(fast)
+    assert denied(metrics) == rights.denied
+    published = 1.0 if name == "both" else None
+    for group in TARGETS:
+        assert threads(metrics, group) == (NAMED if name == "both" else KERNELS), group
+        series = f'threadwatch_group_published_processes{{group="{group}"}}'
+        assert value(metrics, series) in {published, published or 0.0}
+        assert (f'threadwatch_gil_held_seconds_total{{group="{group}"' in metrics) == (
+            name == "both"
+        )
+        check_cpu(machine, metrics, group)
+    hidden = "Permission hides some: threadwatch doctor says what." in fast.show("StatusText")
+    assert hidden == bool(rights.denied)
+
+
+@pytest.mark.parametrize("way", ["both", "none", "none-group"])
+def test_hidden_processes(fast: Service, machine: Machine, way: str) -> None:
+    """Under hidepid=2, CAP_SYS_PTRACE sees all; without it others' processes are absent, but for a group."""
+    machine.run("groupadd", "--system", "--force", "proc")
+    gid = machine.run("getent", "group", "proc").split(":")[2]
+    if way != "both":
+        grant(fast, "")
+    # these two bring a procfs of its own, without hidepid, in systemd 262
+    fast.drop_in("[Service]\nProtectKernelTunables=no\nProtectControlGroups=no\n", "proc")
+    if way == "none-group":
+        fast.drop_in((DROP_INS / "hidepid.conf").read_text(), "hidepid")
+    machine.run("mount", "-o", f"remount,hidepid=2,gid={gid}", "/proc")
+    try:
+        fast.start()
+        metrics = after_polls(fast)
+        for group in TARGETS:
+            expected = {"both": NAMED, "none": {}, "none-group": KERNELS}[way]
+            assert threads(metrics, group) == expected, group
+            if expected:
+                check_cpu(machine, metrics, group)
+            else:
+                assert f'group="{group}"' not in metrics
+        assert threads(metrics, "threadwatch")
+    finally:
+        machine.run("mount", "-o", "remount,hidepid=0,gid=0", "/proc")
+
+
+def test_own_user_without_capabilities(fast: Service, machine: Machine) -> None:
+    """As the application's user, without a capability, it sees that user's threads in full, and no others.
+
+    And the application's shared memory is still there when it has stopped.
+    """
+    shared = "/dev/shm/shop"  # noqa: S108  # of the machine
+    machine.run("setpriv", "--reuid=shop", "--clear-groups", "touch", shared)
+    fast.drop_in((DROP_INS / "own-user.conf").read_text())
+    fast.start()
+    metrics = after_polls(fast)
+    assert threads(metrics, "shop") == NAMED
+    for group in ("books", "mail"):
+        assert threads(metrics, group) == KERNELS
+        check_cpu(machine, metrics, group)
+    status = machine.run("cat", f"/proc/{fast.pid()}/status")
+    assert set(re.findall(r"^Cap\w+:\t(\w+)$", status, re.MULTILINE)) == {"0" * 16}
+    fast.do("stop")
+    machine.run("ls", shared)
+
+
+def test_user_unit_sees_its_users_processes(machine: Machine) -> None:
+    """Under a user's own service manager it is ready, sees that user's threads in full, reloads and stops."""
+    uid = machine.run("id", "--user", "shop")
+    home, runtime = "/home/shop", f"/run/user/{uid}"
+    machine.write(
+        "/etc/systemd/system/user@.service.d/test.conf",
+        # what pam_systemd would set
+        "[Service]\nEnvironment=XDG_RUNTIME_DIR=/run/user/%i\n",
+    )
+    machine.write(
+        f"{home}/.config/systemd/user/threadwatch.service",
+        (UNITS / "user/threadwatch.service").read_text(),
+    )
+    machine.write(
+        f"{home}/.config/threadwatch.env",
+        "THREADWATCH_OPTIONS=--web.listen-address=127.0.0.1:9750\n",
+    )
+    machine.run("mkdir", "-p", f"{home}/.local/bin")
+    machine.run("ln", "-sf", "/opt/threadwatch/bin/threadwatch", f"{home}/.local/bin/threadwatch")
+    machine.run("chown", "-R", "shop:", home)
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "start", f"user@{uid}")
+
+    def systemctl(*arguments: str) -> str:
+        return machine.run(
+            *("setpriv", "--reuid=shop", "--regid=shop", "--clear-groups", "--reset-env"),
+            *(
+                "env",
+                f"XDG_RUNTIME_DIR={runtime}",
+                "systemctl",
+                "--user",
+                *arguments,
+                "threadwatch",
+            ),
+        )
+
+    try:
+        systemctl("start")
+        assert systemctl("show", "--value", "--property=ActiveState") == "active"
+        service = Service(machine, port=9750)
+        metrics = after_polls(service, 3)
+        assert threads(metrics, "shop") == NAMED
+        assert threads(metrics, "books") == KERNELS
+        systemctl("reload")
+        until(
+            lambda: "Watching" in systemctl("show", "--value", "--property=StatusText"),
+            "the status",
+        )
+        systemctl("stop")
+        assert systemctl("show", "--value", "--property=Result,ExecMainStatus") == "success\n0"
+    finally:
+        machine.run("systemctl", "stop", f"user@{uid}")
