@@ -2,8 +2,8 @@
 
 What keeps a poll cheap: a process whose CPU clock stands still has not run, so nothing about it can
 have changed, but that its threads may have become runnable. It is skipped whole, for one system
-call, and read once in a while all the same. And nobody's thread is looked at one by one to be shown
-unless somebody asks for that: totals by name are what the daemon is for.
+call, and a few of its threads are read once in a while all the same. And nobody's thread is looked at one
+by one to be shown unless somebody asks for that: totals by name are what the daemon is for.
 """
 
 from __future__ import annotations
@@ -209,7 +209,9 @@ class Poller:
                     watched.rested += 1
                     if watched.rested == _REST:
                         self._lay_to_rest(watched)
-                    if self._polls < watched.read_all_in:
+                    if watched.rested <= _REST or self._polls < watched.check_in:
+                        continue
+                    if self._reader.stands_still(watched, self._polls):
                         continue
                 elif watched.rested:
                     watched.wake()
@@ -222,7 +224,7 @@ class Poller:
     def _lay_to_rest(self, watched: Watched) -> None:
         """The process rests and may do so for long: make that cheap."""
         self._sampling.forget(watched)
-        self._reader.cool(watched)
+        self._reader.lay_to_rest(watched, self._polls)
         if self._procfs.same_namespace and len(watched.known) >= _MANY:
             with suppress(OSError):
                 watched.timer = CpuTimer(watched.key.pid)

@@ -36,9 +36,10 @@ _RESIDUAL_NS = 500_000
 """CPU time whose owner need not be looked for yet."""
 _FEW = 32
 """With so few threads, every ns has its owner looked for: to read them all costs little."""
-_READ_ALL_EVERY = 256
-_READ_ALL_AT_REST = 512
-"""Polls after which all threads are read whatever the clocks say; each process has its own turn."""
+_CHECK_IN = 512
+"""Polls within which each thread is read whatever the clocks say: a few in each, not all in one."""
+_CHECK_AT_REST = 32
+"""How many threads of a process at rest are read in a poll for that."""
 _STATS_PER_POLL = 256
 """How often stat is read in one poll, of all processes together."""
 _LOOKS_PER_POLL = 1024
@@ -108,21 +109,20 @@ class ThreadReader:
         renamed = self._update_tables(watched)
         ended = self.ended(watched)
         self._explain(watched, ended)
-        unread_ns = 0 if at_rest else _RESIDUAL_NS
-        lost = False
         few = len(watched.known) <= _FEW
         few_changed = few and (listed or bool(ended))
-        whole = stopped or few_changed or self._must_read_all(watched, clock_ns, poll, few=few)
-        if whole:
-            unread_ns = 0
-            if few:
-                lost = self._read_few(watched, ran, clock_ns, poll, at_rest=at_rest)
-            else:
-                lost = self._read_all(watched, ran, clock, poll, at_rest=at_rest)
-                listed = True
-        elif not renamed <= watched.known.keys():
-            self._read_list(watched, ran, poll)
+        whole = stopped or few_changed or self._must_read_all(watched, clock_ns, few=few)
+        unread_ns = 0 if whole else _RESIDUAL_NS
+        if whole and few:
+            lost = self._read_few(watched, ran, clock_ns)
+        elif whole:
+            lost = self._read_all(watched, ran, clock, poll)
             listed = True
+        else:
+            lost = self._clocks.read(watched, _to_check(watched, poll), ran)
+            if not renamed <= watched.known.keys():
+                self._read_list(watched, ran, poll)
+                listed = True
         if listed:
             renamed |= self._update_tables(watched)
             ended += self.ended(watched)
@@ -147,9 +147,7 @@ class ThreadReader:
             for tid, known in ran.items()
             if tid not in shown and watched.known.get(tid) is known
         ]
-        living = None
-        if listed:
-            living = frozenset([known.identity for known in watched.known.values()])
+        living = frozenset([k.identity for k in watched.known.values()]) if listed else None
         if len(self._errors) > errors:
             unread_ns = clock_ns  # of a thread that cannot be read for once, anything may be open
         return Reading(threads, times, ended, living, unread_ns, complete)
@@ -191,9 +189,19 @@ class ThreadReader:
             errors.append(error)
         watched.has_table = watched.published.header is not None
 
-    def cool(self, watched: Watched) -> None:
-        """The process rests: keep no files of its threads open."""
+    def lay_to_rest(self, watched: Watched, poll: int) -> None:
+        """The process rests, and may do so for long: keep no files of its threads open."""
         self._clocks.cool(watched)
+        # those that come to rest together need not be checked together
+        watched.check_in = poll + 1 + (watched.key.pid * 0x9E3779B1 >> 16) % _CHECK_IN
+
+    def stands_still(self, watched: Watched, poll: int) -> bool:
+        """Whether some threads of a process at rest are as they were known; others in each call."""
+        count = len(watched.known)
+        most = min(_CHECK_AT_REST, count)
+        watched.check_in = poll + max(_CHECK_IN * most // max(count, 1), 1)
+        ran: dict[int, Known] = {}
+        return not self._clocks.read(watched, _next(watched, most), ran) and not ran
 
     def close(self, watched: Watched) -> None:
         """Let go of a process and all that is open for it."""
@@ -241,19 +249,17 @@ class ThreadReader:
                 watched.elsewhere_ns += max(end.cpu_ns - known_ns, 0) + _TAIL_NS
         watched.forgotten.clear()
 
-    def _must_read_all(self, watched: Watched, clock_ns: int, poll: int, *, few: bool) -> bool:
+    def _must_read_all(self, watched: Watched, clock_ns: int, *, few: bool) -> bool:
         return (
             not self._residuals
             # who ran while all were read is in no residual: at rest, they are read once more
             or clock_ns == watched.clock_ns
-            or poll >= watched.read_all_in
+            or watched.read_all
             or watched.key.pid not in watched.known
             or clock_ns - watched.elsewhere_ns - watched.known_ns > (0 if few else _RESIDUAL_NS)
         )
 
-    def _read_few(
-        self, watched: Watched, ran: dict[int, Known], clock_ns: int, poll: int, *, at_rest: bool
-    ) -> bool:
+    def _read_few(self, watched: Watched, ran: dict[int, Known], clock_ns: int) -> bool:
         """Read the clocks of all but the hot threads, which have been read; whether one has ended.
 
         The list of threads is younger than ``clock_ns``. What they have used since hides nothing: it
@@ -262,9 +268,7 @@ class ThreadReader:
         errors = len(self._errors)
         lost = self._clocks.read(watched, _rest(watched, ran), ran)
         watched.elsewhere_ns = clock_ns - watched.known_ns
-        watched.read_all_in = _whole_read_after(watched, poll, at_rest=at_rest)
-        if len(self._errors) > errors:
-            watched.read_all_in = 0
+        watched.read_all = len(self._errors) > errors
         return lost
 
     def _read_all(
@@ -273,8 +277,6 @@ class ThreadReader:
         ran: dict[int, Known],
         clock: Callable[[], int],
         poll: int,
-        *,
-        at_rest: bool,
     ) -> bool:
         """Read the clocks of all but the hot threads, which have been read; whether one has ended."""
         self._read_list(watched, ran, poll)
@@ -285,7 +287,7 @@ class ThreadReader:
         again = [known for tid, known in ran.items() if watched.known.get(tid) is known]
         lost |= self._clocks.read(watched, again, {})
         watched.elsewhere_ns = clock_ns - watched.known_ns
-        watched.read_all_in = _whole_read_after(watched, poll, at_rest=at_rest)
+        watched.read_all = False
         return lost
 
     def _read_stats(
@@ -419,10 +421,22 @@ def _rest(watched: Watched, ran: dict[int, Known]) -> list[Known]:
     return [known for tid, known in watched.known.items() if tid not in hot and tid not in ran]
 
 
-def _whole_read_after(watched: Watched, poll: int, *, at_rest: bool) -> int:
-    """The poll in which to read all threads again; each process has its own turn."""
-    every = _READ_ALL_AT_REST if at_rest else _READ_ALL_EVERY
-    return poll + every + watched.key.pid % every // 2
+def _to_check(watched: Watched, poll: int) -> list[Known]:
+    """The threads of an awake process whose turn it is to be read whatever the clocks say."""
+    count = len(watched.known)
+    every = max(_CHECK_IN // max(count, 1), 1)
+    if (poll + watched.key.pid) % every:
+        return []
+    return [k for k in _next(watched, max(count // _CHECK_IN, 1)) if k.tid not in watched.hot]
+
+
+def _next(watched: Watched, count: int) -> list[Known]:
+    """So many of the process's threads, all in turns."""
+    if not watched.unchecked:
+        watched.unchecked = list(watched.known.values())
+    taken = watched.unchecked[-count:]
+    del watched.unchecked[-count:]
+    return [known for known in taken if watched.known.get(known.tid) is known]
 
 
 def _turn(threads: list[Known], most: int, poll: int) -> list[Known]:

@@ -91,8 +91,12 @@ class Watched:
     """The clocks of known threads that have gone since the last poll, by TID as published."""
     unsettled: set[int] = field(default_factory=set)
     """TIDs to show again in the next poll, whether or not they run: their names are about to come."""
-    read_all_in: int = 0
-    """The poll in which to read all threads whatever the clocks say."""
+    read_all: bool = True
+    """All threads are to be read in the next poll whatever the clocks say."""
+    unchecked: list[Known] = field(default_factory=list)
+    """Threads whose turn it is yet to be read once in a while whatever the clocks say."""
+    check_in: int = 0
+    """The poll in which that is done for some of them while the process rests."""
     ticks: tuple[int, int] = (0, 0)
     """User and system time of the process, in ticks, as of :attr:`ticks_read`."""
     ticks_read: int = -1
