@@ -40,7 +40,8 @@ benchmarks:
   sweep      how the cost grows with threads and with active threads; only when named or with --full
   profile    where the time of a poll goes, by function; only when named
 
-The quick version takes about ten minutes, --full about two hours. Measure on a machine that has
+The quick version takes about ten minutes, --full about two hours; what polling costs, beside its peers
+and as it grows, is ten minutes of its own: `poll peers sweep --docs`. Measure on a machine that has
 nothing else to do; how busy it was is in the results.
 """
 

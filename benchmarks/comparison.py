@@ -14,10 +14,14 @@ from benchmarks.running import BenchmarkError, Daemon, Load, watching
 from benchmarks.scenarios import PERIOD, SWEEP_ACTIVE, SWEEP_THREADS, load
 from benchmarks.svg import Line, Panel, plot
 
+POLLS = 3
+"""Polls in each round of taking turns."""
+
 WHAT_PEERS = f"""\
 CPU time of one cycle on 10,010 threads in 10 processes, of which 27 wake every {PERIOD} s. All
 programs look at the same processes in the same minutes, taking turns: in each round the daemon's
-poll and one scrape of it (text, gzip), then a cycle of each peer. An exporter's cycle is a scrape,
+polls ({POLLS} in a row, their mean, measured as by the benchmark `poll`) and one scrape of it (text,
+gzip), then a cycle of each peer. An exporter's cycle is a scrape,
 by its process clock (user and system, garbage collection included); `top` and `ps` are run from
 start to end; psutil's cycle is `threads()` of every process in a Python that is running already.
 The ratio is that of each round: their median, with its 95 % confidence interval. The daemon watches
@@ -39,7 +43,7 @@ GOAL = 500
 
 def run_peers(*, full: bool) -> Result:
     """Compare with every peer that is installed."""
-    rounds = 15 if full else 3
+    rounds = 15 if full else 5
     polls, scrapes = [], []
     with (
         Load(load(10, 1000, active=27, in_processes=3), published=True),
@@ -50,7 +54,7 @@ def run_peers(*, full: bool) -> Result:
         time.sleep((FULL if full else QUICK).warm_up)
         for _ in range(rounds):
             daemon.between_polls()
-            polls += polls_cpu(daemon, 1)
+            polls.append(statistics.fmean(polls_cpu(daemon, POLLS)))
             scrapes.append(daemon.cpu_of_get("/metrics", **SCRAPE)[0])
             for peer in peers:
                 times[peer.name].append(peer.cycle())

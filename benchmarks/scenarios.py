@@ -49,6 +49,7 @@ SCENARIOS = (
         "1 × 1,001 asleep",
         "1 process of 1,001 threads that sleep",
         load(1, 1000),
+        quick=True,
         resident_goal_mib=45,
     ),
     Scenario(

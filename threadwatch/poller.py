@@ -123,10 +123,11 @@ class Poller:
         cpu_ns = time.thread_time_ns() + self._patience.cpu_ns
         before_ns, self._started_ns = self._started_ns, started_ns
         self._polls += 1
-        self._reader.begin()
         for watched in self._discovery.scan(self._polls):
             self._let_go(watched)
-        self._patience.work_off(self._awake(), self._poll_one, self._go_on_without)
+        awake = self._awake()
+        self._reader.begin(len(awake))
+        self._patience.work_off(awake, self._poll_one, self._go_on_without)
         self._count_errors()
         self._sampling.choose(self._discovery.watched.values(), started_ns)
         processes = self._show(before_ns, details=details)

@@ -15,8 +15,8 @@ be explained.
 
 A thread's stat (its state, page faults, user and system time) is dearer than its clock, and says
 nothing new while the clock stands still. Each poll reads it for those that had one to read: who has used
-much, or was not asleep, first; the others take turns. When a process has come to rest, it is read
-for all that have run since their turn: what is shown of it at rest is exact.
+much, or was not asleep, first; the others, if they are many, take turns. When a process has come to
+rest, it is read for all that have run since their turn: what is shown of it at rest is exact.
 """
 
 from __future__ import annotations
@@ -46,6 +46,8 @@ _LOOKS_PER_POLL = 1024
 """How many threads are looked at in one poll for what they wait for."""
 _STATS_AT_LEAST = 8
 """How often it may be read in each process all the same."""
+_STATS_TURNS = 4
+"""In so many polls, each of many threads that have used little has its turn to have its stat read."""
 _MUCH_NS = 1_000_000
 """CPU time since it was last read that makes a thread's stat worth to be read before others'."""
 _TICKS_EVERY = 16
@@ -85,10 +87,12 @@ class ThreadReader:
         self._clocks = ThreadClocks(errors, schedstat=schedstat)
         self._residuals = schedstat and process_clocks
         self._stats_left, self._looks_left = _STATS_PER_POLL, _LOOKS_PER_POLL
+        self._shares_left = 1
 
-    def begin(self) -> None:
-        """A new poll begins."""
+    def begin(self, processes: int) -> None:
+        """A new poll begins, in which so many processes will be read."""
         self._stats_left, self._looks_left = _STATS_PER_POLL, _LOOKS_PER_POLL
+        self._shares_left = processes
 
     def read(self, watched: Watched, clock_ns: int, clock: Callable[[], int], poll: int) -> Reading:
         """Read what may have changed since the last time.
@@ -126,7 +130,7 @@ class ThreadReader:
         if listed:
             renamed |= self._update_tables(watched)
             ended += self.ended(watched)
-        full, replaced = self._read_stats(watched, ran, poll, of_all=at_rest or stopped)
+        full, replaced = self._read_stats(watched, ran, of_all=at_rest or stopped)
         if lost or replaced:  # another thread may have the TID by now
             self._read_list(watched, ran, poll)
             renamed |= self._update_tables(watched)
@@ -291,7 +295,7 @@ class ThreadReader:
         return lost
 
     def _read_stats(
-        self, watched: Watched, ran: dict[int, Known], poll: int, *, of_all: bool
+        self, watched: Watched, ran: dict[int, Known], *, of_all: bool
     ) -> tuple[set[int], bool]:
         """Read the stat of those that ``ran``, or of all that have since it was last read.
 
@@ -301,7 +305,8 @@ class ThreadReader:
         full = set()
         replaced = False
         much, little = [], []
-        for tid, known in (watched.known if of_all else ran).items():
+        behind = {t: k for t, k in watched.behind.items() if watched.known.get(t) is k}
+        for tid, known in (watched.known if of_all else behind | ran).items():
             behind_ns = known.cpu_ns - known.stat_cpu_ns
             if behind_ns > _MUCH_NS or known.file is None or known.stat.state != "S":
                 if behind_ns:
@@ -310,8 +315,14 @@ class ThreadReader:
                     full.add(tid)
             elif behind_ns:
                 little.append(known)
-        left = max(self._stats_left, _STATS_AT_LEAST)
-        for known in (*_turn(much, left, poll), *_turn(little, max(left - len(much), 0), poll)):
+        left = max(self._stats_left // max(self._shares_left, 1), _STATS_AT_LEAST)
+        self._shares_left -= 1
+        most = max(left - len(much), 0)
+        if not of_all and len(watched.known) > _FEW:
+            most = min(most, -(-len(little) // _STATS_TURNS))
+        # who is left over is the first to have a turn in the next poll
+        watched.behind = {known.tid: known for known in (*much[left:], *little[most:])}
+        for known in (*much[:left], *little[:most]):
             self._stats_left -= 1
             if watched.known.get(known.tid) is not known:
                 replaced = True
@@ -437,11 +448,3 @@ def _next(watched: Watched, count: int) -> list[Known]:
     taken = watched.unchecked[-count:]
     del watched.unchecked[-count:]
     return [known for known in taken if watched.known.get(known.tid) is known]
-
-
-def _turn(threads: list[Known], most: int, poll: int) -> list[Known]:
-    """Those whose turn it is in this poll: ``most`` of them, others in the next."""
-    if len(threads) <= most:
-        return threads
-    first = poll * most % len(threads) if most else 0
-    return (threads + threads)[first : first + most]

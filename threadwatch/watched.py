@@ -81,6 +81,8 @@ class Watched:
     """By TID: all living threads."""
     hot: dict[int, Known] = field(default_factory=dict)
     """By TID: those that have run lately."""
+    behind: dict[int, Known] = field(default_factory=dict)
+    """By TID: those that have run since their stat was read, and are yet to have their turn."""
     unseen: set[int] = field(default_factory=set)
     """TIDs of threads that are not hot and have run since anybody saw what they wait for."""
     known_ns: int = 0
