@@ -16,7 +16,6 @@ from benchmarks.running import (
     process_clock_ns,
     resident_bytes,
     sleep_until,
-    thread_clock_ns,
     watching,
 )
 from benchmarks.scenarios import SCENARIOS, Scenario
@@ -27,9 +26,9 @@ A real `threadwatch serve`, polling every second, under a load of real processes
 of the machine are found and passed over. What threads wait for is not sampled here (`waits: {rate:
 0}`): these are the polls alone, and what samples cost is measured by the benchmark `waits`.
 
-CPU per poll is what the clock of the daemon's main thread (schedstat) gains from the middle between
-two polls to the next such moment, read from outside: the whole poll, with waking up and waiting for
-the next. Nothing scrapes meanwhile. The median has its 95 % confidence interval; the goals are
+CPU per poll is what the daemon's process clock gains from the middle between two polls to the next
+such moment, read from outside: the whole poll, with waking up and waiting for the next. Nothing
+scrapes meanwhile. The median has its 95 % confidence interval; the goals are
 compared with the mean, which has the seldom costly polls in it. Share: the daemon's process clock
 per second of real time. Duration: how long polls take in real time, by what
 `threadwatch_poll_duration_seconds_sum` gains with each; waiting for a CPU is in it. Of less than a
@@ -78,7 +77,7 @@ class Measured:
     first_poll_cpu: float
     first_poll_duration: float
     poll_cpu: list[float]
-    """By the main thread's clock, poll after poll."""
+    """By its process clock, poll after poll."""
     polls_counted: float
     """How many polls there were in that time, as the daemon counts."""
     own_account: float
@@ -108,11 +107,11 @@ def measure(scenario: Scenario, plan: Plan) -> Measured:
 
 def polls_cpu(daemon: Daemon, polls: int) -> list[float]:
     """CPU seconds of each of the next polls. To be called in the middle between two."""
-    began, clock = time.time(), thread_clock_ns(daemon.pid, daemon.pid)
+    began, clock = time.time(), process_clock_ns(daemon.pid)
     found = []
     for number in range(1, polls + 1):
         sleep_until(began + number)
-        before, clock = clock, thread_clock_ns(daemon.pid, daemon.pid)
+        before, clock = clock, process_clock_ns(daemon.pid)
         found.append((clock - before) / 1e9)
     return found
 
@@ -268,13 +267,12 @@ def _account_table(measured: dict[Scenario, Measured]) -> Table:
     rows = []
     for scenario, found in measured.items():
         polls = max(found.polls_counted, 1)
-        account, clock, main = found.own_account, found.process_cpu, sum(found.poll_cpu)
+        account, clock = found.own_account, found.process_cpu
         rows.append(
             (
                 scenario.name,
                 f"{found.polls_counted:.0f} in {found.seconds:.1f} s",
                 f"{1000 * account / polls:,.3f}",
-                f"{1000 * main / polls:,.3f}",
                 f"{1000 * clock / polls:,.3f}",
                 f"{100 * account / clock:.1f} %",
                 f"{found.load_cpu_share:.2f}",
@@ -286,7 +284,6 @@ def _account_table(measured: dict[Scenario, Measured]) -> Table:
             "load",
             "polls",
             "own account",
-            "main thread's clock",
             "process clock",
             "accounted for",
             "CPUs that the load used",

@@ -8,12 +8,12 @@ from dataclasses import asdict, dataclass
 
 from benchmarks.estimate import differences, estimate
 from benchmarks.report import Result, Table, against
-from benchmarks.running import Daemon, Load, sleep_until, thread_clock_ns, watching
+from benchmarks.running import Daemon, Load, process_clock_ns, sleep_until, watching
 
 WHAT = """\
 Two real daemons watch the same load in the same seconds: one samples what threads wait for, the
 other does not (`waits: {rate: 0}`), and both poll every second. The cost of samples is how much more CPU
-the main thread of the first one has used (schedstat, read from outside), in windows of some seconds: so
+the first one has used (its process clock, read from outside), in windows of some seconds: so
 what samples add to the polls, which account for them, is part of it. Their own account is
 `threadwatch_wait_sample_cpu_seconds_total`, the samples alone. Neither daemon watches itself.
 
@@ -74,7 +74,7 @@ class Measured:
     seconds: float
     """How long a window was."""
     with_samples: list[float]
-    """CPU seconds of the main thread, window after window."""
+    """CPU seconds of the daemon, window after window."""
     without: list[float]
     samples: float
     """Samples of a process per second."""
@@ -123,8 +123,8 @@ def _measure(daemon: Daemon, without: Daemon, load: Load, windows: int, seconds:
 
 
 def _clocks(*daemons: Daemon) -> tuple[float, ...]:
-    """CPU seconds that the main threads have used so far."""
-    return tuple(thread_clock_ns(daemon.pid, daemon.pid) / 1e9 for daemon in daemons)
+    """CPU seconds that the daemons have used so far."""
+    return tuple(process_clock_ns(daemon.pid) / 1e9 for daemon in daemons)
 
 
 def _gains(values: Sequence[float]) -> list[float]:

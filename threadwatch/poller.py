@@ -171,10 +171,14 @@ class Poller:
                 clock_ns = self._ticks_ns(watched)
                 if clock_ns == watched.clock_ns and watched.settled:
                     watched.rested += 1
-                    if self._polls < watched.read_all_in:
+                    if self._may_rest(watched):
                         return
                 elif watched.rested:
                     watched.wake()
+            if clock_ns == watched.clock_ns and watched.settled:
+                if self._reader.stands_still(watched, self._polls):
+                    return
+                watched.settled = False
             self._poll_process(watched, clock_ns)
         except Gone:
             del self._discovery.watched[watched.key.pid]
@@ -187,7 +191,7 @@ class Poller:
         watched, _ = one
         self._patience.give_up(watched.conducts, lock, owner_of(watched.dir), time.monotonic_ns())
         self._errors.append(still_waiting(watched.key.pid))
-        watched.settled, watched.read_all_in = False, 0
+        watched.settled, watched.read_all = False, True
         watched.unsettled.update(watched.known)
         self._sampling.forget(watched)
 
@@ -210,9 +214,7 @@ class Poller:
                     watched.rested += 1
                     if watched.rested == _REST:
                         self._lay_to_rest(watched)
-                    if watched.rested <= _REST or self._polls < watched.check_in:
-                        continue
-                    if self._reader.stands_still(watched, self._polls):
+                    if self._may_rest(watched):
                         continue
                 elif watched.rested:
                     watched.wake()
@@ -221,6 +223,10 @@ class Poller:
                 clock_ns = -1
             awake.append((watched, clock_ns))
         return awake
+
+    def _may_rest(self, watched: Watched) -> bool:
+        """Whether nothing is to be read of a process at rest in this poll."""
+        return watched.rested <= _REST or self._polls < watched.check_in
 
     def _lay_to_rest(self, watched: Watched) -> None:
         """The process rests and may do so for long: make that cheap."""
