@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dashboards.grid import Grid
 from dashboards.model import Json, Query, dashboard, graph, stat, table, variables
-from dashboards.promql import rate, select, total
+from dashboards.promql import of_ours, rate, select, total
 
 UID = "threadwatch-daemon"
 _HOST = "host"
 _BY = "job, instance"
 _WATCH = "{{instance}}"
-_OF_OURS = f"and on (job, instance) {select('threadwatch_build_info', _HOST)}"
-"""process_* are those of any exporter: of ours alone, should the job have others."""
 
 
 def _each(metric: str, *matchers: str) -> str:
@@ -31,7 +29,7 @@ def build() -> Json:
         stat(
             "Answer",
             "Daemons that answer Prometheus.",
-            Query(f"sum({select('up', _HOST)})"),
+            Query(f"sum({of_ours(select('up', _HOST))})"),
         ),
         stat(
             "Oldest poll",
@@ -55,7 +53,7 @@ def build() -> Json:
         stat(
             "Cost",
             "CPUs that all chosen daemons use, scrapes included.",
-            Query(f"sum({rate('process_cpu_seconds_total', _HOST)} {_OF_OURS})"),
+            Query(f"sum({of_ours(rate('process_cpu_seconds_total', _HOST))})"),
             unit="percentunit",
             decimals=2,
         ),
@@ -79,7 +77,7 @@ def build() -> Json:
         _each("threadwatch_poll_cpu_seconds_total"),
         _each("threadwatch_wait_sample_cpu_seconds_total"),
     )
-    everything = total(_BY, f"{rate('process_cpu_seconds_total', _HOST)} {_OF_OURS}")
+    everything = total(_BY, of_ours(rate("process_cpu_seconds_total", _HOST)))
     grid.line(
         9,
         graph(
@@ -166,7 +164,7 @@ def build() -> Json:
             "Samples per scrape",
             "How many samples Prometheus stores at each scrape: what this costs there.",
             Query(
-                f"{select('scrape_samples_scraped', _HOST)} {_OF_OURS}",
+                of_ours(select("scrape_samples_scraped", _HOST)),
                 _WATCH,
             ),
             unit="short",
@@ -179,9 +177,9 @@ def build() -> Json:
             "Memory",
             "Physical memory of each daemon, and the address space that it has reserved, which is "
             "much more and no cause for alarm.",
-            Query(f"{select('process_resident_memory_bytes', _HOST)} {_OF_OURS}", "{{instance}}"),
+            Query(of_ours(select("process_resident_memory_bytes", _HOST)), "{{instance}}"),
             Query(
-                f"{select('process_virtual_memory_bytes', _HOST)} {_OF_OURS}",
+                of_ours(select("process_virtual_memory_bytes", _HOST)),
                 "reserved, {{instance}}",
             ),
             unit="bytes",
@@ -191,7 +189,7 @@ def build() -> Json:
             "Open ones as a share of what is allowed. One is kept for each thread that runs now and "
             "then: at 100 % it still works, at a higher cost.",
             Query(
-                f"{select('process_open_fds', _HOST)} {_OF_OURS}\n"
+                f"{of_ours(select('process_open_fds', _HOST))}\n"
                 f"  / on ({_BY}) {select('process_max_fds', _HOST)}",
                 _WATCH,
             ),
@@ -206,7 +204,7 @@ def build() -> Json:
                 f"({select('threadwatch_build_info', _HOST)})"
             ),
             Query(
-                f"time() - {total(_BY, select('process_start_time_seconds', _HOST) + ' ' + _OF_OURS)}",
+                "time() - " + total(_BY, of_ours(select("process_start_time_seconds", _HOST))),
                 "Running for",
                 unit="dtdurations",
             ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dashboards.grid import Grid
 from dashboards.model import Json, Query, dashboard, graph, link, stat, table, variables
-from dashboards.promql import gil_utilisation, lifetime, rate, select, total
+from dashboards.promql import gil_utilisation, of_ours, rate, select, total
 
 UID = "threadwatch-fleet"
 _BY = "job, instance, group"
@@ -12,7 +12,6 @@ _EACH = f"{_BY}, thread"
 _TO_APPLICATION = link(
     "Threads of ${__data.fields.group}",
     "threadwatch-application",
-    job="${__data.fields.job:percentencode}",
     instance="${__data.fields.instance:percentencode}",
     group="${__data.fields.group:percentencode}",
 )
@@ -21,6 +20,7 @@ _SERIES_TO_APPLICATION = link(
     "threadwatch-application",
     group="${__field.labels.group:percentencode}",
 )
+_WAITING = ((None, "transparent"), (0.5, "orange"), (1, "red"))
 _SHARE = ((None, "transparent"), (0.5, "orange"), (0.9, "red"))
 
 
@@ -36,12 +36,12 @@ def build() -> Json:
         stat(
             "Hosts",
             "Hosts whose threadwatch answers.",
-            Query(f"count({select('up', 'host')} == 1)"),
+            Query(f"count({of_ours(select('up', 'host'))} == 1)"),
         ),
         stat(
             "Silent hosts",
-            "Hosts whose threadwatch does not answer: nothing is known of them.",
-            Query(f"count({select('up', 'host')} == 0) or vector(0)"),
+            "Hosts whose threadwatch does not answer, and did within the last day: nothing is known of them.",
+            Query(f"count({of_ours(select('up', 'host'))} == 0) or vector(0)"),
             colours=((None, "green"), (1, "red")),
         ),
         stat(
@@ -146,24 +146,27 @@ def build() -> Json:
         11,
         table(
             "Busiest threads",
-            "The 30 thread names that use most CPU now, with the share of its time that a thread of "
-            "that name spent holding the GIL, waiting for it, and ready to run without a CPU. A click "
-            "on a group leads to its threads.",
+            "The 30 thread names that use most CPU now: how many there are, how much of the time "
+            "one of them holds the GIL, and how many of them, on average, wait for it, or are ready to "
+            "run and have no CPU. A click on a group leads to its threads.",
             Query(top, "CPUs"),
             Query(f"{total(_EACH, select('threadwatch_threads', 'groups'))} {in_top}", "Threads"),
-            *(
-                Query(
-                    f"{total(_EACH, rate(metric, 'groups'))}\n"
-                    f"  / {lifetime(_EACH, 'groups')} {in_top}",
-                    name,
-                    unit="percentunit",
-                    colours=_SHARE,
-                )
-                for name, metric in (
-                    ("GIL held", "threadwatch_gil_held_seconds_total"),
-                    ("GIL wait", "threadwatch_gil_wait_seconds_total"),
-                    ("No CPU free", "threadwatch_thread_runqueue_wait_seconds_total"),
-                )
+            Query(
+                f"{total(_EACH, rate('threadwatch_gil_held_seconds_total', 'groups'))} {in_top}",
+                "GIL held",
+                unit="percentunit",
+                colours=_SHARE,
+            ),
+            Query(
+                f"{total(_EACH, rate('threadwatch_gil_wait_seconds_total', 'groups'))} {in_top}",
+                "Waiting for GIL",
+                colours=_WAITING,
+            ),
+            Query(
+                total(_EACH, rate("threadwatch_thread_runqueue_wait_seconds_total", "groups"))
+                + f" {in_top}",
+                "Waiting for a CPU",
+                colours=_WAITING,
             ),
             labels=("instance", "group", "thread"),
             hide=("job",),

@@ -155,7 +155,6 @@ def build() -> Json:
                 "group": link(
                     "Threads of ${__data.fields.group}",
                     "threadwatch-application",
-                    job="${__data.fields.job:percentencode}",
                     instance="${__data.fields.instance:percentencode}",
                     group="${__data.fields.group:percentencode}",
                 )

@@ -290,11 +290,13 @@ def _override(matcher: str, options: str, properties: Json) -> Json:
 
 
 def link(title: str, uid: str, **variables: str) -> Json:
-    """A click leads to another dashboard, at the same time and data source, with these variables."""
-    chosen = "".join(f"&var-{name}={value}" for name, value in variables.items())
+    """A click leads to another dashboard with these variables; time, source, job and instance stay."""
+    kept = ("datasource", "job", *(() if "instance" in variables else ("instance",)))
+    chosen = [f"${{{name}:queryparam}}" for name in kept]
+    chosen += [f"var-{name}={value}" for name, value in variables.items()]
     return {
         "title": title,
-        "url": f"/d/{uid}?${{__url_time_range}}&${{datasource:queryparam}}{chosen}",
+        "url": f"/d/{uid}?${{__url_time_range}}&{'&'.join(chosen)}",
         "targetBlank": False,
     }
 

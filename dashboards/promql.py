@@ -46,6 +46,15 @@ def total(by: str, expression: str) -> str:
     return f"sum by ({by}) ({expression})"
 
 
+def of_ours(selector: str) -> str:
+    """Series that every exporter has (up, process_*), of those alone that were a threadwatch in the last day.
+
+    A job that has other targets as well may be chosen, and so may all jobs.
+    """
+    ours = f"last_over_time({select('threadwatch_build_info', 'host')}[1d])"
+    return f"({selector} and on (job, instance) {ours})"
+
+
 def lifetime(by: str, scope: str, *, thread: bool = False) -> str:
     """How many threads were alive on average: the time that all states together took."""
     return total(by, rate("threadwatch_thread_state_seconds_total", scope, thread=thread))

@@ -142,7 +142,8 @@ def test_clicks_lead_to_dashboards_that_there_are() -> None:
         known = {variable["name"] for variable in targets[match[1]]["templating"]["list"]}
         assert set(re.findall(r"var-(\w+)=", match[2])) <= known
         assert "${__url_time_range}" in match[2]
-        assert "${datasource:queryparam}" in match[2]
+        assert {"${datasource:queryparam}", "${job:queryparam}"} <= set(match[2].split("&"))
+        assert "instance" in match[2]
 
 
 @every_dashboard
@@ -266,11 +267,25 @@ def test_target_rate_interval_and_counter_rules(asked: Expression) -> None:
     """Counters are in rate(), over $__rate_interval, and nothing else is in it."""
     counters = {family.name for family in FAMILIES if family.type == "counter"}
     counters |= {name for name in promql.known() if name.endswith(("_bucket", "_sum", "_count"))}
-    assert re.findall(r"\[([^\]]+)\]", asked.text) == ["$__rate_interval"] * asked.text.count("[")
     for selector in promql.selectors(asked.text):
-        rated = asked.text[: selector.start].endswith("rate(")
+        before, after = asked.text[: selector.start], asked.text[selector.end :]
+        rated = before.endswith("rate(")
         assert rated == (selector.metric in counters)
-        assert asked.text[selector.end :].startswith("[$__rate_interval])") == rated
+        assert after.startswith("[$__rate_interval])") == rated
+        # whether a host had a threadwatch is asked of a day, whatever the graph shows
+        assert after.startswith("[1d]") == before.endswith("last_over_time(")
+
+
+@every_expression
+def test_series_that_every_exporter_has_are_of_ours_alone(asked: Expression) -> None:
+    """Should all jobs be chosen, up and process_* of other exporters are left out."""
+    for selector in promql.selectors(asked.text):
+        if not selector.metric.startswith("threadwatch_"):
+            after = asked.text[selector.end :].removeprefix("[$__rate_interval])")
+            before = asked.text[: selector.start]
+            assert after.startswith(" and on (job, instance) last_over_time(threadwatch_") or (
+                before.endswith("/ on (job, instance) ")
+            )
 
 
 @every_expression

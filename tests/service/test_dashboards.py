@@ -39,6 +39,7 @@ thread_info: true
 collect: [context_switches, io]
 groups:
   - {name: plain, match: {cmdline: plain.py}, threads: {cap: 1, fold: false}}
+  - {name: pair, match: {cmdline: pair.py}, threads: {per: process}}
 """
 PLAIN = """
 import sys, threading, time
@@ -48,6 +49,34 @@ print("ready", flush=True)
 sys.stdin.read()
 """
 """Does not publish, and has more threads than its group may have names."""
+
+PAIR = """
+import subprocess, sys, threading, time
+child = len(sys.argv) == 1 and subprocess.Popen([sys.executable, __file__, "idle"], stdin=subprocess.PIPE)
+def compute():
+    while True:
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            sum(range(100))
+        time.sleep(0.02)
+if child:
+    threading.Thread(target=compute, name="compute", daemon=True).start()
+    print("ready", flush=True)
+sys.stdin.read()
+"""
+"""Two processes, of which one computes half of the time; a series for each."""
+
+OTHER_JOBS = """
+  - job_name: nothing-there
+    static_configs:
+      - targets: ["127.0.0.1:1"]
+"""
+ANOTHER_EXPORTER = """
+  - job_name: prometheus
+    static_configs:
+      - targets: ["127.0.0.1:{port}"]
+"""
+"""A job with process_* of its own."""
 
 RATE_INTERVAL = "4s"
 """What Grafana makes of a scrape interval of one second: four of them."""
@@ -100,11 +129,14 @@ def servers() -> Iterator[dict[str, Prometheus]]:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         place.chmod(0o755)
         (place / "plain.py").write_text(PLAIN)
+        (place / "pair.py").write_text(PAIR)
         (place / "threadwatch.yml").write_text(CONFIGURATION)
         stack.enter_context(
             _running(*CAPLESS, *threadwatch("run", "--", sys.executable, str(DEMO)))
         )
         stack.enter_context(_running(*CAPLESS, sys.executable, str(place / "plain.py"), ready=True))
+        pair = threadwatch("run", "--", sys.executable, str(place / "pair.py"))
+        stack.enter_context(_running(*CAPLESS, *pair, ready=True))
         daemon = stack.enter_context(
             serving(place, f"--config.file={place / 'threadwatch.yml'}", prefix=CAPLESS)
         )
@@ -112,16 +144,14 @@ def servers() -> Iterator[dict[str, Prometheus]]:
             lambda: daemon.metric('threadwatch_group_published_processes{group="demo_app"}'),
             "the demo application publishes",
         )
-        found = {}
+        config = _config(daemon.url.removeprefix("http://")) + OTHER_JOBS
+        found: dict[str, Prometheus] = {}
         for name, command in {"2": prometheus.ON_PATH, "3": prometheus.IN_TESTBED}.items():
             (place / name).mkdir()
             found[name] = stack.enter_context(
-                Prometheus(
-                    place / name,
-                    config=_config(daemon.url.removeprefix("http://")),
-                    command=command,
-                )
+                Prometheus(place / name, config=config, command=command)
             )
+            config += ANOTHER_EXPORTER.format(port=found[name].port)
         for server in found.values():
             # the births of timers' threads, and enough scrapes for every rate
             server.wait_for(
@@ -224,7 +254,9 @@ def test_the_timeline_shows_what_threads_do(server: Prometheus) -> None:
     asked = _named("application", "What each thread mostly does")
     found = {labels["thread"]: v for labels, v in _answer(server, asked, _values("application"))}
     assert {STATES[int(number) - 1] for number in found["housekeeping"]} == {"sleep"}
-    assert {STATES[int(number) - 1] for number in found["event-loop"]} <= {"poll", "gil"}
+    assert {STATES[int(number) - 1] for number in found["event-loop"]} <= {
+        *("poll", "gil", "runnable")
+    }
     assert all(
         number in range(1, len(STATES) + 1) for several in found.values() for number in several
     )
@@ -273,6 +305,33 @@ def test_a_gil_is_held_no_more_than_all_the_time(server: Prometheus) -> None:
     held = _answer(server, _named("gil", "GILs held at once"), _values("gil", group=["demo_app"]))
     processes = server.query('threadwatch_group_published_processes{group="demo_app"}')[0].value
     assert held[0][1][-1] == pytest.approx(found["demo_app"][-1] * processes, rel=0.35)
+
+
+def test_the_gil_of_the_busiest_process_is_shown(server: Prometheus) -> None:
+    """Where series have a pid, the share is that of the process that computes, not the mean of both."""
+    asked = _named("gil", "GIL held, per process")
+    (shown,) = _answer(server, asked, _values("gil", group=["pair"]))
+    (both,) = _answer(server, _named("gil", "GILs held at once"), _values("gil", group=["pair"]))
+    assert 0.2 < shown[1][-1] < 1.05
+    # the other process does nothing: all that is held, the one holds
+    assert shown[1][-1] == pytest.approx(both[1][-1], rel=0.3)
+    assert server.query('threadwatch_group_published_processes{group="pair"}')[0].value == 2
+
+
+def test_other_jobs_are_not_counted(server: Prometheus) -> None:
+    """With all jobs chosen, neither a target that is down nor another exporter is taken for a threadwatch."""
+    assert len(server.query("up")) >= 2
+    numbers = {
+        panel: _answer(server, _named(dashboard, panel), _values(dashboard))[0][1]
+        for dashboard, panel in (
+            ("fleet", "Hosts"),
+            ("fleet", "Silent hosts"),
+            ("daemon", "Answer"),
+        )
+    }
+    assert numbers == {"Hosts": [1], "Silent hosts": [0], "Answer": [1]}
+    memory = _answer(server, _named("daemon", "Memory"), _values("daemon"))
+    assert {labels["job"] for labels, _ in memory} == {"threadwatch"}
 
 
 def test_what_cannot_be_seen_is_listed(server: Prometheus) -> None:
