@@ -132,6 +132,8 @@ def _run(
     while True:
         view = poller.poll(details=config.thread_info or audience.present(config.poll_interval_ns))
         exporter.publish(view)
+        if server.failed:
+            raise Unusable("the web server has failed")
         manager.polled(view)
         now_ns = time.monotonic_ns()
         missed = max(now_ns - due_ns, 0) // config.poll_interval_ns

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -235,6 +236,7 @@ def booted(directory: Path, opt: Path) -> Iterator[Machine]:
     for name in (*TARGETS, "late"):
         (targets / f"{name}.py").symlink_to("target.py")
     (targets / "crowd.py").write_text(_CROWD)
+    shutil.copy(CHECKOUT / "tests/targets/hostile_memory.py", targets / "hostile.py")
     log = directory / "console.log"
     binds = {
         opt: "/opt/threadwatch",

@@ -632,6 +632,20 @@ def test_stop_frees_port_and_thread() -> None:
     again.stop()
 
 
+def test_failure_is_told() -> None:
+    """A server whose loop has ended by itself says so, and listens no more."""
+    server = WebServer([LOOPBACK], application())
+    server.start()
+    [address] = tcp(server)
+    assert not server.failed
+    assert server._loop is not None
+    server._loop.call_soon_threadsafe(server._loop.stop)
+    until(lambda: server.failed, "failed")
+    server.stop()
+    with pytest.raises(ConnectionRefusedError):
+        connect(address)
+
+
 def test_stop_lets_responses_finish() -> None:
     """A response that is on its way when the server stops arrives whole, and is the last one."""
     body = b"x" * 20_000_000

@@ -8,7 +8,8 @@ file system waits until that is killed. It needs root.
 
 With ``hang`` behind it, two threads wait for that file system, too: one reads the file, the other
 touches the mapping. With ``exec`` it becomes another program at SIGUSR1, and that
-hangs as well; with ``lock`` it keeps its memory locked from then on.
+hangs as well; with ``lock`` it keeps its memory locked from then on. With ``poll`` a thread waits in poll(2),
+and what it waits for stands in a page of that mapping.
 """
 
 import ctypes
@@ -97,6 +98,17 @@ def lock_memory(hung):
     time.sleep(1000)
 
 
+def poll_then_map(page, trap):
+    """Have a thread wait for what stands in a page, and then put the mapping in that page's place."""
+    poll = threading.Thread(target=libc.poll, args=(ctypes.c_void_p(page), 1, -1), daemon=True)
+    poll.start()
+    with open("/proc/self/task/%d/wchan" % poll.native_id) as wchan:
+        while "poll" not in wchan.read():
+            time.sleep(0.01)
+            wchan.seek(0)
+    check(libc.mmap(page, PAGE, 1, 0x12, trap, 0))  # MAP_PRIVATE, MAP_FIXED
+
+
 def main():
     """Set the traps, tell where they are, and wait for the input to end."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
@@ -109,6 +121,8 @@ def main():
         touch = threading.Thread(target=libc.memcmp, args=(ctypes.c_void_p(hung),) * 2 + (1,))
         touch.daemon = True
         touch.start()
+    if sys.argv[2:] == ["poll"]:
+        poll_then_map(good, trap)
     print(json.dumps(addresses), flush=True)
     if sys.argv[2:] == ["exec"]:
         signal.sigwait({signal.SIGUSR1})

@@ -76,6 +76,11 @@ class WebServer:
         pairs = zip_longest(self._listeners, self._listen[: len(self._listeners)])
         return tuple(bound_address(listener, asked) for listener, asked in pairs)
 
+    @property
+    def failed(self) -> bool:
+        """Whether it has ended by an error, which the log has."""
+        return self._failure is not None
+
     def start(self) -> None:
         """Bind every address, then serve them in a thread. Raises Unusable if one cannot be bound."""
         try:
