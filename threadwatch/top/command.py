@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from threadwatch import publish
 from threadwatch.errors import Unusable
 from threadwatch.text import printable
 from threadwatch.top.batch import batch
@@ -129,6 +130,7 @@ def _live(source: Source, model: Top, options: TopOptions) -> int:
             "top: the terminal view needs the package textual: "
             "pip install 'prometheus-threadwatch[top]' (or use -b for plain text)"
         ) from None
+    publish()  # top has threads, too
     app = TopApp(source, model, interval=options.interval, colors=not os.environ.get("NO_COLOR"))
     try:
         why = app.run()

@@ -158,8 +158,8 @@ def _parse(url: str) -> tuple[str, dict[str, str]]:
         or parts.query
         or parts.fragment
         or not (host + path).isascii()
-        or not (host + path).isprintable()
-        or " " in host + path
+        or not url.isprintable()
+        or " " in url
     ):
         raise Unusable(
             f"top: --url should be like http://HOST:9749 or https://HOST, not {_short(url)!r}"

@@ -29,6 +29,7 @@ _KEPT_KEYS = ("q", "F1", "/", "Space", "Enter", "< >", "t", "← →", "i")
 
 def title(top: Top, *, where: str, trouble: str, interval: float, columns: int) -> Line:
     """The first line: which host, and how old what is shown is."""
+    trouble = trouble.removeprefix(f"{where} ")
     left: Line = [Span("threadwatch", "title"), Span(f"  {printable(where)}", "dim")]
     if top.view is None:
         right: Line = [Span(trouble, "alarm") if trouble else Span("reading …", "dim")]
