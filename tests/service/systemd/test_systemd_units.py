@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.prometheus import DEADLINE
-from tests.service.machine import DROP_INS, UNITS
+from tests.service.systemd.machine import DROP_INS, UNITS
 from tests.testbed import TREE
 
 EXPOSURE = 2.1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.prometheus import until
-from tests.service.machine import DROP_INS, TARGETS, UNITS, WRITER, Machine, Service, value
+from tests.service.systemd.machine import DROP_INS, TARGETS, UNITS, WRITER, Machine, Service, value
 
 COMM = WRITER[:15]
 """What the kernel has of the name."""

@@ -1,4 +1,4 @@
-"""One boot of systemd for all tests that need it."""
+"""One boot of systemd for all tests that need it; it ends with the last of them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.machine import Machine, Service, booted, environment
+from tests.service.systemd.machine import Machine, Service, booted, environment
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def machine(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """The booted machine, with the wheel installed and targets of three users."""
     opt = environment(tmp_path_factory.mktemp("opt") / "threadwatch", wheel)

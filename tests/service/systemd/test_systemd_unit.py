@@ -11,8 +11,17 @@ from collections.abc import Callable
 import pytest
 
 from tests.prometheus import until
-from tests.service.limits import memory_limit
-from tests.service.machine import CROWD, DROP_INS, TARGETS, WRITER, Entry, Machine, Service, value
+from tests.service.systemd.limits import memory_limit
+from tests.service.systemd.machine import (
+    CROWD,
+    DROP_INS,
+    TARGETS,
+    WRITER,
+    Entry,
+    Machine,
+    Service,
+    value,
+)
 
 CAPABILITIES = (1 << 2) | (1 << 19)
 """CAP_DAC_READ_SEARCH and CAP_SYS_PTRACE, in the bits of /proc/PID/status (linux/capability.h)."""
@@ -248,6 +257,7 @@ def test_reload_with_good_and_with_bad_configuration(
         service.drop_in((DROP_INS / "notify-reload.conf").read_text())
     service.drop_in("[Service]\nWatchdogSec=50\n")
     machine.write("/etc/threadwatch.yml", "poll_interval: 30s\n")
+    machine.run("chmod", "600", "/etc/threadwatch.yml")  # CAP_DAC_READ_SEARCH is for this, too
     service.options("--config.file=/etc/threadwatch.yml")
     service.start()
     pid = service.pid()
