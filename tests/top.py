@@ -144,6 +144,7 @@ class Scripted:
     """A source that gives what a test puts into it."""
 
     where = "testhost"
+    own_pid: int | None = None
 
     def __init__(self, *views: View) -> None:
         self._given: deque[View | Unusable] = deque(views)

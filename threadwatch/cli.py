@@ -397,6 +397,13 @@ def _ps(options: argparse.Namespace) -> int:
 
 
 def _top(options: argparse.Namespace) -> int:
+    if options.url is not None and (options.config is not None or options.procfs != "/proc"):
+        print(
+            "threadwatch: top: with --url the daemon's configuration and procfs are used: leave out "
+            "--config.file and --path.procfs",
+            file=sys.stderr,
+        )
+        return 2
     from threadwatch.top.command import TopOptions, top  # noqa: PLC0415 - as in _serve
 
     return top(

@@ -336,6 +336,20 @@ def test_an_empty_host() -> None:
     app.close()
 
 
+def test_nothing_but_top_itself() -> None:
+    """Where top sees only itself, it shows that, and says how to get something to look at."""
+    source = Scripted(poll(1, running(300, "threadwatch", busy(300, "MainThread", 0.03))))
+    source.own_pid = 300
+
+    async def test(pilot: Keys) -> None:
+        lines = await seen(pilot, has("No other Python process can be seen."), "alone")
+        assert has("threadwatch demo")(lines)
+        source.give(shop(2))
+        await seen(pilot, lambda lines: not has("No other")(lines), "not alone")
+
+    on_screen(source, test)
+
+
 def test_the_mouse() -> None:
     """A click goes to a row, a double click into it; a click on a title orders by it; the wheel moves."""
 

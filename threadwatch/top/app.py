@@ -78,7 +78,7 @@ class TopApp(App[str | None]):
         self.look = Look(colors=colors)
         self.trouble = ""
         self._stop = threading.Event()
-        self._reader = threading.Thread(target=self._read, name="reader", daemon=True)
+        self._reader = threading.Thread(target=self._read, name="poller", daemon=True)
 
     def get_default_screen(self) -> Screen[None]:
         """The list."""
@@ -215,6 +215,8 @@ class ListScreen(_Screen):
             chosen.cells(row, top.history.together(row.threads), uptime)
             for row in rows[self._first : last]
         ]
+        if rows and last == len(rows) and title.is_alone(top, app.source.own_pid):
+            lines += ([], *([Span(f"  {text}", "dim")] for text in title.ALONE))
         if not rows:
             lines = [[], *([Span(f"  {text}", "dim")] for text in title.nothing(top))]
         listed.show(lines, cursor=self._line if rows else -1)

@@ -39,6 +39,8 @@ _STALE = 5.0
 class DaemonSource:
     """A daemon. See :class:`threadwatch.top.source.Source`."""
 
+    own_pid: int | None = None
+
     def __init__(self, url: str, *, interval: float) -> None:
         """Ask about every ``interval`` seconds, but no more often than the daemon polls.
 

@@ -18,25 +18,30 @@ from threadwatch.top.columns import Span
 
 STATE_COLORS: Mapping[str, str] = MappingProxyType(
     {
-        "running": "#2f9e57",
-        "runnable": "#c99a1d",
-        "gil": "#d6453d",
-        "lock": "#9a6dd7",
-        "poll": "#4a86c5",
-        "socket": "#1f9aa8",
-        "pipe": "#5f9e8f",
-        "file": "#b07d3c",
-        "sleep": "#808890",
-        "child": "#7d8f3a",
-        "disk": "#c2571a",
-        "stopped": "#b04a8f",
-        "zombie": "#8a6f95",
-        "sleeping": "#808890",
-        "other": "#808890",
+        "running": "#2b88c8",
+        "runnable": "#7cc0ec",
+        "gil": "#e0661a",
+        "lock": "#d9a21b",
+        "poll": "#3aa888",
+        "socket": "#0f8a68",
+        "pipe": "#5fb8a0",
+        "file": "#7fb8a6",
+        "sleep": "#8a9199",
+        "child": "#8d98a3",
+        "disk": "#c56fa5",
+        "stopped": "#7b858f",
+        "zombie": "#8a8f98",
+        "sleeping": "#8a9199",
+        "other": "#8a94a0",
     }
 )
-_ACCENT = "#3b82c4"
-_CURSOR = Style(color="#ffffff", bgcolor="#1d4f85", dim=False)
+"""The hues are those of the status page: of Okabe and Ito's palette, told apart by the color-blind."""
+_INK = "#101418"
+_PAPER = "#ffffff"
+_LIGHT = frozenset({"runnable"})
+"""Blocks on which a letter has to be dark."""
+_ACCENT = "#2b88c8"
+_CURSOR = Style(color=_PAPER, bgcolor="#1d4f85", dim=False)
 _CURSOR_PLAIN = Style(reverse=True, dim=False)
 
 _PLAIN: Mapping[str, Style] = MappingProxyType(
@@ -70,9 +75,9 @@ def _colored() -> Mapping[str, Style]:
             "group": Style(bold=True, color=_ACCENT),
             "key": Style(bold=True, color=_ACCENT),
             "filter": Style(bold=True, color=_ACCENT),
-            "paused": Style(bold=True, color="#ffffff", bgcolor=STATE_COLORS["runnable"]),
-            "alarm": Style(bold=True, color="#ffffff", bgcolor=STATE_COLORS["gil"]),
-            "warning": Style(color=STATE_COLORS["runnable"]),
+            "paused": Style(bold=True, color=_PAPER, bgcolor=STATE_COLORS["running"]),
+            "alarm": Style(bold=True, color=_PAPER, bgcolor=STATE_COLORS["gil"]),
+            "warning": Style(color=STATE_COLORS["gil"]),
         }
     )
     for state in STATES:
@@ -80,7 +85,9 @@ def _colored() -> Mapping[str, Style]:
         quiet = state not in BUSY
         styles[f"state-{state}"] = Style(color=color)
         styles[f"bar-{state}"] = (
-            Style(color=color) if quiet else Style(color="#ffffff", bgcolor=color)
+            Style(color=color)
+            if quiet
+            else Style(color=_INK if state in _LIGHT else _PAPER, bgcolor=color)
         )
         styles[f"chart-{state}"] = styles[f"bar-{state}"]
     return MappingProxyType(styles)

@@ -30,6 +30,8 @@ class Source(Protocol):
 
     where: str
     """Which host that is, for the title."""
+    own_pid: int | None
+    """What PID we have in its views; None: we are not in them."""
 
     def next(self, wait: Wait) -> View | None:
         """The next view; the first one at once. None: the wait was cut short.
@@ -70,6 +72,7 @@ class ProcSource:
         self._polls = 0
         self._due = 0.0
         self.where = os.uname().nodename
+        self.own_pid = os.getpid() if self._procfs.same_namespace else None
 
     def next(self, wait: Wait) -> View | None:
         """See :class:`Source`."""

@@ -97,11 +97,20 @@ def nothing(top: Top) -> Sequence[str]:
         return ("Nothing runs.", "i shows idle threads again.")
     if top.what:
         return (f"{', '.join(map(printable, top.what))}: no longer there.", "Waiting for it …")
-    return (
-        "No Python process can be seen.",
-        "Start one by: threadwatch run -- COMMAND",
-        "or see how all of this looks: threadwatch demo",
-    )
+    return ("No Python process can be seen.", *ALONE[1:])
+
+
+ALONE = (
+    "No other Python process can be seen.",
+    "Start one by: threadwatch run -- COMMAND",
+    "or see how all of this looks: threadwatch demo",
+)
+
+
+def is_alone(top: Top, own_pid: int | None) -> bool:
+    """Whether there is nothing to see but top itself."""
+    processes = top.view.processes if top.view else ()
+    return {process.key.pid for process in processes} == {own_pid}
 
 
 def _apart(left: Line, right: Line, columns: int) -> Line:

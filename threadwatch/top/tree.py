@@ -124,7 +124,7 @@ def rows(processes: Sequence[ProcessView], shape: Shape) -> list[Row]:
     if shape.flat:
         parents = {process.key.pid: process for process in processes}
         found = [
-            _thread_row(process, thread, 0, note=_command(process, parents))
+            _thread_row(process, thread, 0, note=printable(process.group))
             for process in processes
             for thread in _shown(process, shape, parents)
         ]
