@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import contextlib
 import http.client
+import json
 import logging
 import os
 import re
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +22,9 @@ import bcrypt
 import pytest
 import trustme
 
-from tests import certificates
+from tests import certificates, views
+from tests.prometheus import IN_TESTBED, ON_PATH, Prometheus, until
+from tests.testbed import CHECKOUT
 from threadwatch.exporter import Exporter
 from threadwatch.web.access import Access
 from threadwatch.web.app import App
@@ -145,6 +149,7 @@ def refused(address: Address, context: ssl.SSLContext, why: str) -> None:
 
 def serial(address: Address, context: ssl.SSLContext) -> str:
     """The number of the certificate that a new connection is served with."""
+    context.check_hostname = False
     with connect(address, context) as client:
         return str((client.getpeercert() or {})["serialNumber"])
 
@@ -641,3 +646,78 @@ def test_a_request_is_seen_as_it_was_sent(site: Site) -> None:
     finally:
         server.stop()
     assert (seen[0].target, seen[0].headers["accept"]) == ("/x?y=1", "a/b")
+
+
+def health_check(port: int) -> list[str]:
+    """The command by which the image asks itself whether it serves, for another port."""
+    dockerfile = (CHECKOUT / "Dockerfile").read_text()
+    found = re.search(r"(?m)^HEALTHCHECK .* CMD (\[.*\])$", dockerfile)
+    assert found is not None
+    return [part.replace("9749", str(port)) for part in json.loads(found[1])]
+
+
+@pytest.mark.parametrize("config", ["{}\n", USERS, TLS, MUTUAL + USERS])
+def test_the_image_finds_itself_healthy(site: Site, config: str) -> None:
+    """Whatever the web configuration, the image's health check passes while the daemon serves."""
+    site.configure(config)
+    with serving(site) as address:
+        assert subprocess.run(health_check(address.port), timeout=60, check=False).returncode == 0
+    done = subprocess.run(
+        health_check(address.port), stderr=subprocess.DEVNULL, timeout=60, check=False
+    )
+    assert done.returncode != 0
+
+
+@pytest.mark.parametrize("command", [ON_PATH, IN_TESTBED], ids=["2.42", "3"])
+def test_prometheus_scrapes_through_a_renewal(
+    site: Site, tmp_path: Path, command: tuple[str, ...]
+) -> None:
+    """A real Prometheus with a certificate and a password scrapes, and goes on when ours is renewed."""
+    scraper = site.ca.issue_cert("scraper.example.org")
+    site.write("scraper.pem", certificates.chain(scraper))
+    site.write("scraper-key.pem", scraper.private_key_pem.bytes())
+    site.renew("127.0.0.1")
+    site.configure(f"{MUTUAL}  client_allowed_sans: [scraper.example.org]\n{USERS}")
+    served: list[str] = []
+    exporter = Exporter()
+    exporter.publish(views.sample())
+    app = App(exporter, lambda: True)
+
+    def handler(request: Request) -> Response:
+        served.append(request.target)
+        return app(request)
+
+    server = WebServer([Address("127.0.0.1", 0)], handler, access=Access(str(site.config)))
+    server.start()
+    try:
+        config = f"""
+global: {{scrape_interval: 250ms, scrape_timeout: 250ms}}
+scrape_configs:
+  - job_name: threadwatch
+    scheme: https
+    tls_config:
+      ca_file: {site.directory}/ca.pem
+      cert_file: {site.directory}/scraper.pem
+      key_file: {site.directory}/scraper-key.pem
+    basic_auth: {{username: alice, password: horse}}
+    static_configs: [{{targets: ["{server.addresses[0]}"]}}]
+  - job_name: stranger
+    scheme: https
+    tls_config: {{ca_file: {site.directory}/ca.pem}}
+    static_configs: [{{targets: ["{server.addresses[0]}"]}}]
+"""
+        with Prometheus(tmp_path, config=config, command=command) as prometheus:
+            prometheus.wait_for('up{job="threadwatch"} == 1')
+            [address] = server.addresses
+            assert isinstance(address, Address)
+            before = serial(address, site.trusting(scraper))
+            site.renew("127.0.0.1")
+            count = len(served)
+            until(lambda: len(served) >= count + 5, "more scrapes")
+            assert serial(address, site.trusting(scraper)) != before
+            prometheus.wait_for('sum_over_time(up{job="threadwatch"}[1m]) >= 6')
+            assert not prometheus.query('min_over_time(up{job="threadwatch"}[1m]) == 0')
+            prometheus.wait_for('up{job="stranger"} == 0')
+            assert "certificate" in prometheus.targets()["stranger"]["lastError"]
+    finally:
+        server.stop()

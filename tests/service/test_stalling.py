@@ -1,0 +1,116 @@
+"""A daemon under siege: what hundreds of clients that hold on cannot do (tests/siege.py has them).
+
+They come from the same address as the scraper that is watched, so nothing but what they do tells them apart.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import re
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import bcrypt
+import pytest
+import trustme
+
+from tests import certificates, siege
+from tests.serving import Serving, serving, until
+from tests.testbed import CHECKOUT
+
+TLS = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"
+SCRAPES = 15
+ALICE = "Basic " + base64.b64encode(b"alice:horse").decode()
+
+
+@contextlib.contextmanager
+def besieged(daemon: Serving, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+    """All those clients hold on meanwhile; from the first report on they all have begun."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.siege", f"--port={_port(daemon)}", *arguments],
+        cwd=CHECKOUT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        while json.loads(process.stdout.readline())["silent"] < siege.SILENT:
+            pass
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _port(daemon: Serving) -> int:
+    return int(daemon.url.rpartition(":")[2])
+
+
+def scrape(daemon: Serving, context: ssl.SSLContext | None) -> tuple[float, str]:
+    """A valid scrape on a connection of its own: how long it takes, and what it gets."""
+    began = time.monotonic()
+    client = (
+        http.client.HTTPSConnection("localhost", _port(daemon), timeout=60, context=context)
+        if context
+        else http.client.HTTPConnection("localhost", _port(daemon), timeout=60)
+    )
+    with contextlib.closing(client):
+        client.request("GET", "/metrics", headers={"Authorization": ALICE} if context else {})
+        response = client.getresponse()
+        body = response.read().decode()
+    assert response.status == 200
+    return time.monotonic() - began, body
+
+
+def value(body: str, name: str) -> float:
+    """A metric without labels."""
+    found = re.search(rf"^{name} (\S+)$", body, re.MULTILINE)
+    assert found is not None, name
+    return float(found[1])
+
+
+@pytest.mark.parametrize("secure", [False, True], ids=["http", "https with passwords"])
+def test_a_siege_delays_neither_scrapes_nor_polls(tmp_path: Path, secure: bool) -> None:  # noqa: FBT001 - a parameter of pytest's
+    """While 780 clients hold on, a scrape is answered within a second, and no poll is late.
+
+    500 say nothing, 200 send a byte a second, 10 make no sense, 10 send 50 requests at once, 50 scrape;
+    and with passwords 10 guess them, at a cost of bcrypt that takes a CPU for all of the time.
+    """
+    arguments, options, context = [], list[str](), None
+    if secure:
+        ca = trustme.CA()
+        ca.cert_pem.write_to_path(tmp_path / "ca.pem")
+        certificates.write_pair(ca, tmp_path, "localhost")
+        hashed = bcrypt.hashpw(b"horse", bcrypt.gensalt(12)).decode()
+        (tmp_path / "web.yml").write_text(f"{TLS}basic_auth_users:\n  alice: {hashed}\n")
+        arguments = [f"--web.config.file={tmp_path / 'web.yml'}"]
+        options = [f"--ca={tmp_path / 'ca.pem'}", "--user=alice:horse"]
+        context = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+    with serving(tmp_path, *arguments) as daemon:
+        skipped = "threadwatch_polls_skipped_total"
+        until(lambda: skipped in scrape(daemon, context)[1], "the first poll")
+        before = value(scrape(daemon, context)[1], skipped)
+        with besieged(daemon, *options) as process:
+            times, ages, body = list[float](), list[float](), ""
+            for _ in range(SCRAPES):
+                took, body = scrape(daemon, context)
+                times.append(took)
+                ages.append(time.time() - value(body, "threadwatch_last_poll_timestamp_seconds"))
+                time.sleep(0.2)  # the pause of a scraper, not for anything to happen
+            assert process.poll() is None
+            done = json.loads(process.communicate(timeout=60)[0].splitlines()[-1])
+        after = value(body, skipped)
+    assert done["slow"] >= siege.SLOW, done
+    assert min(done["malformed"], done["pipelined"], done["scrapes"]) >= 50, done
+    assert sorted(times)[-2] < 1, times  # the machine may be busy with something else once
+    assert after == before
+    assert max(ages) < 2, ages
+    assert "level=error" not in daemon.text(), daemon.text()
