@@ -29,6 +29,7 @@ from threadwatch.errors import Denied, Gone, ReadError, Unusable
 from threadwatch.patience import PatientReader
 from threadwatch.procfs import ProcFS, parse_cmdline
 from threadwatch.procfs.credentials import Credentials, parse_credentials
+from threadwatch.procfs.own import own_pid
 from threadwatch.threads import ThreadReader
 from threadwatch.watched import Watched
 
@@ -55,9 +56,9 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
     discovery.always = frozenset(int(word) for word in what if word.isdecimal())
     try:
         discovery.scan(1)
-        watched = {pid: one for pid, one in discovery.watched.items() if pid != _own_pid(root)}
+        watched = {pid: one for pid, one in discovery.watched.items() if pid != own_pid(root.root)}
         running = daemons(watched.values())
-        findings = examine(root, situation, patience, choose(watched, what, situation))
+        findings = examine(situation, patience, choose(watched, what, situation))
         extent = Extent(
             everything=not what,
             unreadable=_count(errors, "stat", "denied"),
@@ -152,13 +153,6 @@ def _raise_file_limit() -> None:
     """As the daemon does: each process that is watched keeps one or two files open."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
-def _own_pid(procfs: ProcFS) -> int | None:
-    """The PID of this process in that procfs: it is nobody's patient."""
-    with suppress(OSError, ValueError):
-        return int(os.readlink(f"{procfs.root}/self"))
-    return None
 
 
 def _count(errors: Iterable[ReadError], source: str, reason: str) -> int:

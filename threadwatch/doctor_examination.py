@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -14,7 +13,6 @@ from threadwatch.errors import Denied, Gone, Malformed, ReadError
 from threadwatch.memory import MemoryJob
 from threadwatch.patience import PatientReader, owner_of, still_waiting
 from threadwatch.procfs import (
-    ProcFS,
     TableFile,
     TableHeader,
     find_tables,
@@ -27,7 +25,6 @@ from threadwatch.watched import Watched
 
 
 def examine(
-    procfs: ProcFS,
     situation: Situation,
     patience: PatientReader,
     processes: Iterable[Watched],
@@ -37,7 +34,7 @@ def examine(
 
     def look(watched: Watched) -> None:
         with suppress(Gone, Denied):  # Denied: only now, because it has become another user's
-            findings.append(_Examination(procfs, situation, patience, watched).run())
+            findings.append(_Examination(situation, patience, watched).run())
 
     def go_on_without(watched: Watched, lock: Lock) -> None:
         now_ns = time.monotonic_ns()
@@ -75,10 +72,7 @@ def _hanging(watched: Watched) -> Finding:
 class _Examination:
     """One process is read."""
 
-    def __init__(
-        self, procfs: ProcFS, situation: Situation, patience: PatientReader, watched: Watched
-    ) -> None:
-        self._procfs = procfs
+    def __init__(self, situation: Situation, patience: PatientReader, watched: Watched) -> None:
         self._situation = situation
         self._watched = watched
         self._dir = watched.dir
@@ -216,19 +210,9 @@ class _Examination:
         return cause_of(
             self._situation,
             credentials,
-            files_owner=self._files_owner(),
+            files_owner=self._dir.files_owner(),
             denied=self._denied,
         )
-
-    def _files_owner(self) -> int | None:
-        """Whose the process's private files in ``/proc`` are: root's, if the process is not dumpable."""
-        try:
-            owner = os.stat(f"{self._procfs.root}/{self._watched.key.pid}/fd").st_uid
-        except OSError:
-            return None
-        # the PID was still its own, then
-        self._dir.owner_uid()
-        return owner
 
 
 def _layout(data: bytes) -> int | None:

@@ -19,14 +19,13 @@ from threadwatch.errors import Malformed
 from threadwatch.procfs import ProcFS, parse_cgroup, parse_schedstat
 from threadwatch.procfs.credentials import Credentials, parse_credentials
 from threadwatch.procfs.mountinfo import parse_mountinfo
+from threadwatch.procfs.own import own_link, read_own, read_setting
 from threadwatch.syscalls import ways
 
 CAPABILITIES: Final = {"CAP_SYS_PTRACE": 1 << 19, "CAP_DAC_READ_SEARCH": 1 << 2}
 """What opens other users' processes, by the bit in a :class:`Credentials`'s sets (linux/capability.h)."""
 _CAP_DAC_OVERRIDE = 1 << 1
 
-_SELF = "/proc/self"
-"""Always our own ``/proc``, wherever the one is mounted that shows the targets."""
 _HIDEPID = {"0": "off", "1": "noaccess", "2": "invisible", "4": "ptraceable"}
 """Before Linux 5.8 the values of the mount option are shown as numbers (proc(5))."""
 _HOST_PIDS = "pid:[4026531836]"
@@ -34,7 +33,6 @@ _HOST_USERS = "user:[4026531837]"
 _HOST_CGROUPS = "cgroup:[4026531835]"
 """The first namespaces of a kernel have fixed numbers (include/linux/proc_ns.h)."""
 _IN_KUBERNETES = "KUBERNETES_SERVICE_HOST"
-_MAX_FILE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +106,9 @@ def read_situation(procfs: ProcFS) -> Situation:
 
     :raises Malformed: what the kernel says of it cannot be understood.
     """
-    credentials = parse_credentials(_read(f"{_SELF}/status"))
+    credentials = parse_credentials(read_own("status"))
     machine = os.uname().machine
-    host_pids = _link(f"{_SELF}/ns/pid") == _HOST_PIDS
+    host_pids = own_link("ns/pid") == _HOST_PIDS
     return Situation(
         credentials=credentials,
         groups=frozenset((os.getegid(), *os.getgroups())),
@@ -118,20 +116,20 @@ def read_situation(procfs: ProcFS) -> Situation:
         options=_mount_options(procfs.root),
         same_namespace=procfs.same_namespace,
         schedstat=_has_schedstat(),
-        ptrace_scope=_number(_read(f"{procfs.root}/sys/kernel/yama/ptrace_scope")),
+        ptrace_scope=_number(read_setting(procfs.root, "sys/kernel/yama/ptrace_scope")),
         file_limit=resource.getrlimit(resource.RLIMIT_NOFILE),
         host_pids=host_pids,
-        host_users=_link(f"{_SELF}/ns/user") == _HOST_USERS,
+        host_users=own_link("ns/user") == _HOST_USERS,
         container=not host_pids or _is_contained(),
         kubernetes=_IN_KUBERNETES in os.environ,
         machine=machine,
         wait_reasons=bool(ways(machine)),
-        label=_read(f"{_SELF}/attr/current").rstrip(b"\0\n").decode("utf-8", "replace") or None,
+        label=read_own("attr/current").rstrip(b"\0\n").decode("utf-8", "replace") or None,
     )
 
 
 def _mount_options(root: str) -> tuple[str, ...] | None:
-    mount = parse_mountinfo(_read(f"{_SELF}/mountinfo"), os.path.realpath(root))
+    mount = parse_mountinfo(read_own("mountinfo"), os.path.realpath(root))
     return None if mount is None else tuple(dict.fromkeys(mount.options))
 
 
@@ -140,17 +138,17 @@ def _is_contained() -> bool:
 
     Not by marks such as /.dockerenv: a virtual machine can have been made out of an image, too.
     """
-    if _IN_KUBERNETES in os.environ or _link(f"{_SELF}/ns/cgroup") != _HOST_CGROUPS:
+    if _IN_KUBERNETES in os.environ or own_link("ns/cgroup") != _HOST_CGROUPS:
         return True
     with suppress(Malformed):
-        return parse_cgroup(_read(f"{_SELF}/cgroup")).container is not None
+        return parse_cgroup(read_own("cgroup")).container is not None
     return False
 
 
 def _has_schedstat() -> bool:
     """Whether the kernel counts run times: without CONFIG_SCHED_INFO all is zero or absent."""
     try:
-        return parse_schedstat(_read(f"{_SELF}/schedstat"))[0] > 0
+        return parse_schedstat(read_own("schedstat"))[0] > 0
     except Malformed:
         return False
 
@@ -161,22 +159,6 @@ def _option(options: Iterable[str], name: str) -> str | None:
         if key == name:
             return value
     return None
-
-
-def _read(path: str) -> bytes:
-    """A file of our own or of the kernel's; empty where it is not to be had."""
-    try:
-        with open(path, "rb") as file:
-            return file.read(_MAX_FILE)
-    except OSError:
-        return b""
-
-
-def _link(path: str) -> str:
-    try:
-        return os.readlink(path)
-    except OSError:
-        return ""
 
 
 def _number(data: bytes) -> int | None:

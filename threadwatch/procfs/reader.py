@@ -232,6 +232,13 @@ class ProcessDir:
             os.stat("stat", dir_fd=self._fd)
             return uid
 
+    def files_owner(self) -> int | None:
+        """Whose its private files here are: root's, if it is not dumpable; None if it cannot be told."""
+        try:
+            return os.stat("fd", dir_fd=self._fd).st_uid
+        except OSError:
+            return None
+
     def exe(self) -> str | None:
         """The executable's path, with `` (deleted)`` behind it if it was replaced.
 
