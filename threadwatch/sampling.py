@@ -79,7 +79,7 @@ class Sampling:
 
     def sample(self, now_ns: int) -> None:
         """Take the samples that are due."""
-        began_ns = time.thread_time_ns() - self._patience.cpu_ns
+        began_ns = time.thread_time_ns() + self._patience.cpu_ns
         due = [rate for rate, due_ns in self._due_ns.items() if due_ns <= now_ns]
         if due:
             targets = [target for rate in due for target in self._targets[rate]]

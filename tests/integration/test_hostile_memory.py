@@ -209,6 +209,7 @@ def test_polls_go_on(how: str, file: str, source: str, tmp_path: Path) -> None:
         assert (source, "timeout") in {(error.source, error.reason) for error in errors}
         assert len(readers()) <= 3
         assert latest < 5, "it has waited"
+        assert 0 < view.stats.sample_cpu_ns + view.stats.poll_cpu_ns < time.process_time_ns()
         os.kill(told["server"], signal.SIGKILL)
         wait_for_readers(1)
 
