@@ -19,7 +19,8 @@ who waits for a page not even so. Hence:
 
 * **All reading of processes is done by a thread that is there for nothing else**, one process after the
   other. The caller waits as long as that gets on, and looks every :data:`DEADLINE_S` whether it does. If it
-  is in the same read as before, it is given up, and another thread goes on with the next process.
+  is in the same read as before, and does not merely wait for a CPU, it is given up, and another thread goes
+  on with the next process.
 * So that this is safe, reads are marked (:mod:`threadwatch.procfs.waiting`): only in a read can the thread
   be given up, and when it comes back from there, it ends without touching anything.
 * A process that kept us waiting is not read in this way while that thread is stuck. If that was for less
@@ -43,6 +44,7 @@ from typing import Generic, TypeVar
 
 from threadwatch.errors import Gone, ReadError
 from threadwatch.procfs import ProcessDir
+from threadwatch.procfs.own import is_ready
 from threadwatch.procfs.waiting import GivenUp, Lock, Mark, begin, take
 
 DEADLINE_S = 0.05
@@ -107,6 +109,10 @@ class _Worker:
 
     def is_alive(self) -> bool:
         return self._thread.is_alive()
+
+    def is_ready(self) -> bool:
+        """Whether it would go on if it had a CPU."""
+        return is_ready(self._thread.native_id or 0)
 
     def join(self, timeout_s: float) -> None:
         self._thread.join(timeout_s)
@@ -216,7 +222,7 @@ class PatientReader:
             worker = self._worker = self._worker or _Worker()
             round_ = _Round(rest, do)
             worker.put(round_)  # type: ignore[arg-type]  # which of it is nobody's business there
-            lock = self._wait(round_)
+            lock = self._wait(worker, round_)
             self.cpu_ns += round_.cpu_ns
             if lock is not None:
                 worker.put(None)
@@ -226,12 +232,12 @@ class PatientReader:
             elif round_.failure is not None:
                 raise round_.failure
 
-    def _wait(self, round_: _Round[_T]) -> Lock | None:
+    def _wait(self, worker: _Worker, round_: _Round[_T]) -> Lock | None:
         """Wait until it is over or does not get on; what it waits for then."""
         before: list[Mark] = []
         while not round_.over.acquire(timeout=self._deadline_s):
             now = round_.marks[-1:]
-            if now and now == before:
+            if now and now == before and not worker.is_ready():
                 round_.given_up_ns = time.monotonic_ns()
                 mark = take(round_.marks)
                 if mark is not None:

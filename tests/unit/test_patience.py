@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -107,6 +108,16 @@ def test_work_that_takes_long_is_not_given_up() -> None:
 
     patient.work_off([1], work, lambda *_: pytest.fail("it was given up"))
     patient.close()
+
+
+def test_a_thread_that_wants_a_cpu_is_not_given_up(its: PatientReader) -> None:
+    """It is in one read all the time, but does not wait for anything there."""
+
+    def work(_: int) -> None:
+        with reading():
+            hashlib.pbkdf2_hmac("sha256", b"", b"", 500_000)  # without the GIL
+
+    its.work_off([1], work, lambda *_: pytest.fail("it was given up"))
 
 
 def test_errors_are_the_callers(its: PatientReader) -> None:

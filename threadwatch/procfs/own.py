@@ -26,6 +26,12 @@ def own_pid(root: str) -> int | None:
     return int(link) if link.isdecimal() else None
 
 
+def is_ready(tid: int) -> bool:
+    """Whether a thread of this process runs or would run, rather than wait for something."""
+    # comm, which can have any bytes in it, ends at the last parenthesis
+    return _read(f"{_OWN}/task/{tid}/stat").rpartition(b")")[2][1:2] == b"R"
+
+
 def read_setting(root: str, name: str) -> bytes:
     """A file of the procfs at ``root`` that is no process's; empty where it is not to be had."""
     return _read(f"{root}/{name}")
