@@ -107,5 +107,5 @@ def _show(view: View, pid: int, server: WebServer) -> None:
     ):
         print(line)
     address = server.addresses[0]
-    print(f"\nMetrics: http://{address}/metrics")
+    print(f"\nStatus page: http://{address}/      Metrics: http://{address}/metrics")
     print("Look again with: threadwatch ps demo_app      Stop with Ctrl-C.", flush=True)

@@ -30,7 +30,7 @@ function name() {
   const twisty = element("span", { class: "twisty", "aria-hidden": "true" });
   const label = element("bdi", { class: "label" });
   const note = element("span", { class: "note" });
-  const cell = element("div", { role: "rowheader", class: "cell name" }, twisty, label, note);
+  const cell = element("div", { role: "rowheader", class: "cell name" }, twisty, label, " ", note);
   return {
     cell,
     fill(node, { flat }) {
@@ -86,6 +86,7 @@ function bar() {
 
 const WIDTH = 120;
 const HEIGHT = 24;
+const LEAST_TOP = 5; // percent: what is idle looks idle
 
 function trend() {
   const area = vector("path", { class: "area" });
@@ -117,7 +118,7 @@ export const COLUMNS = [
   { by: "held", head: "GIL held", hint: "% of the time that it held the GIL", make: number("held"), right: true },
   { by: "wait", head: "GIL wait", hint: "% of the time that it waited for the GIL", make: number("wait"), right: true },
   { by: "ready", head: "Ready", hint: "% of the time that it was ready to run, but no CPU was free", make: number("ready"), right: true },
-  { head: "Last 10 min", hint: "CPU; the whole height is one CPU, or the most that was used", make: trend },
+  { head: "Last 10 min", hint: "CPU: all threads on one scale, all processes and groups on another", make: trend },
   { by: "user", head: "User", hint: "CPU % in its own code", make: number("user"), right: true },
   { by: "system", head: "System", hint: "CPU % in the kernel", make: number("system"), right: true },
   { by: "age", head: "Age", hint: "Since its start", make: text("number", (node) => age(node.age)), right: true },
@@ -130,6 +131,8 @@ export class Traces {
   #found = new Map();
   #drawn = new Map();
   #history = null;
+  #thread = LEAST_TOP; // the heights of trends, in percent: of threads, and of processes and groups
+  #whole = LEAST_TOP;
 
   use(history, view) {
     this.view = view;
@@ -145,6 +148,9 @@ export class Traces {
       for (const thread of process.threads)
         this.#found.set(`${key}.${thread.tid}.${thread.start_ticks}`, thread.cpu_percent);
     }
+    const most = (all) => all.reduce((top, { cpu_percent: values }) => Math.max(top, ...values), LEAST_TOP);
+    this.#thread = most(history.processes.flatMap((process) => process.threads));
+    this.#whole = most([...history.groups, ...history.processes]);
   }
 
   /** What to draw for a node, the same object until there is more to draw; undefined: nothing yet. */
@@ -152,7 +158,7 @@ export class Traces {
     if (!this.#history) return undefined;
     let drawn = this.#drawn.get(node.key);
     if (!drawn) {
-      drawn = draw(this.#values(node), this.#history.steps);
+      drawn = draw(this.#values(node), this.#history.steps, node.kind === "thread" ? this.#thread : this.#whole);
       this.#drawn.set(node.key, drawn);
     }
     return drawn;
@@ -168,9 +174,8 @@ export class Traces {
   }
 }
 
-function draw(values, steps) {
+function draw(values, steps, top) {
   if (!values.length) return { words: "no history yet", line: "", area: "" };
-  const top = Math.max(100, ...values);
   const step = WIDTH / (steps - 1);
   const points = values.map((value, index) => {
     const x = WIDTH - (values.length - 1 - index) * step;

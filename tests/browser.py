@@ -1,0 +1,59 @@
+"""A real Chromium, Debian's, for tests of what people see."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.testbed import TestbedError
+
+FLAGS = (
+    "--no-sandbox",  # the tests run as root
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """The browser, headless, with a fresh profile.
+
+    :raises TestbedError: there is none.
+    """
+    path = shutil.which("chromium")
+    if path is None:
+        message = (
+            "no chromium is installed: run tests/setup-testbed (Debian: apt-get install chromium)"
+        )
+        raise TestbedError(message)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Opened:
+    """A page with what it did that nobody sees: errors, requests, and how long its work took."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda said: self._said(said.type, said.text))
+        page.on("dialog", lambda dialog: self.errors.append(f"dialog {dialog.message}"))
+        page.on("request", lambda request: self.requests.append(request.url))
+
+    def _said(self, kind: str, text: str) -> None:
+        # a poll that looks at threads is yet to come, or a daemon that was killed: the page's to say
+        if kind == "error" and "503" not in text and "ERR_CONNECTION" not in text:
+            self.errors.append(text)

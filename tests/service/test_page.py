@@ -1,0 +1,494 @@
+"""The status page in a real browser, of a real daemon that watches real threads."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, Route, expect
+
+from tests import views
+from tests.browser import Opened, chromium
+from tests.harness import threadwatch
+from tests.serving import Serving, application, serving, until
+from tests.testbed import CHECKOUT
+from threadwatch.text import printable
+
+MANY = 2000
+HOSTILE = ("<script>alert(1)</script>", "\u202etxt.exe", "a\x1b[31mb\nc", "n" * 100, "")
+
+SHOP = """
+import signal
+def burn():
+    while True:
+        end = time.thread_time() + 0.01
+        while time.thread_time() < end:
+            pass
+        time.sleep(0.01)
+def start(name, target=time.sleep, arguments=(600,)):
+    threading.Thread(target=target, args=arguments, name=name, daemon=True).start()
+lock = threading.Lock()
+lock.acquire()
+start("burner", burn, ())
+start("waiter", lock.acquire, ())
+signal.signal(signal.SIGUSR1, lambda *_: start("latecomer"))
+"""
+ODD = """
+for name in {names!r}:
+    thread = threading.Thread(target=time.sleep, args=(600,), daemon=True)
+    thread.start()
+    thread.name = name
+"""
+CROWD = f"""
+for number in range({MANY}):
+    threading.Thread(target=time.sleep, args=(600,), name="crowd-%d" % number, daemon=True).start()
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serving, int]]:
+    """A daemon, and the PID of an application that it watches."""
+    with (
+        application(code=SHOP) as process,
+        application(name="odd.py", code=ODD.format(names=HOSTILE)),
+        serving(tmp_path_factory.mktemp("serve")) as daemon,
+    ):
+        yield daemon, process.pid
+
+
+@pytest.fixture
+def opened(browser: Browser, shop: tuple[Serving, int]) -> Iterator[Opened]:
+    """The page of that daemon, live."""
+    with ExitStack() as stack:
+        yield _open(stack, browser, shop[0].url)
+
+
+@pytest.fixture
+def page(opened: Opened) -> Page:
+    """The same, where nobody asks what it did unseen."""
+    return opened.page
+
+
+def _open(stack: ExitStack, browser: Browser, url: str, **options: Any) -> Opened:
+    """Open a page; at the end it must have had no error, and have asked nobody else for anything."""
+    context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+    stack.callback(context.close)
+    opened = Opened(context.new_page())
+    stack.callback(_is_clean, opened, url)
+    opened.page.goto(url)
+    if options.get("java_script_enabled", True):
+        expect(opened.page.get_by_text("Live, every 1 s")).to_be_visible(timeout=20_000)
+    return opened
+
+
+def _is_clean(opened: Opened, url: str) -> None:
+    assert opened.errors == []
+    assert all(asked.startswith(url + "/") for asked in opened.requests)
+
+
+def _row(page: Page, name: str) -> Locator:
+    """The row whose name is exactly this."""
+    label = page.locator("bdi").get_by_text(name, exact=True)
+    return page.get_by_role("row").filter(has=label)
+
+
+def _cell(page: Page, row: Locator, head: str) -> str:
+    """What a row has in a column."""
+    heads = [
+        re.sub("[▾▴ ]", "", text) for text in page.get_by_role("columnheader").all_inner_texts()
+    ]
+    cells = row.locator("xpath=./*").all_inner_texts()
+    return cells[heads.index(head.replace(" ", ""))]
+
+
+def _number(page: Page, row: Locator, head: str) -> float:
+    return float(_cell(page, row, head) or "nan")
+
+
+def _labels(page: Page) -> list[str]:
+    """The names of all rows that there are, from top to bottom."""
+    return page.locator("bdi").all_inner_texts()
+
+
+def _search(page: Page, text: str) -> None:
+    page.get_by_role("searchbox", name="Search").fill(text)
+
+
+def _cpu_ns(pid: int) -> dict[int, int]:
+    """CPU time by TID, by the kernel's scheduler."""
+    return {
+        int(task.name): int((task / "schedstat").read_text().split()[0])
+        for task in Path(f"/proc/{pid}/task").iterdir()
+    }
+
+
+def test_threads_are_those_of_proc(page: Page, shop: tuple[Serving, int]) -> None:
+    """Each thread of the application has a row with its TID, comm and state, under its Python name."""
+    pid = shop[1]
+    _search(page, "shop.py")
+    names = {"MainThread", "metrics-flush", "burner", "waiter"}
+    until(lambda: names <= set(_labels(page)), "all threads")
+    tids = set()
+    for name in names:
+        row = _row(page, name)
+        tid = int(_cell(page, row, "TID"))
+        tids.add(tid)
+        comm = Path(f"/proc/{pid}/task/{tid}/comm").read_text().rstrip("\n")
+        assert _cell(page, row, "Comm") == comm
+    assert tids == set(_cpu_ns(pid))
+    assert int(_cell(page, _row(page, "MainThread"), "TID")) == pid
+    expect(_row(page, "waiter").get_by_text("lock", exact=True)).to_be_visible()
+    expect(_row(page, "metrics-flush").get_by_text("sleep", exact=True)).to_be_visible()
+    # of the time that it waited, all was for the lock
+    expect(_row(page, "waiter").get_by_role("img", name="lock 100 %")).to_be_visible()
+
+
+def test_cpu_is_what_the_kernel_counts(page: Page, shop: tuple[Serving, int]) -> None:
+    """CPU % over some polls is the thread's CPU time over as much time; user and system are its parts."""
+    pid = shop[1]
+    _search(page, "burner")
+    row = _row(page, "burner")
+    until(lambda: _cell(page, row, "CPU %"), "CPU of the burner")
+    tid = int(_cell(page, row, "TID"))
+    page.evaluate(
+        "window.seen = []; new PerformanceObserver(() => seen.push(performance.now()))"
+        ".observe({ type: 'measure' })"
+    )
+    seen: list[float] = []
+    began, before = time.monotonic(), _cpu_ns(pid)[tid]
+    while len(seen) < 4:
+        page.wait_for_function("(count) => window.seen.length > count", arg=len(seen))
+        seen.append(_number(page, row, "CPU %"))
+        parts = _number(page, row, "User"), _number(page, row, "System")
+        assert abs(sum(parts) - _number(page, row, "CPU %")) <= 0.25
+    used = (_cpu_ns(pid)[tid] - before) / (time.monotonic() - began) / 1e7
+    # the polls' seconds and ours are not quite the same
+    assert abs(sum(seen) / len(seen) - used) < 15, (seen, used)
+
+
+def test_threads_come_and_go(browser: Browser, tmp_path: Path) -> None:
+    """A thread that starts has a row with the next poll; so has no process that has ended."""
+    with ExitStack() as stack:
+        process = stack.enter_context(application(name="brief.py", code=SHOP))
+        daemon = stack.enter_context(serving(tmp_path))
+        page = _open(stack, browser, daemon.url).page
+        _search(page, "brief")
+        expect(_row(page, "burner")).to_be_visible()
+        assert "latecomer" not in _labels(page)
+        process.send_signal(signal.SIGUSR1)
+        expect(_row(page, "latecomer")).to_be_visible()
+        process.kill()
+        process.wait()
+        expect(page.get_by_text("Nothing fits what is searched for.")).to_be_visible(timeout=20_000)
+
+
+def test_it_is_sorted_by_what_is_chosen(page: Page) -> None:
+    """Most CPU comes first, unless another column is chosen; once more turns the order."""
+    _search(page, "shop.py")
+    cpu = page.get_by_role("columnheader", name="CPU %")
+    expect(cpu).to_have_attribute("aria-sort", "descending")
+    until(lambda: _labels(page)[2:3] == ["burner"], "the burner first")
+    page.get_by_role("button", name="Name").click()
+    head = page.get_by_role("columnheader", name="Name")
+    expect(head).to_have_attribute("aria-sort", "ascending")
+    expect(cpu).not_to_have_attribute("aria-sort", re.compile("."))
+    assert _labels(page)[2:] == ["burner", "MainThread", "metrics-flush", "waiter"]
+    page.get_by_role("button", name="Name").click()
+    expect(head).to_have_attribute("aria-sort", "descending")
+    assert _labels(page)[2:] == ["waiter", "metrics-flush", "MainThread", "burner"]
+
+
+def test_it_can_be_narrowed_down(page: Page) -> None:
+    """Search and states leave the threads that fit, and say how many; threads can stand alone."""
+    _search(page, "waiter")
+    assert "waiter" in _labels(page)
+    assert "burner" not in _labels(page)
+    _search(page, "shop")
+    page.get_by_role("group", name="Filter by state").get_by_role("button", name="lock").click()
+    until(lambda: _labels(page)[-1:] == ["waiter"], "who waits for a lock")
+    assert "metrics-flush" not in _labels(page)
+    page.get_by_role("button", name="Threads only").click()
+    expect(page.get_by_role("status").filter(has_text="thread")).to_have_text(
+        "1 thread in 1 process"
+    )
+    assert _labels(page) == ["waiter"]
+    page.get_by_role("group", name="Filter by state").get_by_role("button", name="lock").click()
+    assert {"waiter", "burner", "MainThread"} <= set(_labels(page))
+    _search(page, "no such thread")
+    expect(page.get_by_text("Nothing fits what is searched for.")).to_be_visible()
+    page.get_by_role("searchbox").press("Escape")
+    expect(page.get_by_role("searchbox")).to_have_value("")
+
+
+def test_hostile_names_are_text(opened: Opened) -> None:
+    """Markup is shown as it is written, and what would not show or turn the line is spelled out."""
+    page = opened.page
+    _search(page, "odd.py")
+    shown = {printable(name) or '""' for name in HOSTILE}
+    until(lambda: shown <= set(_labels(page)), f"{shown}")
+    assert page.locator("main script").count() == 0
+    names = [*views.HOSTILE, *HOSTILE, views.SURROGATES]
+    spelled = page.evaluate(
+        "async (names) => { const { printable } = await import('/static/text.js');"
+        " return JSON.parse(names).map(printable); }",
+        json.dumps(names),
+    )
+    # but for what is no character yet: the browser and Python may know different Unicodes
+    assert spelled == [printable(name) for name in names]
+
+
+def test_markup_cannot_be_made(opened: Opened) -> None:
+    """The browser itself refuses to make markup of text on this page, and to run a script in it."""
+    refused = opened.page.evaluate(
+        "() => { try { document.body.innerHTML = '<b>x</b>'; return ''; }"
+        " catch (error) { return error.name; } }"
+    )
+    assert refused == "TypeError"
+    opened.errors.clear()
+
+
+def test_both_themes(browser: Browser, shop: tuple[Serving, int]) -> None:
+    """Dark or light is the system's choice, or one's own, which lasts; texts can be read in both."""
+    for scheme, other in (("light", "dark"), ("dark", "light")):
+        with ExitStack() as stack:
+            page = _open(stack, browser, shop[0].url, color_scheme=scheme).page
+            assert _brightness(page) == scheme
+            assert _contrasts(page) >= 4.5
+            page.get_by_label("Theme").select_option(other)
+            assert _brightness(page) == other
+            assert _contrasts(page) >= 4.5
+            page.reload()
+            expect(page.get_by_text("Live, every 1 s")).to_be_visible(timeout=20_000)
+            expect(page.get_by_label("Theme")).to_have_value(other)
+            assert _brightness(page) == other
+
+
+COLOURS = """() => {
+  const context = document.createElement("canvas").getContext("2d");
+  const luminance = (colour) => {
+    context.fillStyle = colour;
+    context.fillRect(0, 0, 1, 1);
+    const [r, g, b] = [...context.getImageData(0, 0, 1, 1).data].map((value) => {
+      const c = value / 255;
+      return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const of = (selector, what) => luminance(getComputedStyle(document.querySelector(selector))[what]);
+  return { page: of("body", "backgroundColor"), panel: of(".table", "backgroundColor"),
+    texts: ["body", ".header", ".comm", ".note", ".found", "nav a"].map((s) => of(s, "color")) };
+}"""
+
+
+def _brightness(page: Page) -> str:
+    return "light" if page.evaluate(COLOURS)["page"] > 0.5 else "dark"
+
+
+def _contrasts(page: Page) -> float:
+    """The least contrast of any kind of text (WCAG 2, 1.4.3), on what it may stand on."""
+    found = page.evaluate(COLOURS)
+    least: float = min(
+        (max(text, ground) + 0.05) / (min(text, ground) + 0.05)
+        for text in found["texts"]
+        for ground in (found["page"], found["panel"])
+    )
+    return least
+
+
+def test_a_narrow_window(browser: Browser, shop: tuple[Serving, int]) -> None:
+    """On a telephone nothing but the table goes beyond the edge, and its names stay where they are."""
+    with ExitStack() as stack:
+        page = _open(stack, browser, shop[0].url, viewport={"width": 400, "height": 800}).page
+        _search(page, "burner")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 400
+        name = _row(page, "burner").get_by_role("rowheader")
+        expect(name).to_be_in_viewport()
+        before = name.bounding_box()
+        page.locator(".table").evaluate("(table) => table.scrollTo(2000, 0)")
+        expect(page.get_by_role("columnheader", name="TID")).to_be_in_viewport()
+        assert name.bounding_box() == before
+
+
+def test_keys_do_what_the_mouse_does(page: Page) -> None:
+    """The table is one stop of the Tab key; arrows move in it, open and close; / searches, p pauses."""
+    page.keyboard.press("/")
+    page.keyboard.type("shop.py")
+    grid = page.get_by_role("treegrid", name="Threads")
+    page.get_by_role("button", name="Comm").focus()
+    page.keyboard.press("Shift+Tab")
+    grid.focus()
+
+    def active() -> str:
+        return str(
+            page.evaluate(
+                "document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))"
+                ".querySelector('bdi').textContent"
+            )
+        )
+
+    assert active() == "shop"
+    row = _row(page, "shop")
+    expect(row).to_have_attribute("aria-expanded", "true")
+    expect(row).to_have_attribute("aria-level", "1")
+    page.keyboard.press("ArrowLeft")
+    expect(row).to_have_attribute("aria-expanded", "false")
+    assert _labels(page) == ["shop"]
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    expect(_row(page, active())).to_have_attribute("aria-level", "2")
+    page.keyboard.press("End")
+    expect(_row(page, active())).to_have_attribute("aria-level", "3")
+    page.keyboard.press("Home")
+    assert active() == "shop"
+    page.keyboard.press("Enter")
+    expect(row).to_have_attribute("aria-expanded", "false")
+    page.keyboard.press("p")
+    expect(page.get_by_role("button", name="Pause")).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_text("Paused at")).to_be_visible()
+
+
+def test_who_listens_hears_what_bars_show(page: Page) -> None:
+    """Bars and trends are pictures with a text; the grid says how many rows it has."""
+    _search(page, "burner")
+    row = _row(page, "burner")
+    expect(row.get_by_role("img").first).to_have_attribute(
+        "aria-label", re.compile(r"running \d+ %")
+    )
+    assert row.get_by_role("img").nth(1).get_attribute("aria-label")
+    expect(page.get_by_role("treegrid")).to_have_attribute("aria-rowcount", "4")
+
+
+def test_it_does_not_ask_while_nobody_looks(opened: Opened, shop: tuple[Serving, int]) -> None:
+    """A page in the background asks for nothing, and goes on when it is seen again."""
+    page = opened.page
+
+    def hide(hidden: bool) -> None:  # noqa: FBT001 - no browser hides a page for us
+        page.evaluate(
+            "(hidden) => { Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });"
+            " document.dispatchEvent(new Event('visibilitychange')); }",
+            hidden,
+        )
+
+    hide(hidden=True)
+    page.wait_for_load_state("networkidle")
+    asked = len(opened.requests)
+    polls = float(shop[0].metric("threadwatch_polls_total") or "nan")
+    until(
+        lambda: float(shop[0].metric("threadwatch_polls_total") or "0") > polls + 2, "three polls"
+    )
+    page.evaluate("0")  # what has happened is told with the answer
+    assert len(opened.requests) == asked
+    hide(hidden=False)
+    until(lambda: page.evaluate("0") == 0 and len(opened.requests) > asked, "it asks again")
+
+
+def test_a_daemon_that_stops_is_told_and_found_again(browser: Browser, tmp_path: Path) -> None:
+    """What is shown is marked as old, with its age, until the daemon answers again."""
+    with ExitStack() as stack:
+        daemon = stack.enter_context(serving(tmp_path))
+        page = _open(stack, browser, daemon.url).page
+        daemon.process.kill()
+        alert = page.get_by_role("alert")
+        expect(alert).to_have_text("The daemon does not answer.", timeout=20_000)
+        expect(page.get_by_text(re.compile(r"is \d+ seconds old"))).to_be_visible()
+        expect(page.get_by_text("Not answering")).to_be_visible()
+        again = subprocess.Popen(
+            threadwatch("serve", f"--web.listen-address={daemon.url.removeprefix('http://')}"),
+            cwd=CHECKOUT,
+            stderr=subprocess.DEVNULL,
+        )
+        stack.callback(again.wait)
+        stack.callback(again.kill)
+        expect(page.get_by_text("Live, every 1 s")).to_be_visible(timeout=30_000)
+        expect(alert).to_be_hidden()
+
+
+def test_what_permission_hides_is_told(browser: Browser, tmp_path: Path) -> None:
+    """A daemon that may not see all says so, and what would say more; names are the kernel's then."""
+    with ExitStack() as stack:
+        stack.enter_context(application(code=SHOP))
+        prefix = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+        daemon = stack.enter_context(serving(tmp_path, prefix=prefix))
+        page = _open(stack, browser, daemon.url).page
+        expect(page.get_by_text("Permission hides a part")).to_contain_text("threadwatch doctor")
+        _search(page, "shop.py")
+        until(
+            lambda: any(name.startswith("(python") for name in _labels(page)), "comm in parentheses"
+        )
+        expect(page.get_by_text("not published").first).to_be_visible()
+
+
+def test_an_empty_host(opened: Opened) -> None:
+    """Where no Python process is seen, the page says so, and how to start one."""
+    page = opened.page
+
+    def without(route: Route) -> None:
+        view = route.fetch().json()
+        route.fulfill(json={**view, "processes": [], "groups": []})
+
+    page.route("**/api/v1/view", without)
+    expect(page.get_by_role("heading", name="No Python process is seen")).to_be_visible()
+    expect(page.get_by_text("threadwatch run -- python app.py")).to_be_visible()
+    expect(page.get_by_role("treegrid")).to_be_hidden()
+    page.unroute("**/api/v1/view")
+
+
+def test_without_javascript_there_is_a_table(browser: Browser, shop: tuple[Serving, int]) -> None:
+    """A plain page with the groups and the links, which a text browser can show."""
+    with ExitStack() as stack:
+        page = _open(stack, browser, shop[0].url, java_script_enabled=False).page
+        expect(page.get_by_role("rowheader", name="shop")).to_be_visible()
+        expect(page.get_by_role("link", name="Metrics")).to_be_visible()
+        expect(page.get_by_label("Theme")).to_be_hidden()
+
+
+def test_thousands_of_threads(browser: Browser, tmp_path: Path) -> None:
+    """2,000 threads are as many elements as there is room for, and an update takes no time to notice."""
+    with ExitStack() as stack:
+        stack.enter_context(application(name="crowd.py", code=CROWD))
+        daemon = stack.enter_context(serving(tmp_path))
+        page = _open(stack, browser, daemon.url).page
+        _search(page, "crowd.py")
+        expect(page.get_by_role("status").filter(has_text="thread")).to_contain_text(
+            f"{MANY + 2:,} threads"
+        )
+        page.get_by_role("button", name="Expand all").click()
+        expect(page.get_by_role("treegrid")).to_have_attribute("aria-rowcount", str(MANY + 2 + 3))
+        assert page.get_by_role("row").count() < 60
+        page.get_by_role("treegrid").focus()
+        page.keyboard.press("End")
+        expect(page.locator(f"[aria-rowindex='{MANY + 2 + 3}']")).to_be_in_viewport()
+        page.evaluate(
+            "window.took = []; new PerformanceObserver((list) => took.push(...list.getEntries()"
+            ".map((entry) => entry.duration))).observe({ type: 'measure' })"
+        )
+        until(lambda: page.evaluate("took.length") >= 3, "three updates")
+        assert sorted(page.evaluate("took"))[1] < 100
+
+
+def test_there_is_history_though_nobody_looked(browser: Browser, tmp_path: Path) -> None:
+    """What ran before the page was opened has its trend at once."""
+    with ExitStack() as stack:
+        stack.enter_context(application(code=SHOP))
+        daemon = stack.enter_context(serving(tmp_path))
+        until(lambda: float(daemon.metric("threadwatch_polls_total") or "0") > 6, "a step")
+        page = _open(stack, browser, daemon.url).page
+        _search(page, "burner")
+        trend = _row(page, "burner").get_by_role("img").nth(1)
+        expect(trend).to_have_attribute("aria-label", re.compile(r"average [1-9][\d.]* %, most \d"))
+        assert re.match(r"M[\d.]+ [\d.]+L", trend.locator("path").last.get_attribute("d") or "")
