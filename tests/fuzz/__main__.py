@@ -48,7 +48,7 @@ def fuzz(name: str, seconds: int) -> None:
     found.mkdir(parents=True, exist_ok=True)
     options = [
         f"-max_total_time={seconds}",
-        "-max_len=4096",
+        "-max_len=8192",
         "-timeout=10",
         "-rss_limit_mb=1024",
         "-verbosity=0",

@@ -47,8 +47,10 @@ from threadwatch.procfs.credentials import parse_credentials
 from threadwatch.procfs.mountinfo import parse_mountinfo
 from threadwatch.published import Published
 from threadwatch.text import cut, pad, printable, width
+from threadwatch.view_json import parse_view, view_json
 from threadwatch.web.app import path_of
 from threadwatch.web.listen import parse_listen_address
+from threadwatch.web.settings import parse_web_config
 
 _PROCFS: tuple[Callable[[bytes], object], ...] = (
     decode_comm,
@@ -127,6 +129,16 @@ def config(data: bytes) -> None:
     assert len(said) < 1000, said
 
 
+def web_config(data: bytes) -> None:
+    """A web configuration: settings, or one line that says what is wrong."""
+    try:
+        said = str(parse_web_config(data, "fuzz.yml").files())
+    except ConfigError as error:
+        said = str(error)
+    assert "\n" not in said, said
+    assert len(said) < 6000, said
+
+
 def names(data: bytes) -> None:
     """Names that a target has chosen: labels, log lines and terminal text stay what they are around them."""
     text = data.decode("utf-8", "surrogateescape")
@@ -172,14 +184,27 @@ def gil(data: bytes) -> None:
             find_holder(read, known)
 
 
+def view(data: bytes) -> None:
+    """What another daemon says that it sees: a view that can be shown again, or Malformed in one line."""
+    try:
+        found = parse_view(data)
+    except Malformed as error:
+        said = str(error)
+    else:
+        said = json.dumps(view_json(found))
+    assert "\n" not in said, said
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "procfs": procfs,
     "table": tables,
     "reader": reader,
     "config": config,
+    "web-config": web_config,
     "names": names,
     "requests": requests,
     "gil": gil,
+    "view": view,
 }
 """By the names of their directories in ``tests/fuzz/corpus``."""
 

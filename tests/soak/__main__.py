@@ -274,6 +274,7 @@ def report(notes: Notes, counts: dict[str, int]) -> str:
     ):
         if samples:
             lines.append(f"  {what:12} {_trend(checks.trend(samples))} {unit}")
+            lines.append(f"  {'':12} tenth by tenth: {' '.join(map(str, checks.tenths(samples)))}")
     lines.append(f"  polls        {notes.polls:.0f}, skipped {notes.skipped:.0f}")
     if len(notes.scrape_s) > 20:
         took = statistics.quantiles(notes.scrape_s, n=100)

@@ -75,6 +75,15 @@ def trend(samples: Sequence[tuple[float, float]]) -> Trend:
     )
 
 
+def tenths(samples: Sequence[tuple[float, float]]) -> list[int]:
+    """The median of each tenth of ``(minute, value)``, in their order."""
+    size = max(len(samples) // 10, 1)
+    return [
+        round(statistics.median(value for _, value in samples[at : at + size]))
+        for at in range(0, len(samples) - size + 1, size)
+    ]
+
+
 def unexplained(errors: Mapping[tuple[str, str], float]) -> list[str]:
     """Read errors that nothing in a soak explains. Root is denied nothing, and limits are not reached."""
     return [

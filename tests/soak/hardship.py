@@ -145,16 +145,27 @@ def scraping(hardship: Hardship, url: str, took: list[float]) -> Callable[[], It
             "Accept": random.choice(["application/openmetrics-text", "text/plain", "*/*"]),
             "Accept-Encoding": random.choice(["gzip", "identity"]),
         }
+        path = random.choice(["/metrics", "/metrics", "/api/v1/view", "/"])
         begin = time.monotonic()
-        request = urllib.request.Request(url + "/metrics", headers=headers)  # noqa: S310  # our own daemon's address
-        with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310  # as above
-            body = response.read()
-            if response.headers.get("Content-Encoding") == "gzip":
-                body = gzip.decompress(body)
+        request = urllib.request.Request(url + path, headers=headers)  # noqa: S310  # our own daemon's address
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310  # as above
+                body = response.read()
+                if response.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
+        except urllib.error.HTTPError as error:
+            with error:
+                if (
+                    path != "/api/v1/view" or error.code != 503
+                ):  # who is the first to ask has to wait
+                    raise
+            yield random.uniform(0.5, 3)
+            return
         took.append(time.monotonic() - begin)
-        hardship.count("scrapes")
-        if b"threadwatch_polls_total" not in body:
-            hardship.complain(f"a scrape of {len(body)} bytes without polls")
+        hardship.count(f"requests for {path}")
+        expected = b"threadwatch_polls_total" if path == "/metrics" else b"threadwatch"
+        if expected not in body:
+            hardship.complain(f"{path}: {len(body)} bytes without {expected.decode()}")
         yield random.uniform(0.5, 3)
 
     return scrape
