@@ -13,50 +13,34 @@ list of threads is read, and only those that are new in it. A process that
 has come to rest is read whole once more. One with few threads is read whole whenever the least is left to
 be explained.
 
-A thread's stat (its state, page faults, user and system time) is dearer than its clock, and says
-nothing new while the clock stands still. Each poll reads it for those that had one to read: who has used
-much, or was not asleep, first; the others, if they are many, take turns. When a process has come to
-rest, it is read for all that have run since their turn: what is shown of it at rest is exact.
+Whose stat is read, :mod:`threadwatch.turns` decides; :mod:`threadwatch.describe` makes samples of it all.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from threadwatch.clocks import ThreadClocks
+from threadwatch.describe import Describer
 from threadwatch.errors import Gone, ReadError
-from threadwatch.procfs import decode_comm, parse_io, parse_stat, parse_status
-from threadwatch.published import TableSlot
-from threadwatch.samples import NS_PER_TICK, EndedThread, Identity, ThreadSample
+from threadwatch.procfs import parse_stat
+from threadwatch.samples import EndedThread, Identity, ThreadSample
+from threadwatch.turns import FEW, StatTurns
 from threadwatch.watched import Known, Watched
 
 _RESIDUAL_NS = 500_000
 """CPU time whose owner need not be looked for yet."""
-_FEW = 32
-"""With so few threads, every ns has its owner looked for: to read them all costs little."""
 _CHECK_IN = 512
 """Polls within which each thread is read whatever the clocks say: a few in each, not all in one."""
 _CHECK_AT_REST = 32
 """How many threads of a process at rest are read in a poll for that."""
-_STATS_PER_POLL = 256
-"""How often stat is read in one poll, of all processes together."""
 _LOOKS_PER_POLL = 1024
 """How many threads are looked at in one poll for what they wait for."""
-_STATS_AT_LEAST = 8
-"""How often it may be read in each process all the same."""
-_STATS_TURNS = 4
-"""In so many polls, each of many threads that have used little has its turn to have its stat read."""
-_MUCH_NS = 1_000_000
-"""CPU time since it was last read that makes a thread's stat worth to be read before others'."""
+_LOOKS_AT_LEAST = 8
+"""How many may be in each process all the same."""
 _TICKS_EVERY = 16
 """Polls after which the process's own stat is read again, for which the kernel walks all its threads."""
-_JUST_BORN_TICKS = 30
-"""A thread publishes itself within so many ticks, even where many want the GIL, if there is a CPU for it."""
-_HARDLY_RUN_NS = 1_000_000
-_LATE_TICKS = 500
-"""One that has used next to no CPU time may not have got that far: it is given so many ticks."""
 _TAIL_NS = 5_000
 """What a thread uses at least after its end was published."""
 
@@ -86,13 +70,14 @@ class ThreadReader:
         self._errors = errors
         self._clocks = ThreadClocks(errors, schedstat=schedstat)
         self._residuals = schedstat and process_clocks
-        self._stats_left, self._looks_left = _STATS_PER_POLL, _LOOKS_PER_POLL
-        self._shares_left = 1
+        self._stats = StatTurns(errors, self._clocks)
+        self._describer = Describer(errors)
+        self._looks_left = _LOOKS_PER_POLL
 
     def begin(self, processes: int) -> None:
         """A new poll begins, in which so many processes will be read."""
-        self._stats_left, self._looks_left = _STATS_PER_POLL, _LOOKS_PER_POLL
-        self._shares_left = processes
+        self._stats.begin(processes)
+        self._looks_left = _LOOKS_PER_POLL
 
     def read(self, watched: Watched, clock_ns: int, clock: Callable[[], int], poll: int) -> Reading:
         """Read what may have changed since the last time.
@@ -113,7 +98,7 @@ class ThreadReader:
         renamed = self._update_tables(watched)
         ended = self.ended(watched)
         self._explain(watched, ended)
-        few = len(watched.known) <= _FEW
+        few = len(watched.known) <= FEW
         few_changed = few and (listed or bool(ended))
         whole = stopped or few_changed or self._must_read_all(watched, clock_ns, few=few)
         unread_ns = 0 if whole else _RESIDUAL_NS
@@ -130,7 +115,7 @@ class ThreadReader:
         if listed:
             renamed |= self._update_tables(watched)
             ended += self.ended(watched)
-        full, replaced = self._read_stats(watched, ran, of_all=at_rest or stopped)
+        full, replaced = self._stats.read(watched, ran, of_all=at_rest or stopped)
         if lost or replaced:  # another thread may have the TID by now
             self._read_list(watched, ran, poll)
             renamed |= self._update_tables(watched)
@@ -143,7 +128,7 @@ class ThreadReader:
         if listed or (few and whole) or poll >= watched.ticks_read + _TICKS_EVERY:
             self._read_ticks(watched, poll)
         self._clocks.heat(watched, ran, poll)
-        threads = self._samples(watched, full | renamed | watched.unsettled)
+        threads = self._describer.describe(watched, full | renamed | watched.unsettled)
         shown = {sample.tid for sample in threads}
         watched.unsettled = {sample.tid for sample in threads if sample.provisional}
         times = [
@@ -173,7 +158,7 @@ class ThreadReader:
         behind = [known for tid in watched.unseen if (known := watched.known.get(tid)) is not None]
         if at_rest:
             behind += [known for known in watched.hot.values() if known.wait_cpu_ns != known.cpu_ns]
-        looked = behind[: max(self._looks_left, _STATS_AT_LEAST)]
+        looked = behind[: max(self._looks_left, _LOOKS_AT_LEAST)]
         self._looks_left -= len(looked)
         for known in looked:
             known.wait_cpu_ns = known.cpu_ns
@@ -218,7 +203,7 @@ class ThreadReader:
         All threads of a process are stopped together, which takes next to no CPU time.
         """
         leader = watched.known.get(watched.key.pid)
-        if leader is None or len(watched.known) <= _FEW:
+        if leader is None or len(watched.known) <= FEW:
             return False
         state = leader.stat.state
         try:
@@ -294,48 +279,6 @@ class ThreadReader:
         watched.read_all = False
         return lost
 
-    def _read_stats(
-        self, watched: Watched, ran: dict[int, Known], *, of_all: bool
-    ) -> tuple[set[int], bool]:
-        """Read the stat of those that ``ran``, or of all that have since it was last read.
-
-        Of as many as may be; gives the TIDs of those with something new, all of which is known now; and
-        whether one has ended.
-        """
-        full = set()
-        replaced = False
-        much, little = [], []
-        behind = {t: k for t, k in watched.behind.items() if watched.known.get(t) is k}
-        for tid, known in (watched.known if of_all else behind | ran).items():
-            behind_ns = known.cpu_ns - known.stat_cpu_ns
-            if behind_ns > _MUCH_NS or known.file is None or known.stat.state != "S":
-                if behind_ns:
-                    much.append(known)
-                elif tid in ran:
-                    full.add(tid)
-            elif behind_ns:
-                little.append(known)
-        left = max(self._stats_left // max(self._shares_left, 1), _STATS_AT_LEAST)
-        self._shares_left -= 1
-        most = max(left - len(much), 0)
-        if not of_all and len(watched.known) > _FEW:
-            most = min(most, -(-len(little) // _STATS_TURNS))
-        # who is left over is the first to have a turn in the next poll
-        watched.behind = {known.tid: known for known in (*much[left:], *little[most:])}
-        for known in (*much[:left], *little[:most]):
-            self._stats_left -= 1
-            if watched.known.get(known.tid) is not known:
-                replaced = True
-                continue
-            try:
-                if self._clocks.read_stat(watched, known):
-                    full.add(known.tid)
-                else:
-                    replaced = True
-            except ReadError as error:
-                self._errors.append(error)
-        return full, replaced
-
     def _read_ticks(self, watched: Watched, poll: int) -> None:
         """Read the CPU time of the whole process in ticks, which says how it is split."""
         stat = parse_stat(watched.dir.read("stat", "stat"))
@@ -361,69 +304,6 @@ class ThreadReader:
             own = {known.ns_tid: tid for tid, known in watched.known.items()}
             return {own[ns_tid] for ns_tid in changed if ns_tid in own}
         return changed
-
-    def _samples(self, watched: Watched, tids: Iterable[int]) -> tuple[ThreadSample, ...]:
-        now_ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK
-        known = watched.known
-        return tuple(
-            [self._sample(watched, known[tid], now_ticks) for tid in sorted(tids) if tid in known]
-        )
-
-    def _sample(self, watched: Watched, known: Known, now_ticks: int) -> ThreadSample:
-        stat = known.stat
-        age_ticks = now_ticks - stat.start_ticks
-        found: TableSlot | None = None
-        if watched.has_table:
-            found = watched.published.slot(known.ns_tid, stat.start_ticks)
-        comm = decode_comm(stat.comm)
-        switches, io = self._extras(watched, known.tid)
-        return ThreadSample(
-            tid=known.tid,
-            start_ticks=stat.start_ticks,
-            name=comm if found is None else found[1].name,
-            source="comm" if found is None else "published",
-            name_cut=found is not None and found[1].cut,
-            slot=None if found is None else (found[0], found[1].serial),
-            comm=comm,
-            state=stat.state,
-            cpu_ns=known.cpu_ns,
-            exact=known.runqueue_ns is not None,
-            user_ticks=stat.user_ticks,
-            system_ticks=stat.system_ticks,
-            runqueue_ns=known.runqueue_ns,
-            timeslices=known.timeslices,
-            voluntary_switches=switches[0],
-            involuntary_switches=switches[1],
-            minor_faults=stat.minor_faults,
-            major_faults=stat.major_faults,
-            read_bytes=io[0],
-            write_bytes=io[1],
-            last_cpu=stat.last_cpu,
-            provisional=found is None
-            and watched.has_table
-            and age_ticks < (_LATE_TICKS if known.cpu_ns < _HARDLY_RUN_NS else _JUST_BORN_TICKS),
-            shy=age_ticks < _JUST_BORN_TICKS,
-        )
-
-    def _extras(
-        self, watched: Watched, tid: int
-    ) -> tuple[tuple[int | None, int | None], tuple[int | None, int | None]]:
-        """Context switches and I/O bytes, where the configuration asks for them."""
-        switches: tuple[int | None, int | None] = (None, None)
-        io: tuple[int | None, int | None] = (None, None)
-        for source in watched.config.collect:
-            try:
-                if source == "context_switches":
-                    status = parse_status(watched.dir.read_task(tid, "status"))
-                    switches = status.voluntary_switches, status.involuntary_switches
-                else:
-                    read = parse_io(watched.dir.read_task(tid, "io"))
-                    io = read.read_bytes, read.write_bytes
-            except Gone:
-                break
-            except ReadError as error:
-                self._errors.append(error)
-        return switches, io
 
 
 def _rest(watched: Watched, ran: dict[int, Known]) -> list[Known]:

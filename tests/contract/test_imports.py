@@ -38,6 +38,8 @@ LAYERS: tuple[frozenset[str], ...] = (
             "discover",
             "watched",
             "threads",
+            "turns",
+            "describe",
             "published",
             "names",
             "applications",
