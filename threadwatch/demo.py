@@ -108,4 +108,8 @@ def _show(view: View, pid: int, server: WebServer) -> None:
         print(line)
     address = server.addresses[0]
     print(f"\nStatus page: http://{address}/      Metrics: http://{address}/metrics")
-    print("Look again with: threadwatch ps demo_app      Stop with Ctrl-C.", flush=True)
+    print("In a terminal: threadwatch top demo_app      Once: threadwatch ps demo_app")
+    print(
+        "In Prometheus: rate(threadwatch_thread_cpu_seconds_total[1m])      Stop with Ctrl-C.",
+        flush=True,
+    )

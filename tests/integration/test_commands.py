@@ -329,7 +329,7 @@ def test_demo_shows_the_mapping_and_serves_it(end: signal.Signals, status: int) 
     text = "".join(lines)
     for name in ("price-engine", "http_0", "event-loop", "Thread-1 (sleeper)", "(native-io)"):
         assert name in text
-    url = lines[-1].split()[1]
+    url = lines[-1].split()[-1]
     with urllib.request.urlopen(url, timeout=DEADLINE) as response:  # noqa: S310 - as above
         assert b'thread="price-engine"' in response.read()
     started = re.search(r"PID (\d+)", text)
