@@ -144,6 +144,14 @@ class WaitSampler:
                 self._look(process, target, thread, raw)
             except Gone:
                 self._drop(process, [thread])
+            except Denied:
+                raise
+            except (
+                ReadError
+            ) as error:  # for want of memory or descriptors, perhaps: the next sample may do
+                self._complain(process, error)
+                thread.raw = b""
+                thread.see("other", process.sampled_ns)
 
     def _follow(
         self, process: SampledProcess, directory: ProcessDir, listed: tuple[int, ...], now_ns: int
