@@ -113,8 +113,9 @@ class History:
                 continue
             self._record(self._processes, key, ledger.cpu_ns, steps, per_mille)
             self._record_threads(self._processes[key], ledger, steps, per_mille, new=known is None)
+        self._let_go({group.name for group in groups}, ledgers.keys())
         if self._step % _SWEEP < steps:
-            self._sweep({group.name for group in groups}, ledgers.keys())
+            self._sweep()
 
     def _record(
         self, all_known: dict[_K, _Known], key: _K, cpu_ns: int, steps: int, per_mille: float
@@ -161,11 +162,14 @@ class History:
         self._left -= 1
         return _Ring()
 
-    def _sweep(self, groups: AbstractSet[str], processes: AbstractSet[ProcessKey]) -> None:
-        """Let go of what is there no more, and of rings that have nothing but zeros."""
-        oldest = self._step - SLOTS
+    def _let_go(self, groups: AbstractSet[str], processes: AbstractSet[ProcessKey]) -> None:
+        """Keep nothing of what is there no more."""
         for known in _without(self._groups, groups) + _without(self._processes, processes):
             self._left += (known.ring is not None) + len(known.threads)
+
+    def _sweep(self) -> None:
+        """Let go of rings that have nothing but zeros."""
+        oldest = self._step - SLOTS
         for known in (*self._groups.values(), *self._processes.values()):
             if known.ring is not None and known.ring.last <= oldest:
                 known.ring = None
