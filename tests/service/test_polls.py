@@ -70,7 +70,7 @@ def test_missed_polls_are_counted_and_never_made_up_for(tmp_path: Path) -> None:
 
 
 def test_own_cost_is_true(tmp_path: Path) -> None:
-    """What polls and samples cost by its own account is nearly all that its threads use, but for the web's."""
+    """Polls and samples cost by its own account nearly all that its threads use, but for the web's."""
     config = tmp_path / "config.yml"
     config.write_text("poll_interval: 200ms\n")
     with application(code=BUSY), serving(tmp_path, f"--config.file={config}") as daemon:
