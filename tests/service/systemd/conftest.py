@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
 from pathlib import Path
 
 import pytest
 
 from tests.service.systemd.machine import Machine, Service, booted, environment
 
+_running = contextlib.ExitStack()
 
-@pytest.fixture(scope="package")
-def machine(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+
+@pytest.fixture(scope="session")
+def machine(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """The booted machine, with the wheel installed and targets of three users."""
     opt = environment(tmp_path_factory.mktemp("opt") / "threadwatch", wheel)
-    with booted(tmp_path_factory.mktemp("machine"), opt) as running:
-        yield running
+    return _running.enter_context(booted(tmp_path_factory.mktemp("machine"), opt))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    """Shut the machine down behind the last test of this directory: other tests would see its processes.
+
+    A fixture's scope cannot say that: a directory is no package.
+    """
+    if nextitem is None or not nextitem.path.is_relative_to(Path(__file__).parent):
+        _running.close()
 
 
 @pytest.fixture
