@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -224,6 +226,33 @@ def test_closing_does_not_wait() -> None:
     began = time.monotonic()
     asyncio.run(test())
     assert time.monotonic() - began < 0.5
+
+
+_ENDING = """
+import asyncio, sys, time
+from threadwatch.web.passwords import Passwords
+async def main():
+    asyncio.create_task(Passwords().let_in({b"alice": sys.argv[1].encode()}, sys.argv[2], "a"))
+    await asyncio.sleep(0.01)
+class Last:  # is still there when the interpreter goes away, which then takes its time
+    def __del__(self, sleep=time.sleep):
+        sleep(0.5)
+last = Last()
+asyncio.run(main())
+"""
+
+
+def test_a_process_can_end_while_a_check_is_under_way() -> None:
+    """It ends with its own status, also where the thread comes back when the interpreter is going away."""
+    hashed = bcrypt.hashpw(b"stable", bcrypt.gensalt(11)).decode()
+    done = subprocess.run(
+        [sys.executable, "-c", _ENDING, hashed, basic(b"alice", b"horse")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @given(st.text())

@@ -16,6 +16,7 @@ also makes the time of a look-up say nothing.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import base64
 import binascii
 import contextlib
@@ -37,6 +38,8 @@ _SIGNIFICANT: Final = 72
 """Bytes of a password that bcrypt looks at. More is cut off, as by Go and htpasswd, not refused."""
 _RIGHT_KEPT: Final = 256
 _WRONG_KEPT: Final = 1024
+_LAST_CHECK_S: Final = 3.0
+"""How long the end of the process waits for a check that is under way: enough for a cost of 14."""
 
 
 @dataclass(eq=False, slots=True)
@@ -134,6 +137,7 @@ class Passwords:
                 target=self._run, args=(loop,), name="passwords", daemon=True
             )
             self._thread.start()
+            atexit.register(_end, self._thread, self._work)
         self._work.put(check)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -156,6 +160,16 @@ class Passwords:
             kept.popitem(last=False)
         check.result.set_result(right)
         self._begin_next()
+
+
+def _end(thread: threading.Thread, work: queue.SimpleQueue[_Check | None]) -> None:
+    """Before the interpreter ends: let the thread come back from bcrypt.
+
+    Until 3.13, Python ends a thread that comes back later by unwinding its stack (pthread_exit), which
+    aborts the whole process where there is Rust on it.
+    """
+    work.put(None)
+    thread.join(_LAST_CHECK_S)
 
 
 def credentials(authorization: str) -> tuple[bytes, bytes] | None:
