@@ -18,6 +18,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset(
         {
             "__main__",
+            "arguments",
             "cli",
             "daemon",
             "demo",
