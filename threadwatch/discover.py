@@ -1,4 +1,4 @@
-"""Which processes are watched: Python ones, those that publish, and those that a group asks for.
+"""Finds the processes to watch, and looks at them again. Which those are: :mod:`threadwatch.admission`.
 
 Rules:
 
@@ -8,44 +8,22 @@ Rules:
   look costs one system call. Each has polls of its own, so that not all are looked at in the same.
 * A process that is watched may change its group by that, or cease to be watched.
 * A process that ends while it is looked at is as if it had never been.
-* A process whose memory is locked, where its command line is, is judged without that; if it is known, it
-  stays what it is.
 """
 
 from __future__ import annotations
 
-import pwd
 import resource
 import time
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 
+from threadwatch.admission import Admission
 from threadwatch.allowance import Room
-from threadwatch.config import Config, GroupConfig
-from threadwatch.errors import Denied, Gone, ReadError
+from threadwatch.config import Config
+from threadwatch.errors import Gone, ReadError
 from threadwatch.model import ProcessKey
-from threadwatch.names import (
-    ProcessFacts,
-    choose_group,
-    config_needs,
-    is_multiprocessing_child,
-    is_python,
-)
 from threadwatch.patience import Conducts, PatientReader, owner_of, still_waiting
-from threadwatch.procfs import (
-    Cgroup,
-    ProcessDir,
-    ProcFS,
-    Stat,
-    decode_comm,
-    parse_cgroup,
-    parse_cmdline,
-    parse_stat,
-    parse_status,
-)
+from threadwatch.procfs import ProcFS, parse_stat
 from threadwatch.procfs.waiting import Lock
-from threadwatch.published import Published
 from threadwatch.samples import NS_PER_TICK
 from threadwatch.threads import ThreadReader
 from threadwatch.watched import Watched
@@ -84,26 +62,25 @@ class Discovery:
     ) -> None:
         self.watched: dict[int, Watched] = {}
         self._procfs = procfs
-        self._reader = reader
         self._patience = patience
         self._errors = errors
         self._passed: dict[int, _Passed] = {}
         self._due: dict[int, list[int]] = {}
         """By the number of the poll: the PIDs to look at again in it."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self._room = Room(soft // 16)
-        self._most = max((soft - soft // 4 - self._room.most - _OTHER_FILES) // 2, 1)
+        room = Room(soft // 16)
+        self._most = max((soft - soft // 4 - room.most - _OTHER_FILES) // 2, 1)
         """How many processes can be watched: each keeps its directory and its table open."""
         self._last_pid: int | None = None
         self._list_all_in = 0
         self.always: frozenset[int] = frozenset()
         """PIDs that are watched whatever they are."""
+        self._admission = Admission(config, self.watched, reader, patience, room, errors)
         self.use(config)
 
     def use(self, config: Config) -> None:
         """Choose by another configuration from the next :meth:`scan` on."""
-        self._config = config
-        self._needs = config_needs(config)
+        self._admission.use(config)
         self._passed.clear()
         self._list_all_in = 0
         self._due.clear()
@@ -206,13 +183,19 @@ class Discovery:
             self._look_in(poll, passed.wait, pid)
             return
         process = self._procfs.open_process(pid)
-        if not self._may_read(conducts, "exec", process):
+        if not self._admission.may_read(conducts, "exec", process):
             process.close()
             self._due.setdefault(poll + 1, []).append(pid)
             return
         try:
             stat = parse_stat(process.read("stat", "stat"))
-            watched = self._consider(process, ProcessKey(pid, stat.start_ticks), stat, conducts)
+            watched = self._admission.admit(
+                process,
+                ProcessKey(pid, stat.start_ticks),
+                stat,
+                conducts,
+                asked_for=pid in self.always,
+            )
         except BaseException:
             process.close()
             raise
@@ -237,42 +220,6 @@ class Discovery:
         turn = pid * 0x9E3779B1 >> 16  # PIDs that come together are often of one residue
         self._due.setdefault(poll + wait - (poll + turn) % wait, []).append(pid)
 
-    def _consider(
-        self, process: ProcessDir, key: ProcessKey, stat: Stat, conducts: Conducts
-    ) -> Watched | None:
-        cmdline = self._cmdline(process, conducts)
-        if not cmdline and stat.num_threads == 1 and (cmdline is not None or stat.state == "Z"):
-            return None  # a kernel thread, or a zombie
-        status = parse_status(process.read("status", "status"))
-        watched = Watched(
-            key=key,
-            dir=process,
-            ns_pid=status.nspid[-1] if status.nspid else key.pid,
-            ppid=stat.ppid,
-            uid=status.uids[1],
-            comm=decode_comm(stat.comm),
-            cmdline=cmdline or (),
-            group="",
-            config=self._config.default,
-            published=Published(
-                ns_pid=status.nspid[-1] if status.nspid else key.pid,
-                start_ticks=stat.start_ticks,
-                uid=status.uids[1],
-                room=self._room,
-            ),
-            conducts=conducts,
-        )
-        try:
-            chosen = self._choose(watched)
-        except BaseException:
-            watched.published.close()
-            raise
-        if chosen is None:
-            watched.published.close()
-            return None
-        watched.config, watched.group = chosen
-        return watched
-
     def _look_again(self, watched: Watched, poll: int) -> bool:
         """Whether a process is still to be watched; its group may be another from now on."""
         if watched.has_table or not self._is_young(watched):
@@ -280,93 +227,9 @@ class Discovery:
         self._look_in(poll, watched.look_wait, watched.key.pid)
         if watched.clock_ns == watched.looked_clock_ns:
             return True
-        if not self._may_read(watched.conducts, "exec", watched.dir):
-            return True
-        watched.looked_clock_ns = watched.clock_ns
-        stat = parse_stat(watched.dir.read("stat", "stat"))
-        cmdline = self._cmdline(watched.dir, watched.conducts)
-        if cmdline is None:
-            watched.looked_clock_ns = -1
-        watched.ppid, watched.comm = stat.ppid, decode_comm(stat.comm)
-        if cmdline:  # a zombie has none, and is what it was
-            watched.cmdline = cmdline
-            published = watched.has_table
-            chosen = self._choose(watched)
-            if chosen is None:
-                return False
-            if chosen != (watched.config, watched.group) or watched.has_table != published:
-                watched.config, watched.group = chosen
-                watched.settled = False
-        return True
-
-    def _cmdline(self, process: ProcessDir, conducts: Conducts) -> tuple[str, ...] | None:
-        """The command line; None while that keeps us waiting."""
-        if not self._may_read(conducts, "memory", process):
-            return None
-        return parse_cmdline(process.read("cmdline", "cmdline"))
-
-    def _may_read(self, conducts: Conducts, lock: Lock, process: ProcessDir) -> bool:
-        now_ns = time.monotonic_ns()
-        return self._patience.may_read(conducts, lock, lambda: owner_of(process), now_ns)
+        return self._admission.readmit(watched, asked_for=watched.key.pid in self.always)
 
     def _is_young(self, watched: Watched) -> bool:
         """Whether it may be about to publish: most do within their first minute, or never."""
         age_ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK
         return age_ticks - watched.key.start_ticks < _YOUNG_TICKS
-
-    def _choose(self, watched: Watched) -> tuple[GroupConfig, str] | None:
-        exe = self._exe(watched)
-        python = is_python(exe, watched.cmdline, watched.comm)
-        if not watched.has_table:
-            self._search(watched, counted=python)
-        cgroup = self._cgroup(watched)
-        parent = self.watched.get(watched.ppid)
-        child_of = None
-        asked_for = watched.key.pid in self.always
-        if is_multiprocessing_child(watched.cmdline):
-            if parent is None and watched.group:
-                return watched.config, watched.group  # an orphan stays what it was
-            child_of = parent
-        return choose_group(
-            replace(self._config, watch_unmatched=True) if asked_for else self._config,
-            ProcessFacts(
-                exe=exe,
-                cmdline=watched.cmdline,
-                comm=watched.comm,
-                user=_user(watched.uid) if "user" in self._needs else None,
-                systemd_unit=cgroup.systemd_unit if cgroup else None,
-                container=cgroup.container if cgroup else None,
-                python=python or asked_for,
-                published=watched.has_table,
-                parent_group=child_of.group if child_of else None,
-                parent_config=child_of.config if child_of else None,
-            ),
-        )
-
-    def _exe(self, watched: Watched) -> str | None:
-        try:
-            return watched.dir.exe()
-        except Denied as error:
-            # hidden from us, as it is for most of a host's processes; worth counting for Python ones
-            if is_python(None, watched.cmdline, watched.comm):
-                self._errors.append(error)
-            return None
-
-    def _search(self, watched: Watched, *, counted: bool) -> None:
-        errors: list[ReadError] = []
-        self._reader.search(watched, errors)
-        if counted:
-            self._errors.extend(errors)
-
-    def _cgroup(self, watched: Watched) -> Cgroup | None:
-        if not self._needs & {"systemd_unit", "container"}:
-            return None
-        return parse_cgroup(watched.dir.read("cgroup", "cgroup"))
-
-
-@lru_cache(1024)
-def _user(uid: int) -> str:
-    """The user's name, or the number where it has none."""
-    with suppress(KeyError):
-        return pwd.getpwuid(uid).pw_name
-    return str(uid)

@@ -31,10 +31,11 @@ LAYERS: tuple[frozenset[str], ...] = (
         }
     ),
     frozenset({"web", "top", "report", "selection", "text", "wording"}),
-    frozenset({"exporter", "exposition", "families", "own_process", "view_json"}),
+    frozenset({"exporter", "collector", "exposition", "families", "own_process", "view_json"}),
     frozenset({"poller"}),
     frozenset(
         {
+            "admission",
             "allowance",
             "discover",
             "watched",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.top import Scripted, shop
 from tests.views import sample
-from threadwatch.exporter import BuildInfo, collect
+from threadwatch.collector import BuildInfo, collect
 from threadwatch.exposition import Format, encode
 from threadwatch.top.app import TopApp
 from threadwatch.top.model import Top

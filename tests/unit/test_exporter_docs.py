@@ -8,7 +8,7 @@ import pytest
 
 from tests import views
 from tests.testbed import CHECKOUT
-from threadwatch.exporter import collect
+from threadwatch.collector import collect
 from threadwatch.families import FAMILIES, Family
 from threadwatch.own_process import OwnProcess
 

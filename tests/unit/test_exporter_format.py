@@ -18,7 +18,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import Collector
 
 from tests import views
-from threadwatch.exporter import Exporter, collect
+from threadwatch.collector import collect
+from threadwatch.exporter import Exporter
 from threadwatch.exposition import Format, accepts_gzip, encode, negotiate
 from threadwatch.model import SeriesKey, View
 

@@ -14,7 +14,8 @@ from threadwatch.procfs.handles import (
     read_calls,
 )
 from threadwatch.procfs.io import Io, parse_io
-from threadwatch.procfs.reader import MAX_TABLES, TABLE_LINK, ProcessDir, ProcFS, find_tables
+from threadwatch.procfs.reader import MAX_TABLES, TABLE_LINK, ProcessDir, find_tables
+from threadwatch.procfs.root import ProcFS
 from threadwatch.procfs.schedstat import SchedStat, parse_schedstat
 from threadwatch.procfs.stat import Stat, parse_stat
 from threadwatch.procfs.status import Status, parse_status

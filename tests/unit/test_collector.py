@@ -1,4 +1,4 @@
-"""What the exporter makes of a View."""
+"""What the collector makes of a View."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import threadwatch
 from tests import views
 from tests.golden import regenerate
 from threadwatch import families
-from threadwatch.exporter import BuildInfo, collect, installed_revision
+from threadwatch.collector import BuildInfo, collect, installed_revision
 from threadwatch.model import POLL_BUCKETS, SeriesKey, StateTime, Stats, View
 
 NS = 1_000_000_000

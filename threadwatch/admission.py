@@ -1,0 +1,201 @@
+"""Whether a process is watched, and in which group: what is read of it to tell.
+
+A process whose memory is locked, where its command line is, is judged without that; if it is known, it stays
+what it is.
+"""
+
+from __future__ import annotations
+
+import pwd
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from functools import lru_cache
+
+from threadwatch.allowance import Room
+from threadwatch.config import Config, GroupConfig
+from threadwatch.errors import Denied, ReadError
+from threadwatch.model import ProcessKey
+from threadwatch.names import (
+    ProcessFacts,
+    choose_group,
+    config_needs,
+    is_multiprocessing_child,
+    is_python,
+)
+from threadwatch.patience import Conducts, PatientReader, owner_of
+from threadwatch.procfs import (
+    Cgroup,
+    ProcessDir,
+    Stat,
+    decode_comm,
+    parse_cgroup,
+    parse_cmdline,
+    parse_stat,
+    parse_status,
+)
+from threadwatch.procfs.waiting import Lock
+from threadwatch.published import Published
+from threadwatch.threads import ThreadReader
+from threadwatch.watched import Watched
+
+
+class Admission:
+    """Decides by a configuration which processes are watched."""
+
+    def __init__(
+        self,
+        config: Config,
+        watched: Mapping[int, Watched],
+        reader: ThreadReader,
+        patience: PatientReader,
+        room: Room,
+        errors: list[ReadError],
+    ) -> None:
+        """``watched``: by PID, kept up to date by the caller; parents are looked up there."""
+        self._watched = watched
+        self._reader = reader
+        self._patience = patience
+        self._room = room
+        self._errors = errors
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """Decide by another configuration from now on."""
+        self._config = config
+        self._needs = config_needs(config)
+
+    def may_read(self, conducts: Conducts, lock: Lock, process: ProcessDir) -> bool:
+        """Whether to read in a process what can wait for this lock."""
+        now_ns = time.monotonic_ns()
+        return self._patience.may_read(conducts, lock, lambda: owner_of(process), now_ns)
+
+    def admit(
+        self,
+        process: ProcessDir,
+        key: ProcessKey,
+        stat: Stat,
+        conducts: Conducts,
+        *,
+        asked_for: bool,
+    ) -> Watched | None:
+        """What is to be kept of a process that is to be watched; None for any other.
+
+        ``asked_for``: it is watched whatever it is.
+        """
+        cmdline = self._cmdline(process, conducts)
+        if not cmdline and stat.num_threads == 1 and (cmdline is not None or stat.state == "Z"):
+            return None  # a kernel thread, or a zombie
+        status = parse_status(process.read("status", "status"))
+        watched = Watched(
+            key=key,
+            dir=process,
+            ns_pid=status.nspid[-1] if status.nspid else key.pid,
+            ppid=stat.ppid,
+            uid=status.uids[1],
+            comm=decode_comm(stat.comm),
+            cmdline=cmdline or (),
+            group="",
+            config=self._config.default,
+            published=Published(
+                ns_pid=status.nspid[-1] if status.nspid else key.pid,
+                start_ticks=stat.start_ticks,
+                uid=status.uids[1],
+                room=self._room,
+            ),
+            conducts=conducts,
+        )
+        try:
+            chosen = self._choose(watched, asked_for=asked_for)
+        except BaseException:
+            watched.published.close()
+            raise
+        if chosen is None:
+            watched.published.close()
+            return None
+        watched.config, watched.group = chosen
+        return watched
+
+    def readmit(self, watched: Watched, *, asked_for: bool) -> bool:
+        """Whether a process is still to be watched; its group may be another from now on."""
+        if not self.may_read(watched.conducts, "exec", watched.dir):
+            return True
+        watched.looked_clock_ns = watched.clock_ns
+        stat = parse_stat(watched.dir.read("stat", "stat"))
+        cmdline = self._cmdline(watched.dir, watched.conducts)
+        if cmdline is None:
+            watched.looked_clock_ns = -1
+        watched.ppid, watched.comm = stat.ppid, decode_comm(stat.comm)
+        if cmdline:  # a zombie has none, and is what it was
+            watched.cmdline = cmdline
+            published = watched.has_table
+            chosen = self._choose(watched, asked_for=asked_for)
+            if chosen is None:
+                return False
+            if chosen != (watched.config, watched.group) or watched.has_table != published:
+                watched.config, watched.group = chosen
+                watched.settled = False
+        return True
+
+    def _cmdline(self, process: ProcessDir, conducts: Conducts) -> tuple[str, ...] | None:
+        """The command line; None while that keeps us waiting."""
+        if not self.may_read(conducts, "memory", process):
+            return None
+        return parse_cmdline(process.read("cmdline", "cmdline"))
+
+    def _choose(self, watched: Watched, *, asked_for: bool) -> tuple[GroupConfig, str] | None:
+        exe = self._exe(watched)
+        python = is_python(exe, watched.cmdline, watched.comm)
+        if not watched.has_table:
+            self._search(watched, counted=python)
+        cgroup = self._cgroup(watched)
+        parent = self._watched.get(watched.ppid)
+        child_of = None
+        if is_multiprocessing_child(watched.cmdline):
+            if parent is None and watched.group:
+                return watched.config, watched.group  # an orphan stays what it was
+            child_of = parent
+        return choose_group(
+            replace(self._config, watch_unmatched=True) if asked_for else self._config,
+            ProcessFacts(
+                exe=exe,
+                cmdline=watched.cmdline,
+                comm=watched.comm,
+                user=_user(watched.uid) if "user" in self._needs else None,
+                systemd_unit=cgroup.systemd_unit if cgroup else None,
+                container=cgroup.container if cgroup else None,
+                python=python or asked_for,
+                published=watched.has_table,
+                parent_group=child_of.group if child_of else None,
+                parent_config=child_of.config if child_of else None,
+            ),
+        )
+
+    def _exe(self, watched: Watched) -> str | None:
+        try:
+            return watched.dir.exe()
+        except Denied as error:
+            # hidden from us, as it is for most of a host's processes; worth counting for Python ones
+            if is_python(None, watched.cmdline, watched.comm):
+                self._errors.append(error)
+            return None
+
+    def _search(self, watched: Watched, *, counted: bool) -> None:
+        errors: list[ReadError] = []
+        self._reader.search(watched, errors)
+        if counted:
+            self._errors.extend(errors)
+
+    def _cgroup(self, watched: Watched) -> Cgroup | None:
+        if not self._needs & {"systemd_unit", "container"}:
+            return None
+        return parse_cgroup(watched.dir.read("cgroup", "cgroup"))
+
+
+@lru_cache(1024)
+def _user(uid: int) -> str:
+    """The user's name, or the number where it has none."""
+    with suppress(KeyError):
+        return pwd.getpwuid(uid).pw_name
+    return str(uid)
