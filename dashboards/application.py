@@ -19,6 +19,7 @@ from dashboards.promql import (
     STATES,
     gil_utilisation,
     lifetime,
+    published_share,
     rate,
     select,
     strongest_state,
@@ -92,10 +93,7 @@ def build() -> Json:
         stat(
             "Published",
             "The share of its processes that publish the names of their threads.",
-            Query(
-                f"sum({select('threadwatch_group_published_processes', _ONE)})\n"
-                f"  / sum({select('threadwatch_group_processes', _ONE)})"
-            ),
+            Query(published_share(_ONE)),
             unit="percentunit",
             colours=((None, "orange"), (0.9, "green")),
         ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dashboards.grid import Grid
 from dashboards.model import Json, Query, dashboard, graph, link, stat, table, variables
-from dashboards.promql import gil_utilisation, of_ours, rate, select, total
+from dashboards.promql import gil_utilisation, of_ours, published_share, rate, select, total
 
 UID = "threadwatch-fleet"
 _BY = "job, instance, group"
@@ -79,10 +79,7 @@ def build() -> Json:
             "Published",
             "The share of processes that publish the names of their threads. The others are shown "
             "under the kernel's names, and their GIL is not seen.",
-            Query(
-                f"sum({select('threadwatch_group_published_processes', 'groups')})\n"
-                f"  / sum({select('threadwatch_group_processes', 'groups')})"
-            ),
+            Query(published_share("groups")),
             unit="percentunit",
             colours=((None, "orange"), (0.9, "green")),
         ),

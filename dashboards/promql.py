@@ -46,6 +46,14 @@ def total(by: str, expression: str) -> str:
     return f"sum by ({by}) ({expression})"
 
 
+def published_share(scope: str) -> str:
+    """The share of processes that publish the names of their threads."""
+    return (
+        f"sum({select('threadwatch_group_published_processes', scope)})\n"
+        f"  / sum({select('threadwatch_group_processes', scope)})"
+    )
+
+
 def of_ours(selector: str) -> str:
     """Series that every exporter has (up, process_*), of those alone that were a threadwatch in the last day.
 

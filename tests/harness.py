@@ -118,6 +118,17 @@ class Target:
 
     def next_step(self) -> Step | None:
         """The next step that the program takes; None when it has ended without an error."""
+        line = self.next_line()
+        if line is None:
+            self._ended()
+            return None
+        said: dict[str, Any] = json.loads(line)
+        self.steps.append(said["step"])
+        tids = self._outside() if self._namespace else {}
+        return Step(said["step"], tuple(_located(process, tids) for process in said["processes"]))
+
+    def next_line(self) -> bytes | None:
+        """The next line that the program writes; None when it has closed its output."""
         assert self.process.stdout is not None
         deadline = time.monotonic() + DEADLINE
         while b"\n" not in self._buffer:
@@ -125,14 +136,10 @@ class Target:
                 raise TargetError(self.complaint(f"said nothing for {DEADLINE:.0f} s"))
             data = os.read(self.process.stdout.fileno(), 1 << 16)
             if not data:
-                self._ended()
                 return None
             self._buffer += data
         line, self._buffer = self._buffer.split(b"\n", 1)
-        said: dict[str, Any] = json.loads(line)
-        self.steps.append(said["step"])
-        tids = self._outside() if self._namespace else {}
-        return Step(said["step"], tuple(_located(process, tids) for process in said["processes"]))
+        return line
 
     def go(self, *, last: bool = False) -> None:
         """Let the program go on to its next step; ``last``: by exec it is one that ends with its input."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -45,16 +44,9 @@ class Load(Target):
 
     def hear(self, step: str) -> dict[str, Any]:
         """What it tells at this step, which must be its next."""
-        assert self.process.stdout is not None
-        deadline = time.monotonic() + DEADLINE
-        while b"\n" not in self._buffer:
-            if not self._selector.select(max(0.0, deadline - time.monotonic())):
-                raise TargetError(self.complaint(f"said nothing for {DEADLINE:.0f} s"))
-            data = os.read(self.process.stdout.fileno(), 1 << 16)
-            if not data:
-                raise TargetError(self.complaint("ended"))
-            self._buffer += data
-        line, self._buffer = self._buffer.split(b"\n", 1)
+        line = self.next_line()
+        if line is None:
+            raise TargetError(self.complaint("ended"))
         said: dict[str, Any] = json.loads(line)
         assert said["step"] == step, said
         self.steps.append(step)

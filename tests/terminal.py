@@ -1,16 +1,17 @@
-"""A real terminal for tests: a tmux server of our own, with one window."""
+"""Terminals for tests: a tmux server of our own, with one window; or just what a command writes to one."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import shlex
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.serving import until
+from tests.serving import DEADLINE, until
 from tests.testbed import CHECKOUT
 
 
@@ -94,3 +95,21 @@ def terminal(
         yield made
     finally:
         made.close()
+
+
+def written_to_a_terminal(command: Sequence[str], **environment: str) -> tuple[int, str]:
+    """The exit code of a command, and what it has written to a terminal of 80 columns, as its stdout."""
+    primary, secondary = pty.openpty()
+    process = subprocess.Popen(
+        command,
+        cwd=CHECKOUT,
+        stdout=secondary,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80", **environment},
+    )
+    os.close(secondary)
+    output = b""
+    with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
+        while chunk := os.read(primary, 65536):
+            output += chunk
+    os.close(primary)
+    return process.wait(DEADLINE), output.decode().replace("\r\n", "\n")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
 import re
 import signal
 import socket
@@ -18,6 +16,7 @@ import pytest
 
 from tests.harness import threadwatch
 from tests.serving import DEADLINE, application, serving, until
+from tests.terminal import written_to_a_terminal
 from tests.testbed import CHECKOUT, descendants, require
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
@@ -161,7 +160,7 @@ def test_bad_arguments_are_usage_errors() -> None:
     assert "host:port" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["serve", "ps", "demo", "check-config"])
+@pytest.mark.parametrize("command", ["serve", "ps", "top", "doctor", "demo", "check-config"])
 def test_an_old_python_is_told_in_one_line(command: str) -> None:
     """On a Python that the daemon does not run on, its commands say so in one line and end with 1."""
     old = require(3, 10)
@@ -284,22 +283,9 @@ def test_ps_into_a_pipe_that_closes() -> None:
 @pytest.mark.parametrize(("environment", "colored"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_ps_in_a_terminal(environment: dict[str, str], *, colored: bool) -> None:
     """On a terminal lines fit into its width, and NO_COLOR takes the bold type away."""
-    primary, secondary = pty.openpty()
     with application(code="threading.current_thread().name = 'x' * 150"):
-        process = subprocess.Popen(
-            threadwatch("ps", "shop"),
-            cwd=CHECKOUT,
-            stdout=secondary,
-            env={**os.environ, "TERM": "xterm", "COLUMNS": "80", **environment},
-        )
-        os.close(secondary)
-        output = b""
-        with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
-            while chunk := os.read(primary, 65536):
-                output += chunk
-        assert process.wait(DEADLINE) == 0
-    os.close(primary)
-    text = output.decode().replace("\r\n", "\n")
+        code, text = written_to_a_terminal(threadwatch("ps", "shop"), **environment)
+    assert code == 0
     assert ("\x1b[1m" in text) is colored
     table = [line for line in text.splitlines() if "xxxx" in line]
     assert table

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pty
 import re
 import signal
 import subprocess
@@ -23,7 +22,8 @@ import pytest
 from tests.harness import threadwatch
 from tests.proctree import ProcTree
 from tests.serving import DEADLINE
-from tests.testbed import CHECKOUT, require
+from tests.terminal import written_to_a_terminal
+from tests.testbed import CHECKOUT
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 BOTH = "sys_ptrace,+dac_read_search"
@@ -427,22 +427,9 @@ def test_hostile_names_are_shown_and_not_obeyed() -> None:
 @pytest.mark.parametrize(("environment", "colored"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_in_a_terminal(environment: dict[str, str], *, colored: bool) -> None:
     """On a terminal there is colour, unless NO_COLOR is set; text fits into its width."""
-    primary, secondary = pty.openpty()
     with python() as pid:
-        process = subprocess.Popen(
-            threadwatch("doctor", str(pid)),
-            cwd=CHECKOUT,
-            stdout=secondary,
-            env={**os.environ, "TERM": "xterm", "COLUMNS": "80", **environment},
-        )
-        os.close(secondary)
-        output = b""
-        with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
-            while chunk := os.read(primary, 65536):
-                output += chunk
-        assert process.wait(DEADLINE) == 1
-    os.close(primary)
-    text = output.decode().replace("\r\n", "\n")
+        code, text = written_to_a_terminal(threadwatch("doctor", str(pid)), **environment)
+    assert code == 1
     assert ("\x1b[" in text) is colored
     sentences = [line for line in re.sub(r"\x1b\[\d+m", "", text).splitlines() if "  " not in line]
     assert sentences
@@ -465,17 +452,3 @@ def test_usage_and_configuration(tmp_path: Path) -> None:
     done = run(f"--path.procfs={tmp_path}")
     assert done.returncode == 1
     assert "is not mounted" in done.stderr
-
-
-def test_an_old_python_is_told_in_one_line() -> None:
-    """On a Python that the daemon does not run on, it says so and ends with 1."""
-    done = subprocess.run(
-        [*require(3, 10).command, "-m", "threadwatch", "doctor"],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert "doctor needs Python 3.11 or later" in done.stderr
