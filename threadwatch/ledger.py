@@ -7,7 +7,7 @@ that have ended:
 
 * A thread runs on for a moment when its end has been published: the rest of the interpreter's work,
   and the kernel's. So the threads that have ended of late come first, each with up to
-  :data:`TAIL_NS`.
+  :data:`~threadwatch.tails.TAIL_NS`.
 * The rest was used by threads that nobody saw, or not to their end. It is ``(unattributed)``.
 
 The clock is read before the threads, and Linux books both at the same moments (kernel/sched/cputime.c,
@@ -31,7 +31,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from threadwatch.entry import Entry
-from threadwatch.model import UNATTRIBUTED, ProcessKey, SeriesKey, ThreadView
+from threadwatch.model import UNATTRIBUTED, ProcessKey, ThreadView
 from threadwatch.samples import (
     NS_PER_TICK,
     STATES,
@@ -42,11 +42,9 @@ from threadwatch.samples import (
     ThreadSample,
     ThreadTimes,
 )
-from threadwatch.series import Group, Series, shares
+from threadwatch.series import Group, Series
 from threadwatch.shown import Shown, newborn
-
-TAIL_NS = 100_000
-"""CPU time that a thread may use after its end was published. Measured: 15 to 30 µs."""
+from threadwatch.tails import Tails, shares
 
 _AHEAD_NS = 1_000_000_000
 """How far published ends can take the sum ahead of the process clock. What is beyond, no poll could
@@ -68,10 +66,7 @@ class Ledger:
         self._settled: dict[SlotKey, Identity | None] = {}
         """Slots without an entry that need no more charging, and whose they are if the kernel still
         shows it: of threads whose whole lives were charged at once, or that have another slot now."""
-        self._ends: Counter[SeriesKey] = Counter()
-        """How many threads have ended in this sample."""
-        self._claims: Counter[SeriesKey] = Counter()
-        """What those that ended before may have used since."""
+        self._tails = Tails()
         self._clock_ns = 0
         self._charged_ns = 0
         self._grouped_ns = 0
@@ -138,7 +133,7 @@ class Ledger:
         for identity in gone:
             self._end(identity, now_ns)
         self._charge_rest(allowance_ns, now_ns)
-        self._carry_claims(sample.unread_ns)
+        self._tails.carry(sample.unread_ns)
 
     def views(self, elapsed_ns: int | None) -> tuple[ThreadView, ...]:
         """The threads as they are now, in order of their TIDs.
@@ -311,7 +306,7 @@ class Ledger:
             series.started += 1
             series.ended += 1
             if end.cpu_ns is not None:
-                self._ends[key] += 1
+                self._tails.ended[key] += 1
                 cpu_ns = self._credible(end.cpu_ns)
                 series.ran_ns += cpu_ns
                 self._charge_cpu(series, cpu_ns, now_ns)
@@ -322,30 +317,17 @@ class Ledger:
         if entry.sample.slot is not None:
             self._by_slot.pop(entry.sample.slot, None)
         entry.end(now_ns)
-        self._ends[entry.key] += 1
+        self._tails.ended[entry.key] += 1
 
     def _credible(self, cpu_ns: int) -> int:
         """So much of what a publisher says as can be true."""
         return max(min(cpu_ns, self._clock_ns - self._charged_ns + _AHEAD_NS), 0)
 
-    def _tails(self) -> Counter[SeriesKey]:
-        """What the threads that have ended in this sample may use yet."""
-        return Counter({key: TAIL_NS * count for key, count in self._ends.items()})
-
-    def _carry_claims(self, unread_ns: int) -> None:
-        """See what those that have ended may have used yet, when the next sample is charged."""
-        if not self._claims and not self._ends:
-            return
-        # The clock was read before these ends, so their tails may come to light in the next sample. Older
-        # ones have by now, but for what threads that have not been read can hide.
-        self._claims = shares(self._claims, unread_ns) + self._tails()
-        self._ends.clear()
-
     def _charge_rest(self, allowance_ns: int, now_ns: int) -> None:
         """Charge what the clock has beyond the threads, but for what they may be charged with yet."""
         rest_ns = self._clock_ns - self._charged_ns - allowance_ns
         if rest_ns > 0:
-            claims = self._claims + self._tails()
+            claims = self._tails.claims()
             claims = Counter({key: n for key, n in claims.items() if key in self.group.series})
             for key, share_ns in shares(claims, rest_ns).items():
                 self._charge_cpu(self.group.series[key], share_ns, now_ns)

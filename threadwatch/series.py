@@ -281,16 +281,3 @@ class Group:
                 dropped=self.dropped,
             )
         return self._view
-
-
-def shares(claims: Counter[SeriesKey], cpu_ns: int) -> Counter[SeriesKey]:
-    """Shares of ``cpu_ns`` in proportion to claims; nobody gets more than the claim."""
-    total_ns = claims.total()
-    if cpu_ns >= total_ns:
-        return claims
-    shares: Counter[SeriesKey] = Counter()
-    for key, claim_ns in claims.items():
-        share_ns = cpu_ns * claim_ns // total_ns
-        cpu_ns, total_ns = cpu_ns - share_ns, total_ns - claim_ns  # so that they add up
-        shares[key] = share_ns
-    return shares

@@ -57,7 +57,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "syscalls",
         }
     ),
-    frozenset({"account", "entry", "history", "ledger", "series", "samples", "shown"}),
+    frozenset({"account", "entry", "history", "ledger", "series", "samples", "shown", "tails"}),
     frozenset({"procfs"}),
     frozenset({"config", "config_*"}),
     frozenset({"", "_autostart", "inject", "publisher", "hooks", "writer", "table", "gil"}),

@@ -21,9 +21,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.books import MS, PYTHON, SECOND, fallen, threads_ns
 from threadwatch.account import Account, GroupRules
-from threadwatch.ledger import TAIL_NS
 from threadwatch.model import OTHER, UNATTRIBUTED, GroupView, ProcessKey
 from threadwatch.samples import EndedThread, ProcessSample, ThreadSample, Waits
+from threadwatch.tails import TAIL_NS
 
 TICK_NS = 10 * MS
 EXPIRE_NS = 1000 * SECOND
