@@ -7,8 +7,6 @@ Rules:
   handed over names another process.
 * A name is for one thread, not for a number: the slot must have been written after the thread with
   that TID was born. TIDs are the publisher's own, in its PID namespace.
-* A slot stays known after its thread has ended, until it is used again, because the kernel shows a
-  thread a little longer than Python does.
 * exec closes a table, and the new program's may get the same file descriptor. A young thread that no
   table knows is a reason to doubt that they are still those that are followed.
 * A table may be found long after it was made. Of threads that had ended before the last time that
@@ -21,56 +19,24 @@ Rules:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from time import CLOCK_BOOTTIME, clock_gettime_ns
 
 from threadwatch import table
 from threadwatch.allowance import Allowance, Room
 from threadwatch.errors import Gone, Malformed, ReadError
+from threadwatch.followed import Followed, News, TableSlot
 from threadwatch.procfs import (
     MAX_TABLES,
     TABLE_LINK,
     Gil,
     ProcessDir,
-    Slot,
     TableFile,
     TableHeader,
     find_tables,
     parse_header,
-    parse_slots,
     parse_stat,
 )
-
-_NS_PER_TICK = 10_000_000  # USER_HZ is 100 on every architecture that Linux runs CPython on
-_EMPTY_RUN = bytes(table.CHUNK * table.SLOT_SIZE)
-_PIECE = len(_EMPTY_RUN)
-"""Slots are compared and read in pieces of so many bytes."""
-
-TableSlot = tuple[int, Slot]
-"""A slot, and the inode of its table: serials count within one table."""
-
-
-@dataclass(slots=True)
-class _Followed:
-    """One table that is believed, and what was in it when it was last read."""
-
-    fd: int
-    file: TableFile
-    header: TableHeader
-    head: bytes = b""
-    """The header's bytes when the slots were last read: the same again means that nothing has changed."""
-    generation: int = -1
-    unread: bool = False
-    """Slots are left to be read: they were torn, or too many."""
-    next_slot: int = 0
-    """Where to begin with them."""
-    known: bytes = b""
-    """The bytes of the slots in use, so that only those are parsed that have changed."""
-    by_index: dict[int, Slot] = field(default_factory=dict)
-    by_tid: dict[int, Slot] = field(default_factory=dict)
-    """The latest slot of each TID, ended or not."""
-    by_ident: dict[int, Slot] = field(default_factory=dict)
-    """The latest slot of each ident, as long as its thread lives."""
+from threadwatch.samples import NS_PER_TICK
 
 
 class Published:
@@ -87,16 +53,14 @@ class Published:
         self._ns_pid = ns_pid
         self._start_ticks = start_ticks
         self._uid = uid
-        self._tables: list[_Followed] = []
+        self._tables: list[Followed] = []
         self.gils: tuple[Gil, ...] = ()
         """The GILs that the tables tell of, the main interpreter's first, each once."""
         self._refused: set[int] = set()
         self._complained: set[int] = set()
-        self._ended: list[TableSlot] = []
-        self._asked_ns = 0
         self._youngest_unknown = 0
         self._doubtful = False
-        self._changed: set[int] = set()
+        self._news = News()
 
     @property
     def header(self) -> TableHeader | None:
@@ -143,7 +107,7 @@ class Published:
                 file.close()
                 continue
             self._room.used += bool(self._tables)
-            self._tables.append(_Followed(fd, file, header))
+            self._tables.append(Followed(fd, file, header, self._news))
         # who makes tables and closes them again does not make us remember them all
         self._refused &= seen
         self._complained &= seen
@@ -166,7 +130,7 @@ class Published:
                 header = parse_header(head)
                 closed = header.closed
                 if header.generation != followed.generation or followed.unread:
-                    self._read_slots(process, followed)
+                    followed.read_slots(process, self._allowance, self._most_slots(followed))
                     followed.generation = header.generation
                 followed.head = head
             if closed or not _still_there(process, followed, thoroughly=self._doubtful):
@@ -180,7 +144,7 @@ class Published:
         self._allowance.begin()
         for followed in self._tables:
             try:
-                self._read_slots(None, followed)
+                followed.read_slots(None, self._allowance, self._most_slots(followed))
             except ReadError:
                 continue
 
@@ -188,7 +152,7 @@ class Published:
         """What is published about the thread with this TID and start time, if anything is."""
         for followed in self._tables:
             slot = followed.by_tid.get(ns_tid)
-            if slot is not None and slot.born_ns >= (start_ticks - 1) * _NS_PER_TICK:
+            if slot is not None and slot.born_ns >= (start_ticks - 1) * NS_PER_TICK:
                 return followed.file.inode, slot
         if start_ticks > self._youngest_unknown:
             self._youngest_unknown = start_ticks
@@ -203,13 +167,13 @@ class Published:
 
     def take_ended(self) -> list[TableSlot]:
         """The threads whose end was published since this was last asked."""
-        ended, self._ended = self._ended, []
-        self._asked_ns = clock_gettime_ns(CLOCK_BOOTTIME)
+        ended, self._news.ended = self._news.ended, []
+        self._news.asked_ns = clock_gettime_ns(CLOCK_BOOTTIME)
         return ended
 
     def take_changed(self) -> set[int]:
         """The TIDs of threads that were born or renamed since this was last asked, as published."""
-        changed, self._changed = self._changed, set()
+        changed, self._news.changed = self._news.changed, set()
         return changed
 
     def close(self) -> None:
@@ -217,7 +181,7 @@ class Published:
         for followed in list(self._tables):
             self._drop(followed)
 
-    def _drop(self, followed: _Followed) -> None:
+    def _drop(self, followed: Followed) -> None:
         self._tables.remove(followed)
         self._room.used -= bool(self._tables)
         followed.file.close()
@@ -242,79 +206,13 @@ class Published:
         self._refused.discard(file.inode)
         return header
 
-    def _read_slots(self, process: ProcessDir | None, followed: _Followed) -> None:
-        """Read the slots that have changed, as far as they are allowed for; None: it has ended."""
-        data = self._bytes_of_slots(followed)
-        pieces = [data[start : start + _PIECE] for start in range(0, len(data), _PIECE)]
-        first = followed.next_slot % max(len(pieces), 1)
-        followed.unread = False
-        for index in (*range(first, len(pieces)), *range(first)):
-            start = index * _PIECE
-            known = followed.known[start : start + len(pieces[index])]
-            if pieces[index] == known:
-                continue
-            if not self._allowance.allows(process):
-                if not followed.unread:
-                    followed.next_slot = index
-                followed.unread = True
-                pieces[index] = known.ljust(len(pieces[index]), b"\0")
-                continue
-            slots, torn = parse_slots(pieces[index], start // table.SLOT_SIZE, known=known)
-            for number, slot in slots:
-                self._learn(followed, number, slot)
-            self._allowance.spend(len(slots) + torn)
-            if torn:
-                # bytes that were torn must not pass for known ones when they are read again
-                pieces[index] = bytes(len(pieces[index]))
-                followed.unread = True
-        followed.known = b"".join(pieces)
-
-    def _bytes_of_slots(self, followed: _Followed) -> bytes:
-        """All slots up to the last that is in use; those of a process's tables together fit into one."""
+    def _most_slots(self, followed: Followed) -> int:
+        """How many slots of a table are read: those of a process's tables together fit into one."""
         others = sum(len(other.known) for other in self._tables if other is not followed)
-        most = min(followed.header.capacity, table.CAPACITY - others // table.SLOT_SIZE)
-        count = min(len(followed.known) // table.SLOT_SIZE + table.CHUNK, most)
-        data = followed.file.read_slots(0, count)
-        while data[-len(_EMPTY_RUN) :] != _EMPTY_RUN and count < most:
-            more = min(count, most - count)
-            data += followed.file.read_slots(count, more)
-            count += more
-        while data.endswith(_EMPTY_RUN):
-            data = data[: -len(_EMPTY_RUN)]
-        return data
-
-    def _learn(self, followed: _Followed, index: int, slot: Slot) -> None:
-        before = followed.by_index.get(index)
-        followed.by_index[index] = slot
-        if slot.state == table.LIVE:
-            self._changed.add(slot.tid)
-        if before is not None:
-            if before.serial != slot.serial:
-                _forget(followed.by_tid, before.tid, before)
-            _forget(followed.by_ident, before.ident, before)
-        _remember(followed.by_tid, slot.tid, slot)
-        if slot.state == table.LIVE:
-            _remember(followed.by_ident, slot.ident, slot)
-        newly_ended = before is None or before.serial != slot.serial or before.state == table.LIVE
-        if slot.state == table.ENDED and newly_ended:
-            if followed.generation < 0 and slot.ended_ns < self._asked_ns:
-                slot = replace(slot, cpu_ns=None)
-            self._ended.append((followed.file.inode, slot))
+        return table.CAPACITY - others // table.SLOT_SIZE
 
 
-def _forget(slots: dict[int, Slot], number: int, slot: Slot) -> None:
-    latest = slots.get(number)
-    if latest is not None and latest.serial == slot.serial:
-        del slots[number]
-
-
-def _remember(slots: dict[int, Slot], number: int, slot: Slot) -> None:
-    latest = slots.get(number)
-    if latest is None or latest.serial <= slot.serial:
-        slots[number] = slot
-
-
-def _still_there(process: ProcessDir, followed: _Followed, *, thoroughly: bool) -> bool:
+def _still_there(process: ProcessDir, followed: Followed, *, thoroughly: bool) -> bool:
     """Whether the process still has the table: exec closes it, and so can the application.
 
     Only the thorough question, ten times as dear, tells it from another table at the same place.

@@ -43,6 +43,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "turns",
             "describe",
             "published",
+            "followed",
             "names",
             "applications",
             "launchers",

@@ -16,7 +16,7 @@ from threadwatch.model import OTHER, GroupView, SeriesKey
 from threadwatch.procfs import Slot
 
 WAVES, SIZE = 6, 125
-BOUNDED = ("/names.py", "/exposition.py", "/published.py", "/tables.py", "/comm.py")
+BOUNDED = ("/names.py", "/exposition.py", "/followed.py", "/tables.py", "/comm.py")
 """Where caches are filled, and tables and the names in them are read."""
 
 
