@@ -38,6 +38,8 @@ from threadwatch.procfs import (
 )
 from threadwatch.samples import NS_PER_TICK
 
+__all__ = ["Published", "TableSlot"]
+
 
 class Published:
     """The tables of one process. Close it with the process.
