@@ -36,23 +36,33 @@ class Hooks:
         self._renamed = renamed
         self._ready = ready
         self._undo: list[Callable[[], None]] = []
+        self._installed = False
 
     def install(self) -> None:
         """Hook threading now if it is there, else when the application imports it."""
-        if self._undo:
+        if self._installed:
             return
+        self.remove()  # what may be left of the last time
         threading = sys.modules.get("threading")
-        if threading is None:
-            watcher = _ImportWatcher(self._imported)
-            sys.meta_path.insert(0, watcher)
-            self._undo.append(watcher.leave)
-        else:
-            self._hook(threading.Thread)
+        try:
+            if threading is None:
+                watcher = _ImportWatcher(self._imported)
+                self._undo.append(watcher.leave)
+                sys.meta_path.insert(0, watcher)
+            else:
+                self._hook(threading.Thread)
+            self._installed = True
+        except BaseException:  # of a signal handler, say: all of them or none
+            self.remove()
+            raise
 
     def remove(self) -> None:
-        """Take the hooks out."""
-        while self._undo:
-            self._undo.pop()()
+        """Take the hooks out. Where a signal handler raises meanwhile, the next time goes on with it."""
+        self._installed = False
+        for restore in self._undo[::-1]:
+            restore()
+            if restore in self._undo:
+                self._undo.remove(restore)
 
     def _imported(self) -> None:
         try:
@@ -96,8 +106,8 @@ class Hooks:
             ("_set_native_id", _set_native_id, set_native_id),
             ("name", wrapped_name, name),
         ):
-            setattr(cls, attribute, ours)
             self._undo.append(_restorer(cls, attribute, ours, original))
+            setattr(cls, attribute, ours)
 
 
 def _restorer(cls: type, attribute: str, ours: object, original: object) -> "Callable[[], None]":
@@ -163,5 +173,7 @@ def interpreter_id() -> int:
 
         current = _interpreters.get_current()
         return int(current[0] if isinstance(current, tuple) else current)
-    except Exception:  # noqa: BLE001 - private to CPython: it may change
+    except Exception as error:  # private to CPython: it may change
+        if not is_ours(error):
+            raise
         return -1

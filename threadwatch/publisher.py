@@ -68,8 +68,9 @@ class _Guard:
 class Publisher:
     """What is done at each event, and the table that it is written to while switched on."""
 
+    table: "writer.Table | None" = None
+
     def __init__(self) -> None:
-        self.table: writer.Table | None = None
         self._guards: Any = None
         self._gil = gil.NOT_FOUND
         self._ended = self.ended  # bound once: it is needed at each birth
@@ -81,20 +82,22 @@ class Publisher:
     def start(self) -> bool:
         """Begin to publish; see :func:`threadwatch.publish`."""
         try:
-            if self.table is not None and self.table.pid == os.getpid():
-                return True
-            if self._gil == gil.NOT_FOUND:
-                # it stays where it is, in forked children too, which have what they inherit
-                self._gil = gil.find(_get_ident(), _get_native_id())
-            self._new_table(forked=False)
+            # Each of these is done, or done again, if a signal handler raised in the middle of the last time.
+            if self.table is None or self.table.pid != os.getpid():
+                if self._gil == gil.NOT_FOUND:
+                    # it stays where it is, in forked children too, which have what they inherit
+                    self._gil = gil.find(_get_ident(), _get_native_id())
+                self._new_table(forked=False)
             if not self._registered:
-                self._registered = True
                 os.register_at_fork(after_in_child=self.forked)
-                if hooks.interpreter_id() > 0:
-                    # a process can outlive many subinterpreters, which free nothing by themselves
-                    import atexit  # noqa: PLC0415 - of no use in the main interpreter
+                if hooks.interpreter_id() != 0:
+                    # A process can outlive many subinterpreters, which free nothing by themselves. Before
+                    # 3.13, where the id is not known, a mapping closes its descriptor when it is freed, and
+                    # has to be asked before whether that is still ours.
+                    import atexit  # noqa: PLC0415 - seldom of use
 
                     atexit.register(self.stop)
+                self._registered = True
             self._hooks.install()
         except Exception as error:
             if not is_ours(error):
@@ -105,10 +108,8 @@ class Publisher:
     def stop(self) -> None:
         """Cease to publish; see :func:`threadwatch.unpublish`."""
         try:
-            table, self.table, self._guards = self.table, None, None
+            self._leave()
             self._hooks.remove()
-            if table is not None:
-                table.close()
         except Exception as error:
             if not is_ours(error):
                 raise
@@ -215,11 +216,8 @@ class Publisher:
 
     def _new_table(self, *, forked: bool) -> None:
         """Replace the table, if there is one, and fill it with the threads that there are now."""
-        old, self.table = self.table, None
-        # a new variable, not a new value: the guards in other threads go, and nothing ends by that
+        self._leave()
         self._guards = _local()
-        if old is not None:
-            old.close()
         table = writer.Table(
             flags=layout.FREE_THREADED if "t" in sys.abiflags else 0,
             interpreter=hooks.interpreter_id(),
@@ -227,8 +225,24 @@ class Publisher:
             hexversion=sys.hexversion,
             gil=self._gil,
         )
-        self._adopt(table, forked=forked)
+        try:
+            self._adopt(table, forked=forked)
+        except BaseException:
+            table.close()
+            raise
         self.table = table
+
+    def _leave(self) -> None:
+        """Close the table, if there is one."""
+        table = vars(self).pop("table", None)  # in one step: one thread alone closes it
+        # the guards in other threads go with the variable, and nothing ends by that
+        self._guards = None
+        if table is not None:
+            try:
+                table.close()
+            except BaseException:  # of a signal handler
+                table.close()
+                raise
 
 
 def _in_order_of_belief(threading: "Any") -> "list[tuple[int, Any]]":

@@ -8,6 +8,10 @@ Rules, beside those of :mod:`threadwatch.publisher`:
 * After set-up the descriptor is never written to or resized, only looked at: its number may belong to
   the application by now. Before it is closed, it must prove to be ours. Before Python 3.13 a mapping
   keeps a duplicate of the descriptor and closes it with itself; then that one is the published one.
+* What an application's signal handler raises is let through, even where it is an OSError (TimeoutError is
+  one). So a table is closed by hand, never by a ``__del__``, from which nothing gets through.
+* The descriptor is never 0, 1 or 2: an application that has closed them expects that the next file that
+  it opens is its standard input. Where few are left or allowed, the application has them all.
 * Memory is taken in chunks, ahead of use, by a call that can fail. A plain first touch would kill the
   process where memory is short (SIGBUS).
 
@@ -23,13 +27,17 @@ from itertools import count
 from mmap import PAGESIZE, mmap
 from time import CLOCK_BOOTTIME, clock_gettime_ns
 
+from threadwatch import is_ours
 from threadwatch import table as layout
 
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_NOEXEC_SEAL = 1, 2, 8  # memfd_create(2)
-_F_ADD_SEALS = 1033  # fcntl(2)
+_F_DUPFD_CLOEXEC, _F_ADD_SEALS = 1030, 1033  # fcntl(2)
 _F_SEAL_SEAL, _F_SEAL_SHRINK, _F_SEAL_GROW, _F_SEAL_FUTURE_WRITE = 1, 2, 4, 16
 _MADV_POPULATE_WRITE = 23  # madvise(2), since Linux 5.14
 _EINVAL = 22
+_STANDARD = (0, 1, 2)
+_FEW = 63
+"""Where no number beyond it is allowed, the application may need each; to try it costs no memory."""
 _ASK_ALWAYS, _ASK_SELDOM, _ASK_THOROUGHLY = 64, 16, 64
 _SIZE = layout.HEADER_SIZE + layout.CAPACITY * layout.SLOT_SIZE
 _store_number = Struct("<Q").pack_into
@@ -93,23 +101,6 @@ class Table:
         gil: "tuple[int, int, int, int]" = (0, 0, 0, 0),
     ) -> None:
         self.pid = os.getpid()
-        start_ticks = _own_start_ticks()
-        gil_address, gil_size, ident_offset, native_offset = gil
-        descriptor = _create_memfd()
-        try:
-            os.ftruncate(descriptor, _SIZE)
-            self._map, self._map_has_descriptor = _map(descriptor)
-            _seal(descriptor)
-            self._identity = _identity(descriptor)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self.descriptor = descriptor
-        if self._map_has_descriptor >= 0:
-            # one is enough: keep the one that the mapping closes
-            self.descriptor = self._map_has_descriptor
-            os.close(descriptor)
-        self.closed = False
         self.records: dict[int, Record] = {}
         """The living threads, by ident: a TID can be stale in the threading module after a fork."""
         self._fresh = count()
@@ -119,21 +110,47 @@ class Table:
         self._ended: deque[tuple[int, int]] = deque()
         self._overflow = 0
         self._limit = 0
-        self._extend(0)
-        self._extend(layout.CHUNK)
-        self._map[: layout.STATIC_SIZE + layout.CRC.size] = layout.pack_static(
-            flags=flags,
-            pid=self.pid,
-            start_ticks=start_ticks,
-            hexversion=hexversion,
-            interpreter=interpreter,
-            created_ns=clock_gettime_ns(CLOCK_BOOTTIME),
-            implementation=implementation.encode("ascii", "replace")[:16],
-            gil_address=gil_address,
-            gil_size=gil_size,
-            ident_offset=ident_offset,
-            native_offset=native_offset,
-        )
+        self.closed = True  # there is nothing to close yet
+        try:
+            self._open()
+            self._extend(0)
+            self._extend(layout.CHUNK)
+            gil_address, gil_size, ident_offset, native_offset = gil
+            self._map[: layout.STATIC_SIZE + layout.CRC.size] = layout.pack_static(
+                flags=flags,
+                pid=self.pid,
+                start_ticks=_own_start_ticks(),
+                hexversion=hexversion,
+                interpreter=interpreter,
+                created_ns=clock_gettime_ns(CLOCK_BOOTTIME),
+                implementation=implementation.encode("ascii", "replace")[:16],
+                gil_address=gil_address,
+                gil_size=gil_size,
+                ident_offset=ident_offset,
+                native_offset=native_offset,
+            )
+        except BaseException:  # no /proc, or what a signal handler raises
+            self.close()
+            raise
+
+    def _open(self) -> None:
+        descriptors = [_create_memfd()]
+        try:
+            while descriptors[-1] in _STANDARD:
+                descriptors.append(os.dup(descriptors[-1]))
+            descriptor = descriptors[-1]
+            _leave_some(descriptor)
+            os.ftruncate(descriptor, _SIZE)
+            self._map, self._map_has_descriptor = _map(descriptor)
+            _seal(descriptor)
+            self._identity = _identity(descriptor)
+            self.descriptor = self._map_has_descriptor
+            if self.descriptor < 0:
+                self.descriptor = descriptors.pop()
+            self.closed = False
+        finally:
+            for number in descriptors:
+                os.close(number)
 
     def add(self, tid: int, ident: int, name: str, flags: int = 0) -> "Record | None":
         """A new thread. None if the table is full: the thread stays without a name."""
@@ -182,21 +199,33 @@ class Table:
             if os.get_inheritable(self.descriptor):
                 return True
             return births % _ASK_THOROUGHLY == 0 and _identity(self.descriptor) != self._identity
-        except OSError:
+        except OSError as error:
+            if not is_ours(error):
+                raise
             return True
 
     def close(self) -> None:
-        """Give up the table; in a forked child, only the child's share of it."""
+        """Give up the table; in a forked child, only the child's share of it.
+
+        May be called again: where a signal handler has raised meanwhile, it goes on.
+        """
         if self.closed:
             return
+        self.records.clear()  # they know the table, which would last until cyclic garbage is collected
+        if not self._map.closed:
+            self._close()
         self.closed = True
+
+    def _close(self) -> None:
         if self.pid == os.getpid():
             # a reader that still holds the table must not believe it any more
             high_byte = layout.FLAGS_OFFSET + 1
             self._map[high_byte : high_byte + 1] = bytes([layout.CLOSED >> 8])
         try:
             ours = _identity(self.descriptor) == self._identity
-        except OSError:
+        except OSError as error:
+            if not is_ours(error):
+                raise
             ours = False
         if self._map_has_descriptor < 0:
             # other threads may be in the middle of a store: the mapping goes with the last of them
@@ -205,13 +234,9 @@ class Table:
         elif ours:
             self._map.close()
         else:
-            _abandoned.append(self._map)  # closing it would close what has the number now
-
-    def __del__(self) -> None:
-        try:
-            self.close()
-        except Exception:  # noqa: BLE001, S110 - the interpreter is going down, and half of it is gone
-            pass
+            # Closing it would close what has the number now. At exit a module's own variables go while
+            # the application's files still have to be written; this list goes when all that is over.
+            os.register_at_fork(after_in_child=self._map.__len__)
 
     def _take_slot(self, now_ns: int) -> int:
         ended = self._ended
@@ -242,6 +267,8 @@ class Table:
         try:
             self._map.madvise(_MADV_POPULATE_WRITE, start, end - start)
         except OSError as error:
+            if not is_ours(error):
+                raise
             if error.errno != _EINVAL:  # an older kernel does without
                 return
         self._limit = first + layout.CHUNK
@@ -273,10 +300,6 @@ class Table:
             _store_number(self._map, layout.DYNAMIC_OFFSET + 8, self._overflow)
 
 
-_abandoned: "list[mmap]" = []
-"""Mappings that must outlive us, because closing them would close a descriptor that is not ours."""
-
-
 def _create_memfd() -> int:
     flags = _MFD_CLOEXEC | _MFD_ALLOW_SEALING
     try:
@@ -285,6 +308,16 @@ def _create_memfd() -> int:
         if error.errno != _EINVAL:  # before Linux 6.3
             raise
         return os.memfd_create(layout.NAME, flags)
+
+
+def _leave_some(descriptor: int) -> None:
+    """Raise OSError where the application would have only few descriptors, or none, beside ours."""
+    try:
+        os.close(fcntl(descriptor, _F_DUPFD_CLOEXEC, _FEW))
+    except OSError as error:
+        if error.errno != _EINVAL:
+            raise
+        raise OSError(f"fewer than {_FEW + 1} open files are allowed") from None
 
 
 def _map(descriptor: int) -> "tuple[mmap, int]":

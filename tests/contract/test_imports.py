@@ -91,6 +91,7 @@ ALLOWED = frozenset(
         *("_abc", "_collections", "_collections_abc", "_stat", "abc", "errno", "genericpath", "os"),
         *("os.path", "posixpath", "stat"),  # imported by site, so only -S shows them
         *("_struct", "_thread", "binascii", "fcntl", "itertools", "mmap", "struct", "sys", "time"),
+        "atexit",
     }
 )
 
