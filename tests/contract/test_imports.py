@@ -31,7 +31,17 @@ LAYERS: tuple[frozenset[str], ...] = (
         }
     ),
     frozenset({"web", "top", "report", "selection", "text", "wording"}),
-    frozenset({"exporter", "collector", "exposition", "families", "own_process", "view_json"}),
+    frozenset(
+        {
+            "exporter",
+            "collector",
+            "exposition",
+            "families",
+            "own_process",
+            "view_json",
+            "view_parsing",
+        }
+    ),
     frozenset({"poller"}),
     frozenset(
         {

@@ -47,7 +47,8 @@ from threadwatch.procfs.credentials import parse_credentials
 from threadwatch.procfs.mountinfo import parse_mountinfo
 from threadwatch.published import Published
 from threadwatch.text import cut, pad, printable, width
-from threadwatch.view_json import parse_view, view_json
+from threadwatch.view_json import view_json
+from threadwatch.view_parsing import parse_view
 from threadwatch.web.app import path_of
 from threadwatch.web.listen import parse_listen_address
 from threadwatch.web.settings import parse_web_config

@@ -38,7 +38,7 @@ def screen(path: Path) -> str:
 
     async def run() -> str:
         async with app.run_test(size=(columns, lines)) as pilot:
-            while app.top.view is None or app.top.view.sequence < 12:
+            while app.session.top.view is None or app.session.top.view.sequence < 12:
                 await pilot.pause(0.01)
             await pilot.pause()
             strips = app.screen._compositor.render_strips()

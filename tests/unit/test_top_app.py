@@ -133,7 +133,7 @@ def test_pause_stands_still_and_goes_on() -> None:
         await pilot.press("space")
         await seen(pilot, has("PAUSED"), "paused")
         source.give(poll(2, running(9, "x", busy(1, "other", 0.25))))
-        end = app_of(pilot).top
+        end = app_of(pilot).session.top
         await seen(pilot, lambda _: end._kept, "the view has come")
         assert not has("other")(screen(app_of(pilot)))
         await pilot.press("space")
@@ -163,9 +163,9 @@ def test_the_cursor_keeps_its_line_when_rows_move() -> None:
         line = next(n for n, text in enumerate(before) if "thread-30" in text)
         source.give(view(2, 45))
         await seen(pilot, lambda lines: "thread-30" in lines[line] and lines != before, "moved")
-        assert app.top.current is not None
-        assert app.top.current.name == "thread-30"
-        assert app.top.at == 31
+        assert app.session.top.current is not None
+        assert app.session.top.current.name == "thread-30"
+        assert app.session.top.at == 31
         source.give(view(3, 30))
         lines = await seen(pilot, lambda lines: "thread-30" in lines[3], "first of all")
         assert "thread-00" in lines[4]
@@ -359,7 +359,7 @@ def test_the_mouse() -> None:
         await pilot.click(offset=(x, 2))
         assert "▾GIL WAIT" in screen(app)[2]
         await pilot.click(offset=(20, 6))
-        assert app.top.at == 3
+        assert app.session.top.at == 3
         await pilot.click(offset=(20, 6), times=2)
         await seen(pilot, has("Where its time went"), "detail")
 

@@ -11,7 +11,8 @@ import pytest
 from tests import views
 from threadwatch.errors import Malformed
 from threadwatch.model import View
-from threadwatch.view_json import parse_view, process_json, view_json
+from threadwatch.view_json import process_json, view_json
+from threadwatch.view_parsing import parse_view
 
 
 def _said(view: View) -> dict[str, Any]:

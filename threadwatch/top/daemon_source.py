@@ -22,7 +22,7 @@ from threadwatch.text import cut, printable
 from threadwatch.top.examine import Examined
 from threadwatch.top.history import ThreadKey
 from threadwatch.top.source import Wait
-from threadwatch.view_json import parse_view
+from threadwatch.view_parsing import parse_view
 
 AUTH_VARIABLE = "THREADWATCH_BASIC_AUTH"
 """Has user:password, for those who do not want them on a command line, where everybody sees them."""

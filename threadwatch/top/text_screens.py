@@ -1,0 +1,149 @@
+"""Screens of lines to read: help, and one thread in detail."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+
+from threadwatch.errors import Gone
+from threadwatch.model import ProcessView, ThreadView
+from threadwatch.top.columns import Span
+from threadwatch.top.detail import detail
+from threadwatch.top.examine import Examined
+from threadwatch.top.guide import guide
+from threadwatch.top.history import Shares
+from threadwatch.top.session import WHEEL, Session, SessionScreen
+from threadwatch.top.widgets import Lines
+
+
+class TextScreen(SessionScreen):
+    """Lines to read, longer than the screen perhaps."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,enter,backspace", "app.pop_screen"),
+        Binding("up,k", "scroll_by(-1)"),
+        Binding("down,j", "scroll_by(1)"),
+        Binding("pageup", "page(-1)"),
+        Binding("pagedown", "page(1)"),
+        Binding("home,g", "scroll_by(-100000)"),
+        Binding("end", "scroll_by(100000)"),
+    ]
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._first = 0
+
+    def compose(self) -> ComposeResult:
+        """Text, keys."""
+        yield Lines(self.its.look, id="text")
+        yield Lines(self.its.look, id="keys")
+
+    def on_mount(self) -> None:
+        """Show it."""
+        self.call_after_refresh(self.show)
+
+    def on_resize(self) -> None:
+        """Show it anew."""
+        self.call_after_refresh(self.show)
+
+    def lines(self, columns: int) -> list[list[Span]]:
+        """What is to be read."""
+        raise NotImplementedError
+
+    def show(self) -> None:
+        """Draw what has changed."""
+        text = self.query_one("#text", Lines)
+        width, height = text.size
+        if not width or not height:
+            return
+        lines = self.lines(width)
+        self._first = max(min(self._first, len(lines) - height), 0)
+        text.show(lines[self._first : self._first + height])
+        keys = [Span("Esc", "key"), Span(" Back", "dim")]
+        if len(lines) > height:
+            keys += [Span("  ↑ ↓", "key"), Span(" Scroll", "dim")]
+        self.query_one("#keys", Lines).show([keys])
+
+    def action_scroll_by(self, by: int) -> None:
+        """Up or down."""
+        self._first = max(self._first + by, 0)
+        self.show()
+
+    def action_page(self, by: int) -> None:
+        """A screen up or down."""
+        self.action_scroll_by(by * max(self.query_one("#text").size.height - 1, 1))
+
+    def on_mouse_scroll_down(self) -> None:
+        """Down."""
+        self.action_scroll_by(WHEEL)
+
+    def on_mouse_scroll_up(self) -> None:
+        """Up."""
+        self.action_scroll_by(-WHEEL)
+
+
+class HelpScreen(TextScreen):
+    """What keys, bars and columns mean."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("f1,question_mark,h", "app.pop_screen")]
+
+    def lines(self, columns: int) -> list[list[Span]]:  # noqa: ARG002  # it is as wide as it is
+        """The guide."""
+        return guide()
+
+
+class DetailScreen(TextScreen):
+    """One thread."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "pause")]
+
+    def __init__(self, session: Session, process: ProcessView, thread: ThreadView) -> None:
+        super().__init__(session)
+        self._process, self._thread = process, thread
+        self._key = (process.key, thread.tid, thread.start_ticks)
+        self._more: Examined | str = "…"
+        self._history: Sequence[tuple[float, Shares]] = ()
+
+    def on_mount(self) -> None:
+        """Look for the first time."""
+        super().on_mount()
+        self.look()
+
+    def look(self) -> None:
+        """Ask for what only this thread is asked for; in a thread, because the kernel may take its time."""
+        if not self.its.top.paused:
+            self.run_worker(self._look(), exclusive=True)
+
+    async def _look(self) -> None:
+        try:
+            self._more = await asyncio.to_thread(self.its.source.examine, self._key)
+        except Gone:
+            self._more = "it has ended"
+        self.show()
+
+    def lines(self, columns: int) -> list[list[Span]]:
+        """All about the thread."""
+        top = self.its.top
+        found = top.find(self._key)
+        if found is not None:
+            self._process, self._thread = found
+            self._history = top.history.line(self._key)
+        return detail(
+            self._process,
+            self._thread,
+            self._history,
+            self._more,
+            gone=found is None,
+            started=top.view.started(self._thread.start_ticks) if top.view else 0.0,
+            uptime=top.uptime,
+            columns=columns,
+        )
+
+    def action_pause(self) -> None:
+        """Stand still, or go on."""
+        self.its.top.pause()
+        self.show()
