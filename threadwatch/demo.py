@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,10 +108,27 @@ def _show(view: View, pid: int, server: WebServer) -> None:
         color=terminal and not os.environ.get("NO_COLOR"),
     ):
         print(line)
-    address = server.addresses[0]
-    print(f"\nStatus page: http://{address}/      Metrics: http://{address}/metrics")
-    print("In a terminal: threadwatch top demo_app      Once: threadwatch ps demo_app")
-    print(
-        "In Prometheus: rate(threadwatch_thread_cpu_seconds_total[1m])      Stop with Ctrl-C.",
-        flush=True,
-    )
+    print()
+    for line in _ways(str(server.addresses[0])):
+        print(line)
+    sys.stdout.flush()
+
+
+def _ways(address: str) -> Iterator[str]:
+    """Where to look next, each as it can be pasted."""
+    query = "sum by (thread) (rate(threadwatch_thread_cpu_seconds_total[1m]))"
+    yield "Look at it while this runs; Ctrl-C stops it:"
+    yield f"  in the browser   http://{address}/"
+    yield f"  in a terminal    {_own_command()} top demo_app"
+    yield f"  the metrics      http://{address}/metrics"
+    yield f"  in Prometheus    {query}"
+    yield f"                   once it scrapes {address} (README, “Scrape it”)"
+
+
+def _own_command() -> str:
+    """How a shell calls this very threadwatch."""
+    own = sys.argv[0]
+    if Path(own).name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m threadwatch"
+    found = shutil.which("threadwatch")
+    return "threadwatch" if found and Path(own).samefile(found) else shlex.quote(own)

@@ -299,7 +299,7 @@ def test_ps_in_a_terminal(environment: dict[str, str], *, colored: bool) -> None
     ids=["ended", "killed"],
 )
 def test_demo_shows_the_mapping_and_serves_it(end: signal.Signals, status: int) -> None:
-    """The demo starts its application, prints the mapping and an address, and leaves nothing behind."""
+    """The demo starts its application, prints the mapping and where to look, and leaves nothing behind."""
     process = subprocess.Popen(
         threadwatch("demo", "--web.listen-address=127.0.0.1:0"),
         cwd=CHECKOUT,
@@ -308,16 +308,31 @@ def test_demo_shows_the_mapping_and_serves_it(end: signal.Signals, status: int) 
     )
     assert process.stdout is not None
     lines: list[str] = []
-    while not lines or "Metrics:" not in lines[-1]:
+    while not lines or "once it scrapes" not in lines[-1]:
         line = process.stdout.readline()
         assert line, "".join(lines)
         lines.append(line)
     text = "".join(lines)
     for name in ("price-engine", "http_0", "event-loop", "Thread-1 (sleeper)", "(native-io)"):
         assert name in text
-    url = lines[-1].split()[-1]
-    with urllib.request.urlopen(url, timeout=DEADLINE) as response:  # noqa: S310 - as above
-        assert b'thread="price-engine"' in response.read()
+    ways = dict(
+        re.findall(r"^  (in the browser|in a terminal|the metrics) +(.+)$", text, re.MULTILINE)
+    )
+    for way, expected in (
+        ("in the browser", b"demo_app"),
+        ("the metrics", b'thread="price-engine"'),
+    ):
+        with urllib.request.urlopen(ways[way], timeout=DEADLINE) as response:  # noqa: S310 - as above
+            assert expected in response.read()
+    shown = subprocess.run(
+        ["sh", "-c", f"{ways['in a terminal']} -b -n 1 -d 0.2"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=True,
+    )
+    assert "price-engine" in shown.stdout
     started = re.search(r"PID (\d+)", text)
     assert started
     family = [int(started[1]), *descendants(int(started[1]))]
