@@ -1,7 +1,7 @@
-"""Makes the pictures of the status page from the demo application: ``./dev screenshots``.
+"""Makes the pictures that a browser shows of the demo application: ``./dev screenshots``.
 
-Each function in :data:`PICTURES` gets the address of the demo's daemon and the file to make. The demo runs
-for some minutes before, so that there is a history to see.
+The status page, and in Prometheus' own interface the query of a dashboard's panel. The demo runs for
+some minutes before, with a Prometheus that scrapes it, so that there is a history to see.
 """
 
 from __future__ import annotations
@@ -10,37 +10,113 @@ import argparse
 import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
 from playwright.sync_api import expect
 
+from tests import grafana
 from tests.browser import chromium
+from tests.prometheus import Prometheus
 
 HERE: Final = Path(__file__).parent
+CONFIGURATION: Final = HERE.parent.parent / "config" / "prometheus" / "prometheus.yml"
 MOST_BYTES: Final = 150_000
+PANEL: Final = ("application", "GIL held by thread")
+"""The dashboard's file, and the panel whose query is shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What there is to look at."""
+
+    url: str
+    """Of the status page."""
+    prometheus: Prometheus
+    """It scrapes the demo."""
 
 
 def page(
-    url: str, file: Path, *, scheme: Literal["light", "dark"], width: int = 1280, height: int = 760
+    demo: Demo,
+    file: Path,
+    *,
+    scheme: Literal["light", "dark"],
+    width: int = 1280,
+    height: int = 760,
 ) -> None:
     """The status page."""
     with chromium() as browser:
         opened = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-        opened.goto(url)
+        opened.goto(demo.url)
         expect(opened.get_by_text("Live, every 1 s")).to_be_visible(timeout=20_000)
         trend = opened.get_by_role("row").nth(1).get_by_role("img").nth(1)
         expect(trend).to_have_attribute("aria-label", re.compile("average"))
         opened.screenshot(path=file)
 
 
-PICTURES: Final[Mapping[str, Callable[[str, Path], None]]] = {
-    "page-light.png": lambda url, file: page(url, file, scheme="light"),
-    "page-dark.png": lambda url, file: page(url, file, scheme="dark"),
-    "page-narrow.png": lambda url, file: page(url, file, scheme="light", width=400, height=760),
+def query(demo: Demo, file: Path) -> None:
+    """The panel's query as Prometheus 2's interface draws it: no Grafana is at hand."""
+    name, panel = PANEL
+    (asked,) = (e for e in grafana.expressions() if (e.dashboard, e.panel) == PANEL)
+    dashboard = grafana.load(grafana.DIRECTORY / f"{name}.json")
+    values = {
+        "__rate_interval": "1m",
+        "job": "threadwatch",
+        "instance": "$__all",
+        "group": "demo_app",
+        "thread": "$__all",
+    }
+    asking = {
+        "g0.expr": grafana.interpolate(asked.text, dashboard, values),
+        "g0.tab": "0",
+        "g0.stacked": "1",
+        "g0.range_input": "10m",
+    }
+    with chromium() as browser:
+        opened = browser.new_page(viewport={"width": 1280, "height": 900}, color_scheme="light")
+        address = f"http://127.0.0.1:{demo.prometheus.port}/graph?"
+        opened.goto(address + urllib.parse.urlencode(asking))
+        expect(opened.get_by_text("price-engine")).to_be_visible(timeout=20_000)
+        opened.screenshot(path=file)
+    print(f"{panel}: {asking['g0.expr']}")
+
+
+PICTURES: Final[Mapping[str, Callable[[Demo, Path], None]]] = {
+    "page-light.png": lambda demo, file: page(demo, file, scheme="light"),
+    "page-dark.png": lambda demo, file: page(demo, file, scheme="dark"),
+    "page-narrow.png": lambda demo, file: page(demo, file, scheme="light", width=400, height=760),
+    "query.png": query,
 }
+
+
+@contextmanager
+def running() -> Iterator[Demo]:
+    """The demo, and a Prometheus that scrapes it."""
+    command = (sys.executable, "-m", "threadwatch", "demo", "--web.listen-address=127.0.0.1:0")
+    demo = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert demo.stdout is not None
+        found = None
+        while not found and (line := demo.stdout.readline()):
+            found = re.search(r"in the browser +http://(\S+)/", line)
+        if found is None:
+            sys.exit("the demo said no address")
+        config = CONFIGURATION.read_text().replace("127.0.0.1:9749", found[1])
+        config = re.sub(r"rule_files:\n.*\n", "", config)
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            Prometheus(Path(directory), config=config) as prometheus,
+        ):
+            yield Demo(f"http://{found[1]}/", prometheus)
+    finally:
+        demo.terminate()
+        demo.wait()
 
 
 def main() -> int:
@@ -49,26 +125,13 @@ def main() -> int:
     parser.add_argument("pictures", nargs="*", choices=[[], *PICTURES], help="default: all")
     parser.add_argument("--minutes", type=float, default=10.0, help="of history (default: 10)")
     options = parser.parse_args()
-    command = (sys.executable, "-m", "threadwatch", "demo", "--web.listen-address=127.0.0.1:0")
-    demo = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert demo.stdout is not None
-        found = None
-        for line in demo.stdout:
-            found = re.search(r"(http://\S+)/metrics", line)
-            if found:
-                break
-        if found is None:
-            sys.exit("the demo said no address")
+    with running() as demo:
         print(f"{options.minutes:g} minutes of history first …", flush=True)
         time.sleep(60 * options.minutes)
         for name in options.pictures or PICTURES:
-            PICTURES[name](found[1] + "/", HERE / name)
+            PICTURES[name](demo, HERE / name)
             size = (HERE / name).stat().st_size
             print(f"{name}: {size:,} bytes" + " - too large" * (size > MOST_BYTES))
-    finally:
-        demo.terminate()
-        demo.wait()
     return 0
 
 

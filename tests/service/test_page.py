@@ -430,18 +430,24 @@ def test_what_permission_hides_is_told(browser: Browser, tmp_path: Path) -> None
         until(
             lambda: any(name.startswith("(python") for name in _labels(page)), "comm in parentheses"
         )
-        expect(page.get_by_text("not published").first).to_be_visible()
+        expect(page.get_by_text("no names").first).to_be_visible()
 
 
 def test_an_empty_host(opened: Opened) -> None:
-    """Where no Python process is seen, the page says so, and how to start one."""
+    """Where no Python process is seen, or the daemon alone, the page says so, and how to start one."""
     page = opened.page
 
-    def without(route: Route) -> None:
+    def only(route: Route, name: str) -> None:
         view = route.fetch().json()
-        route.fulfill(json={**view, "processes": [], "groups": []})
+        processes = [process for process in view["processes"] if process["group"] == name]
+        route.fulfill(json={**view, "processes": processes, "groups": []})
 
-    page.route("**/api/v1/view", without)
+    page.route("**/api/v1/view", lambda route: only(route, "threadwatch"))
+    expect(page.get_by_role("heading", name="No other Python process is seen")).to_be_visible()
+    expect(page.get_by_role("treegrid")).to_be_visible()
+    page.unroute("**/api/v1/view")
+    expect(page.get_by_role("heading", name="No other Python process is seen")).to_be_hidden()
+    page.route("**/api/v1/view", lambda route: only(route, "nobody"))
     expect(page.get_by_role("heading", name="No Python process is seen")).to_be_visible()
     expect(page.get_by_text("threadwatch run -- python app.py")).to_be_visible()
     expect(page.get_by_role("treegrid")).to_be_hidden()

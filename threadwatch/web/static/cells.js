@@ -38,7 +38,7 @@ function name() {
       const shown = node.kind === "thread" && flat ? node.group : node.note;
       say(note, shown);
       note.classList.toggle("badge", node.published === false);
-      set(cell, "title", shown ? `${node.label} · ${shown}` : node.label);
+      set(cell, "title", [node.label, shown, node.hint].filter(Boolean).join(" · "));
     },
   };
 }
@@ -60,28 +60,36 @@ function state() {
 }
 
 function bar() {
-  const parts = STATES.map(([state]) => element("span", { class: `part is-${state}` }));
-  const picture = element("div", { class: "bar", role: "img" }, ...parts);
+  const picture = element("div", { class: "bar", role: "img" });
   const cell = element("div", { role: "gridcell", class: "cell time" }, picture);
-  let before = "";
+  let before = null;
   return {
     cell,
     fill({ shares }) {
       const words = shares ? inWords(shares) : "";
-      picture.classList.toggle("unknown", !shares);
       set(picture, "aria-label", words || "not known yet");
       set(cell, "title", words || null);
-      const widths = STATES.map(([state]) => (shares?.[state] ?? 0));
-      const now = widths.map((width) => width.toFixed(1)).join();
+      const now = shares ? stripes(shares) : "";
       if (now === before) return;
       before = now;
-      parts.forEach((part, index) => {
-        const width = widths[index] >= LEAST ? widths[index] : 0;
-        part.hidden = !width;
-        part.style.flexGrow = width;
-      });
+      picture.classList.toggle("unknown", !shares);
+      picture.style.backgroundImage = now; // one picture: an element for each part would be most of the page
     },
   };
+}
+
+/** The shares as one picture: from left to right in the order of STATES, a gap after each. */
+function stripes(shares) {
+  const parts = STATES.map(([state]) => [state, shares[state] ?? 0]).filter(([, share]) => share >= LEAST);
+  const whole = parts.reduce((sum, [, share]) => sum + share, 0);
+  let from = 0;
+  const stops = parts.map(([state, share], index) => {
+    const start = index ? `calc(${from.toFixed(1)}% + 1px)` : "0%";
+    const gap = index ? `var(--panel) ${from.toFixed(1)}% ${start}, ` : "";
+    from += (100 * share) / whole;
+    return `${gap}var(--${state}) ${start} ${from.toFixed(1)}%`;
+  });
+  return stops.length ? `linear-gradient(to right, ${stops.join(", ")})` : "none";
 }
 
 const WIDTH = 120;
@@ -130,6 +138,7 @@ export const COLUMNS = [
 export class Traces {
   #found = new Map();
   #drawn = new Map();
+  #idle = new Map(); // by length
   #history = null;
   #thread = LEAST_TOP; // the heights of trends, in percent: of threads, and of processes and groups
   #whole = LEAST_TOP;
@@ -139,6 +148,7 @@ export class Traces {
     if (history === this.#history) return;
     this.#history = history;
     this.#drawn.clear();
+    this.#idle.clear();
     this.#found.clear();
     if (!history) return;
     for (const group of history.groups) this.#found.set(`g${group.name}`, group.cpu_percent);
@@ -158,19 +168,21 @@ export class Traces {
     if (!this.#history) return undefined;
     let drawn = this.#drawn.get(node.key);
     if (!drawn) {
-      drawn = draw(this.#values(node), this.#history.steps, node.kind === "thread" ? this.#thread : this.#whole);
+      drawn = this.#draw(node);
       this.#drawn.set(node.key, drawn);
     }
     return drawn;
   }
 
-  #values(node) {
+  #draw(node) {
     const { steps, step_seconds: seconds } = this.#history;
     const most = Math.min(Math.ceil(node.age / seconds), steps);
     const values = this.#found.get(node.key);
-    if (values) return values.slice(-most);
+    if (values) return draw(values.slice(-most), steps, node.kind === "thread" ? this.#thread : this.#whole);
     const process = node.kind === "thread" && this.#found.get(node.key.split(".").slice(0, 2).join("."));
-    return process ? new Array(Math.min(process.length, most)).fill(0) : []; // it has not run
+    const length = process ? Math.min(process.length, most) : 0;
+    if (!this.#idle.has(length)) this.#idle.set(length, draw(new Array(length).fill(0), steps, LEAST_TOP));
+    return this.#idle.get(length); // it has not run: one trace for all who have been there as long
   }
 }
 

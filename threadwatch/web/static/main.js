@@ -107,7 +107,9 @@ function render() {
   const shown = rows(left, { ...chosen, isOpen });
   table.show(shown, { ...chosen, traces }, groups.length ? "Nothing fits what is searched for." : "");
   table.box.hidden = !groups.length;
-  nobody.hidden = Boolean(groups.length);
+  const alone = groups.length === 1 && groups[0].label === "threadwatch" && groups[0].children.length === 1;
+  nobody.hidden = Boolean(groups.length) && !alone;
+  say(nobody.firstElementChild, alone ? "No other Python process is seen" : "No Python process is seen");
   say(found, `${count(threads, "thread", "threads")} in ${count(processes, "process", "processes")}`);
   hide();
 }
@@ -137,7 +139,9 @@ function status() {
   const seconds = Math.round((performance.now() - feed.heard) / 1000);
   const since = view ? new Date(view.time * 1000).toLocaleTimeString() : "";
   const poll = view ? `every ${Number(view.interval_seconds.toFixed(2))} s` : "";
-  let words = { "": `Live, ${poll}`, waiting: "The first poll is under way", silent: "Not answering", stuck: "Not polling" }[trouble];
+  // who comes first waits for a poll that looks at threads: a second, or as long as a host takes that is short of CPUs
+  const waited = seconds > 3 ? `, for ${seconds} s` : "";
+  let words = { "": `Live, ${poll}`, waiting: `Waiting for a poll${waited}`, silent: "Not answering", stuck: "Not polling" }[trouble];
   if (paused) words = `Paused at ${since}`;
   say(pulse, words);
   set(pulse, "class", paused ? "pulse paused" : `pulse ${trouble || "live"}`);
@@ -160,7 +164,7 @@ const feed = new Feed((news) => {
   if (news.view) {
     const start = performance.now();
     if (!view) {
-      main.replaceChildren(bar, legend, hidden, nobody, table.box);
+      main.replaceChildren(bar, legend, hidden, table.box, nobody);
       document.body.classList.add("living");
     }
     ({ view } = news);

@@ -7,6 +7,7 @@ import { upwards } from "./tree.js";
 
 const ROW = 32; // px, as in page.css
 const MARGIN = 6; // rows above and below the screen
+const ARRANGE_MS = 150; // after the last move: to take elements out and in is what costs most of one
 
 export class Table {
   /** `on`: sort(column, ascending), toggle(node, open). */
@@ -83,17 +84,11 @@ export class Table {
     const wanted = Math.max(bottom - top, 0);
     while (this.pool.length < wanted) this.pool.push(this.#row());
     while (this.pool.length > wanted) this.pool.pop().row.remove();
-    // elements stay in the order of their rows, for who reads them one after the other
-    const moved = top - this.top;
-    if (Math.abs(moved) < wanted) {
-      for (let left = moved; left > 0; left -= 1) {
-        this.pool.push(this.pool.shift());
-        this.body.append(this.pool.at(-1).row);
-      }
-      for (let left = moved; left < 0; left += 1) {
-        this.pool.unshift(this.pool.pop());
-        this.body.prepend(this.pool[0].row);
-      }
+    const moved = top - this.top; // what stays on the screen keeps its element
+    if (Math.abs(moved) < wanted && moved) {
+      this.pool.unshift(...this.pool.splice(moved));
+      clearTimeout(this.sorting);
+      this.sorting = setTimeout(() => this.#arrange(), ARRANGE_MS);
     }
     this.pool.forEach((item, place) => {
       if (anew || item.index !== top + place) this.#fill(item, top + place);
@@ -102,6 +97,15 @@ export class Table {
     const index = this.#find() ? this.index : -1;
     const onScreen = index >= top && index < bottom;
     set(this.grid, "aria-activedescendant", onScreen ? this.pool[index - top].row.id : null);
+  }
+
+  /** Puts the elements in the order of their rows, for who reads them one after the other. */
+  #arrange() {
+    let before = null;
+    for (const { row } of this.pool.toReversed()) {
+      if (row.nextSibling !== before) this.body.insertBefore(row, before);
+      before = row;
+    }
   }
 
   #fill(item, index) {

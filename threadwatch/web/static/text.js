@@ -38,9 +38,9 @@ export function processLabel(process, parent) {
   return printable(short.join(" "));
 }
 
-/** "CPython 3.12.1". */
+/** "Python 3.12.1"; of another one than CPython, its own name. */
 export function pythonLabel(python) {
-  const name = python.implementation === "cpython" ? "CPython" : printable(python.implementation || "Python");
+  const name = python.implementation === "cpython" ? "Python" : printable(python.implementation || "Python");
   const kind = python.free_threaded ? ` free-threaded${python.gil ? ", GIL on" : ""}` : "";
   return `${name} ${python.version}${kind}`;
 }

@@ -3,6 +3,8 @@
 import { count, printable, processLabel, pythonLabel, threadName } from "./text.js";
 import { STATES, wasIn } from "./states.js";
 
+const NAMELESS = "no names in Python are seen: it does not publish its threads, or permission hides them";
+
 /** The groups with their processes and threads, and what each of them sums up. */
 export function grow(view) {
   const groups = new Map();
@@ -16,6 +18,7 @@ export function grow(view) {
       key: `${key}.${thread.tid}.${thread.start_ticks}`,
       label: threadName(thread),
       note: "",
+      hint: "",
       group: printable(process.group),
       id: thread.tid,
       comm: printable(thread.comm),
@@ -35,7 +38,8 @@ export function grow(view) {
       kind: "process",
       key,
       label: processLabel(process, parent?.group === process.group ? parent : undefined),
-      note: process.published ? pythonLabel(process) : "not published",
+      note: process.published ? pythonLabel(process) : "no names",
+      hint: process.published ? "" : NAMELESS,
       published: process.published,
       id: process.pid,
       comm: printable(process.comm),
@@ -54,12 +58,13 @@ export function grow(view) {
     const threads = processes.flatMap((process) => process.children);
     const unpublished = processes.filter((process) => !process.published).length;
     const notes = [count(processes.length, "process", "processes")];
-    if (unpublished) notes.push(unpublished === processes.length ? "not published" : `${unpublished} not published`);
+    if (unpublished) notes.push(unpublished === processes.length ? "no names" : `${unpublished} without names`);
     return {
       kind: "group",
       key: `g${name}`,
       label: printable(name),
       note: notes.join(", "),
+      hint: unpublished ? NAMELESS : "",
       published: !unpublished,
       id: null,
       comm: "",
@@ -100,10 +105,14 @@ function sums(threads) {
 /** How many threads were in each state since the poll before. */
 export function countStates(groups) {
   const counts = new Map(STATES.map(([state]) => [state, 0]));
+  const one = (state) => counts.set(state, (counts.get(state) ?? 0) + 1);
   for (const group of groups)
     for (const process of group.children)
-      for (const { thread } of process.children)
-        for (const [state, known] of counts) if (wasIn(thread, state)) counts.set(state, known + 1);
+      for (const { thread } of process.children) {
+        one(thread.state);
+        for (const state in thread.states_percent)
+          if (state !== thread.state && wasIn(thread, state)) one(state);
+      }
   return counts;
 }
 
