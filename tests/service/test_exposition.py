@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator, Sequence
-from pathlib import Path
+from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
@@ -40,19 +41,47 @@ def everything() -> View:
     )
 
 
-@pytest.fixture
-def served() -> Iterator[tuple[Exporter, Address]]:
-    """An exporter with that view, and where a web server serves it."""
+# The text format too: a server that is told to ask for it.
+TEXT_ONLY = "    scrape_protocols: [PrometheusText0.0.4]\n"
+
+
+@pytest.fixture(scope="module")
+def exporter() -> Exporter:
+    """An exporter with that view."""
     exporter = Exporter()
     exporter.publish(everything())
-    server = WebServer([Address("127.0.0.1", 0)], App(exporter, lambda: True))
-    server.start()
-    try:
-        [address] = server.addresses
+    return exporter
+
+
+@pytest.fixture(scope="module")
+def servers(
+    exporter: Exporter, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Prometheus]]:
+    """All that scrape the exporter, when they have twice: they take 5 s to begin, so they do at once."""
+    web = WebServer([Address("127.0.0.1", 0)], App(exporter, lambda: True))
+    web.start()
+    with ExitStack() as stack:
+        stack.callback(web.stop)
+        [address] = web.addresses
         assert isinstance(address, Address)
-        yield exporter, address
-    finally:
-        server.stop()
+        found = {}
+        for name, command, more in (
+            *((name, command, "") for name, command in PROMETHEUS.items()),
+            ("text", prometheus.IN_TESTBED, TEXT_ONLY),
+        ):
+            directory = tmp_path_factory.mktemp(name)
+            found[name] = stack.enter_context(
+                Prometheus(directory, config=_config(address) + more, command=command)
+            )
+        for server in found.values():
+            server.wait_for('count_over_time(up{job="threadwatch"}[5m]) > 1')
+        yield found
+
+
+@pytest.fixture(params=PROMETHEUS)
+def server(request: pytest.FixtureRequest, servers: dict[str, Prometheus]) -> Prometheus:
+    """Each of them in turn."""
+    return servers[request.param]
 
 
 @pytest.mark.parametrize("command", PROMETHEUS.values(), ids=PROMETHEUS)
@@ -94,74 +123,64 @@ def _config(address: Address) -> str:
     return changed
 
 
-# The text format too: a server that is told to ask for it.
-TEXT_ONLY = "    scrape_protocols: [PrometheusText0.0.4]\n"
-
-
-@pytest.mark.parametrize("command", PROMETHEUS.values(), ids=PROMETHEUS)
-def test_prometheus_stores_every_name_exactly(
-    command: Sequence[str], served: tuple[Exporter, Address], tmp_path: Path
-) -> None:
+def test_prometheus_stores_every_name_exactly(server: Prometheus) -> None:
     """A Prometheus that scrapes us gives back each hostile name from its API, character for character."""
-    exporter, address = served
-    with Prometheus(tmp_path, config=_config(address), command=command) as server:
-        server.wait_for('up{job="threadwatch"} == 1')
-        found = server.query('threadwatch_threads_started_total{group="hostile"}')
-        assert {result.labels["thread"] for result in found} == set(views.HOSTILE)
-        groups = server.query('threadwatch_group_processes{group!=""}')
-        assert {result.labels["group"] for result in groups} >= set(views.HOSTILE)
-        [cpu] = server.query('threadwatch_thread_cpu_seconds_total{group="worker",mode="user"}')
-        assert (cpu.labels["thread"], cpu.labels["pid"], cpu.value) == (
-            "MainThread",
-            "4711",
-            4.500000003,
-        )
-        assert server.targets()["threadwatch"]["lastError"] == ""
-        # a name is gone when its series is: it is not served from an older view
-        exporter.publish(
-            views.view(views.group("shop", {SeriesKey("t"): views.everything()}), sequence=4)
-        )
-        until(lambda: not server.query('threadwatch_threads{group="hostile"}'), "old series end")
+    found = server.query('threadwatch_threads_started_total{group="hostile"}')
+    assert {result.labels["thread"] for result in found} == set(views.HOSTILE)
+    groups = server.query('threadwatch_group_processes{group!=""}')
+    assert {result.labels["group"] for result in groups} >= set(views.HOSTILE)
+    [cpu] = server.query('threadwatch_thread_cpu_seconds_total{group="worker",mode="user"}')
+    assert (cpu.labels["thread"], cpu.labels["pid"], cpu.value) == (
+        "MainThread",
+        "4711",
+        4.500000003,
+    )
+    assert server.targets()["threadwatch"]["lastError"] == ""
 
 
-@pytest.mark.parametrize("command", PROMETHEUS.values(), ids=PROMETHEUS)
-def test_prometheus_knows_types_units_and_help(
-    command: Sequence[str], served: tuple[Exporter, Address], tmp_path: Path
-) -> None:
+def test_prometheus_knows_types_units_and_help(server: Prometheus) -> None:
     """What each family is reaches the Prometheus that scrapes it, in the format that it asked for itself."""
-    with Prometheus(tmp_path, config=_config(served[1]), command=command) as server:
-        server.wait_for('up{job="threadwatch"} == 1')
-        known = until(server.metadata, "metadata")
-        for family in FAMILIES:
-            # OpenMetrics names a family without its suffix; servers keep that name or the full one
-            said = known.get(family.name) or known[family.metric().name]
-            assert (said["type"], said["help"], said["unit"]) == (
-                family.type,
-                family.help,
-                family.unit,
-            )
+    known = until(server.metadata, "metadata")
+    for family in FAMILIES:
+        # OpenMetrics names a family without its suffix; servers keep that name or the full one
+        said = known.get(family.name) or known[family.metric().name]
+        assert (said["type"], said["help"], said["unit"]) == (
+            family.type,
+            family.help,
+            family.unit,
+        )
 
 
-def test_every_documented_query_runs(served: tuple[Exporter, Address], tmp_path: Path) -> None:
+def test_every_documented_query_runs(servers: dict[str, Prometheus]) -> None:
     """Each example of docs/metrics.md is a query that a Prometheus with our data answers."""
     page = (testbed.CHECKOUT / "docs" / "metrics.md").read_text(encoding="utf-8")
     queries = re.findall("```promql\n(.*?)```", page, re.DOTALL)
     assert len(queries) >= len(FAMILIES)
-    with Prometheus(tmp_path, config=_config(served[1])) as server:
-        # rates need two scrapes
-        server.wait_for('count_over_time(up{job="threadwatch"}[5m]) > 1')
-        answered = {query: server.query(query) for query in queries}
+    answered = {query: servers["on-path"].query(query) for query in queries}
     # comparisons are alerts and may be quiet; everything else has something to show
     empty = [q for q, results in answered.items() if not results and not re.search(" [<>=]=? ?", q)]
     assert empty == []
 
 
-def test_prometheus_reads_the_text_format_as_well(
-    served: tuple[Exporter, Address], tmp_path: Path
-) -> None:
+def test_prometheus_reads_the_text_format_as_well(servers: dict[str, Prometheus]) -> None:
     """Asked for the text format alone, it stores the same names."""
-    config = _config(served[1]) + TEXT_ONLY
-    with Prometheus(tmp_path, config=config, command=prometheus.IN_TESTBED) as server:
-        server.wait_for('up{job="threadwatch"} == 1')
-        found = server.query('threadwatch_threads_started_total{group="hostile"}')
-        assert {result.labels["thread"] for result in found} == set(views.HOSTILE)
+    found = servers["text"].query('threadwatch_threads_started_total{group="hostile"}')
+    assert {result.labels["thread"] for result in found} == set(views.HOSTILE)
+
+
+def _has_none(server: Prometheus, query: str) -> bool:
+    return not server.query(query)
+
+
+def test_a_name_is_gone_when_its_series_is(
+    exporter: Exporter, servers: dict[str, Prometheus]
+) -> None:
+    """What a newer view does not have is not served from an older one, and ends at once in Prometheus."""
+    exporter.publish(
+        views.view(views.group("shop", {SeriesKey("t"): views.everything()}), sequence=4)
+    )
+    try:
+        for server in servers.values():
+            until(partial(_has_none, server, 'threadwatch_threads{group="hostile"}'), "series end")
+    finally:
+        exporter.publish(everything())
