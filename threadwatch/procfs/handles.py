@@ -54,10 +54,28 @@ def translated(source: str) -> Iterator[None]:
         raise failure(error, source) from None
 
 
-class TaskFile:
+class Handle:
+    """What is kept open. Close it, or use it in ``with``."""
+
+    __slots__ = ("_fd",)
+
+    _fd: int
+
+    def close(self) -> None:
+        """Let go of it. May be called twice."""
+        self._fd = close(self._fd)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class TaskFile(Handle):
     """One file of one thread, kept open: tied to that thread, even if its TID is used again."""
 
-    __slots__ = ("_fd", "_source")
+    __slots__ = ("_source",)
 
     def __init__(self, fd: int, source: str) -> None:
         self._fd = fd
@@ -79,10 +97,6 @@ class TaskFile:
     def fileno(self) -> int:
         """The file descriptor."""
         return self._fd
-
-    def close(self) -> None:
-        """Close the file. May be called twice."""
-        self._fd = close(self._fd)
 
 
 def read_again(fds: Iterable[int]) -> list[bytes | None]:
@@ -148,14 +162,14 @@ class MemoryFile:
         self._fd = close(self._fd)
 
 
-class TableFile:
+class TableFile(Handle):
     """A target's thread table, open for reading. What it holds is the target's to choose.
 
     It stays readable when the target has ended or has closed it. The target may write at any
     moment, and cut it short if it has not sealed it: what is missing is missing from the bytes.
     """
 
-    __slots__ = ("_fd", "inode", "owner_uid")
+    __slots__ = ("inode", "owner_uid")
 
     def __init__(self, fd: int, *, owner_uid: int, inode: int) -> None:
         self._fd = fd
@@ -168,26 +182,12 @@ class TableFile:
         """The bytes for :func:`~threadwatch.procfs.tables.parse_header`."""
         return self._read(table.HEADER_SIZE, 0)
 
-    def read_dynamic(self) -> bytes:
-        """The bytes for :func:`~threadwatch.procfs.tables.parse_dynamic`."""
-        return self._read(table.DYNAMIC.size, table.DYNAMIC_OFFSET)
-
     def read_slots(self, first: int, count: int) -> bytes:
         """Up to ``count`` slots, from number ``first``; none beyond the capacity."""
         count = min(count, table.CAPACITY - first)
         if first < 0 or count <= 0:
             return b""
         return self._read(count * table.SLOT_SIZE, table.HEADER_SIZE + first * table.SLOT_SIZE)
-
-    def close(self) -> None:
-        """Close the table. May be called twice."""
-        self._fd = close(self._fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _read(self, size: int, offset: int) -> bytes:
         try:

@@ -22,7 +22,6 @@ import os
 import stat
 from contextlib import suppress
 from itertools import islice
-from typing import Self
 
 from threadwatch import table
 from threadwatch.errors import Gone, Malformed
@@ -30,6 +29,7 @@ from threadwatch.procfs.fdinfo import parse_fdinfo
 from threadwatch.procfs.handles import (
     OWN,
     PAGE,
+    Handle,
     MemoryFile,
     TableFile,
     TaskFile,
@@ -56,14 +56,14 @@ _PATH = os.O_PATH | os.O_CLOEXEC
 _TABLE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
-class ProcessDir:
-    """One process, by its directory in ``/proc`` that is kept open. Close it, or use it in ``with``.
+class ProcessDir(Handle):
+    """One process, by its directory in ``/proc`` that is kept open.
 
     Every method raises :class:`Gone` when the process has ended and :class:`Denied` when the kernel
     refuses; ``source`` is the short name that errors then carry.
     """
 
-    __slots__ = ("_fd", "pid")
+    __slots__ = ("pid",)
 
     def __init__(self, pid: int, fd: int) -> None:
         self.pid = pid
@@ -232,16 +232,6 @@ class ProcessDir:
             finally:
                 close(place)
         return TableFile(handle, owner_uid=found.st_uid, inode=found.st_ino)
-
-    def close(self) -> None:
-        """Let go of the process. May be called twice."""
-        self._fd = close(self._fd)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 def find_tables(process: ProcessDir, limit: int = 4096) -> list[int]:
