@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email import message_from_bytes
 from email.message import Message
@@ -88,31 +89,35 @@ def _pip(interpreter: Interpreter) -> str:
 
 
 @pytest.fixture(scope="module")
-def environments() -> dict[tuple[int, int], Installed]:
-    """The environments made so far: each is made once, by the first test that needs it."""
-    return {}
+def environments(
+    wheel: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[int, int], Installed]:
+    """The wheel in a fresh environment of each interpreter; they are made side by side."""
+    interpreters = testbed.interpreters()
+    directories = [tmp_path_factory.mktemp("venv") / f"python{i}" for i in interpreters]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        made = pool.map(_install, [wheel] * len(interpreters), interpreters, directories)
+        return {installed.interpreter.version: installed for installed in made}
+
+
+def _install(wheel: Path, interpreter: Interpreter, directory: Path) -> Installed:
+    for command in (
+        (*interpreter.command, "-m", "venv", "--without-pip", str(directory)),
+        (
+            *(*interpreter.command[:-1], str(directory / "bin/python"), _pip(interpreter)),
+            *("install", "--no-index", "--no-deps", "--disable-pip-version-check", str(wheel)),
+        ),
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return Installed(interpreter, directory)
 
 
 @pytest.fixture
 def installed(
-    interpreter: Interpreter,
-    wheel: Path,
-    environments: dict[tuple[int, int], Installed],
-    tmp_path_factory: pytest.TempPathFactory,
+    interpreter: Interpreter, environments: dict[tuple[int, int], Installed]
 ) -> Installed:
-    """The wheel in a fresh environment of each interpreter."""
-    if interpreter.version not in environments:
-        directory = tmp_path_factory.mktemp("venv") / f"python{interpreter}"
-        for command in (
-            (*interpreter.command, "-m", "venv", "--without-pip", str(directory)),
-            (
-                *(*interpreter.command[:-1], str(directory / "bin/python"), _pip(interpreter)),
-                *("install", "--no-index", "--no-deps", "--disable-pip-version-check", str(wheel)),
-            ),
-        ):
-            done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
-            assert done.returncode == 0, done.stdout + done.stderr
-        environments[interpreter.version] = Installed(interpreter, directory)
+    """The environment of each interpreter in turn."""
     return environments[interpreter.version]
 
 
