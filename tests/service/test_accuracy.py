@@ -1,4 +1,4 @@
-"""A minute of planned load: what a real Prometheus has stored of it, against the plan and the truth.
+"""Half a minute of planned load: what a real Prometheus has stored of it, against the plan and the truth.
 
 The truth is what the loads have measured of themselves, by their threads' own clocks, and what the
 kernel counts of the threads that have stayed.
@@ -22,8 +22,8 @@ from tests.loads import Load
 from tests.prometheus import Prometheus
 from tests.serving import Serving, serving, until
 
-SECONDS = 54
-"""What the plan takes; the rest of the minute is for the start and the end."""
+SECONDS = 27
+"""What the plan takes; the rest of half a minute is for the start and the end."""
 TICK = 0.01
 """In seconds: a thread's clock, as others see it, is behind by this much at most while it runs."""
 CPU = "threadwatch_thread_cpu_seconds_total"

@@ -1,4 +1,4 @@
-"""A minute's work by a plan that holds for each thread: CPU time, pauses, page faults, names, numbers.
+"""Work by a plan that holds for each thread: CPU time, pauses, page faults, names, numbers.
 
 A plan of CPU time is kept by the thread's own clock, so that what starting, pausing and counting cost
 is part of it. Arguments: a word to be found by, and seconds. At the end everybody rests but the main
