@@ -94,6 +94,7 @@ class Target:
         stderr_lines: int = 0,
     ) -> None:
         self.interpreter = interpreter
+        self.mode = mode
         self.stderr_lines = stderr_lines
         self.steps: list[str] = []
         self.mark = uuid.uuid4().hex
@@ -115,6 +116,9 @@ class Target:
         self._selector = selectors.DefaultSelector()
         assert self.process.stdout is not None
         self._selector.register(self.process.stdout, selectors.EVENT_READ)
+
+    def __str__(self) -> str:
+        return f"{self.interpreter} ({self.mode})"
 
     def next_step(self) -> Step | None:
         """The next step that the program takes; None when it has ended without an error."""
@@ -158,7 +162,7 @@ class Target:
     def complaint(self, text: str) -> str:
         """``text`` with what is needed to make sense of it."""
         last = self.steps[-1] if self.steps else "the start"
-        return f"{self.interpreter}: {text} after {last!r}; its stderr:\n{self.stderr()}"
+        return f"{self}: {text} after {last!r}; its stderr:\n{self.stderr()}"
 
     def close(self) -> None:
         """End whatever is left of it."""

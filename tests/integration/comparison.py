@@ -203,7 +203,7 @@ def _look(
         passing: list[str] = []
         for target, step in steps.items():
             for process in step.processes:
-                place = f"{target.interpreter}: {step.name}: {by}: "
+                place = f"{target}: {step.name}: {by}: "
                 for kind, texts in zip(
                     (wrong, passing), compare(process, shown.get(process.pid)), strict=True
                 ):

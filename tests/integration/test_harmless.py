@@ -25,16 +25,16 @@ def _denied(interpreter: Interpreter, call: str, error: str) -> Interpreter:
     return replace(interpreter, command=(*interpreter.command, *deny))
 
 
-@pytest.mark.parametrize("mode", ["publish", "run"])
 @pytest.mark.parametrize(
     ("call", "error"),
     [("memfd_create", "EPERM"), ("memfd_create", "ENOSYS"), ("ftruncate", "EPERM")],
 )
-def test_system_call_denied(call: str, error: str, mode: str, fleet: Fleet) -> None:
+def test_system_call_denied(call: str, error: str, fleet: Fleet) -> None:
     """Where seccomp forbids what the table needs, the program runs as ever, without names."""
     comparison.drive(
         fleet.start(_denied(interpreter, call, error), "adversity.py", "denied", "comm", mode=mode)
         for interpreter in testbed.interpreters()
+        for mode in ("publish", "run")
     )
 
 

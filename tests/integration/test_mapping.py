@@ -1,7 +1,7 @@
 """The mapping of kernel threads to Python names, against what the processes themselves say.
 
-Each scenario is a program of ``tests/targets``; it runs on all interpreters side by side, and
-``threadwatch ps`` has to agree with it at each of its steps. ``run`` starts it by ``threadwatch run``
+Each scenario is a program of ``tests/targets``; it runs on all interpreters in both modes side by side,
+and ``threadwatch ps`` has to agree with it at each of its steps. ``run`` starts it by ``threadwatch run``
 on an interpreter that knows nothing of threadwatch; in ``publish`` it calls ``publish()`` itself.
 """
 
@@ -13,6 +13,7 @@ import sys
 import sysconfig
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -63,46 +64,38 @@ SCENARIOS = (
 )
 
 
-def _chosen(scenario: Scenario) -> list[Interpreter]:
-    return [testbed.require(*version) for version in scenario.versions]
-
-
-@pytest.mark.parametrize(
-    ("scenario", "mode"),
-    [
-        pytest.param(scenario, mode, id=f"{scenario.name}-{mode}")
-        for scenario in SCENARIOS
-        for mode in scenario.modes
-    ],
-)
-def test_names(scenario: Scenario, mode: str, fleet: Fleet) -> None:
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: str(scenario.name))
+def test_names(scenario: Scenario, fleet: Fleet) -> None:
     """Every thread is shown with its own name, in every situation that the program creates."""
-    arguments = (*scenario.arguments, *([mode] if scenario.needs_mode else []))
     comparison.drive(
-        fleet.start(interpreter, scenario.program, *arguments, mode=mode)
-        for interpreter in _chosen(scenario)
+        fleet.start(
+            testbed.require(*version),
+            scenario.program,
+            *(*scenario.arguments, *([mode] if scenario.needs_mode else [])),
+            mode=mode,
+        )
+        for mode in scenario.modes
+        for version in scenario.versions
     )
 
 
-@pytest.mark.parametrize("mode", ["publish", "run"])
 @pytest.mark.parametrize("order", ["first", "last"])
-def test_gevent(
-    order: str, mode: str, fleet: Fleet, packages: Callable[[Interpreter, str], Path]
-) -> None:
+def test_gevent(order: str, fleet: Fleet, packages: Callable[[Interpreter, str], Path]) -> None:
     """Greenlets that pass for threads do not take the name of the thread that runs them."""
-    targets = []
-    for interpreter in testbed.interpreters():
-        path = [
-            str(packages(interpreter, "gevent")),
-            *([str(CHECKOUT)] if mode == "publish" else []),
-        ]
-        environment = {"PYTHONPATH": ":".join(path)}
-        targets.append(
-            fleet.start(
-                interpreter, "green.py", order, mode=mode, environment=environment, options=()
-            )
+    interpreters = testbed.interpreters()
+    with ThreadPoolExecutor() as pool:  # what has to be downloaded is so side by side
+        gevents = list(pool.map(packages, interpreters, ["gevent"] * len(interpreters)))
+    comparison.drive(
+        fleet.start(
+            interpreter,
+            *("green.py", order),
+            mode=mode,
+            environment={"PYTHONPATH": ":".join([str(gevent), *path])},
+            options=(),
         )
-    comparison.drive(targets)
+        for mode, path in (("publish", [str(CHECKOUT)]), ("run", []))
+        for interpreter, gevent in zip(interpreters, gevents, strict=True)
+    )
 
 
 def test_never_a_wrong_name(fleet: Fleet) -> None:
