@@ -228,7 +228,8 @@ def last():
         daemons.append(breed)
     for target in daemons:
         threading.Thread(target=target, daemon=True).start()
-    threading.Thread(target=lambda: (time.sleep(0.05), show("outlives main"))).start()
+    main = threading.main_thread()  # has ended, for others, when its traceback has been written
+    threading.Thread(target=lambda: (main.join(), show("outlives main"))).start()
 
 
 with warnings.catch_warnings():
