@@ -116,7 +116,9 @@ def holder(
     return names[tid]
 
 
-def observe(interpreter: Interpreter, expected: ExpectedProcess, gils: int, times: int) -> None:
+def observe(
+    interpreter: Interpreter, expected: ExpectedProcess, gils: int, times: int = ENOUGH
+) -> None:
     """Watch a process until all that is expected has been seen, and nothing else."""
     with tables_of(expected.pid) as published:
         assert len(published.gils) == gils, interpreter
