@@ -86,7 +86,7 @@ class Admission:
         """
         cmdline = self._cmdline(process, conducts)
         if not cmdline and stat.num_threads == 1 and (cmdline is not None or stat.state == "Z"):
-            return None  # a kernel thread, or a zombie
+            return None  # a zombie, or one that has no memory of its own yet
         status = parse_status(process.read("status", "status"))
         watched = Watched(
             key=key,

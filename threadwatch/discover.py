@@ -22,7 +22,7 @@ from threadwatch.config import Config
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model import ProcessKey
 from threadwatch.patience import Conducts, PatientReader, owner_of, still_waiting
-from threadwatch.procfs import ProcFS, parse_stat
+from threadwatch.procfs import ProcFS, is_kernel_thread, parse_stat
 from threadwatch.procfs.waiting import Lock
 from threadwatch.samples import NS_PER_TICK
 from threadwatch.threads import ThreadReader
@@ -71,6 +71,7 @@ class Discovery:
         room = Room(soft // 16)
         self._most = max((soft - soft // 4 - room.most - _OTHER_FILES) // 2, 1)
         """How many processes can be watched: each keeps its directory and its table open."""
+        self._gone: list[Watched] = []
         self._last_pid: int | None = None
         self._list_all_in = 0
         self.always: frozenset[int] = frozenset()
@@ -94,39 +95,46 @@ class Discovery:
         self._due.setdefault(poll + 1, []).append(watched.key.pid)
 
     def scan(self, poll: int) -> list[Watched]:
-        """Find processes. Gives those that are to be let go.
+        """Find processes. Gives those that are to be let go, as :meth:`take_gone`."""
+        self._patience.work_off(
+            self.due(poll),
+            lambda pid: self.look_at(pid, poll),
+            lambda pid, lock: self.go_on_without(pid, lock, poll),
+        )
+        return self.take_gone()
 
-        They have left :attr:`watched`, and are the caller's to close.
-        """
-        gone: list[Watched] = []
+    def due(self, poll: int) -> list[int]:
+        """The processes to be looked at in a poll, in this order: those that may be something new."""
         due = set(self._due.pop(poll, []) + self._due.pop(0, []))
         try:
             due.update(self._new_pids(poll))
         except ReadError as error:
             self._errors.append(error)
-        self._patience.work_off(
-            sorted(due),  # parents, mostly, before their children
-            lambda pid: self._look_at(pid, poll, gone),
-            lambda pid, lock: self._go_on_without(pid, lock, poll),
-        )
-        return gone
+        # parents, mostly, before their children
+        return [pid for pid in sorted(due) if not self._rests(pid, poll)]
 
-    def _look_at(self, pid: int, poll: int, gone: list[Watched]) -> None:
+    def look_at(self, pid: int, poll: int) -> None:
+        """See whether a process is to be watched, and as what."""
         watched = self.watched.get(pid)
         try:
             if watched is None:
                 self._look(pid, poll)
             elif not self._look_again(watched, poll):
-                gone.append(self.watched.pop(pid))
+                self._gone.append(self.watched.pop(pid))
         except Gone:
             self._passed.pop(pid, None)
             if watched is not None:
-                gone.append(self.watched.pop(pid))
+                self._gone.append(self.watched.pop(pid))
         except ReadError as error:
             self._errors.append(error)
 
-    def _go_on_without(self, pid: int, lock: Lock, poll: int) -> None:
-        """A process keeps the reading thread waiting."""
+    def take_gone(self) -> list[Watched]:
+        """Those that have left :attr:`watched` since this was last asked, and are the caller's to close."""
+        gone, self._gone = self._gone, []
+        return gone
+
+    def go_on_without(self, pid: int, lock: Lock, poll: int) -> None:
+        """A process keeps the thread waiting that looks at it."""
         watched = self.watched.get(pid)
         if watched is not None:
             conducts, directory = watched.conducts, watched.dir
@@ -147,6 +155,26 @@ class Discovery:
             if lock == "exec"
             else ReadError("cmdline", "timeout", f"the memory of PID {pid} is locked")
         )
+
+    def _rests(self, pid: int, poll: int) -> bool:
+        """Whether a known process has not run since it was looked at: then it has another turn later."""
+        watched = self.watched.get(pid)
+        if watched is not None:
+            if watched.clock_ns != watched.looked_clock_ns:
+                return False
+            self._put_off(watched, poll)
+            return True
+        passed = self._passed.get(pid)
+        if passed is None or not self._procfs.same_namespace:
+            return False
+        try:
+            if self._procfs.process_clock_ns(pid) != passed.clock_ns:
+                return False
+        except (Gone, ReadError):
+            return False  # who opens it will find out
+        passed.wait = min(passed.wait * 2, _LONGEST_WAIT)
+        self._look_in(poll, passed.wait, pid)
+        return True
 
     def _conducts_of(self, pid: int) -> Conducts:
         """Those of a process that is not watched."""
@@ -178,28 +206,27 @@ class Discovery:
         passed = self._passed.get(pid)
         conducts = self._conducts_of(pid)
         clock_ns = self._procfs.process_clock_ns(pid) if self._procfs.same_namespace else -1
-        if passed is not None and clock_ns == passed.clock_ns >= 0:
-            passed.wait = min(passed.wait * 2, _LONGEST_WAIT)
-            self._look_in(poll, passed.wait, pid)
-            return
         process = self._procfs.open_process(pid)
         if not self._admission.may_read(conducts, "exec", process):
             process.close()
             self._due.setdefault(poll + 1, []).append(pid)
             return
         try:
-            stat = parse_stat(process.read("stat", "stat"))
-            watched = self._admission.admit(
-                process,
-                ProcessKey(pid, stat.start_ticks),
-                stat,
-                conducts,
-                asked_for=pid in self.always,
-            )
+            data = process.read("stat", "stat")
+            stat = parse_stat(data)
+            watched, wait = None, _LONGEST_WAIT
+            if not is_kernel_thread(data):
+                wait = 1
+                watched = self._admission.admit(
+                    process,
+                    ProcessKey(pid, stat.start_ticks),
+                    stat,
+                    conducts,
+                    asked_for=pid in self.always,
+                )
         except BaseException:
             process.close()
             raise
-        wait = 1
         if watched is not None and len(self.watched) >= self._most and pid not in self.always:
             detail = f"can watch {self._most} processes with the file descriptors that it may open"
             self._errors.append(ReadError("process", "emfile", detail))
@@ -211,7 +238,7 @@ class Discovery:
         else:
             process.close()
             if passed is not None and passed.start_ticks == stat.start_ticks:
-                wait = min(passed.wait * 2, _LONGEST_WAIT)
+                wait = min(max(passed.wait * 2, wait), _LONGEST_WAIT)
             self._passed[pid] = _Passed(stat.start_ticks, clock_ns, wait, conducts)
         self._look_in(poll, wait, pid)
 
@@ -222,12 +249,14 @@ class Discovery:
 
     def _look_again(self, watched: Watched, poll: int) -> bool:
         """Whether a process is still to be watched; its group may be another from now on."""
+        self._put_off(watched, poll)
+        return self._admission.readmit(watched, asked_for=watched.key.pid in self.always)
+
+    def _put_off(self, watched: Watched, poll: int) -> None:
+        """Look at it again after a while."""
         if watched.has_table or not self._is_young(watched):
             watched.look_wait = min(watched.look_wait * 2, _LONGEST_WAIT)
         self._look_in(poll, watched.look_wait, watched.key.pid)
-        if watched.clock_ns == watched.looked_clock_ns:
-            return True
-        return self._admission.readmit(watched, asked_for=watched.key.pid in self.always)
 
     def _is_young(self, watched: Watched) -> bool:
         """Whether it may be about to publish: most do within their first minute, or never."""

@@ -20,7 +20,8 @@ who waits for a page not even so. Hence:
 * **All reading of processes is done by a thread that is there for nothing else**, one process after the
   other. The caller waits as long as that gets on, and looks every :data:`DEADLINE_S` whether it does. If it
   is in the same read as before, and does not merely wait for a CPU, it is given up, and another thread goes
-  on with the next process.
+  on with the next process. (Our own process the caller reads itself: it cannot keep us waiting, and
+  in most of an idle daemon's polls there is no other.)
 * So that this is safe, reads are marked (:mod:`threadwatch.procfs.waiting`): only in a read can the thread
   be given up, and when it comes back from there, it ends without touching anything.
 * A process that kept us waiting is not read in this way while that thread is stuck. If that was for less
@@ -37,8 +38,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from queue import SimpleQueue
 from typing import Generic, TypeVar
 
@@ -62,7 +63,7 @@ _T = TypeVar("_T")
 class _Round(Generic[_T]):
     """Work on its way through the reading thread, which shares it with the caller."""
 
-    def __init__(self, items: deque[_T], do: Callable[[_T], object]) -> None:
+    def __init__(self, items: Iterator[_T], do: Callable[[_T], object]) -> None:
         self.items = items
         self.do = do
         self.at: list[_T] = []
@@ -81,9 +82,9 @@ class _Round(Generic[_T]):
         began_ns = time.thread_time_ns()
         self.marks = begin()
         try:
-            while self.items:
-                self.at = [self.items.popleft()]
-                self.do(self.at[0])
+            for item in self.items:
+                self.at = [item]
+                self.do(item)
         except GivenUp:
             return False
         except BaseException as error:  # noqa: BLE001  # it is raised again, by who waits
@@ -209,16 +210,27 @@ class PatientReader:
         items: Iterable[_T],
         do: Callable[[_T], object],
         stuck: Callable[[_T, Lock], object],
+        *,
+        harmless: Callable[[_T], bool] = lambda _: False,
     ) -> None:
         """Have ``do`` called with each of the items, one after the other, by the reading thread.
+
+        Those that come first and are ``harmless``, which cannot keep anybody waiting, are done by the
+        caller's own thread; if they are all, no other wakes up. The next item is asked for when the one
+        before has been done, by the same thread.
 
         With one that keeps it waiting, ``stuck`` is called by the caller's thread: it is to :meth:`give_up`
         on the process, and must expect that what ``do`` was doing has been done by half. Nothing of what
         the two share is touched by both at a time. Raises what ``do`` raises, and does no more of the items
         then.
         """
-        rest = deque(items)
-        while rest:
+        rest = iter(items)
+        for item in rest:
+            if harmless(item):
+                begin()
+                do(item)
+                continue
+            rest = chain([item], rest)
             worker = self._worker = self._worker or _Worker()
             round_ = _Round(rest, do)
             worker.put(round_)  # type: ignore[arg-type]  # which of it is nobody's business there

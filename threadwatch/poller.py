@@ -12,8 +12,7 @@ import os
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -34,7 +33,12 @@ from threadwatch.watched import Watched
 _REST = 16
 """Polls without running after which a process is prepared to rest for long."""
 _MANY = 64
-"""Threads of a process at rest whose clock is worth a timer."""
+"""Threads of a process for each that runs, from which on its clock is worth a timer; half as many keep it."""
+_TIMER_AGAIN = 512
+"""Polls after which a timer is tried for again that the kernel has refused."""
+
+_Job = int | tuple[Watched, int | None]
+"""A process to be looked at, by its PID; or one to be read, and its clock."""
 
 
 class Poller:
@@ -55,8 +59,9 @@ class Poller:
             process_clocks=procfs.same_namespace,
         )
         self._patience = PatientReader()
+        self._own_pid = os.getpid() if procfs.same_namespace else None
         self._discovery = Discovery(procfs, config, self._reader, self._patience, self._errors)
-        self._sampling = Sampling(self._errors, self._patience)
+        self._sampling = Sampling(self._errors, self._patience, self._own_pid)
         self._account = Account()
         self._names: dict[tuple[NameRule, ...], ThreadNames] = {}
         self._opened: dict[int, tuple[str, GroupConfig]] = {}
@@ -123,11 +128,9 @@ class Poller:
         cpu_ns = time.thread_time_ns() + self._patience.cpu_ns
         before_ns, self._started_ns = self._started_ns, started_ns
         self._polls += 1
-        for watched in self._discovery.scan(self._polls):
-            self._let_go(watched)
-        awake = self._awake()
-        self._reader.begin(len(awake))
-        self._patience.work_off(awake, self._poll_one, self._go_on_without)
+        self._patience.work_off(
+            self._jobs(), self._do, self._go_on_without, harmless=self._is_our_own
+        )
         self._count_errors()
         self._sampling.choose(self._discovery.watched.values(), started_ns)
         processes = self._show(before_ns, details=details)
@@ -163,9 +166,28 @@ class Poller:
             ),
         )
 
-    def _poll_one(self, one: tuple[Watched, int | None]) -> None:
+    def _jobs(self) -> Iterator[_Job]:
+        """What is to be done with processes in one poll: find some, then read those that are awake."""
+        yield from self._discovery.due(self._polls)
+        for watched in self._discovery.take_gone():
+            self._let_go(watched)
+        awake = self._awake()
+        self._reader.begin(len(awake))
+        awake.sort(key=self._is_our_own, reverse=True)
+        yield from awake
+
+    def _do(self, job: _Job) -> None:
+        if isinstance(job, int):
+            self._discovery.look_at(job, self._polls)
+        else:
+            self._poll_one(*job)
+
+    def _is_our_own(self, job: _Job) -> bool:
+        pid = job if isinstance(job, int) else job[0].key.pid
+        return pid == self._own_pid
+
+    def _poll_one(self, watched: Watched, clock_ns: int | None) -> None:
         """Read and charge one process, or let it go."""
-        watched, clock_ns = one
         try:
             if clock_ns is None:
                 clock_ns = self._ticks_ns(watched)
@@ -186,9 +208,12 @@ class Poller:
         except ReadError as error:
             self._errors.append(error)
 
-    def _go_on_without(self, one: tuple[Watched, int | None], lock: Lock) -> None:
+    def _go_on_without(self, job: _Job, lock: Lock) -> None:
         """A process keeps the reading thread waiting: what was read of it may have been read by half."""
-        watched, _ = one
+        if isinstance(job, int):
+            self._discovery.go_on_without(job, lock, self._polls)
+            return
+        watched, _ = job
         self._patience.give_up(watched.conducts, lock, owner_of(watched.dir), time.monotonic_ns())
         self._errors.append(still_waiting(watched.key.pid))
         watched.settled, watched.read_all = False, True
@@ -218,7 +243,6 @@ class Poller:
                         continue
                 elif watched.rested:
                     watched.wake()
-                    clock_ns = self._clock_ns(watched)
             except (OSError, Gone):
                 clock_ns = -1
             awake.append((watched, clock_ns))
@@ -232,9 +256,24 @@ class Poller:
         """The process rests and may do so for long: make that cheap."""
         self._sampling.forget(watched)
         self._reader.lay_to_rest(watched, self._polls)
-        if self._procfs.same_namespace and len(watched.known) >= _MANY:
-            with suppress(OSError):
+        watched.drop_timer()  # one that began while a thread ran may lack what that used just then
+        self._weigh_timer(watched)
+
+    def _weigh_timer(self, watched: Watched) -> None:
+        """Make the process's clock cheap, or no longer, as few or many of its threads run."""
+        for_each = len(watched.known) // max(len(watched.hot), 1)
+        if watched.timer is not None:
+            if for_each < _MANY // 2:
+                watched.drop_timer()
+        elif (
+            for_each >= _MANY
+            and self._procfs.same_namespace
+            and self._polls >= max(watched.timer_from, watched.met + _REST)
+        ):
+            try:
                 watched.timer = CpuTimer(watched.key.pid)
+            except OSError:
+                watched.timer_from = self._polls + _TIMER_AGAIN
 
     def _poll_process(self, watched: Watched, clock_ns: int) -> None:
         """Read and charge one process."""
@@ -268,6 +307,7 @@ class Poller:
             _python(watched),
         )
         watched.met = watched.met or self._polls
+        self._weigh_timer(watched)
         watched.before_ns = watched.time_ns if watched.polled == self._polls - 1 else 0
         watched.clock_ns, watched.time_ns = clock_ns, now_ns
         watched.polled, watched.settled = self._polls, at_rest and reading.complete and all_seen

@@ -38,9 +38,13 @@ _MOST = 256
 class Sampling:
     """Samples when it is due. Not for several threads at once. ``errors`` collects what cannot be read."""
 
-    def __init__(self, errors: list[ReadError], patience: PatientReader) -> None:
+    def __init__(
+        self, errors: list[ReadError], patience: PatientReader, own_pid: int | None
+    ) -> None:
+        """``own_pid``: our own process's; None where that procfs does not show it."""
         self._complaints: dict[ProcessKey, set[tuple[str, str]]] = {}
         self._patience = patience
+        self._own_pid = own_pid
         self._errors = errors
         self._sampler = WaitSampler(errors, patience, complaints=self._complaints)
         self._looker = WaitSampler(errors, patience, keep=0, complaints=self._complaints)
@@ -83,15 +87,20 @@ class Sampling:
         due = [rate for rate, due_ns in self._due_ns.items() if due_ns <= now_ns]
         if due:
             targets = [target for rate in due for target in self._targets[rate]]
+            targets.sort(key=self._is_our_own, reverse=True)
             self._patience.work_off(
                 targets,
                 lambda target: self._sampler.sample(target, now_ns),
                 lambda target, lock: self._go_on_without(target, lock, now_ns),
+                harmless=self._is_our_own,
             )
             self.samples += len(targets)
             for rate in due:
                 self._due_ns[rate] = _next(rate, now_ns)
         self.cpu_ns += time.thread_time_ns() + self._patience.cpu_ns - began_ns
+
+    def _is_our_own(self, target: Target) -> bool:
+        return target.key.pid == self._own_pid
 
     def _go_on_without(self, target: Target, lock: Lock, now_ns: int) -> None:
         self._sampler.go_on_without(target, lock, now_ns)

@@ -87,7 +87,7 @@ class ThreadReader:
         """
         errors = len(self._errors)
         at_rest = clock_ns == watched.clock_ns
-        stopped = self._read_leader(watched)
+        stopped = self._read_leader(watched, at_rest=at_rest)
         ran: dict[int, Known] = {}
         lost = self._clocks.read_hot(watched, ran)
         listed = lost or watched.dir.thread_count() != len(watched.known)
@@ -197,15 +197,17 @@ class ThreadReader:
         self._clocks.close(watched)
         watched.close()
 
-    def _read_leader(self, watched: Watched) -> bool:
-        """Read the main thread's stat; whether the process has been stopped or continued since.
+    def _read_leader(self, watched: Watched, *, at_rest: bool) -> bool:
+        """Read the main thread's stat if need be; whether the process has been stopped or continued since.
 
-        All threads of a process are stopped together, which takes next to no CPU time.
+        All threads of a process are stopped together, and then none runs.
         """
         leader = watched.known.get(watched.key.pid)
         if leader is None or len(watched.known) <= FEW:
             return False
         state = leader.stat.state
+        if not at_rest and state not in {"T", "t"}:
+            return False
         try:
             self._clocks.read_stat(watched, leader)
         except ReadError as error:

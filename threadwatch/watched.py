@@ -71,7 +71,9 @@ class Watched:
     settled: bool = False
     """All that is known is how things stand while it rests: nothing needs to be read."""
     timer: CpuTimer | None = None
-    """Makes its clock cheap while it rests."""
+    """Makes its clock cheap while it rests, or next to none of its threads run."""
+    timer_from: int = 0
+    """The poll from which on it is to have one, if that is worth it."""
     rested: int = 0
     """Polls for which it has been settled."""
     view: ProcessView | None = None
@@ -115,12 +117,15 @@ class Watched:
     def wake(self) -> None:
         """It is no longer at rest."""
         self.settled, self.rested = False, 0
+
+    def drop_timer(self) -> None:
+        """Its clock is to cost what it costs."""
         if self.timer is not None:
             self.timer.delete()
             self.timer = None
 
     def close(self) -> None:
         """Let go of the process and its tables."""
-        self.wake()
+        self.drop_timer()
         self.published.close()
         self.dir.close()

@@ -1,4 +1,4 @@
-"""Processes at rest get a CPU timer, so that their clocks are cheap; those that wake lose it at once."""
+"""Processes whose threads hardly run get a CPU timer, so that their clocks are cheap."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ from threadwatch.procfs import CpuTimer, ProcFS
 
 SLEEPERS = """
 import sys, threading, time
-gate = threading.Lock()
-gate.acquire()
+gate = threading.Barrier(101)
+def sleep():
+    while True:
+        gate.wait()
 for _ in range(100):
-    threading.Thread(target=gate.acquire, daemon=True).start()
+    threading.Thread(target=sleep, daemon=True).start()
 print("ready", flush=True)
 for line in sys.stdin:
     end = time.thread_time() + 0.05
     while time.thread_time() < end:
         pass
+    if line.strip() == "all":
+        gate.wait()
     print("done", flush=True)
 """
 
 
 @pytest.fixture
 def sleepers() -> Iterator[subprocess.Popen[str]]:
-    """A process of 101 threads that uses 50 ms of CPU time for each line that it gets."""
+    """A process of 101 threads, of which one uses 50 ms of CPU time for each line; all run for ``all``."""
     process = subprocess.Popen(
         [sys.executable, "-c", SLEEPERS],
         stdin=subprocess.PIPE,
@@ -46,15 +50,16 @@ def sleepers() -> Iterator[subprocess.Popen[str]]:
     process.communicate()
 
 
-def work(process: subprocess.Popen[str]) -> None:
+def work(process: subprocess.Popen[str], who: str = "") -> None:
     """Make it work once, and wait until it sleeps again."""
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write("\n")
+    process.stdin.write(f"{who}\n")
     process.stdin.flush()
     assert process.stdout.readline() == "done\n"
-    while Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
-        time.sleep(0.001)
+    for file in Path(f"/proc/{process.pid}/task").glob("*/stat"):
+        while file.read_text().rpartition(")")[2].split()[0] != "S":
+            time.sleep(0.001)
 
 
 def clock_ns(pid: int) -> int:
@@ -99,8 +104,21 @@ def test_nobody_gets_a_timer_of_a_process_that_is_not_there() -> None:
     assert timers() == 0
 
 
-def test_who_rests_has_a_timer_and_who_wakes_has_none(sleepers: subprocess.Popen[str]) -> None:
-    """After some polls at rest there is a timer; the poll that sees the process awake deletes it."""
+def test_a_clock_with_a_timer_moves_with_the_threads(sleepers: subprocess.Popen[str]) -> None:
+    """While a thread runs, the clock lies between what its threads said before and what they say then."""
+    timer = CpuTimer(sleepers.pid)
+    assert sleepers.stdin is not None
+    sleepers.stdin.write("\n")
+    sleepers.stdin.flush()
+    for _ in range(200):
+        before_ns = threads_ns(sleepers.pid)
+        now_ns = clock_ns(sleepers.pid)
+        assert before_ns <= now_ns <= threads_ns(sleepers.pid)
+    timer.delete()
+
+
+def test_who_rests_has_a_timer_and_who_runs_much_has_none(sleepers: subprocess.Popen[str]) -> None:
+    """After some polls at rest there is a timer; it stays while one of 101 threads runs, not if all do."""
     config = parse_config(b"unmatched: ignore", "test")
     poller = Poller(ProcFS(), config, report=lambda _error: None)
     poller.always_watch(frozenset({sleepers.pid}))
@@ -110,8 +128,11 @@ def test_who_rests_has_a_timer_and_who_wakes_has_none(sleepers: subprocess.Popen
         assert timers() == 1
         work(sleepers)
         (process,) = poller.poll().processes
+        assert timers() == 1
+        assert process.cpu_ns == clock_ns(sleepers.pid) == threads_ns(sleepers.pid)
+        work(sleepers, "all")
+        poller.poll()
         assert timers() == 0
-        assert process.cpu_ns == clock_ns(sleepers.pid)
     for _ in range(40):
         poller.poll(details=False)
     assert timers() == 1

@@ -69,6 +69,45 @@ def test_what_is_done_is_done_in_order_elsewhere(its: PatientReader) -> None:
     assert its.cpu_ns > 0
 
 
+def test_what_is_harmless_and_first_is_done_by_the_caller(its: PatientReader) -> None:
+    """Nobody else wakes up for it; behind one that is not, all is done elsewhere."""
+    me, done = threading.get_ident(), []
+
+    def do(n: int) -> None:
+        done.append((n, threading.get_ident() == me))
+
+    its.work_off([0, 2], do, lambda *_: None, harmless=lambda n: n % 2 == 0)
+    assert its.cpu_ns == 0
+    its.work_off([4, 5, 6], do, lambda *_: None, harmless=lambda n: n % 2 == 0)
+    assert done == [(0, True), (2, True), (4, True), (5, False), (6, False)]
+
+
+def test_what_comes_next_is_asked_for_when_it_is_due(its: PatientReader) -> None:
+    """An item can hang on what was done with the one before, also behind one that was given up."""
+    slow = Slow()
+    done: list[object] = []
+
+    def items() -> Iterator[object]:
+        yield "first"
+        yield slow
+        yield len(done)
+        yield len(done)
+
+    def do(one: object) -> None:
+        if isinstance(one, Slow):
+            one.read()
+        done.append(one)
+
+    def stuck(_: object, lock: Lock) -> None:
+        its.give_up(slow.conducts, lock, slow.user, 0)
+
+    its.work_off(items(), do, stuck)
+    assert done == ["first", 1, 2]
+    slow.end.set()
+    eventually(all_back(its))
+    assert done == ["first", 1, 2]
+
+
 def test_who_keeps_us_waiting_is_left_alone(its: PatientReader) -> None:
     """The others are read, by another thread; the one that was left ends without going on."""
     slow = Slow()

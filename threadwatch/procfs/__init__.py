@@ -17,7 +17,7 @@ from threadwatch.procfs.io import Io, parse_io
 from threadwatch.procfs.reader import MAX_TABLES, TABLE_LINK, ProcessDir, find_tables
 from threadwatch.procfs.root import ProcFS
 from threadwatch.procfs.schedstat import SchedStat, parse_schedstat
-from threadwatch.procfs.stat import Stat, parse_stat
+from threadwatch.procfs.stat import Stat, is_kernel_thread, parse_stat
 from threadwatch.procfs.status import Status, parse_status
 from threadwatch.procfs.syscall import RUNNING, Syscall, parse_syscall
 from threadwatch.procfs.tables import (
@@ -53,6 +53,7 @@ __all__ = [
     "TaskFile",
     "decode_comm",
     "find_tables",
+    "is_kernel_thread",
     "parse_cgroup",
     "parse_cmdline",
     "parse_dynamic",

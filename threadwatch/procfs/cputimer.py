@@ -1,14 +1,16 @@
-"""Keeps the CPU clocks of processes at rest cheap to read, by a timer that never fires.
+"""Keeps the CPU clocks of processes cheap to read whose threads hardly run, by a timer that never fires.
 
 Who asks for a process's CPU clock makes the kernel walk all its threads; but while a POSIX CPU timer runs on
 that clock, the kernel keeps a sum, and asking takes the same time for a process of any size
-(kernel/time/posix-cpu-timers.c, thread_group_sample_cputime()). The sum is as exact, but that it
-lacks what a thread that runs at this very moment has used since its last tick.
+(kernel/time/posix-cpu-timers.c, thread_group_sample_cputime()). The sum grows at the same moments as the
+threads' own clocks (kernel/sched/cputime.c, account_group_exec_runtime()). One that began at rest is exact;
+to one that began while threads ran, what they had used since their last ticks can be lost, if it was booked
+in that very moment: a tick for each at most, once.
 
 The price: while there is such a timer, each of the process's threads adds to the sum at each of its ticks
-and context switches. So only processes at rest have one, which pay nothing, and when one wakes its timer is
-deleted. The timers belong to the daemon: they end with it, however it ends, and
-nothing of the target's own timers changes.
+and context switches. So only a process at rest has one, which pays nothing, or one of whose threads next to
+none run. The timers belong to the daemon: they end with it, however it ends, and nothing of the target's own
+timers changes.
 """
 
 from __future__ import annotations

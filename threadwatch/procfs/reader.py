@@ -75,7 +75,9 @@ class ProcessDir(Handle):
         try:
             fd = os.open(name, _READ, dir_fd=self._fd)
             try:
-                return whole(fd, source)
+                # the kernel makes these files in one piece: a read that is not full has it all
+                data = os.read(fd, PAGE)
+                return data if len(data) < PAGE else whole(fd, source, data)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -89,7 +91,6 @@ class ProcessDir(Handle):
         try:
             fd = os.open(f"task/{tid}/{name}", _READ, dir_fd=self._fd)
             try:
-                # the kernel makes a task's file in one piece: a read that is not full has it all
                 data = os.read(fd, PAGE)
                 return data if len(data) < PAGE else whole(fd, name, data)
             finally:

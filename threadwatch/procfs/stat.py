@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from threadwatch.errors import Malformed
 
+_KTHREAD = 0x00200000
+"""PF_KTHREAD in a task's flags (include/linux/sched.h)."""
 _LAST = 36
 """Where the last field that is used (39, processor) stands among those after comm."""
 
@@ -77,3 +79,9 @@ def parse_stat(data: bytes) -> Stat:
         start,
         cpu,
     )
+
+
+def is_kernel_thread(data: bytes) -> bool:
+    """Whether a line that :func:`parse_stat` takes is a thread of the kernel's own; it stays one for life."""
+    flags = data[data.rindex(b") ") + 2 :].split(b" ", 7)[6]
+    return flags.isdigit() and bool(int(flags) & _KTHREAD)

@@ -14,6 +14,7 @@ from threadwatch.procfs import (
     Io,
     Stat,
     decode_comm,
+    is_kernel_thread,
     parse_cgroup,
     parse_cmdline,
     parse_fdinfo,
@@ -73,8 +74,16 @@ class TestStat:
         """Processes without memory have a whole line, too."""
         zombie = parse_stat((fixtures.PROC / str(fixtures.ZOMBIE) / "stat").read_bytes())
         assert (zombie.pid, zombie.state) == (fixtures.ZOMBIE, "Z")
-        kernel = parse_stat((fixtures.PROC / str(fixtures.KERNEL_THREAD) / "stat").read_bytes())
+        line = (fixtures.PROC / str(fixtures.KERNEL_THREAD) / "stat").read_bytes()
+        kernel = parse_stat(line)
         assert (kernel.comm, kernel.ppid) == (b"kthreadd", 0)
+        assert is_kernel_thread(line)
+        assert not is_kernel_thread(STAT)
+
+    def test_nobody_is_a_kernel_thread_by_a_name(self) -> None:
+        """What stands in comm cannot shift the flags; flags that are no number say nothing."""
+        assert not is_kernel_thread(b"7 (a) S 0 0 0 0 -1 2097152 b) S 1 7 7 0 -1 4194304 0 0\n")
+        assert not is_kernel_thread(b"7 (a) S 1 7 7 0 -1 -2097152 0 0\n")
 
     @pytest.mark.parametrize(
         "data",
