@@ -12,23 +12,21 @@ import os
 import random
 import re
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests import testbed
 from tests.prometheus import Prometheus
-from tests.serving import Serving, serving, until
+from tests.serving import Serving, serving
 from tests.soak import checks, hardship
-from tests.soak.checks import GroupCpu, Trend
+from tests.soak.checks import Trend
+from tests.soak.witness import Witness
 from threadwatch.model import UNATTRIBUTED
 
 WITNESSES = ((3, 9), (3, 14))
@@ -88,7 +86,7 @@ def soak(minutes: float) -> tuple[Notes, dict[str, int]]:
         config.write_text(json.dumps(hardship.GOOD[0]))
         daemon = stack.enter_context(serving(directory, f"--config.file={config}"))
         server = stack.enter_context(Prometheus(directory, config=_scrape_config(daemon)))
-        witness = Witness(mark)
+        witness = Witness(mark, WITNESSES)
         stack.callback(witness.close)
         stack.callback(trouble.end)
         for role in hardship.ROLES:
@@ -107,11 +105,11 @@ def soak(minutes: float) -> tuple[Notes, dict[str, int]]:
                 return notes, trouble.counts
             if elapsed * EXAMINATIONS / 60 / minutes > examined + 1:
                 examined += 1
-                witness.examine(daemon, notes, elapsed / 60)
+                examine(witness, daemon, notes, elapsed / 60)
             time.sleep(max(0.0, begin + elapsed + LOOK_EVERY_S - time.monotonic()))
         trouble.end()
         notes.violations += trouble.wrong
-        witness.examine(daemon, notes, minutes)
+        examine(witness, daemon, notes, minutes)
         _conclude(daemon, server, notes, minutes)
     return notes, trouble.counts
 
@@ -127,40 +125,22 @@ def _look_at_process(pid: int, notes: Notes, minute: float) -> None:
 def look(daemon: Serving, notes: Notes, minute: float) -> None:
     """One scrape that is checked, and one look at the daemon itself."""
     _look_at_process(daemon.process.pid, notes, minute)
-    groups: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
-    series = 0
-    for family in text_string_to_metric_families(daemon.get("/metrics")[1]):
-        for sample in family.samples:
-            series += 1
-            group = groups[sample.labels.get("group", "")]
-            match sample.name:
-                case "threadwatch_thread_cpu_seconds_total":
-                    group["threads"] += sample.value
-                    if sample.labels["thread"] == UNATTRIBUTED:
-                        group["nobody"] += sample.value
-                case "threadwatch_group_cpu_seconds_total":
-                    group["cpu"] = sample.value
-                case "threadwatch_group_processes":
-                    group["processes"] = sample.value
-                case "threadwatch_threads":
-                    if sample.labels["state"] in ("running", "runnable"):
-                        group["running"] += sample.value
-                case "threadwatch_read_errors_total":
-                    key = sample.labels["source"], sample.labels["reason"]
-                    notes.errors[key] = sample.value
-                case "threadwatch_polls_total":
-                    notes.polls = sample.value
-                case "threadwatch_polls_skipped_total":
-                    notes.skipped = sample.value
-                case _:
-                    pass
-    notes.series.append((minute, float(series)))
-    measured = [
-        GroupCpu(name, g["cpu"], g["threads"], round(g["running"]), round(g["processes"]))
-        for name, g in groups.items()
-        if "cpu" in g
-    ]
-    notes.nobody = {name: (g["nobody"], g["cpu"]) for name, g in groups.items() if "cpu" in g}
+    families = list(text_string_to_metric_families(daemon.get("/metrics")[1]))
+    samples = [sample for family in families for sample in family.samples]
+    notes.series.append((minute, float(len(samples))))
+    for sample in samples:
+        match sample.name:
+            case "threadwatch_read_errors_total":
+                key = sample.labels["source"], sample.labels["reason"]
+                notes.errors[key] = sample.value
+            case "threadwatch_polls_total":
+                notes.polls = sample.value
+            case "threadwatch_polls_skipped_total":
+                notes.skipped = sample.value
+            case _:
+                pass
+    measured = checks.groups(samples)
+    notes.nobody = {group.name: (group.nobody_s, group.cpu_s) for group in measured}
     notes.looks += 1
     notes.checked_groups += len(measured)
     notes.worst_open_s = max([notes.worst_open_s, *(g.cpu_s - g.threads_s for g in measured)])
@@ -169,63 +149,12 @@ def look(daemon: Serving, notes: Notes, minute: float) -> None:
     ]
 
 
-class Witness:
-    """Processes whose own clocks say what the daemon should say of them."""
-
-    def __init__(self, mark: str) -> None:
-        self.processes = []
-        self._metric = re.compile(
-            r'^threadwatch_thread_cpu_seconds_total\{group="witness",.*thread="(.*)"\} (\S+)$',
-            re.MULTILINE,
-        )
-        for version in WITNESSES:
-            process = hardship.target(mark, "witness", testbed.require(*version))
-            self.processes.append(process)
-            _hear(process)
-
-    def examine(self, daemon: Serving, notes: Notes, minute: float) -> None:
-        """Hold them still, and compare."""
-        clocks: Counter[str] = Counter()
-        for process in self.processes:
-            _say(process)
-            clocks.update(_hear(process)["clocks"])
-        polls = float(daemon.metric("threadwatch_polls_total") or 0)
-        until(
-            lambda: float(daemon.metric("threadwatch_polls_total") or 0) >= polls + 3, "three polls"
-        )
-        shown: Counter[str] = Counter()
-        for thread, value in self._metric.findall(daemon.get("/metrics")[1]):
-            shown[thread] += round(float(value) * 1e9)
-        for process in self.processes:
-            _say(process)
-        for name, clock_ns in clocks.items():
-            off_s = (shown[name] - clock_ns) / 1e9
-            notes.witness.append((minute, name, clock_ns / 1e9, off_s))
-            if abs(off_s) > checks.OF_THE_WHOLE * clock_ns / 1e9 + 3 * checks.TICK_S:
-                notes.violations.append(
-                    f"minute {minute:.1f}: the witness's {name} has used {clock_ns / 1e9:.3f} s,"
-                    f" shown {off_s:+.3f} s"
-                )
-
-    def close(self) -> None:
-        """End them."""
-        for process in self.processes:
-            process.kill()
-            process.communicate()
-
-
-def _say(process: subprocess.Popen[bytes]) -> None:
-    assert process.stdin is not None
-    process.stdin.write(b"\n")
-    process.stdin.flush()
-
-
-def _hear(process: subprocess.Popen[bytes]) -> dict[str, Any]:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert line, "the witness has ended"
-    said: dict[str, Any] = json.loads(line)
-    return said
+def examine(witness: Witness, daemon: Serving, notes: Notes, minute: float) -> None:
+    """Note by how much the daemon is off."""
+    for found in witness.compare(daemon):
+        notes.witness.append((minute, found.name, found.clock_s, found.off_s))
+        if found.wrong:
+            notes.violations.append(f"minute {minute:.1f}: the witness: {found}")
 
 
 def _scrape_config(daemon: Serving) -> str:
@@ -246,7 +175,12 @@ def _conclude(daemon: Serving, server: Prometheus, notes: Notes, minutes: float)
     for counter in server.query(f"count by (__name__) ({COUNTERS})"):
         name = counter.labels["__name__"]
         for result in server.query(f"resets({name}[{over}]) > 0"):
-            notes.violations.append(f"reset {result.value:.0f} times: {name} {dict(result.labels)}")
+            labels = ",".join(f"{key}={json.dumps(value)}" for key, value in result.labels.items())
+            for series in server.samples(f"{name}{{{labels}}}", over):
+                notes.violations += [
+                    f"reset: {name}{{{labels}}}: {text}"
+                    for text in checks.falls(series.values, hardship.EXPIRE_S)
+                ]
     (up,) = server.query(f'min_over_time(up{{job="threadwatch"}}[{over}])')
     if up.value != 1:
         notes.violations.append("a scrape by Prometheus failed")
@@ -258,7 +192,9 @@ def _conclude(daemon: Serving, server: Prometheus, notes: Notes, minutes: float)
             notes.violations.append(f"open files grow: {_trend(fds)}")
     if notes.skipped > 0.02 * notes.polls + 2:
         notes.violations.append(f"{notes.skipped:.0f} polls skipped of {notes.polls:.0f}")
-    notes.violations += [f"unexplained: {text}" for text in checks.unexplained(notes.errors)]
+    notes.violations += [
+        f"unexplained: {text}" for text in checks.unexplained(notes.errors, notes.polls)
+    ]
     log = daemon.text()
     if "Traceback" in log or "exception=" in log:
         notes.violations.append(f"an exception in the log: {log[-2000:]}")
@@ -283,7 +219,7 @@ def report(notes: Notes, counts: dict[str, int]) -> str:
             f" longest {max(notes.scrape_s) * 1e3:.1f} ms"
         )
     lines += [
-        f"  read error   {source} {reason}: {count:.0f} ({checks.EXPLAINED.get((source, reason), '?')})"
+        f"  read error   {source} {reason}: {count:.0f} ({checks.explanation(source, reason)})"
         for (source, reason), count in sorted(notes.errors.items())
     ]
     lines += [

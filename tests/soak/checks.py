@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+
+from prometheus_client.samples import Sample
+
+from threadwatch.model import UNATTRIBUTED
 
 TICK_S = 0.01
 """A thread that runs is behind by this much at most."""
@@ -23,6 +29,36 @@ class GroupCpu:
     running: int
     """Threads that run, or would if there were a CPU."""
     processes: int
+    nobody_s: float = 0.0
+    """Of the threads' time, what no name could be given to."""
+
+
+def groups(samples: Iterable[Sample]) -> list[GroupCpu]:
+    """The groups in an exposition."""
+    found: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    for sample in samples:
+        group = found[sample.labels.get("group", "")]
+        match sample.name:
+            case "threadwatch_thread_cpu_seconds_total":
+                group["threads"] += sample.value
+                if sample.labels["thread"] == UNATTRIBUTED:
+                    group["nobody"] += sample.value
+            case "threadwatch_group_cpu_seconds_total":
+                group["cpu"] = sample.value
+            case "threadwatch_group_processes":
+                group["processes"] = sample.value
+            case "threadwatch_threads":
+                if sample.labels["state"] in {"running", "runnable"}:
+                    group["running"] += sample.value
+            case _:
+                pass
+    return [
+        GroupCpu(
+            name, g["cpu"], g["threads"], round(g["running"]), round(g["processes"]), g["nobody"]
+        )
+        for name, g in found.items()
+        if "cpu" in g
+    ]
 
 
 def conservation(groups: Sequence[GroupCpu]) -> list[str]:
@@ -75,6 +111,18 @@ def trend(samples: Sequence[tuple[float, float]]) -> Trend:
     )
 
 
+def falls(values: Mapping[float, float], expire_s: float) -> list[str]:
+    """Where a counter falls, by its values at times in seconds.
+
+    Not where it was absent for as long as series take to expire: then it starts anew, as it should.
+    """
+    return [
+        f"{before:g} at {then:.0f}, {after:g} at {now:.0f}"
+        for (then, before), (now, after) in pairwise(sorted(values.items()))
+        if after < before and now - then < expire_s - 10
+    ]
+
+
 def tenths(samples: Sequence[tuple[float, float]]) -> list[int]:
     """The median of each tenth of ``(minute, value)``, in their order."""
     size = max(len(samples) // 10, 1)
@@ -84,16 +132,31 @@ def tenths(samples: Sequence[tuple[float, float]]) -> list[int]:
     ]
 
 
-def unexplained(errors: Mapping[tuple[str, str], float]) -> list[str]:
-    """Read errors that nothing in a soak explains. Root is denied nothing, and limits are not reached."""
-    return [
+def unexplained(errors: Mapping[tuple[str, str], float], polls: float = 0) -> list[str]:
+    """Read errors that nothing in a soak explains. Root is denied nothing, and limits are not reached.
+
+    Reads that were given up for their deadline are explained by a machine that has no CPU for the
+    reader: one in fifty polls.
+    """
+    wrong = [
         f"{count:.0f} × {source} {reason}"
         for (source, reason), count in sorted(errors.items())
-        if count and (source, reason) not in EXPLAINED
+        if count and (source, reason) not in EXPLAINED and reason != "timeout"
     ]
+    late = sum(count for (_, reason), count in errors.items() if reason == "timeout")
+    if late > polls / 50:
+        wrong.append(f"{late:.0f} × timeout in {polls:.0f} polls")
+    return wrong
 
 
 EXPLAINED: Mapping[tuple[str, str], str] = {
     ("mem", "eio"): "a thread state that was freed while it was read",
 }
 """Read errors that targets which come and go bring with them."""
+
+
+def explanation(source: str, reason: str) -> str:
+    """Why there are such read errors, as far as it is known."""
+    if reason == "timeout":
+        return "given up for its deadline: no CPU for the reader in time"
+    return EXPLAINED.get((source, reason), "unexplained")

@@ -7,6 +7,7 @@ import ctypes
 import mmap
 import os
 import random
+import resource
 import signal
 import sys
 import threading
@@ -115,7 +116,7 @@ def flood():
             for forgery in forgeries:
                 forgery.map[table.HEADER_SIZE : SIZE] = image
                 forgery.changed()
-            yield
+                yield
 
 
 def lie():
@@ -157,6 +158,8 @@ def lie():
 def memfds():
     """A thousand memfds with the table's name: empty, garbage, somebody else's, and others than before."""
     most = int(sys.argv[2])
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     fds = []
     while True:
         while len(fds) < most:
@@ -164,7 +167,9 @@ def memfds():
             if len(fds) % 3 == 0:
                 os.write(fds[-1], random.getrandbits(8 * 256).to_bytes(256, "little"))
             elif len(fds) % 3 == 1:
-                Forgery(1, start_ticks=len(fds)).map.close()
+                forgery = Forgery(1, start_ticks=len(fds))
+                forgery.map.close()
+                fds.append(forgery.fd)
         yield
         for fd in fds[: most // 4]:
             os.close(fd)
@@ -179,7 +184,9 @@ def names():
     libc = ctypes.CDLL(None)
     libc.prctl(15, b'\x1b[2J"}\n#', 0, 0, 0)  # PR_SET_NAME
     for name in lab_names():
-        threading.Thread(target=time.sleep, args=(600,), name=name, daemon=True).start()
+        thread = threading.Thread(target=time.sleep, args=(600,), daemon=True)
+        thread.start()
+        thread.name = name
     while True:
         yield
 
@@ -205,23 +212,25 @@ def lab_names():
 
 def bomb():
     """So many processes as fast as they can be made; they stay, and end with their parent."""
-    children = 0
     libc = ctypes.CDLL(None)
+    for _ in range(int(sys.argv[2])):
+        if not libc.fork():  # faster than os.fork, which has Python put itself in order
+            libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+            libc.pause()
     while True:
-        while children < int(sys.argv[2]):
-            if not os.fork():
-                libc.prctl(1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
-                signal.pause()
-            children += 1
         yield
 
 
 def execs():
     """One program after another in the same process, without a pause."""
-    deadline = float(sys.argv[2])
+    deadline, directory = float(sys.argv[2]), sys.argv[3]
+    if "CHAOS_BEGUN" not in os.environ:
+        os.environ["CHAOS_BEGUN"] = "1"
+        print("ready", flush=True)
     if time.monotonic() < deadline:
-        name = "program-%d.py" % random.SystemRandom().randrange(1000)
-        os.execv(sys.executable, [name, "-S", *sys.argv])
+        name = os.path.join(directory, "program-%d.py" % random.SystemRandom().randrange(10**6))
+        os.symlink(os.path.realpath(__file__), name)
+        os.execv(sys.executable, [sys.executable, "-S", name, *sys.argv[1:]])
     while True:
         yield
 
@@ -266,7 +275,7 @@ def main():
     next(role)
     print("ready", flush=True)
     for _ in role:
-        time.sleep(0.001)
+        time.sleep(0.01)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.soak.checks import GroupCpu, conservation, trend, unexplained
+from tests.soak.checks import GroupCpu, conservation, falls, trend, unexplained
 
 
 def test_groups_that_add_up() -> None:
@@ -33,3 +33,12 @@ def test_errors_that_nothing_explains() -> None:
     """A kind of error that targets do not bring with them is named; one that was never seen is not."""
     found = unexplained({("table", "malformed"): 2.0, ("mem", "eio"): 7.0, ("fd", "emfile"): 0.0})
     assert found == ["2 × table malformed"]
+    assert unexplained({("process", "timeout"): 3.0}, 1000) == []
+    assert unexplained({("process", "timeout"): 30.0}, 1000) == ["30 × timeout in 1000 polls"]
+
+
+def test_counters_that_fall() -> None:
+    """A fall is one, unless the series had been absent for as long as they take to expire."""
+    assert falls({1.0: 5.0, 6.0: 5.0, 11.0: 7.0}, 900) == []
+    assert falls({1.0: 5.0, 6.0: 4.0, 11.0: 7.0}, 900) == ["5 at 1, 4 at 6"]
+    assert falls({1.0: 5.0, 1000.0: 1.0}, 900) == []
