@@ -38,7 +38,7 @@ function name() {
       const shown = node.kind === "thread" && flat ? node.group : node.note;
       say(note, shown);
       note.classList.toggle("badge", node.published === false);
-      set(cell, "title", [node.label, shown, node.hint].filter(Boolean).join(" · "));
+      set(cell, "title", [node.label, node.hint || shown].filter(Boolean).join(" · "));
     },
   };
 }

@@ -38,11 +38,12 @@ export function processLabel(process, parent) {
   return printable(short.join(" "));
 }
 
-/** "Python 3.12.1"; of another one than CPython, its own name. */
-export function pythonLabel(python) {
-  const name = python.implementation === "cpython" ? "Python" : printable(python.implementation || "Python");
+/** "CPython 3.12.1", or short, "3.12.1": what is no CPython says so in any case. */
+export function pythonLabel(python, { short = false } = {}) {
+  const usual = python.implementation === "cpython";
+  const name = usual ? "CPython " : `${printable(python.implementation || "Python")} `;
   const kind = python.free_threaded ? ` free-threaded${python.gil ? ", GIL on" : ""}` : "";
-  return `${name} ${python.version}${kind}`;
+  return `${usual && short ? "" : name}${python.version}${kind}`;
 }
 
 export function percent(value) {

@@ -3,7 +3,7 @@
 import { count, printable, processLabel, pythonLabel, threadName } from "./text.js";
 import { STATES, wasIn } from "./states.js";
 
-const NAMELESS = "no names in Python are seen: it does not publish its threads, or permission hides them";
+const NAMELESS = "no Python names are seen: it does not publish its threads, or permission hides them";
 
 /** The groups with their processes and threads, and what each of them sums up. */
 export function grow(view) {
@@ -38,8 +38,8 @@ export function grow(view) {
       kind: "process",
       key,
       label: processLabel(process, parent?.group === process.group ? parent : undefined),
-      note: process.published ? pythonLabel(process) : "no names",
-      hint: process.published ? "" : NAMELESS,
+      note: process.published ? pythonLabel(process, { short: true }) : "no names",
+      hint: process.published ? pythonLabel(process) : NAMELESS,
       published: process.published,
       id: process.pid,
       comm: printable(process.comm),
