@@ -8,6 +8,7 @@ Rules:
 * Only processes that are awake, or were a few polls ago, are sampled, in them the threads that have run
   lately. At most so many threads are looked at in one sample; where more run, they take turns from
   poll to poll.
+* Our own process is not sampled: who looks is always seen looking, or waiting for who does.
 * Every other thread is looked at once after it has run: it waits for the same thing until it runs again. The
   poll asks for that with :meth:`Sampling.look`, when it has read the thread's clock.
 """
@@ -63,7 +64,7 @@ class Sampling:
         awake = [
             (one, _who_runs(one))
             for one in watched
-            if one.config.wait_rate and one.rested < _AWAKE_FOR and one.polled
+            if self._is_sampled(one) and one.rested < _AWAKE_FOR and one.polled
         ]
         wanted = sum(len(tids) for _, tids in awake)
         self._turn += 1
@@ -87,20 +88,15 @@ class Sampling:
         due = [rate for rate, due_ns in self._due_ns.items() if due_ns <= now_ns]
         if due:
             targets = [target for rate in due for target in self._targets[rate]]
-            targets.sort(key=self._is_our_own, reverse=True)
             self._patience.work_off(
                 targets,
                 lambda target: self._sampler.sample(target, now_ns),
                 lambda target, lock: self._go_on_without(target, lock, now_ns),
-                harmless=self._is_our_own,
             )
             self.samples += len(targets)
             for rate in due:
                 self._due_ns[rate] = _next(rate, now_ns)
         self.cpu_ns += time.thread_time_ns() + self._patience.cpu_ns - began_ns
-
-    def _is_our_own(self, target: Target) -> bool:
-        return target.key.pid == self._own_pid
 
     def _go_on_without(self, target: Target, lock: Lock, now_ns: int) -> None:
         self._sampler.go_on_without(target, lock, now_ns)
@@ -113,7 +109,7 @@ class Sampling:
 
         None: it is not to be sampled.
         """
-        if not watched.config.wait_rate:
+        if not self._is_sampled(watched):
             self.forget(watched)
             return None
         return _by_identity(watched, self._sampler.take(watched.key))
@@ -124,6 +120,9 @@ class Sampling:
             return {}
         self._looker.sample(_target(watched, tids), now_ns)
         return _by_identity(watched, self._looker.take(watched.key))
+
+    def _is_sampled(self, watched: Watched) -> bool:
+        return watched.config.wait_rate > 0 and watched.key.pid != self._own_pid
 
     def forget(self, watched: Watched, *, gone: bool = False) -> None:
         """The process rests, or has gone: let go of it."""

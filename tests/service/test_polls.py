@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -92,3 +93,27 @@ def test_own_cost_is_true(tmp_path: Path) -> None:
         )
         # the clock is read after the account, so a poll more or less may be in it
         assert 0.75 * clock <= account <= 1.05 * clock
+
+
+def test_the_daemon_does_not_sample_itself(tmp_path: Path) -> None:
+    """Who looks is always seen looking: its own threads run, are ready or sleep, and hold no GIL."""
+    config = tmp_path / "config.yml"
+    config.write_text(
+        "poll_interval: 200ms\nunmatched: ignore\ngroups:\n"
+        "- {name: busy, match: {cmdline: shop.py}}\n"
+        f"- {{name: itself, match: {{cmdline: {config}}}}}\n"
+    )
+    with application(code=BUSY), serving(tmp_path, f"--config.file={config}") as daemon:
+
+        def seen(metric: str, label: str, group: str) -> set[str]:
+            text = daemon.get("/metrics")[1]
+            return set(
+                re.findall(rf'^{metric}{{group="{group}".*\b{label}="([^"]*)"', text, re.MULTILINE)
+            )
+
+        until(lambda: seen("threadwatch_gil_held_seconds_total", "thread", "busy"), "GIL samples")
+        until(lambda: "sleep" in seen("threadwatch_threads", "state", "busy"), "wait samples")
+        assert not seen("threadwatch_gil_held_seconds_total", "thread", "itself")
+        assert not seen("threadwatch_gil_wait_seconds_total", "thread", "itself")
+        states = seen("threadwatch_thread_state_seconds_total", "state", "itself")
+        assert {"sleeping", "running"} <= states <= {"sleeping", "running", "runnable"}
