@@ -35,8 +35,9 @@ per second of real time. Duration: how long polls take in real time, by what
 hundred polls, the 99th percentile is the longest.
 
 CPU per scrape is what the clocks of the daemon's other threads gain by a request, so HTTP is in it:
-the first request after a poll, and the same again. Every scrape is in one format; gzip is
-OpenMetrics, compressed, as Prometheus asks for it. A series is a line of the exposition.
+the first request after a poll, and the same again, on a connection that is kept, as Prometheus does.
+Every scrape is in one format; gzip is OpenMetrics, compressed, as Prometheus asks for it. A series is a
+line of the exposition.
 
 The daemon's own account of its polls, `threadwatch_poll_cpu_seconds_total`, is compared with its
 process clock over the same polls."""

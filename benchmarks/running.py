@@ -122,6 +122,7 @@ class Server:
 
         ``port`` is where it listens; 0: it says so itself, and the pattern ``listening`` captures it.
         """
+        self._connection: http.client.HTTPConnection | None = None
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # closed with the context
         self._process = subprocess.Popen(
             command,
@@ -172,14 +173,21 @@ class Server:
         return os.pread(self._log.fileno(), 1 << 20, 0).decode(errors="replace")
 
     def get(self, path: str, **headers: str) -> bytes:
-        """The body of a page, unpacked; BenchmarkError unless the answer is 200."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
-        with contextlib.closing(connection):
-            connection.request(
-                "GET", path, headers={k.replace("_", "-"): v for k, v in headers.items()}
-            )
-            answer = connection.getresponse()
+        """The body of a page, unpacked, by a connection that is kept; BenchmarkError unless it is 200."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
+        try:
+            try:
+                self._connection.request("GET", path, headers=named)
+                answer = self._connection.getresponse()
+            except http.client.RemoteDisconnected:  # it was kept for as long as the server would
+                self._connection.request("GET", path, headers=named)
+                answer = self._connection.getresponse()
             body = answer.read()
+        except BaseException:
+            self._connection.close()
+            raise
         if answer.status != http.client.OK:
             raise BenchmarkError(f"GET {path}: {answer.status}")
         return gzip.decompress(body) if answer.headers["Content-Encoding"] == "gzip" else body
@@ -194,6 +202,8 @@ class Server:
         finally:
             self._process.kill()
             self._log.close()
+            if self._connection is not None:
+                self._connection.close()
 
 
 _CONFIG = """\
