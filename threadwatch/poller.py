@@ -1,9 +1,8 @@
 """One poll: find, read, join, account, and show it as a View. The only place that knows the order.
 
-What keeps a poll cheap: a process whose CPU clock stands still has not run, so nothing about it can
-have changed, but that its threads may have become runnable. It is skipped whole, for one system
-call, and a few of its threads are read once in a while all the same. And nobody's thread is looked at one
-by one to be shown unless somebody asks for that: totals by name are what the daemon is for.
+What keeps a poll cheap: processes that have not run are skipped (:mod:`threadwatch.resting`), and nobody's
+thread is looked at one by one to be shown unless somebody asks for that: totals by name are what the daemon
+is for.
 """
 
 from __future__ import annotations
@@ -20,22 +19,17 @@ from threadwatch.account import Account, GroupRules
 from threadwatch.config import Config, GroupConfig, NameRule
 from threadwatch.discover import Discovery
 from threadwatch.errors import Gone, ReadError
-from threadwatch.model import POLL_BUCKETS, ProcessView, Python, Stats, ThreadView, View
+from threadwatch.model import POLL_BUCKETS, ProcessView, Stats, View
 from threadwatch.names import ThreadNames
 from threadwatch.patience import PatientReader, owner_of, still_waiting
-from threadwatch.procfs import CpuTimer, ProcFS, parse_schedstat, parse_stat
+from threadwatch.process_views import ProcessViews, python_of
+from threadwatch.procfs import ProcFS, parse_schedstat
 from threadwatch.procfs.waiting import Lock
-from threadwatch.samples import NS_PER_TICK, Identity, ProcessSample, Waits
+from threadwatch.resting import Resting
+from threadwatch.samples import Identity, ProcessSample, Waits
 from threadwatch.sampling import Sampling
 from threadwatch.threads import ThreadReader
 from threadwatch.watched import Watched
-
-_REST = 16
-"""Polls without running after which a process is prepared to rest for long."""
-_MANY = 64
-"""Threads of a process for each that runs, from which on its clock is worth a timer; half as many keep it."""
-_TIMER_AGAIN = 512
-"""Polls after which a timer is tried for again that the kernel has refused."""
 
 _Job = int | tuple[Watched, int | None]
 """A process to be looked at, by its PID; or one to be read, and its clock."""
@@ -48,7 +42,6 @@ class Poller:
         self, procfs: ProcFS, config: Config, *, report: Callable[[ReadError], None]
     ) -> None:
         """``report`` hears of every error that is counted, for the log."""
-        self._procfs = procfs
         self._config = config
         self._report = report
         self._errors: list[ReadError] = []
@@ -62,13 +55,14 @@ class Poller:
         self._own_pid = os.getpid() if procfs.same_namespace else None
         self._discovery = Discovery(procfs, config, self._reader, self._patience, self._errors)
         self._sampling = Sampling(self._errors, self._patience, self._own_pid)
+        self._resting = Resting(procfs, self._reader, self._sampling)
         self._account = Account()
+        self._views = ProcessViews(self._account)
         self._names: dict[tuple[NameRule, ...], ThreadNames] = {}
         self._opened: dict[int, tuple[str, GroupConfig]] = {}
         self._polls = 0
         self._skipped = 0
         self._started_ns = 0
-        self._detailed = False
         self._cpu_ns = 0
         self._duration_ns = 0
         self._durations = [0] * (len(POLL_BUCKETS) + 1)
@@ -133,7 +127,11 @@ class Poller:
         )
         self._count_errors()
         self._sampling.choose(self._discovery.watched.values(), started_ns)
-        processes = self._show(before_ns, details=details)
+        processes: tuple[ProcessView, ...] = ()
+        if details:
+            processes = self._views.show(self._discovery.watched.values(), self._polls, before_ns)
+        else:
+            self._views.forget(self._discovery.watched.values())
         # time in states is counted from one poll's beginning to the next one's
         groups = self._account.groups(started_ns)
         self._account.remember(started_ns, self._config.poll_interval_ns)
@@ -171,7 +169,7 @@ class Poller:
         yield from self._discovery.due(self._polls)
         for watched in self._discovery.take_gone():
             self._let_go(watched)
-        awake = self._awake()
+        awake = self._resting.awake(self._discovery.watched.values(), self._polls)
         self._reader.begin(len(awake))
         awake.sort(key=self._is_our_own, reverse=True)
         yield from awake
@@ -190,13 +188,9 @@ class Poller:
         """Read and charge one process, or let it go."""
         try:
             if clock_ns is None:
-                clock_ns = self._ticks_ns(watched)
-                if clock_ns == watched.clock_ns and watched.settled:
-                    watched.rested += 1
-                    if self._may_rest(watched):
-                        return
-                elif watched.rested:
-                    watched.wake()
+                clock_ns = self._resting.look(watched, self._polls)
+                if clock_ns is None:
+                    return
             if clock_ns == watched.clock_ns and watched.settled:
                 if self._reader.stands_still(watched, self._polls):
                     return
@@ -220,61 +214,6 @@ class Poller:
         watched.unsettled.update(watched.known)
         self._sampling.forget(watched)
 
-    def _awake(self) -> list[tuple[Watched, int | None]]:
-        """The processes that have to be read, and their clocks: all that a poll costs for the others.
-
-        A clock of -1 is that of a process that has gone; None has still to be read.
-        """
-        awake: list[tuple[Watched, int | None]] = []
-        same_namespace = self._procfs.same_namespace
-        clock = time.clock_gettime_ns
-        for pid, watched in self._discovery.watched.items():
-            if not same_namespace:
-                awake.append((watched, None))
-                continue
-            try:
-                # as in ProcFS.process_clock_ns, whose call would cost as much as the clock itself
-                clock_ns = clock((~pid << 3) | 2)
-                if clock_ns == watched.clock_ns and watched.settled:
-                    watched.rested += 1
-                    if watched.rested == _REST:
-                        self._lay_to_rest(watched)
-                    if self._may_rest(watched):
-                        continue
-                elif watched.rested:
-                    watched.wake()
-            except (OSError, Gone):
-                clock_ns = -1
-            awake.append((watched, clock_ns))
-        return awake
-
-    def _may_rest(self, watched: Watched) -> bool:
-        """Whether nothing is to be read of a process at rest in this poll."""
-        return watched.rested <= _REST or self._polls < watched.check_in
-
-    def _lay_to_rest(self, watched: Watched) -> None:
-        """The process rests and may do so for long: make that cheap."""
-        self._sampling.forget(watched)
-        self._reader.lay_to_rest(watched, self._polls)
-        watched.drop_timer()  # one that began while a thread ran may lack what that used just then
-        self._weigh_timer(watched)
-
-    def _weigh_timer(self, watched: Watched) -> None:
-        """Make the process's clock cheap, or no longer, as few or many of its threads run."""
-        for_each = len(watched.known) // max(len(watched.hot), 1)
-        if watched.timer is not None:
-            if for_each < _MANY // 2:
-                watched.drop_timer()
-        elif (
-            for_each >= _MANY
-            and self._procfs.same_namespace
-            and self._polls >= max(watched.timer_from, watched.met + _REST)
-        ):
-            try:
-                watched.timer = CpuTimer(watched.key.pid)
-            except OSError:
-                watched.timer_from = self._polls + _TIMER_AGAIN
-
     def _poll_process(self, watched: Watched, clock_ns: int) -> None:
         """Read and charge one process."""
         if clock_ns < 0:
@@ -286,7 +225,9 @@ class Poller:
         now_ns = time.monotonic_ns()
         at_rest = clock_ns == watched.clock_ns and not watched.unsettled
         self._open(watched, now_ns)
-        reading = self._reader.read(watched, clock_ns, lambda: self._clock_ns(watched), self._polls)
+        reading = self._reader.read(
+            watched, clock_ns, lambda: self._resting.clock_ns(watched), self._polls
+        )
         waits, all_seen = self._waits(watched, at_rest=at_rest)
         user_ticks, system_ticks = watched.ticks
         self._account.charge(
@@ -304,10 +245,10 @@ class Poller:
                 has_gil=bool(watched.published.gils),
                 unread_ns=reading.unread_ns,
             ),
-            _python(watched),
+            python_of(watched),
         )
         watched.met = watched.met or self._polls
-        self._weigh_timer(watched)
+        self._resting.weigh_timer(watched, self._polls)
         watched.before_ns = watched.time_ns if watched.polled == self._polls - 1 else 0
         watched.clock_ns, watched.time_ns = clock_ns, now_ns
         watched.polled, watched.settled = self._polls, at_rest and reading.complete and all_seen
@@ -331,39 +272,6 @@ class Poller:
             before = waits.get(identity)
             waits[identity] = now if before is None else replace(before, state=now.state)
         return waits, all_seen
-
-    def _show(self, before_ns: int, *, details: bool) -> tuple[ProcessView, ...]:
-        """All processes and their threads, if details are asked for. The last poll began at ``before_ns``."""
-        processes = self._discovery.watched.values()
-        if not details:
-            if self._detailed:
-                for watched in processes:
-                    watched.view = None
-            self._detailed = False
-            return ()
-        self._detailed = True
-        for watched in processes:
-            view = watched.view
-            if watched.polled and (
-                view is None or view.cpu_ratio is None or watched.polled == self._polls
-            ):
-                # a process that was at rest in the last poll has used what it has since then
-                elapsed_ns = None
-                if view is not None:
-                    elapsed_ns = max(watched.time_ns - (watched.before_ns or before_ns), 1)
-                threads = self._account.views(watched.key, elapsed_ns)
-                watched.view = _process_view(watched, elapsed_ns, threads)
-        return tuple(w.view for w in processes if w.view is not None)
-
-    def _clock_ns(self, watched: Watched) -> int:
-        if self._procfs.same_namespace:
-            return self._procfs.process_clock_ns(watched.key.pid)
-        return self._ticks_ns(watched)
-
-    def _ticks_ns(self, watched: Watched) -> int:
-        """The process clock as another PID namespace's procfs shows it, in steps of a tick."""
-        stat = parse_stat(watched.dir.read("stat", "stat"))
-        return (stat.user_ticks + stat.system_ticks) * NS_PER_TICK
 
     def _open(self, watched: Watched, now_ns: int) -> None:
         """See that the account has the process, in its present group."""
@@ -393,34 +301,6 @@ class Poller:
             self._counts[error.source, error.reason] += 1
             self._report(error)
         self._errors.clear()
-
-
-def _process_view(
-    watched: Watched, elapsed_ns: int | None, threads: tuple[ThreadView, ...]
-) -> ProcessView:
-    ratio = None
-    if watched.view is not None and elapsed_ns is not None:
-        ratio = max(watched.clock_ns - watched.view.cpu_ns, 0) / elapsed_ns
-    return ProcessView(
-        key=watched.key,
-        ppid=watched.ppid,
-        uid=watched.uid,
-        group=watched.group,
-        comm=watched.comm,
-        cmdline=watched.cmdline,
-        python=_python(watched),
-        cpu_ns=watched.clock_ns,
-        cpu_ratio=ratio,
-        threads=threads,
-    )
-
-
-def _python(watched: Watched) -> Python | None:
-    header = watched.published.header
-    if header is None:
-        return None
-    gil = bool(watched.published.gils) or not header.free_threaded
-    return Python(header.implementation, header.python, header.free_threaded, gil)
 
 
 def _has_schedstat(procfs: ProcFS) -> bool:

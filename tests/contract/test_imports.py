@@ -42,7 +42,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "view_parsing",
         }
     ),
-    frozenset({"poller"}),
+    frozenset({"poller", "process_views", "resting"}),
     frozenset(
         {
             "admission",
