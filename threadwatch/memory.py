@@ -24,6 +24,8 @@ _TRIES = 3
 
 _GIL = struct.Struct("=8xQi4x")
 """``last_holder`` and ``locked`` of ``struct _gil_runtime_state`` (CPython, pycore_gil.h)."""
+_NO_MORE = -1
+"""What ``locked`` is when the interpreter has ended, and its process has not (ceval_gil.c, destroy_gil())."""
 _WORD = struct.Struct("=Q")
 
 
@@ -62,9 +64,9 @@ def find_holder(read: Callable[[int, int], bytes], gil: Gil) -> Holder | None:
 
 def _look(read: Callable[[int, int], bytes], gil: Gil) -> tuple[int, bool]:
     state, locked = _GIL.unpack(read(gil.address, _GIL.size))
-    if locked not in (0, 1):
+    if locked not in (0, 1, _NO_MORE):
         raise ReadError("gil", "malformed", f"locked should be 0 or 1, not {locked}")
-    return state, bool(locked and state)
+    return state, bool(locked == 1 and state)
 
 
 def _word(read: Callable[[int, int], bytes], address: int, offset: int) -> int:

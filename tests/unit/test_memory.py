@@ -42,6 +42,11 @@ def test_nobody_holds_a_gil_that_is_not_locked() -> None:
     assert find_holder(reads(gil(0x2000, 0)), GIL) == NOBODY
 
 
+def test_nobody_holds_the_gil_of_an_interpreter_that_has_ended() -> None:
+    """CPython says so by -1, for the moment in which the process lives on."""
+    assert find_holder(reads(gil(0x2000, -1)), GIL) == NOBODY
+
+
 def test_the_holder_has_a_name_while_it_holds() -> None:
     """Ident and TID stand in its thread state, at the places that the table tells."""
     places = {
