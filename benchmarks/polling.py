@@ -34,6 +34,10 @@ per second of real time. Duration: how long polls take in real time, by what
 `threadwatch_poll_duration_seconds_sum` gains with each; waiting for a CPU is in it. Of less than a
 hundred polls, the 99th percentile is the longest.
 
+Under idle loads, what is left hangs on the machine and not on the load: waking up with cold caches, reading
+the daemon's own process, which always runs, and looking at those of the machine's other processes that have
+run. The list of all processes, read every 32 polls, is most of the dearest of these polls.
+
 CPU per scrape is what the clocks of the daemon's other threads gain by a request, so HTTP is in it:
 the first request after a poll, and the same again, on a connection that is kept, as Prometheus does.
 Every scrape is in one format; gzip is OpenMetrics, compressed, as Prometheus asks for it. A series is a
