@@ -25,7 +25,7 @@ _TRIES = 3
 _GIL = struct.Struct("=8xQi4x")
 """``last_holder`` and ``locked`` of ``struct _gil_runtime_state`` (CPython, pycore_gil.h)."""
 _NO_MORE = -1
-"""What ``locked`` is when the interpreter has ended, and its process has not (ceval_gil.c, destroy_gil())."""
+"""What ``locked`` is of a GIL that has been destroyed with its interpreter (ceval_gil.c, destroy_gil())."""
 _WORD = struct.Struct("=Q")
 
 

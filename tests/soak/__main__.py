@@ -192,10 +192,11 @@ def _conclude(daemon: Serving, server: Prometheus, notes: Notes, minutes: float)
             notes.violations.append(f"open files grow: {_trend(fds)}")
     if notes.skipped > 0.02 * notes.polls + 2:
         notes.violations.append(f"{notes.skipped:.0f} polls skipped of {notes.polls:.0f}")
-    notes.violations += [
-        f"unexplained: {text}" for text in checks.unexplained(notes.errors, notes.polls)
-    ]
     log = daemon.text()
+    wrong = checks.unexplained(notes.errors, notes.polls)
+    notes.violations += [f"unexplained: {text}" for text in wrong]
+    if wrong:  # the first of each kind is in the log, with what can be said of it
+        notes.violations += [line for line in log.splitlines() if "cannot read all" in line]
     if "Traceback" in log or "exception=" in log:
         notes.violations.append(f"an exception in the log: {log[-2000:]}")
 

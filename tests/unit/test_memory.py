@@ -43,7 +43,7 @@ def test_nobody_holds_a_gil_that_is_not_locked() -> None:
 
 
 def test_nobody_holds_the_gil_of_an_interpreter_that_has_ended() -> None:
-    """CPython says so by -1, for the moment in which the process lives on."""
+    """CPython says so by -1, for as long as the memory is there."""
     assert find_holder(reads(gil(0x2000, -1)), GIL) == NOBODY
 
 
