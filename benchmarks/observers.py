@@ -87,8 +87,12 @@ class Attached:
         """Returns when it samples; ``ready`` is what it says then, or nothing, if it says nothing."""
         self._output = output
         self._counts = counts
+        # SIGINT ends it: a shell's background job, which we may be, would pass on that it is ignored
         self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            ["env", "--default-signal=INT", *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         self.pid = self._process.pid
         assert self._process.stdout is not None
