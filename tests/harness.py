@@ -74,6 +74,22 @@ def threadwatch(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "threadwatch", *arguments]
 
 
+def run_in_pid_namespace(module: str) -> None:
+    """Run a module of the tests as a program in a PID namespace of its own, where PIDs can be chosen."""
+    done = subprocess.run(
+        [
+            *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
+            *(sys.executable, "-m", module),
+        ],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 class Target:
     """A target program on one interpreter, in step with the test.
 

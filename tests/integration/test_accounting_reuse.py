@@ -6,14 +6,13 @@ there are the numbers the same ones for the poller.
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests import testbed
 from tests.books import MS
+from tests.harness import run_in_pid_namespace
 from tests.loads import Load, Watch
 
 LAST_PID = Path("/proc/sys/kernel/ns_last_pid")
@@ -22,18 +21,7 @@ PID = 4000
 
 def test_numbers_that_are_used_again() -> None:
     """Processes with one PID, and threads with one TID, are each charged with their own lives."""
-    done = subprocess.run(
-        [
-            *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
-            *(sys.executable, "-m", __name__),
-        ],
-        cwd=testbed.CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_in_pid_namespace(__name__)
 
 
 def pids(watch: Watch) -> None:

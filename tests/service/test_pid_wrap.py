@@ -6,8 +6,6 @@ sets the last PID that was given (ns_last_pid, CONFIG_CHECKPOINT_RESTORE): the m
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -16,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests import testbed
 from tests.books import MS
+from tests.harness import run_in_pid_namespace
 from tests.loads import Load
 from tests.serving import Serving, serving, until
 
@@ -35,18 +34,7 @@ groups:
 
 def test_pids_wrap() -> None:
     """Each process has its own name and time, whoever had its PID before; no counter falls."""
-    done = subprocess.run(
-        [
-            *("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"),
-            *(sys.executable, "-m", __name__),
-        ],
-        cwd=testbed.CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    run_in_pid_namespace(__name__)
 
 
 class Books:
