@@ -30,6 +30,8 @@ TESTBED = Path(os.environ.get("THREADWATCH_TESTBED", "/var/cache/threadwatch-tes
 TREE = TESTBED / "forky"
 IMAGE_BASE = TESTBED / "image-base.tar"
 """The root directory, as a tar file, that the tests build the container image on."""
+PROGRAMS = TESTBED / "programs"
+"""Environments with other people's packages (:mod:`tests.programs`), seen in the tree as well."""
 MATRIX: tuple[tuple[int, int], ...] = tuple((3, minor) for minor in range(9, 16))
 """The versions of CPython that the publisher supports: each is tested, one interpreter per version."""
 
@@ -85,7 +87,8 @@ def enter() -> None:
     check(libc.unshare(_CLONE_NEWNS), "unshare the mount namespace")
     check(libc.mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None), "make mounts private")
     paths = {Path(p).resolve() for p in ("/proc", "/sys", "/dev", "/tmp", tempfile.gettempdir())}  # noqa: S108  # the very directory is meant: it is mounted into the tree
-    for path in (*sorted(paths), CHECKOUT):
+    PROGRAMS.mkdir(parents=True, exist_ok=True)
+    for path in (*sorted(paths), CHECKOUT, PROGRAMS):
         if any(path.is_relative_to(other) for other in paths - {path}):
             continue  # comes with the other one
         inside = TREE / path.relative_to("/")

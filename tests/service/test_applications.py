@@ -23,6 +23,7 @@ from pathlib import Path
 import pytest
 
 from tests import harness, prometheus, testbed
+from tests import programs as programs_of
 from tests.prometheus import Prometheus
 from tests.serving import serving
 from tests.testbed import CHECKOUT
@@ -117,17 +118,8 @@ class UnixConnection(http.client.HTTPConnection):
 def programs() -> Path:
     """Where the applications' programs are: an environment without threadwatch, kept between runs."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
-    wanted = sorted(project["dependency-groups"]["apps"])
-    interpreter = testbed.require(*VERSION)
-    directory = CHECKOUT / ".cache-tests" / f"apps-{interpreter}"
-    complete = directory / "complete"
-    if not (complete.exists() and complete.read_text() == repr(wanted)):
-        subprocess.run([*interpreter.command, "-m", "venv", "--clear", str(directory)], check=True)
-        subprocess.run(
-            [str(directory / "bin/python"), "-m", "pip", "install", "--quiet", *wanted], check=True
-        )
-        complete.write_text(repr(wanted))
-    return directory / "bin"
+    wanted = project["dependency-groups"]["apps"]
+    return programs_of.environment(testbed.require(*VERSION), *wanted) / "bin"
 
 
 @contextlib.contextmanager
