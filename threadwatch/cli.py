@@ -5,10 +5,10 @@ Exit codes: 0, 1 a failure, 2 usage, 78 bad configuration.
 """
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 
+from threadwatch import output
 from threadwatch.arguments import DEFAULT_ADDRESS, parser
 from threadwatch.errors import ConfigError, ThreadwatchError
 
@@ -21,20 +21,28 @@ _DAEMON_PYTHON = (3, 11)
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
     """Run one command; the exit code."""
+    output.guard()
+    try:
+        try:
+            return _run_command(arguments)
+        finally:
+            sys.stdout.flush()  # of usage texts, too, which end by SystemExit
+    except output.OutputError as error:
+        return output.give_up(error)
+
+
+def _run_command(arguments: "Sequence[str] | None") -> int:
     commands = parser()
     options = commands.parse_args(arguments)
     if options.command is None:
         commands.print_help(sys.stderr)
         return 2
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            # a terminal whose encoding has no emoji must not keep anybody from seeing the threads
-            stream.reconfigure(errors="backslashreplace")
     try:
         if options.command != "run":
             _check_python(options.command)
-        code = _COMMANDS[options.command](options)
-        sys.stdout.flush()
+        return _COMMANDS[options.command](options)
+    except output.OutputError:
+        raise
     except ConfigError as error:
         return _fail(error, EXIT_CONFIG)
     except ThreadwatchError as error:
@@ -49,13 +57,8 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
             raise
         package = "pip install 'prometheus-threadwatch[daemon]'"
         return _fail(f"{options.command} needs the package {error.name}: {package}", EXIT_FAILURE)
-    except BrokenPipeError:
-        # the reader of our output has left (`threadwatch ps | head`): nothing to complain about
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         return 130
-    return code
 
 
 def _fail(error: object, code: int) -> int:

@@ -64,7 +64,7 @@ class ErrorLog:
         kind = error.source, error.reason
         level = logging.DEBUG if kind in self._seen else logging.WARNING
         self._seen.add(kind)
-        logger.log(level, "cannot read all that there is", extra={"fields": _fields(error)})
+        logger.log(level, "some data could not be read", extra={"fields": _fields(error)})
 
 
 def _fields(error: ReadError) -> dict[str, str]:

@@ -26,6 +26,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "doctor_*",
             "launch",
             "log",
+            "output",
             "ps",
             "service_manager",
         }

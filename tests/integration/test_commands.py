@@ -268,18 +268,6 @@ def test_ps_of_another_users_process_says_what_is_hidden() -> None:
     assert "CAP_DAC_READ_SEARCH" in line
 
 
-def test_ps_into_a_pipe_that_closes() -> None:
-    """A reader that leaves early (ps | head) is no error, and nothing is said."""
-    reading, writing = os.pipe()
-    os.close(reading)
-    process = subprocess.Popen(
-        threadwatch("ps"), cwd=CHECKOUT, stdout=writing, stderr=subprocess.PIPE, text=True
-    )
-    os.close(writing)
-    _, said = process.communicate(timeout=DEADLINE)
-    assert (process.returncode, said) == (0, "")
-
-
 @pytest.mark.parametrize(("environment", "colored"), [({}, True), ({"NO_COLOR": "1"}, False)])
 def test_ps_in_a_terminal(environment: dict[str, str], *, colored: bool) -> None:
     """On a terminal lines fit into its width, and NO_COLOR takes the bold type away."""
@@ -350,3 +338,74 @@ def _runs(pid: int) -> bool:
     except OSError:
         return False
     return stat.rpartition(b") ")[2][:1] not in (b"Z", b"X")
+
+
+PRINTING = {
+    "help": ("--help",),
+    "help of one": ("top", "--help"),
+    "version": ("--version",),
+    "ps": ("ps",),
+    "json": ("ps", "--json"),
+    "doctor": ("doctor",),
+    "top": ("top", "-b", "-n", "1", "-d", "0.2"),
+    "check-config": ("check-config", "config/threadwatch.yml"),
+    "check-web-config": ("check-web-config", "config/web.yml"),
+    "demo": ("demo", "--web.listen-address=127.0.0.1:0"),
+}
+"""Each command that prints, and the usage texts, which argparse prints."""
+
+
+@pytest.mark.parametrize("arguments", PRINTING.values(), ids=PRINTING)
+def test_output_that_cannot_be_written(arguments: tuple[str, ...]) -> None:
+    """A full disk and a closed output give one line and 1; a reader that left is no error."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    with Path("/dev/full").open("wb") as full:
+        on = {"full": full.fileno(), "left": writer, "closed": None}
+        ends = {name: _printing(arguments, output) for name, output in on.items()}
+    os.close(writer)
+    line = "threadwatch: the output cannot be written: "
+    assert ends == {
+        "full": (1, f"{line}No space left on device\n"),
+        "left": (-signal.SIGPIPE, ""),
+        "closed": (1, f"{line}Bad file descriptor\n"),
+    }
+
+
+def _printing(arguments: tuple[str, ...], output: int | None) -> tuple[int, str]:
+    """The exit code and the standard error of a command with that standard output; None: it is closed."""
+    closed = ("sh", "-c", 'exec "$@" >&-', "sh") if output is None else ()
+    done = subprocess.run(
+        [*closed, *threadwatch(*arguments)],
+        cwd=CHECKOUT,
+        stdout=output,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&- 2>&-", "2>/dev/full"])
+def test_what_is_no_output_of_a_command_needs_none(tmp_path: Path, closed: str) -> None:
+    """`run` starts its command, and the daemon polls and serves, with no or a full standard error."""
+    said = tmp_path / "said"
+    command = f'python3 -c \'open("{said}", "w").write("done")\''
+    shell = ("sh", "-c", f'exec "$@" {closed}', "sh")
+    start = [*shell, *threadwatch("run", "--", "sh", "-c", command)]
+    assert subprocess.run(start, cwd=CHECKOUT, timeout=DEADLINE, check=False).returncode == 0
+    assert said.read_text() == "done"
+    path = tmp_path / "socket"
+    daemon = subprocess.Popen(
+        [*shell, *threadwatch("serve", f"--web.listen-address=unix:{path}")], cwd=CHECKOUT
+    )
+    try:
+        until(path.exists, "a socket")
+        ask = ["curl", "--silent", "--fail", "--unix-socket", str(path), "http://localhost/-/ready"]
+        until(lambda: not subprocess.run(ask, check=False).returncode, "a complete poll")
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(DEADLINE) == 0
+    finally:
+        daemon.kill()
+        daemon.wait()

@@ -106,7 +106,7 @@ def test_batch_says_what_is_wrong() -> None:
 
 
 def test_batch_into_a_pipe_that_closes() -> None:
-    """A reader that leaves early (top -b | head) ends top, and nothing is said."""
+    """A reader that leaves early (top -b | head) ends top by SIGPIPE, and nothing is said."""
     reading, writing = os.pipe()
     process = subprocess.Popen(
         threadwatch("top", "-b", "-d", "0.1"), cwd=CHECKOUT, stdout=writing, stderr=subprocess.PIPE
@@ -115,7 +115,7 @@ def test_batch_into_a_pipe_that_closes() -> None:
     os.read(reading, 1)
     os.close(reading)
     assert process.communicate(timeout=DEADLINE)[1] == b""
-    assert process.returncode == 0
+    assert process.returncode == -signal.SIGPIPE
 
 
 def test_without_a_terminal() -> None:
