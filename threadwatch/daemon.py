@@ -5,9 +5,9 @@ last View. Signals are blocked everywhere and taken by the main thread while it 
 poll, so none can come at a bad moment. Polls start at multiples of the interval; one that takes
 longer than the interval costs the polls that it overran: they are counted, and never made up for.
 
-A service manager is told of each complete poll, and of nothing that would hide that there are none: a
-main thread that hangs, in a poll or between two, gets the daemon killed and started again. What Python
-was doing at that moment is then in the log (faulthandler).
+A service manager is told of each complete poll, while it waits for one of each step as well, and of nothing
+that would hide that there are none: a main thread that hangs, in a poll or between two, gets the daemon
+killed and started again. What Python was doing at that moment is then in the log (faulthandler).
 """
 
 from __future__ import annotations
@@ -130,7 +130,10 @@ def _run(
     due_ns = time.monotonic_ns()
     manager.expect_polls(config.poll_interval_ns)
     while True:
-        view = poller.poll(details=config.thread_info or audience.present(config.poll_interval_ns))
+        view = poller.poll(
+            details=config.thread_info or audience.present(config.poll_interval_ns),
+            getting_on=manager.getting_on if manager.waits else None,
+        )
         exporter.publish(view)
         if server.failed:
             raise Unusable("the web server has failed")

@@ -113,17 +113,21 @@ class Poller:
             if due_ns < end_ns:
                 self.sample()
 
-    def poll(self, *, details: bool = True) -> View:
+    def poll(self, *, details: bool = True, getting_on: Callable[[], object] | None = None) -> View:
         """Read the kernel and the tables, and say how things stand.
 
-        ``details``: whether the View is to show every single process and thread.
+        ``details``: whether the View is to show every single process and thread. ``getting_on``: called
+        before each step, which is to look at one process.
         """
         started_ns = time.monotonic_ns()
         cpu_ns = time.thread_time_ns() + self._patience.cpu_ns
         before_ns, self._started_ns = self._started_ns, started_ns
         self._polls += 1
         self._patience.work_off(
-            self._jobs(), self._do, self._go_on_without, harmless=self._is_our_own
+            self._jobs() if getting_on is None else _told(self._jobs(), getting_on),
+            self._do,
+            self._go_on_without,
+            harmless=self._is_our_own,
         )
         self._count_errors()
         self._sampling.choose(self._discovery.watched.values(), started_ns)
@@ -301,6 +305,13 @@ class Poller:
             self._counts[error.source, error.reason] += 1
             self._report(error)
         self._errors.clear()
+
+
+def _told(jobs: Iterator[_Job], getting_on: Callable[[], object]) -> Iterator[_Job]:
+    """Give the same jobs, and call ``getting_on`` before each."""
+    for job in jobs:
+        getting_on()
+        yield job
 
 
 def _has_schedstat(procfs: ProcFS) -> bool:

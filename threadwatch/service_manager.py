@@ -9,6 +9,8 @@ Rules:
 - The watchdog is fed by complete polls and by nothing else. Who still answers scrapes but has stopped
   polling serves old numbers, and is to be killed.
 - Nobody waits for the service manager: what it does not take at once is said again after the next poll.
+- As long as the first poll gets on, from one process to the next, the manager is asked to wait for it: on a
+  machine that is short of CPU time it can take longer than the manager waits for a start.
 - A message goes out every few seconds, however often polls are made: it wakes the manager up.
 """
 
@@ -33,6 +35,8 @@ _EVERY_NS: Final = 5_000_000_000
 """How often the status is brought up to date, and the watchdog fed, unless it wants that more often."""
 _FEEDS: Final = 4
 """Feeds within the watchdog's time, so that a few that get lost kill nobody."""
+_STEP_US: Final = 60_000_000
+"""How long one step of the first poll may take, unless the watchdog says how long a poll may."""
 _MOST_FDS: Final = 1024
 _STATUS_LENGTH: Final = 500
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
@@ -159,12 +163,28 @@ class ServiceManager:
         self._before: View | None = None
         self._complaint = ""
 
+    @property
+    def waits(self) -> bool:
+        """Whether the next complete poll is waited for: the first one, or one after a reload."""
+        return self._socket is not None and not self._said_ready
+
     def expect_polls(self, interval_ns: int) -> None:
         """Polls come so far apart: where the watchdog's time is too short for that, it is made longer."""
         needed_us = interval_ns // 1000 * 2
         if self._watchdog_us and self._watchdog_us < needed_us:
             self._watchdog_us = needed_us
             self._say(f"WATCHDOG_USEC={needed_us}")
+
+    def getting_on(self) -> None:
+        """The poll that the manager waits for has made a step: it is given time for the next one.
+
+        EXTEND_TIMEOUT_USEC (sd_notify(3)) ends a start, or a reload, only after the time that the unit allows
+        for it anyway: ``TimeoutStartSec=``.
+        """
+        now_ns = time.monotonic_ns()
+        if not self._said_ready and now_ns >= self._due_ns:
+            self._due_ns = now_ns + self._every_ns
+            self._say(f"EXTEND_TIMEOUT_USEC={self._watchdog_us or _STEP_US}")
 
     def polled(self, view: View) -> None:
         """A poll is complete."""
@@ -184,6 +204,7 @@ class ServiceManager:
     def reloading(self) -> None:
         """The configuration is being read again; ends with the next poll."""
         self._said_ready = False
+        self._due_ns = 0
         self._say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def reloaded(self, error: object = None) -> None:

@@ -143,6 +143,39 @@ def test_watchdog_is_fed_four_times_in_its_time(
         manager.close()
 
 
+def test_a_poll_that_is_waited_for_is_given_time(
+    listening: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each step of the first poll, or of a reload's, asks for the watchdog's time, every 5 s at most."""
+    manager = ServiceManager(listening.environ)
+
+    def asked(seconds: range) -> list[int]:
+        times = []
+        for at_s in seconds:
+            monkeypatch.setattr(time, "monotonic_ns", lambda now=at_s: now * 10**9)
+            manager.getting_on()
+            times += [at_s] * listening.heard().count("EXTEND_TIMEOUT_USEC=30000000")
+        return times
+
+    assert [manager.waits] == [True]
+    assert asked(range(100, 112)) == [100, 105, 110]
+    manager.polled(view())
+    assert [manager.waits] == [False]
+    assert "READY=1" in listening.heard()[0]
+    assert asked(range(112, 150)) == []
+    manager.reloading()
+    manager.reloaded()
+    assert [manager.waits] == [True]
+    assert asked(range(150, 152)) == [150]
+    manager.close()
+    without_watchdog = {"NOTIFY_SOCKET": listening.environ["NOTIFY_SOCKET"]}
+    manager = ServiceManager(without_watchdog)
+    listening.heard()
+    manager.getting_on()
+    assert listening.heard() == ["EXTEND_TIMEOUT_USEC=60000000"]
+    manager.close()
+
+
 def test_watchdog_is_made_longer_for_rare_polls(listening: Listening) -> None:
     """Polls that come later than half the watchdog's time make it longer, and only those."""
     manager = ServiceManager(listening.environ)
@@ -216,6 +249,8 @@ def test_without_a_manager_nothing_happens() -> None:
     manager.polled(view())
     manager.reloading()
     manager.reloaded("x")
+    assert not manager.waits
+    manager.getting_on()
     manager.stopping()
     manager.close()
 

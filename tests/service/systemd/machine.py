@@ -23,6 +23,8 @@ from tests.testbed import CHECKOUT, TREE, descendants, require
 
 UNITS = CHECKOUT / "systemd"
 DROP_INS = UNITS / "drop-ins"
+SOURCE = "/srv/threadwatch"
+"""Where the machine has the checkout, as far as docs/systemd.md needs it."""
 
 TARGETS = {"books": "root", "shop": "shop", "mail": "nobody"}
 """Programs that stand for services, and the users that they run as."""
@@ -237,12 +239,12 @@ def booted(directory: Path, opt: Path) -> Iterator[Machine]:
         (targets / f"{name}.py").symlink_to("target.py")
     (targets / "crowd.py").write_text(_CROWD)
     shutil.copy(CHECKOUT / "tests/targets/hostile_memory.py", targets / "hostile.py")
+    shutil.copy(CHECKOUT / "tests/targets/slow_start.py", targets)
     log = directory / "console.log"
     binds = {
         opt: "/opt/threadwatch",
         targets: "/opt/targets",
-        UNITS / "threadwatch.service": "/etc/systemd/system/threadwatch.service",
-        UNITS / "threadwatch.socket": "/etc/systemd/system/threadwatch.socket",
+        UNITS: f"{SOURCE}/systemd",
     }
     with log.open("wb") as console:
         container = subprocess.Popen(
@@ -270,6 +272,9 @@ def booted(directory: Path, opt: Path) -> Iterator[Machine]:
         machine = _machine(container.pid)
         assert machine is not None
         machine.run("systemctl", "stop", "prometheus")  # for the test that wants it
+        for unit in ("threadwatch.service", "threadwatch.socket"):
+            machine.run("install", "-m", "644", f"{SOURCE}/systemd/{unit}", "/etc/systemd/system/")
+        machine.run("systemctl", "daemon-reload")
         machine.run("useradd", "--system", "shop")
         for name in TARGETS:
             machine.start_target(name)

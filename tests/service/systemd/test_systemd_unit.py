@@ -347,6 +347,31 @@ def test_slow_poll_that_finishes_is_left_alone(service: Service, machine: Machin
     assert (service.pid(), service.show("NRestarts")) == (pid, "0")
 
 
+def _slow_start(service: Service, seconds: float, timeout: str) -> None:
+    """Have its first poll take so long, or, with 0, hang in the middle; systemd waits for ``timeout``."""
+    command = f"/opt/threadwatch/bin/python /opt/targets/slow_start.py {seconds} serve"
+    service.drop_in(
+        f"[Service]\nExecStart=\nExecStart={command}\nTimeoutStartSec={timeout}\nWatchdogSec=4\nRestart=no\n"
+    )
+
+
+def test_first_poll_that_gets_on_is_waited_for(service: Service) -> None:
+    """On a machine so slow that the first poll takes longer than systemd waits for a start, it comes up."""
+    _slow_start(service, 12, "6s")
+    service.start()
+    times = ("ExecMainStartTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+    began, active = (int(service.show(time)) for time in times)
+    assert active - began > 11_000_000
+    assert service.show("Result") == "success"
+
+
+def test_first_poll_that_hangs_is_ended(service: Service) -> None:
+    """One that hangs in the middle is given the watchdog's time once more, and then the start has failed."""
+    _slow_start(service, 0, "2s")
+    service.do("start", check=False)
+    assert (service.show("ActiveState"), service.show("Result")) == ("failed", "timeout")
+
+
 def _killed(service: Service) -> None:
     """As ``kill -9`` and the kernel's OOM killer do."""
     service.machine.run("kill", "-KILL", str(service.pid()))
