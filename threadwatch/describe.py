@@ -38,6 +38,13 @@ class Describer:
         found: TableSlot | None = None
         if watched.has_table:
             found = watched.published.slot(known.ns_tid, stat.start_ticks)
+        provisional = (
+            found is None
+            and watched.has_table
+            and age_ticks < (_LATE_TICKS if known.cpu_ns < _HARDLY_RUN_NS else _JUST_BORN_TICKS)
+        )
+        if found is None and watched.has_table and not provisional:
+            watched.published.missed(stat.start_ticks)
         comm = decode_comm(stat.comm)
         switches, io = self._extras(watched, known.tid)
         return ThreadSample(
@@ -62,9 +69,7 @@ class Describer:
             read_bytes=io[0],
             write_bytes=io[1],
             last_cpu=stat.last_cpu,
-            provisional=found is None
-            and watched.has_table
-            and age_ticks < (_LATE_TICKS if known.cpu_ns < _HARDLY_RUN_NS else _JUST_BORN_TICKS),
+            provisional=provisional,
             shy=age_ticks < _JUST_BORN_TICKS,
         )
 

@@ -9,6 +9,8 @@ Rules:
   that TID was born. TIDs are the publisher's own, in its PID namespace.
 * exec closes a table, and the new program's may get the same file descriptor. A young thread that no
   table knows is a reason to doubt that they are still those that are followed.
+* A subinterpreter makes its table when it is made: a thread that no table knows is a reason to search again
+  (:mod:`threadwatch.searches`).
 * A table may be found long after it was made. Of threads that had ended before the last time that
   anybody asked, the CPU time has been charged as nobody's by then: they are given without.
 * However many tables and slots a process has, it is read as far as it has paid for it
@@ -19,7 +21,7 @@ Rules:
 
 from __future__ import annotations
 
-from time import CLOCK_BOOTTIME, clock_gettime_ns
+from time import CLOCK_BOOTTIME, clock_gettime_ns, thread_time_ns
 
 from threadwatch import table
 from threadwatch.allowance import Allowance, Room
@@ -37,6 +39,7 @@ from threadwatch.procfs import (
     parse_stat,
 )
 from threadwatch.samples import NS_PER_TICK
+from threadwatch.searches import Searches
 
 __all__ = ["Published", "TableSlot"]
 
@@ -63,6 +66,7 @@ class Published:
         self._youngest_unknown = 0
         self._doubtful = False
         self._news = News()
+        self._searches = Searches()
 
     @property
     def header(self) -> TableHeader | None:
@@ -118,6 +122,20 @@ class Published:
         self.gils = self._gils()
         return errors
 
+    def find_more(self, process: ProcessDir, poll: int, used_ns: int) -> list[ReadError]:
+        """As :meth:`find`, if there is reason to by now, and the process has paid for it.
+
+        ``used_ns``: CPU time of the process in its life.
+        """
+        if not self._searches.is_due(poll, used_ns):
+            return []
+        before, began_ns = len(self._tables), thread_time_ns()
+        try:
+            return self.find(process)
+        finally:
+            found = len(self._tables) > before
+            self._searches.made(poll, used_ns, thread_time_ns() - began_ns, found=found)
+
     def update(self, process: ProcessDir) -> bool:
         """Read what has changed. False if a table has gone: then look for another with :meth:`find`.
 
@@ -160,6 +178,10 @@ class Published:
             self._youngest_unknown = start_ticks
             self._doubtful = True
         return None
+
+    def missed(self, start_ticks: int) -> None:
+        """Note a thread with this start time that is in no table, and had the time to publish itself."""
+        self._searches.missed(start_ticks)
 
     def tid_of_ident(self, ident: int) -> int | None:
         """The TID, in the target's PID namespace, of the living thread with this ident."""

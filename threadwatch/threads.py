@@ -95,7 +95,7 @@ class ThreadReader:
             self._read_list(watched, ran, poll)
         # The tables come after the threads: one that was seen has published itself by now, and one
         # that has ended since has left its name behind.
-        renamed = self._update_tables(watched)
+        renamed = self._update_tables(watched, poll)
         ended = self.ended(watched)
         self._explain(watched, ended)
         few = len(watched.known) <= FEW
@@ -113,12 +113,12 @@ class ThreadReader:
                 self._read_list(watched, ran, poll)
                 listed = True
         if listed:
-            renamed |= self._update_tables(watched)
+            renamed |= self._update_tables(watched, poll)
             ended += self.ended(watched)
         full, replaced = self._stats.read(watched, ran, of_all=at_rest or stopped)
         if lost or replaced:  # another thread may have the TID by now
             self._read_list(watched, ran, poll)
-            renamed |= self._update_tables(watched)
+            renamed |= self._update_tables(watched, poll)
             ended += self.ended(watched)
             full |= {tid for tid, known in ran.items() if known.met == poll}
             listed = True
@@ -286,11 +286,13 @@ class ThreadReader:
         stat = parse_stat(watched.dir.read("stat", "stat"))
         watched.ticks, watched.ticks_read = (stat.user_ticks, stat.system_ticks), poll
 
-    def _update_tables(self, watched: Watched) -> set[int]:
+    def _update_tables(self, watched: Watched, poll: int) -> set[int]:
         """Follow the process's tables; whose names may be others now, by TID."""
         if watched.has_table:
             lost = False
             try:
+                more = watched.published.find_more(watched.dir, poll, watched.clock_ns)
+                self._errors.extend(more)
                 lost = not watched.published.update(watched.dir)
                 if lost:
                     watched.has_lost_table = True

@@ -1,0 +1,53 @@
+"""What a daemon finds in processes that it has known for long."""
+
+from __future__ import annotations
+
+import time
+from contextlib import closing
+from dataclasses import replace
+
+from tests import harness, testbed
+from tests.integration.conftest import Fleet
+from threadwatch.config import DEFAULT_CONFIG
+from threadwatch.model import ProcessView
+from threadwatch.poller import Poller
+from threadwatch.procfs import ProcFS
+
+NAME = "of a late interpreter"
+
+
+def polled(poller: Poller) -> dict[int, ProcessView]:
+    """The processes that one more poll shows, by PID."""
+    poller.sample_for(0.05)
+    return {process.key.pid: process for process in poller.poll().processes}
+
+
+def test_interpreters_that_come_later(fleet: Fleet) -> None:
+    """Threads of a subinterpreter are named, and hold its GIL, though the daemon knew the process before."""
+    targets = [fleet.start(i, "late.py", mode="run", options=()) for i in testbed.interpreters()]
+    pids = {target.process.pid for target in targets}
+    for target in targets:
+        assert target.next_step() is not None
+    errors: list[str] = []
+    config = replace(DEFAULT_CONFIG, watch_unmatched=False)
+    with closing(Poller(ProcFS(), config, report=lambda e: errors.append(str(e)))) as poller:
+        poller.always_watch(frozenset(pids))
+        for _ in range(80):
+            shown = polled(poller)  # the last look at each process, for a table or an exec, is long ago
+        assert all(shown[pid].published for pid in pids)
+        tids = {}
+        for target in targets:
+            target.go()
+            step = target.next_step()
+            assert step is not None
+            (tids[target.process.pid],) = (
+                t.tid for t in step.processes[0].threads if t.name == NAME
+            )
+        deadline, missing = time.monotonic() + harness.DEADLINE, dict(tids)
+        while missing:
+            assert time.monotonic() < deadline, missing
+            for pid, process in polled(poller).items():
+                thread = next((t for t in process.threads if t.tid == tids[pid]), None)
+                if thread is not None and thread.name == NAME and thread.gil_held_ratio:
+                    missing.pop(pid, None)
+        assert errors == []
