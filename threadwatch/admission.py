@@ -29,6 +29,7 @@ from threadwatch.procfs import (
     Cgroup,
     ProcessDir,
     Stat,
+    TableHeader,
     decode_comm,
     parse_cgroup,
     parse_cmdline,
@@ -39,6 +40,9 @@ from threadwatch.procfs.waiting import Lock
 from threadwatch.published import Published
 from threadwatch.threads import ThreadReader
 from threadwatch.watched import Watched
+
+_ANCESTORS = 16
+"""How many generations back the maker of a table is looked for."""
 
 
 class Admission:
@@ -150,12 +154,14 @@ class Admission:
         if not watched.has_table:
             self._search(watched, counted=python)
         cgroup = self._cgroup(watched)
-        parent = self._watched.get(watched.ppid)
         child_of = None
-        if is_multiprocessing_child(watched.cmdline):
-            if parent is None and watched.group:
+        inherited = None if watched.has_table else watched.published.inherited
+        if inherited is not None or is_multiprocessing_child(watched.cmdline):
+            child_of = self._watched.get(watched.ppid)
+            if inherited is not None:
+                child_of = self._maker_of(inherited, child_of)
+            if child_of is None and watched.group:
                 return watched.config, watched.group  # an orphan stays what it was
-            child_of = parent
         return choose_group(
             replace(self._config, watch_unmatched=True) if asked_for else self._config,
             ProcessFacts(
@@ -165,12 +171,20 @@ class Admission:
                 user=_user(watched.uid) if "user" in self._needs else None,
                 systemd_unit=cgroup.systemd_unit if cgroup else None,
                 container=cgroup.container if cgroup else None,
-                python=python or asked_for,
+                python=python or asked_for or inherited is not None,
                 published=watched.has_table,
                 parent_group=child_of.group if child_of else None,
                 parent_config=child_of.config if child_of else None,
             ),
         )
+
+    def _maker_of(self, header: TableHeader, parent: Watched | None) -> Watched | None:
+        """The process among the parent and its own parents that made a table; None if it is not watched."""
+        for _ in range(_ANCESTORS):
+            if parent is None or header.names(parent.ns_pid, parent.key.start_ticks):
+                return parent
+            parent = self._watched.get(parent.ppid)
+        return None
 
     def _exe(self, watched: Watched) -> str | None:
         try:

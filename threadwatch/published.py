@@ -5,6 +5,9 @@ Rules:
 * A table is believed only if it names the process itself: its PID in the innermost PID namespace and
   its start time, and if its owner is the process's own user or root. A table that was inherited or
   handed over names another process.
+* A table of another process that is open for writing was inherited: this process is a fork of that one, by
+  C code that the publisher could not notice. It has Python in it, and its maker's group. (Who watches, as we
+  do, has tables open for reading.)
 * A name is for one thread, not for a number: the slot must have been written after the thread with
   that TID was born. TIDs are the publisher's own, in its PID namespace.
 * exec closes a table, and the new program's may get the same file descriptor. A young thread that no
@@ -63,6 +66,8 @@ class Published:
         """The GILs that the tables tell of, the main interpreter's first, each once."""
         self._refused: set[int] = set()
         self._complained: set[int] = set()
+        self._inherited: dict[int, TableHeader] = {}
+        """By inode."""
         self._youngest_unknown = 0
         self._doubtful = False
         self._news = News()
@@ -72,6 +77,11 @@ class Published:
     def header(self) -> TableHeader | None:
         """The header of the main interpreter's table: which Python this is. None without a table."""
         return self._tables[0].header if self._tables else None
+
+    @property
+    def inherited(self) -> TableHeader | None:
+        """The header of the youngest table that this process has from another, whose fork it is."""
+        return max(self._inherited.values(), key=lambda header: header.created_ns, default=None)
 
     def find(self, process: ProcessDir) -> list[ReadError]:
         """Look for tables among the process's file descriptors; gives the errors to be counted.
@@ -104,7 +114,10 @@ class Published:
             data = file.read_header()
             if any(data):  # else it is being made at this moment
                 try:
-                    header = self._believed(parse_header(data), file)
+                    parsed = parse_header(data)
+                    header = self._believed(parsed, file)
+                    if self._is_anothers(parsed) and process.is_open_for_writing(fd):
+                        self._inherited[file.inode] = parsed
                 except ReadError as error:
                     if file.inode not in self._complained:
                         self._complained.add(file.inode)
@@ -117,6 +130,8 @@ class Published:
         # who makes tables and closes them again does not make us remember them all
         self._refused &= seen
         self._complained &= seen
+        for inode in self._inherited.keys() - seen:
+            del self._inherited[inode]
         # the main interpreter's first: where two tables know a thread, its name there counts
         self._tables.sort(key=lambda t: (max(t.header.interpreter, 0), t.header.created_ns))
         self.gils = self._gils()
@@ -221,7 +236,7 @@ class Published:
     def _believed(self, header: TableHeader, file: TableFile) -> TableHeader | None:
         """The header, if it is this process's own and in use; else the table is not looked at again."""
         self._refused.add(file.inode)
-        if header.pid != self._ns_pid or header.start_ticks != self._start_ticks:
+        if self._is_anothers(header):
             return None  # inherited by a fork, or held open by a daemon like ours
         if file.owner_uid not in (self._uid, 0):
             raise Malformed("table", f"belongs to uid {file.owner_uid}, not {self._uid}")
@@ -229,6 +244,9 @@ class Published:
             return None
         self._refused.discard(file.inode)
         return header
+
+    def _is_anothers(self, header: TableHeader) -> bool:
+        return not header.names(self._ns_pid, self._start_ticks)
 
     def _most_slots(self, followed: Followed) -> int:
         """How many slots of a table are read: those of a process's tables together fit into one."""

@@ -20,7 +20,15 @@ _OLD = 16
 class Searches:
     """The searches for tables in one process."""
 
-    __slots__ = ("_earliest", "_old", "_price_ns", "_searched", "_wait", "_young", "_youngest_ticks")
+    __slots__ = (
+        "_earliest",
+        "_old",
+        "_price_ns",
+        "_searched",
+        "_wait",
+        "_young",
+        "_youngest_ticks",
+    )
 
     def __init__(self) -> None:
         self._young = self._old = False

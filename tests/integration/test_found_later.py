@@ -32,8 +32,9 @@ def test_interpreters_that_come_later(fleet: Fleet) -> None:
     config = replace(DEFAULT_CONFIG, watch_unmatched=False)
     with closing(Poller(ProcFS(), config, report=lambda e: errors.append(str(e)))) as poller:
         poller.always_watch(frozenset(pids))
-        for _ in range(80):
-            shown = polled(poller)  # the last look at each process, for a table or an exec, is long ago
+        for _ in range(40):  # until nobody looks at these processes in each poll
+            polled(poller)
+        shown = polled(poller)
         assert all(shown[pid].published for pid in pids)
         tids = {}
         for target in targets:

@@ -107,6 +107,37 @@ def test_names_births_and_renames(
     assert published.take_changed() == set()
 
 
+def test_a_table_of_the_process_that_forked(new_table: NewTable) -> None:
+    """A fork that the publisher has not noticed holds its maker's table; who watches holds none."""
+    table = new_table()
+    born(table, 11, "one")
+    go_on, stop = os.pipe()
+    pid = os.fork()
+    if pid == 0:  # pragma: no cover  # as C code forks: no publisher hears of it
+        os.close(stop)
+        os.read(go_on, 1)
+        os._exit(0)
+    os.close(go_on)
+    try:
+        with ProcFS().open_process(pid) as child:
+            ticks = parse_stat(child.read("stat", "stat")).start_ticks
+            watching = child.open_table(table.descriptor)
+            published = Published(ns_pid=pid, start_ticks=ticks, uid=os.getuid())
+            assert published.find(child) == []
+            assert published.header is None
+            assert published.inherited is not None
+            assert published.inherited.pid == os.getpid()
+            published.close()
+        table.close()
+        with ProcFS().open_process(os.getpid()) as own, watching:
+            published = Published(ns_pid=pid, start_ticks=ticks, uid=os.getuid())
+            published.find(own)
+            assert published.inherited is None
+    finally:
+        os.close(stop)
+        os.waitpid(pid, 0)
+
+
 def test_a_name_is_for_one_thread_and_not_for_its_tid(
     process: ProcessDir, published: Published, new_table: NewTable
 ) -> None:

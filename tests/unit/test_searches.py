@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from threadwatch.searches import Searches
 
 
@@ -30,7 +32,7 @@ def test_young_threads_that_are_in_no_table() -> None:
 def test_old_threads_that_are_in_no_table() -> None:
     """Threads of C that are old are a reason less and less often: at last, every 512 polls."""
     found = searched(Searches(), range(3000), young=False)
-    assert [after - before for before, after in zip(found, found[1:], strict=False)] == [
+    assert [after - before for before, after in pairwise(found)] == [
         *(32, 64, 128, 256),
         *[512] * (len(found) - 5),
     ]

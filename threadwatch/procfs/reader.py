@@ -205,6 +205,11 @@ class ProcessDir(Handle):
         finally:
             leave(marks)
 
+    def is_open_for_writing(self, fd: int) -> bool:
+        """Whether the process may write to this file of its own (proc_pid_fd(5): the link's permissions)."""
+        with translated("fd"), reading():
+            return bool(os.lstat(b"fd/%d" % fd, dir_fd=self._fd).st_mode & stat.S_IWUSR)
+
     def open_table(self, fd: int) -> TableFile:
         """The target's memfd ``fd``, to be read. Never blocks, whatever the target has there.
 

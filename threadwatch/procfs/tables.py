@@ -86,6 +86,10 @@ class TableHeader:
     gil: Gil | None
     """None where threads run without one, or the publisher has not found it."""
 
+    def names(self, ns_pid: int, start_ticks: int) -> bool:
+        """Whether the publisher is the process with this PID, as it sees it itself, and start time."""
+        return (self.pid, self.start_ticks) == (ns_pid, start_ticks)
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:

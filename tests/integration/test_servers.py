@@ -1,0 +1,90 @@
+"""Servers that run Python in ways of their own, seen by a daemon that was there before them."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests import webservers
+from tests.serving import DEADLINE
+from tests.webservers import Server
+from threadwatch.config import DEFAULT_CONFIG
+from threadwatch.model import View
+from threadwatch.poller import Poller
+from threadwatch.procfs import ProcFS
+
+ENOUGH = 0.5
+"""Seconds of CPU time that each server has to use."""
+
+
+@pytest.fixture
+def poller() -> Iterator[Poller]:
+    """A daemon's eyes."""
+    config = replace(DEFAULT_CONFIG, poll_interval_ns=100_000_000)
+    with closing(Poller(ProcFS(), config, report=lambda _error: None)) as poller:
+        poller.poll()
+        yield poller
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory with a short name, for a socket's."""
+    with tempfile.TemporaryDirectory() as directory:
+        yield Path(directory)
+
+
+def work(servers: Sequence[Server], poller: Poller) -> View:
+    """What a poll shows once each server has worked, and all of their processes have been shown."""
+    end = time.monotonic() + DEADLINE
+    for server in servers:
+        before = server.cpu_seconds()
+        while server.cpu_seconds() < before + ENOUGH:
+            assert time.monotonic() < end
+            server.request()
+        poller.poll()
+    pids = {pid for server in servers for pid in server.pids()}
+    while True:
+        view = poller.poll()
+        if pids <= {process.key.pid for process in view.processes}:
+            return view
+        assert time.monotonic() < end, pids
+        poller.sample_for(0.1)
+
+
+def check(view: View, server: Server, name: str, processes: int) -> None:
+    """All processes of a server are in the group of this name, with all the CPU time that they use."""
+    groups = {process.group for process in view.processes if process.key.pid in server.pids()}
+    assert groups == {name}
+    (group,) = (group for group in view.groups if group.name == name)
+    assert group.processes == processes
+    assert group.cpu_ns / 1e9 == pytest.approx(server.cpu_seconds(), rel=0.1)
+    charged = sum(totals.user_ns + totals.system_ns for totals in group.series.values())
+    assert charged == pytest.approx(group.cpu_ns, rel=0.001)
+
+
+def test_uwsgi(place: Path, poller: Poller) -> None:
+    """Each uWSGI is a group of all its processes, whichever of them have noticed that they were forked."""
+    ways = {
+        "prefork": ("--master --processes 2", 3),
+        "lazy": ("--master --processes 2 --lazy-apps", 3),
+        "threads": ("--master --processes 2 --threads 2", 3),
+        "mule": ("--master --processes 1 --mule", 3),
+        "masterless": ("--processes 2", 2),
+        "single": ("--enable-threads", 1),
+    }
+    with ExitStack() as stack:
+        servers = {}
+        for name, (options, _) in ways.items():
+            module = ("--module", f"{name}:application")  # the group is called after it
+            (place / f"{name}.py").write_text("from wsgi_app import application\n")
+            run = webservers.uwsgi(place, *module, *options.split(), name=name)
+            servers[name] = stack.enter_context(run)
+        view = work(list(servers.values()), poller)
+        for name, (_, processes) in ways.items():
+            check(view, servers[name], name, processes)

@@ -1,0 +1,105 @@
+"""Real web servers that run Python in ways of their own: uWSGI, and Apache with mod_wsgi (Debian's packages).
+
+Each serves ``tests/targets/wsgi_app.py`` on a Unix socket or on a port of its own, and publishes by
+``THREADWATCH=1`` with threadwatch's start-up file on the path.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tests.harness import TARGETS
+from tests.serving import until
+from tests.testbed import CHECKOUT
+
+UWSGI = ("uwsgi_python3",)
+"""Debian's, of the packages uwsgi-core and uwsgi-plugin-python3."""
+DEADLINE = 60.0
+
+
+def environ(**extra: str) -> dict[str, str]:
+    """An environment in which Python publishes."""
+    path = f"{TARGETS}:{CHECKOUT / 'threadwatch/inject'}"
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "THREADWATCH"))}
+    return {**kept, "THREADWATCH": "1", "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **extra}
+
+
+class Server:
+    """A web server that runs. ``address``: where it listens."""
+
+    def __init__(self, process: subprocess.Popen[bytes], address: str | tuple[str, int]) -> None:
+        self.process = process
+        self.address = address
+
+    def pids(self) -> list[int]:
+        """The server's processes: the one that was started, and its children."""
+        found, rest = [], [self.process.pid]
+        while rest:
+            pid = rest.pop()
+            found.append(pid)
+            with contextlib.suppress(OSError):
+                for task in Path(f"/proc/{pid}/task").iterdir():
+                    rest += map(int, (task / "children").read_text().split())
+        return found
+
+    def cpu_seconds(self) -> float:
+        """CPU time that they have used, by the kernel's clocks."""
+        return sum(time.clock_gettime_ns((~pid << 3) | 2) for pid in self.pids()) / 1e9
+
+    def request(self) -> int:
+        """The PID of the process that has served a request."""
+        family = socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET
+        with socket.socket(family) as connection:
+            connection.settimeout(DEADLINE)
+            connection.connect(self.address)
+            connection.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+            answer = b""
+            while data := connection.recv(4096):
+                answer += data
+        assert b" 200 " in answer, answer
+        return int(answer.rpartition(b"\r\n\r\n")[2])
+
+    def answers(self) -> bool:
+        """Whether it serves requests yet."""
+        try:
+            self.request()
+        except OSError:
+            return False
+        return True
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], address: str | tuple[str, int], log: Path, **extra: str
+) -> Iterator[Server]:
+    """A server of this command, ready once this is entered; ``extra``: for its environment."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(
+            command, env=environ(**extra), stdout=out, stderr=out, start_new_session=True
+        )
+    server = Server(process, address)
+    try:
+        until(lambda: server.answers() or process.poll() is not None, "the server answers")
+        assert process.poll() is None, log.read_text()
+        yield server
+    finally:
+        for pid in server.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
+def uwsgi(
+    directory: Path, *options: str, name: str = "uwsgi", command: Sequence[str] = UWSGI
+) -> contextlib.AbstractContextManager[Server]:
+    """uWSGI with these options; modules in the directory are found. ``name``: of its socket and log."""
+    address = str(directory / f"{name}.sock")
+    words = [*command, "--http-socket", address, "--pythonpath", str(directory), *options]
+    return running(words, address, directory / f"{name}.log")
