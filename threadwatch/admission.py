@@ -105,7 +105,6 @@ class Admission:
             published=Published(
                 ns_pid=status.nspid[-1] if status.nspid else key.pid,
                 start_ticks=stat.start_ticks,
-                uid=status.uids[1],
                 room=self._room,
             ),
             conducts=conducts,
@@ -131,6 +130,7 @@ class Admission:
         if cmdline is None:
             watched.looked_clock_ns = -1
         watched.ppid, watched.comm = stat.ppid, decode_comm(stat.comm)
+        watched.uid = watched.dir.owner_uid()  # a service can have given up root
         if cmdline:  # a zombie has none, and is what it was
             watched.cmdline = cmdline
             published = watched.has_table

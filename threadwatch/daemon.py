@@ -69,6 +69,8 @@ class ErrorLog:
 
 def _fields(error: ReadError) -> dict[str, str]:
     fields = {"source": error.source, "reason": error.reason}
+    if error.pid is not None:
+        fields["pid"] = str(error.pid)
     if error.detail:
         fields["detail"] = error.detail
     return fields

@@ -9,8 +9,9 @@ from contextlib import suppress
 from threadwatch import table
 from threadwatch.doctor_findings import Access, Cause, Finding, GilState, TableState, cause_of
 from threadwatch.doctor_situation import Situation
-from threadwatch.errors import Denied, Gone, Malformed, ReadError
+from threadwatch.errors import Denied, Gone, ReadError
 from threadwatch.memory import MemoryJob
+from threadwatch.ownership import check_owner
 from threadwatch.patience import PatientReader, owner_of, still_waiting
 from threadwatch.procfs import (
     TableFile,
@@ -157,8 +158,7 @@ class _Examination:
             self._watched.key.start_ticks,
         ):
             return "another's"
-        if file.owner_uid not in (self._watched.uid, 0):
-            raise Malformed("table", f"belongs to uid {file.owner_uid}, not {self._watched.uid}")
+        check_owner(self._dir, file)
         return "closed" if header.closed else "unfinished"
 
     def _names(self) -> Access:

@@ -27,6 +27,8 @@ class ReadError(ThreadwatchError):
         self.source = source
         self.reason = reason
         self.detail = detail
+        self.pid: int | None = None
+        """The process that it happened with; None: with none in particular, or the detail says it."""
 
 
 class Denied(ReadError):

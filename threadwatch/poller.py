@@ -179,14 +179,16 @@ class Poller:
         yield from awake
 
     def _do(self, job: _Job) -> None:
+        before = len(self._errors)
         if isinstance(job, int):
             self._discovery.look_at(job, self._polls)
         else:
             self._poll_one(*job)
+        for error in self._errors[before:]:
+            error.pid = _pid_of(job)
 
     def _is_our_own(self, job: _Job) -> bool:
-        pid = job if isinstance(job, int) else job[0].key.pid
-        return pid == self._own_pid
+        return _pid_of(job) == self._own_pid
 
     def _poll_one(self, watched: Watched, clock_ns: int | None) -> None:
         """Read and charge one process, or let it go."""
@@ -312,6 +314,10 @@ def _told(jobs: Iterator[_Job], getting_on: Callable[[], object]) -> Iterator[_J
     for job in jobs:
         getting_on()
         yield job
+
+
+def _pid_of(job: _Job) -> int:
+    return job if isinstance(job, int) else job[0].key.pid
 
 
 def _has_schedstat(procfs: ProcFS) -> bool:

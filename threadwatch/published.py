@@ -3,8 +3,9 @@
 Rules:
 
 * A table is believed only if it names the process itself: its PID in the innermost PID namespace and
-  its start time, and if its owner is the process's own user or root. A table that was inherited or
-  handed over names another process.
+  its start time, and if who made it may speak for the process (:mod:`threadwatch.ownership`). A table that
+  was inherited or handed over names another process. What is believed stays so; a table of the wrong user
+  is judged again with each look, because the process may become that user.
 * A table of another process that is open for writing was inherited: this process is a fork of that one, by
   C code that the publisher could not notice. It has Python in it, and its maker's group. (Who watches, as we
   do, has tables open for reading.)
@@ -28,8 +29,9 @@ from time import CLOCK_BOOTTIME, clock_gettime_ns, thread_time_ns
 
 from threadwatch import table
 from threadwatch.allowance import Allowance, Room
-from threadwatch.errors import Gone, Malformed, ReadError
+from threadwatch.errors import Gone, ReadError
 from threadwatch.followed import Followed, News, TableSlot
+from threadwatch.ownership import check_owner
 from threadwatch.procfs import (
     MAX_TABLES,
     TABLE_LINK,
@@ -53,14 +55,11 @@ class Published:
     ``room``: what all processes together have for their second and further tables.
     """
 
-    def __init__(
-        self, *, ns_pid: int, start_ticks: int, uid: int, room: Room | None = None
-    ) -> None:
+    def __init__(self, *, ns_pid: int, start_ticks: int, room: Room | None = None) -> None:
         self._room = room or Room(MAX_TABLES)
         self._allowance = Allowance()
         self._ns_pid = ns_pid
         self._start_ticks = start_ticks
-        self._uid = uid
         self._tables: list[Followed] = []
         self.gils: tuple[Gil, ...] = ()
         """The GILs that the tables tell of, the main interpreter's first, each once."""
@@ -115,7 +114,7 @@ class Published:
             if any(data):  # else it is being made at this moment
                 try:
                     parsed = parse_header(data)
-                    header = self._believed(parsed, file)
+                    header = self._believed(parsed, file, process)
                     if self._is_anothers(parsed) and process.is_open_for_writing(fd):
                         self._inherited[file.inode] = parsed
                 except ReadError as error:
@@ -233,16 +232,18 @@ class Published:
                 gils.setdefault(followed.header.gil.address, followed.header.gil)
         return tuple(gils.values())
 
-    def _believed(self, header: TableHeader, file: TableFile) -> TableHeader | None:
-        """The header, if it is this process's own and in use; else the table is not looked at again."""
-        self._refused.add(file.inode)
-        if self._is_anothers(header):
-            return None  # inherited by a fork, or held open by a daemon like ours
-        if file.owner_uid not in (self._uid, 0):
-            raise Malformed("table", f"belongs to uid {file.owner_uid}, not {self._uid}")
-        if header.closed:
+    def _believed(
+        self, header: TableHeader, file: TableFile, process: ProcessDir
+    ) -> TableHeader | None:
+        """The header, if it is this process's own and in use; else the table is not looked at again.
+
+        :raises Malformed: it is another user's, for now.
+        """
+        if self._is_anothers(header) or header.closed:
+            # inherited by a fork, or held open by a daemon like ours; or out of use, and that for good
+            self._refused.add(file.inode)
             return None
-        self._refused.discard(file.inode)
+        check_owner(process, file)
         return header
 
     def _is_anothers(self, header: TableHeader) -> bool:

@@ -51,6 +51,7 @@ class Watched:
     """Its PID in its own, innermost PID namespace."""
     ppid: int
     uid: int
+    """The effective uid when it was last looked at: services begin as root, and become another user."""
     comm: str
     cmdline: tuple[str, ...]
     group: str

@@ -54,6 +54,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "turns",
             "describe",
             "published",
+            "ownership",
             "searches",
             "followed",
             "names",

@@ -37,6 +37,7 @@ from threadwatch.procfs import (
     parse_fdinfo,
     parse_header,
     parse_io,
+    parse_root,
     parse_schedstat,
     parse_slots,
     parse_stat,
@@ -60,6 +61,7 @@ _PROCFS: tuple[Callable[[bytes], object], ...] = (
     parse_credentials,
     parse_fdinfo,
     parse_io,
+    parse_root,
     parse_schedstat,
     parse_stat,
     parse_status,
@@ -97,7 +99,7 @@ def reader(data: bytes) -> None:
     The bytes are a script of such deeds. The table is one of this very process.
     """
     fd = os.memfd_create(table.NAME)
-    follower = Published(ns_pid=os.getpid(), start_ticks=_start_ticks(), uid=os.geteuid())
+    follower = Published(ns_pid=os.getpid(), start_ticks=_start_ticks())
     try:
         image = bytearray(_honest_header()) + bytearray(8 * table.SLOT_SIZE)
         os.pwrite(fd, image, 0)

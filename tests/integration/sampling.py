@@ -58,7 +58,7 @@ def watching(pid: int, *, keep: int | None = None) -> Iterator[Watch]:
     with ExitStack() as stack:
         directory = stack.enter_context(ProcFS().open_process(pid))
         start_ticks = parse_stat(directory.read("stat", "stat")).start_ticks
-        published = Published(ns_pid=pid, start_ticks=start_ticks, uid=os.getuid())
+        published = Published(ns_pid=pid, start_ticks=start_ticks)
         stack.callback(published.close)
         published.find(directory)
         published.update(directory)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import subprocess
 from pathlib import Path
 
+from tests.harness import threadwatch
 from tests.serving import Serving, application, serving, until
+from tests.testbed import CHECKOUT
 
 BUSY = """
 def work():
@@ -141,3 +145,75 @@ def test_groups_that_are_gone_expire(tmp_path: Path) -> None:
             until(lambda: daemon.metric(group) == "1.0", "the group")
         until(lambda: daemon.metric(group) == "0.0", "shown once more, empty")
         until(lambda: daemon.metric(group) is None, "gone")
+
+
+BECOMES_NOBODY = """
+def become():
+    sys.stdin.readline()
+    os.setgroups([]); os.setgid(65534); os.setuid(65534)
+    print('nobody', flush=True)
+    threading.Event().wait(600)
+import os
+threading.Thread(target=become, name='becomes-nobody', daemon=True).start()
+def busy():
+    while True:
+        time.sleep(0.02)
+threading.Thread(target=busy, name='busy', daemon=True).start()
+"""
+
+
+def test_the_user_that_a_service_becomes(tmp_path: Path) -> None:
+    """A service that gives up root after it was seen is in the group of the user that it is now."""
+    text = """
+unmatched: ignore
+groups:
+- {name: of-nobody, match: {cmdline: 'shop\\.py', user: '^nobody$'}}
+- {name: of-root, match: {cmdline: 'shop\\.py', user: '^root$', exe: python}}
+"""
+    with (
+        application(code=BECOMES_NOBODY) as target,
+        serving(tmp_path, configured(tmp_path, text)) as daemon,
+    ):
+        until(
+            lambda: daemon.metric('threadwatch_group_processes{group="of-root"}') == "1.0", "root"
+        )
+        assert target.stdin is not None
+        assert target.stdout is not None
+        target.stdin.write("\n")
+        target.stdin.flush()
+        assert target.stdout.readline() == "nobody\n"
+        until(
+            lambda: daemon.metric('threadwatch_group_processes{group="of-nobody"}') == "1.0",
+            "nobody",
+        )
+        assert "busy" in threads_of(daemon, "of-nobody")
+        until(lambda: daemon.get("/api/v1/view")[0] == 200, "a view")
+        view = json.loads(daemon.get("/api/v1/view")[1])
+        (process,) = (one for one in view["processes"] if one["pid"] == target.pid)
+        assert (process["uid"], process["group"]) == (65534, "of-nobody")
+
+
+ANOTHERS_TABLE = """
+import os
+for fd in os.listdir('/proc/self/fd'):
+    try:
+        if os.readlink('/proc/self/fd/' + fd).startswith('/memfd:threadwatch'):
+            os.fchown(int(fd), 4711, -1)
+    except OSError:
+        pass
+"""
+
+
+def test_the_process_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """Log line and doctor say which process it is whose table they do not believe, and why."""
+    why = "belongs to uid 4711, not 0"
+    with application(code=ANOTHERS_TABLE) as target:
+        with serving(tmp_path) as daemon:
+            until(lambda: why in daemon.text(), "the line")
+            (line,) = (line for line in daemon.text().splitlines() if why in line)
+            assert f" source=table reason=malformed pid={target.pid} " in line
+        command = threadwatch("doctor", str(target.pid))
+        said = subprocess.run(command, capture_output=True, text=True, check=False, cwd=CHECKOUT)
+        assert f"PID {target.pid} (shop): not everything can be read: table: malformed: {why}." in (
+            " ".join(said.stdout.split())
+        )

@@ -7,23 +7,28 @@ on an interpreter that knows nothing of threadwatch; in ``publish`` it calls ``p
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from tests import harness, testbed
+from tests import harness, programs, testbed
 from tests.integration import comparison
 from tests.integration.conftest import Fleet
+from tests.serving import until
 from tests.testbed import CHECKOUT, Interpreter
+
+INJECT = str(CHECKOUT / "threadwatch/inject")
 
 
 @dataclass(frozen=True)
@@ -179,10 +184,31 @@ def test_tid_reuse(fleet: Fleet) -> None:
 
 def _as_nobody(interpreter: Interpreter) -> Interpreter:
     """The interpreter, run by another user, who may not see every directory that it is installed in."""
-    executable = Path(interpreter.command[-1])
     become = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     if interpreter.root != Path("/"):
         return replace(interpreter, command=harness.command(interpreter, *become))
+    return _where_all_can_read(interpreter, become)
+
+
+def _as_root(interpreter: Interpreter) -> Interpreter:
+    """The interpreter, run by root, at a place where others can read it later."""
+    if interpreter.root != Path("/"):
+        return interpreter
+    return _where_all_can_read(interpreter, ())
+
+
+def _in_user_namespace(interpreter: Interpreter) -> Interpreter:
+    """The interpreter, run by root of a user namespace, who is nobody outside."""
+    become = ("/usr/bin/python3", str(harness.TARGETS / "userns.py"))
+    if interpreter.root != Path("/"):
+        # nobody makes a user namespace behind chroot, but root of one may use that
+        return replace(interpreter, command=(*become, *interpreter.command))
+    return _where_all_can_read(interpreter, become)
+
+
+def _where_all_can_read(interpreter: Interpreter, become: tuple[str, ...]) -> Interpreter:
+    """The interpreter of the machine at a place that everybody can read, behind the command ``become``."""
+    executable = Path(interpreter.command[-1])
     mount = 'mount --bind "$1" /mnt && shift && exec "$@"'
     elsewhere = Path("/mnt") / executable.relative_to(executable.parents[1])
     libraries = (
@@ -195,6 +221,17 @@ def _as_nobody(interpreter: Interpreter) -> Interpreter:
             *("unshare", "--mount", "sh", "-c", mount, "sh", str(executable.parents[1])),
             *(*become, *libraries, str(elsewhere)),
         ),
+    )
+
+
+@pytest.mark.parametrize("scene", ["at_first", "afterwards", "unseen", "worker", "effective"])
+@pytest.mark.parametrize("where", [_as_root, _in_user_namespace], ids=["host", "user-namespace"])
+def test_becoming_another_user(
+    scene: str, where: Callable[[Interpreter], Interpreter], fleet: Fleet
+) -> None:
+    """Names stay, and new ones are found, of a service that gives up root, before or after it was seen."""
+    comparison.drive(
+        fleet.start(where(interpreter), "users.py", scene) for interpreter in testbed.interpreters()
     )
 
 
@@ -229,3 +266,47 @@ def test_users(daemon: str, target: str, source: str, fleet: Fleet) -> None:
         ),
         _daemon_as_nobody() if daemon == "nobody" else (),
     )
+
+
+def test_gunicorn_in_a_user_namespace() -> None:
+    """Workers of a real gunicorn, which give up their container's root after the fork, have names."""
+    interpreters = [
+        testbed.require(*version) for version in ((3, 14), (3, 15))
+    ]  # that all can read
+    with ExitStack() as stack:
+        masters = [stack.enter_context(_gunicorn(interpreter)) for interpreter in interpreters]
+        pids = {}
+        for master in masters:
+
+            def has_become(master: int = master) -> bool:
+                pids[master] = [master, *testbed.descendants(master)]
+                users = [os.stat(f"/proc/{pid}").st_uid for pid in pids[master]]
+                return users == [100000, 165534, 165534]
+
+            until(has_become, "two workers of another user")
+        shown = comparison.ps(pid for found in pids.values() for pid in found)
+    for master, found in pids.items():
+        names = [shown[pid][pid] for pid in found]
+        assert [(one.name, one.source) for one in names] == [("MainThread", "published")] * 3, (
+            master
+        )
+
+
+@contextmanager
+def _gunicorn(interpreter: Interpreter) -> Iterator[int]:
+    """A gunicorn with two workers of another user in a user namespace; the PID of its master."""
+    environment = programs.environment(interpreter, "gunicorn==23.0.0")
+    python = replace(interpreter, command=programs.python(interpreter, environment))
+    options = "--user=65534 --group=65534 --workers=2 --bind=127.0.0.1:0 --log-level=critical"
+    command = _in_user_namespace(python).command
+    process = subprocess.Popen(
+        [*command, "-m", "gunicorn", *options.split(), "wsgiref.simple_server:demo_app"],
+        cwd=CHECKOUT,
+        env={**harness.environ("publish", {}), "THREADWATCH": "1", "PYTHONPATH": INJECT},
+        start_new_session=True,
+    )
+    try:
+        yield process.pid
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

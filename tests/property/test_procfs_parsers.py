@@ -16,6 +16,7 @@ from threadwatch.procfs import (
     parse_cmdline,
     parse_fdinfo,
     parse_io,
+    parse_root,
     parse_schedstat,
     parse_stat,
     parse_status,
@@ -29,6 +30,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "cmdline": parse_cmdline,
     "cgroup": parse_cgroup,
     "fdinfo": parse_fdinfo,
+    "uid_map": parse_root,
 }
 
 U64 = st.integers(0, 2**64 - 1)
@@ -38,6 +40,8 @@ unhurried = settings(deadline=None)  # the machine may be busy
 
 def captured(name: str) -> list[bytes]:
     """All files of that name in the captured tree."""
+    if name == "uid_map":
+        return [b"         0     100000      65536\n     65536       1000          1\n"]
     if name == "fdinfo":
         return [b"pos:\t0\nflags:\t02100002\nmnt_id:\t16\nino:\t1052\n"]
     return sorted({path.read_bytes() for path in fixtures.PROC.rglob(name) if path.is_file()})

@@ -34,7 +34,7 @@ def start_ticks(process: ProcessDir) -> int:
 @pytest.fixture
 def published(start_ticks: int) -> Iterator[Published]:
     """What this process publishes, before anybody has looked."""
-    published = Published(ns_pid=os.getpid(), start_ticks=start_ticks, uid=os.getuid())
+    published = Published(ns_pid=os.getpid(), start_ticks=start_ticks)
     yield published
     published.close()
 
@@ -122,7 +122,7 @@ def test_a_table_of_the_process_that_forked(new_table: NewTable) -> None:
         with ProcFS().open_process(pid) as child:
             ticks = parse_stat(child.read("stat", "stat")).start_ticks
             watching = child.open_table(table.descriptor)
-            published = Published(ns_pid=pid, start_ticks=ticks, uid=os.getuid())
+            published = Published(ns_pid=pid, start_ticks=ticks)
             assert published.find(child) == []
             assert published.header is None
             assert published.inherited is not None
@@ -130,7 +130,7 @@ def test_a_table_of_the_process_that_forked(new_table: NewTable) -> None:
             published.close()
         table.close()
         with ProcFS().open_process(os.getpid()) as own, watching:
-            published = Published(ns_pid=pid, start_ticks=ticks, uid=os.getuid())
+            published = Published(ns_pid=pid, start_ticks=ticks)
             published.find(own)
             assert published.inherited is None
     finally:
@@ -272,7 +272,6 @@ def test_the_table_of_another_process(
     published = Published(
         ns_pid=os.getpid() + (foreign == "pid"),
         start_ticks=start_ticks + (foreign == "start"),
-        uid=os.getuid(),
     )
     assert published.find(process) == []
     assert published.header is None
@@ -285,11 +284,33 @@ def test_the_table_of_another_user(
     """A table that belongs to neither the process's user nor root is an error, counted once."""
     table = new_table()
     os.fchown(table.descriptor, 4711, -1)
-    published = Published(ns_pid=os.getpid(), start_ticks=start_ticks, uid=os.getuid())
+    published = Published(ns_pid=os.getpid(), start_ticks=start_ticks)
     errors: list[ReadError] = published.find(process)
     assert [(error.source, error.reason) for error in errors] == [("table", "malformed")]
+    assert "belongs to uid 4711" in errors[0].detail
     assert published.find(process) == []
+    assert published.header is None
     published.close()
+
+
+def test_whose_a_table_is_holds_for_the_moment(
+    process: ProcessDir, published: Published, new_table: NewTable, start_ticks: int
+) -> None:
+    """A table of the wrong user is believed once the user is the right one, and what is believed stays so."""
+    table = new_table()
+    born(table, 11, "one")
+    os.fchown(table.descriptor, 4711, -1)
+    published.find(process)
+    assert published.header is None
+    os.fchown(table.descriptor, os.geteuid(), -1)
+    assert published.find(process) == []
+    published.update(process)
+    assert name_of(published, 11, start_ticks) == "one"
+    os.fchown(table.descriptor, 4711, -1)
+    born(table, 12, "two")
+    assert published.update(process)
+    assert published.find(process) == []
+    assert name_of(published, 12, start_ticks) == "two"
 
 
 def test_each_gil_is_told_once(
@@ -384,10 +405,7 @@ def test_tables_share_the_slots_of_one(
 ) -> None:
     """Second and further tables of all processes have so many places together, and so many slots as one."""
     room = Room(2)
-    both = [
-        Published(ns_pid=os.getpid(), start_ticks=start_ticks, uid=os.getuid(), room=room)
-        for _ in range(2)
-    ]
+    both = [Published(ns_pid=os.getpid(), start_ticks=start_ticks, room=room) for _ in range(2)]
     try:
         for number in range(4):
             new_table(number)

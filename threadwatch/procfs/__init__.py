@@ -13,6 +13,7 @@ from threadwatch.procfs.handles import (
     read_again,
     read_calls,
 )
+from threadwatch.procfs.idmap import parse_root
 from threadwatch.procfs.io import Io, parse_io
 from threadwatch.procfs.reader import MAX_TABLES, TABLE_LINK, ProcessDir, find_tables
 from threadwatch.procfs.root import ProcFS
@@ -60,6 +61,7 @@ __all__ = [
     "parse_fdinfo",
     "parse_header",
     "parse_io",
+    "parse_root",
     "parse_schedstat",
     "parse_slot",
     "parse_slots",

@@ -185,6 +185,11 @@ class ProcessDir(Handle):
                 os.stat("stat", dir_fd=self._fd)  # has it ended, then?
                 return None
 
+    def user_namespace(self) -> str:
+        """Which user namespace it is in: the same text for the same one, as long as that exists."""
+        with translated("ns"), reading():
+            return os.readlink(b"ns/user", dir_fd=self._fd).decode("ascii", "replace")
+
     def fds(self, limit: int | None = None) -> list[int]:
         """The numbers of the open file descriptors, the lowest first; at most ``limit`` of them."""
         with translated("fd"):

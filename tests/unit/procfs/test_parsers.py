@@ -19,6 +19,7 @@ from threadwatch.procfs import (
     parse_cmdline,
     parse_fdinfo,
     parse_io,
+    parse_root,
     parse_schedstat,
     parse_stat,
     parse_status,
@@ -329,6 +330,32 @@ class TestFdinfo:
         """A missing or cut line and odd numbers are refused."""
         with pytest.raises(Malformed, match=r"^fdinfo: malformed: "):
             parse_fdinfo(data)
+
+
+class TestIdMap:
+    """``uid_map``."""
+
+    @pytest.mark.parametrize(
+        ("data", "root"),
+        [
+            (b"         0          0 4294967295\n", 0),
+            (b"         0     100000      65536\n", 100000),
+            (b"         1     100000       1000\n         0       1000          1\n", 1000),
+            (b"      1000       1000          1\n", None),
+            (b"         0 4294967295          1\n", None),
+            (b"         0       1000          0\n", None),
+            (b"", None),
+        ],
+    )
+    def test_the_root(self, data: bytes, root: int | None) -> None:
+        """The root is what 0 stands for, in whichever line; none where that is nobody."""
+        assert parse_root(data) == root
+
+    @pytest.mark.parametrize("data", [b"\n", b"0 0\n", b"0 0 1 2\n", b"0 -1 1\n", b"a b c\n"])
+    def test_anything_else_is_malformed(self, data: bytes) -> None:
+        """A line that is no range is refused."""
+        with pytest.raises(Malformed, match=r"^uid_map: malformed: "):
+            parse_root(data)
 
 
 class TestComm:

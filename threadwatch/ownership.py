@@ -1,0 +1,44 @@
+"""Whose a thread table is: whether who made it may speak for the process that has it open.
+
+Who made a file is its owner for good, and a process can change its user. So that is asked when a table is
+judged, of the process as it is then. See docs/decisions/0022-facts-that-can-change.md.
+"""
+
+from __future__ import annotations
+
+from threadwatch.errors import Gone, Malformed
+from threadwatch.procfs import ProcessDir, TableFile, parse_root, parse_status
+from threadwatch.procfs.own import own_link
+
+
+def check_owner(process: ProcessDir, file: TableFile) -> None:
+    """See that a table was made by a user who may speak for the process.
+
+    These are: root; the process's effective, saved or file system user, which are those under which it can
+    have made files itself (credentials(7)); and the root of its user namespace, as which programs in
+    containers begin before they become another user. Not the real user: who starts a set-user-ID program
+    stays that, and can leave a table open for it.
+
+    :raises Malformed: it was made by somebody else.
+    :raises Gone: the process has ended.
+    """
+    owner = file.owner_uid
+    if not owner:
+        return
+    users = parse_status(process.read("status", "status")).uids[1:]
+    if owner in users or owner == _namespace_root(process):
+        return
+    known = " or ".join(map(str, dict.fromkeys((*users, 0))))
+    raise Malformed("table", f"belongs to uid {owner}, not {known}")
+
+
+def _namespace_root(process: ProcessDir) -> int | None:
+    """The root of the process's user namespace, as we know it; None where that is ours, or has none."""
+    try:
+        # of our own namespace, uid_map has ids of the one around it
+        if process.user_namespace() == own_link("ns/user"):
+            return None
+        return parse_root(process.read("uid_map", "uid_map"))
+    except Gone:
+        process.owner_uid()  # has it ended, then? Else the kernel has no user namespaces
+        return None
