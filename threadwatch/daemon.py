@@ -15,7 +15,6 @@ from __future__ import annotations
 import faulthandler
 import logging
 import os
-import resource
 import signal
 import time
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from threadwatch.errors import ConfigError, ReadError, Unusable
 from threadwatch.exporter import Exporter
 from threadwatch.poller import Poller
 from threadwatch.procfs import ProcFS
+from threadwatch.procfs.own import raise_file_limit
 from threadwatch.service_manager import ServiceManager, take_sockets
 from threadwatch.web.access import Access
 from threadwatch.web.app import App
@@ -89,7 +89,7 @@ def serve(options: ServeOptions) -> int:
     config = _load(options.config_file)
     access = Access(options.web_config_file)
     procfs = ProcFS(options.procfs)
-    _raise_file_limit()
+    raise_file_limit()
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     # Never called. While a thread waits for a signal the kernel shows it as not blocked, and systemd
     # (262 and later) starts nobody for Type=notify-reload whom SIGHUP seems to kill.
@@ -183,12 +183,6 @@ def _reload(
 
 def _load(config_file: str | None) -> Config:
     return DEFAULT_CONFIG if config_file is None else load_config(config_file)
-
-
-def _raise_file_limit() -> None:
-    """As many file descriptors as we may have: each watched process keeps one or two."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _info(message: str, **fields: object) -> None:

@@ -21,6 +21,7 @@ from threadwatch.launch import environment
 from threadwatch.model import View
 from threadwatch.poller import Poller
 from threadwatch.procfs import ProcFS
+from threadwatch.procfs.own import raise_file_limit
 from threadwatch.report import report
 from threadwatch.selection import choose
 from threadwatch.web.app import App
@@ -47,6 +48,7 @@ def demo(listen: str | None, default: str, seconds: float | None) -> int:
         env=environment(os.environ),
         start_new_session=True,
     )
+    raise_file_limit()
     poller = Poller(ProcFS(), DEFAULT_CONFIG, report=lambda _: None)
     end = time.monotonic() + seconds if seconds is not None else None
     try:

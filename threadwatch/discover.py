@@ -74,6 +74,8 @@ class Discovery:
         self._gone: list[Watched] = []
         self._last_pid: int | None = None
         self._list_all_in = 0
+        self.left_out: set[int] = set()
+        """PIDs of processes that would be watched if there were file descriptors for them."""
         self.always: frozenset[int] = frozenset()
         """PIDs that are watched whatever they are."""
         self._admission = Admission(config, self.watched, reader, patience, room, errors)
@@ -123,6 +125,7 @@ class Discovery:
                 self._gone.append(self.watched.pop(pid))
         except Gone:
             self._passed.pop(pid, None)
+            self.left_out.discard(pid)
             if watched is not None:
                 self._gone.append(self.watched.pop(pid))
         except ReadError as error:
@@ -200,6 +203,7 @@ class Discovery:
         pids = self._procfs.pids()
         for pid in self._passed.keys() - set(pids):
             del self._passed[pid]
+        self.left_out.intersection_update(pids)
         return [pid for pid in pids if pid not in self.watched and pid not in self._passed]
 
     def _look(self, pid: int, poll: int) -> None:
@@ -232,6 +236,9 @@ class Discovery:
             self._errors.append(ReadError("process", "emfile", detail))
             watched.published.close()
             watched = None
+            self.left_out.add(pid)
+        else:
+            self.left_out.discard(pid)
         if watched is not None:
             self._passed.pop(pid, None)
             self.watched[pid] = watched

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
-import resource
 import shutil
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -29,7 +28,7 @@ from threadwatch.errors import Denied, Gone, ReadError, Unusable
 from threadwatch.patience import PatientReader
 from threadwatch.procfs import ProcFS, parse_cmdline
 from threadwatch.procfs.credentials import Credentials, parse_credentials
-from threadwatch.procfs.own import own_pid
+from threadwatch.procfs.own import own_pid, raise_file_limit
 from threadwatch.threads import ThreadReader
 from threadwatch.watched import Watched
 
@@ -48,7 +47,7 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
     config = DEFAULT_CONFIG if config_file is None else load_config(config_file)
     root = ProcFS(procfs)
     situation = read_situation(root)
-    _raise_file_limit()
+    raise_file_limit()
     errors: list[ReadError] = []
     reader = ThreadReader(errors, schedstat=situation.schedstat, process_clocks=root.same_namespace)
     patience = PatientReader(_DEADLINE_S)
@@ -63,7 +62,7 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
             everything=not what,
             unreadable=_count(errors, "stat", "denied"),
             unknown=0 if what else count_unknown(root, patience, discovery.watched),
-            left_out=_count(errors, "process", "emfile"),
+            left_out=len(discovery.left_out),
         )
     finally:
         for one in discovery.watched.values():
@@ -147,12 +146,6 @@ def count_unknown(procfs: ProcFS, patience: PatientReader, watched: Collection[i
 def _serves(cmdline: Sequence[str]) -> bool:
     words = [word.rpartition("/")[2] for word in cmdline[:8]]
     return ("threadwatch", "serve") in pairwise(words)
-
-
-def _raise_file_limit() -> None:
-    """As the daemon does: each process that is watched keeps one or two files open."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _count(errors: Iterable[ReadError], source: str, reason: str) -> int:

@@ -73,6 +73,11 @@ class Poller:
         """Watch these processes, whatever they are."""
         self._discovery.always = pids
 
+    @property
+    def left_out(self) -> int:
+        """How many processes are not watched for want of file descriptors."""
+        return len(self._discovery.left_out)
+
     def reload(self, config: Config | None) -> None:
         """Use another configuration from the next poll on; None: it was bad, and the old one stays."""
         self._reload_successful = config is not None

@@ -13,9 +13,11 @@ from threadwatch.errors import ReadError
 from threadwatch.model import ProcessView
 from threadwatch.poller import Poller
 from threadwatch.procfs import ProcFS
+from threadwatch.procfs.own import raise_file_limit
 from threadwatch.report import report
 from threadwatch.selection import choose, sampled_often
 from threadwatch.view_json import process_json
+from threadwatch.wording import left_out
 
 _WAIT_RATE = 50
 """Samples per second of what threads wait for."""
@@ -36,6 +38,7 @@ def ps(
     """
     config = DEFAULT_CONFIG if config_file is None else load_config(config_file)
     errors: list[ReadError] = []
+    raise_file_limit()
     poller = Poller(ProcFS(procfs), sampled_often(config, _WAIT_RATE), report=errors.append)
     try:
         poller.always_watch(frozenset(int(word) for word in what if word.isdecimal()))
@@ -58,6 +61,8 @@ def ps(
         if not chosen:
             print("No Python process can be seen.")
     _say_what_is_hidden(chosen, errors)
+    if poller.left_out and not all(word.isdecimal() for word in what or ["all"]):
+        print(f"threadwatch: {left_out(poller.left_out)}", file=sys.stderr)
     return 0
 
 

@@ -51,6 +51,14 @@ def count(number: int, one: str, many: str) -> str:
     return f"{number:,} {one if number == 1 else many}"
 
 
+def left_out(number: int) -> str:
+    """That so many processes are left out for want of file descriptors, and what to do."""
+    return (
+        f"{count(number, 'process is', 'processes are')} left out, because each needs two open files: "
+        "raise the hard limit (ulimit -n as root, LimitNOFILE= in a unit), or name processes by PID"
+    )
+
+
 def percent(ratio: float | None) -> str:
     """``61.2``, or nothing where it is not known."""
     return "" if ratio is None else f"{ratio * 100:.1f}"

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -247,6 +248,36 @@ def test_ps_says_what_is_not_there() -> None:
         assert done.returncode == 1
         (line,) = done.stderr.splitlines()
         assert what in line
+
+
+@pytest.mark.parametrize("command", [("ps", "--interval=0"), ("top", "-b", "-n1", "-d0.1")])
+@pytest.mark.parametrize(("limit", "fits"), [("80:80", False), ("80:2000", True)])
+def test_processes_beyond_the_file_limit(
+    command: tuple[str, ...], limit: str, *, fits: bool
+) -> None:
+    """As many files are used as may be; where these are too few, it says how many processes are left out."""
+    names = [f"shop{number}" for number in range(5)]
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(application(name=f"{name}.py"))
+        done = subprocess.run(
+            ["prlimit", f"--nofile={limit}", *threadwatch(*command)],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+    assert done.returncode == 0
+    assert all(name in done.stdout for name in names) == fits
+    said = re.findall(
+        r"^threadwatch: (\d+) processes are left out.*ulimit", done.stderr, re.MULTILINE
+    )
+    if fits:
+        assert said == []
+    else:
+        assert int(said[0]) >= 4
+        assert len(said) == 1
 
 
 def test_ps_of_another_users_process_says_what_is_hidden() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 
 from threadwatch.procfs.handles import MAX_FILE
 
@@ -30,6 +31,12 @@ def is_ready(tid: int) -> bool:
     """Whether a thread of this process runs or would run, rather than wait for something."""
     # comm, which can have any bytes in it, ends at the last parenthesis
     return _read(f"{_OWN}/task/{tid}/stat").rpartition(b")")[2][1:2] == b"R"
+
+
+def raise_file_limit() -> None:
+    """Let this process open as many files as it may: it keeps one or two of each process that it watches."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def read_setting(root: str, name: str) -> bytes:

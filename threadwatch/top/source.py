@@ -12,9 +12,11 @@ from threadwatch.errors import ReadError
 from threadwatch.model import View
 from threadwatch.poller import Poller
 from threadwatch.procfs import ProcFS
+from threadwatch.procfs.own import raise_file_limit
 from threadwatch.selection import sampled_often
 from threadwatch.top.examine import Examined, examine
 from threadwatch.top.history import ThreadKey
+from threadwatch.wording import left_out
 
 Wait = Callable[[float], object]
 """Lets so many seconds pass; what it gives is true if that was cut short because nobody wants more."""
@@ -64,6 +66,7 @@ class ProcSource:
         :raises Unusable: there is no procfs.
         """
         config = DEFAULT_CONFIG if config_file is None else load_config(config_file)
+        raise_file_limit()
         self._procfs = ProcFS(procfs)
         self._denied: set[str] = set()
         self._poller = Poller(self._procfs, sampled_often(config, _RATE), report=self._report)
@@ -102,6 +105,8 @@ class ProcSource:
 
     def notes(self) -> str:
         """See :class:`Source`."""
+        if self._poller.left_out:
+            return left_out(self._poller.left_out)
         if self._denied & {"fd", "table"}:
             return (
                 "names of other users' threads are hidden: threadwatch doctor says how to see them"
