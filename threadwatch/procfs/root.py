@@ -5,7 +5,9 @@ Rules for whatever opens files there are in :mod:`threadwatch.procfs.reader`.
 
 from __future__ import annotations
 
+import _thread
 import os
+import threading
 import time
 from contextlib import suppress
 
@@ -32,6 +34,9 @@ class ProcFS:
         :meth:`process_clock_ns` may be asked. False for another PID namespace's procfs."""
         if not self.same_namespace:
             _check_usable(root)
+        self._device = os.stat(root).st_dev
+        self._counts_pids: bool | None = None
+        """Whether loadavg tells of this namespace's PIDs; None: that has not been tried."""
 
     def pids(self) -> list[int]:
         """The PIDs of all processes that can be seen."""
@@ -41,13 +46,31 @@ class ProcFS:
     def last_pid(self) -> int | None:
         """The PID or TID that was given out last in our PID namespace: field 5 of loadavg.
 
-        None where that is not to be had. While it stays the same, no process has been born.
+        None where that is not to be had: where a container has another file there (lxcfs), with the host's
+        numbers, or a kernel that keeps none (gVisor). While it stays the same, no process has been born.
         """
+        if self._counts_pids is None:
+            # twice more: the numbers may begin anew just then
+            self._counts_pids = any(self._counts_our_thread() for _ in range(3))
+        return self._read_last_pid() if self._counts_pids else None
+
+    def _counts_our_thread(self) -> bool:
+        """Whether loadavg tells of a thread that starts here."""
+        before = self._read_last_pid()
+        tid = _tid_of_a_thread() if before is not None else None
+        after = self._read_last_pid() if tid is not None else None
+        return (
+            before is not None and tid is not None and after is not None and before < tid <= after
+        )
+
+    def _read_last_pid(self) -> int | None:
         if not self.same_namespace:
             return None
         try:
             fd = os.open(f"{self.root}/loadavg", _READ)
             try:
+                if os.fstat(fd).st_dev != self._device:
+                    return None  # it has been mounted there
                 return int(os.read(fd, PAGE).split()[4])
             finally:
                 os.close(fd)
@@ -80,6 +103,24 @@ class ProcFS:
             return time.clock_gettime_ns((~pid << 3) | 2)
         except OSError as error:
             raise failure(error, "clock") from None
+
+
+def _tid_of_a_thread() -> int | None:
+    """The TID of a thread that has just been started; None where none can be."""
+    tids: list[int] = []
+    told = threading.Lock()
+    told.acquire()
+
+    def tell() -> None:
+        tids.append(threading.get_native_id())
+        told.release()
+
+    try:
+        _thread.start_new_thread(tell, ())  # nobody's business: it is not published
+    except RuntimeError:
+        return None
+    told.acquire()
+    return tids[0]
 
 
 def _own_namespace(root: str) -> bool:
