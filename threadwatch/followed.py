@@ -12,9 +12,8 @@ from threadwatch import table
 from threadwatch.allowance import Allowance
 from threadwatch.procfs import ProcessDir, Slot, TableFile, TableHeader, parse_slots
 
-_EMPTY_RUN = bytes(table.CHUNK * table.SLOT_SIZE)
-_PIECE = len(_EMPTY_RUN)
-"""Slots are compared and read in pieces of so many bytes."""
+_PIECE = table.CHUNK * table.SLOT_SIZE
+"""Slots are read and compared in pieces of so many bytes."""
 
 TableSlot = tuple[int, Slot]
 """A slot, and the inode of its table: serials count within one table."""
@@ -45,55 +44,69 @@ class Followed:
     generation: int = -1
     unread: bool = False
     """Slots are left to be read: they were torn, or too many."""
-    next_slot: int = 0
+    next_piece: int = 0
     """Where to begin with them."""
-    known: bytes = b""
+    pieces: list[bytes] = field(default_factory=list)
     """The bytes of the slots in use, so that only those are parsed that have changed."""
+    slots: int = 0
+    """How many slots that are."""
     by_index: dict[int, Slot] = field(default_factory=dict)
     by_tid: dict[int, Slot] = field(default_factory=dict)
     """The latest slot of each TID, ended or not."""
     by_ident: dict[int, Slot] = field(default_factory=dict)
     """The latest slot of each ident, as long as its thread lives."""
 
-    def read_slots(self, process: ProcessDir | None, allowance: Allowance, most: int) -> None:
-        """Read what has changed of the first so many slots, as far as is allowed. None: it has ended."""
-        data = self._bytes_of_slots(most)
-        pieces = [data[start : start + _PIECE] for start in range(0, len(data), _PIECE)]
-        first = self.next_slot % max(len(pieces), 1)
-        self.unread = False
-        for index in (*range(first, len(pieces)), *range(first)):
-            start = index * _PIECE
-            known = self.known[start : start + len(pieces[index])]
-            if pieces[index] == known:
-                continue
-            if not allowance.allows(process):
-                if not self.unread:
-                    self.next_slot = index
-                self.unread = True
-                pieces[index] = known.ljust(len(pieces[index]), b"\0")
-                continue
-            slots, torn = parse_slots(pieces[index], start // table.SLOT_SIZE, known=known)
-            for number, slot in slots:
-                self._learn(number, slot)
-            allowance.spend(len(slots) + torn)
-            if torn:
-                # bytes that were torn must not pass for known ones when they are read again
-                pieces[index] = bytes(len(pieces[index]))
-                self.unread = True
-        self.known = b"".join(pieces)
+    def read_slots(self, process: ProcessDir | None, allowance: Allowance, others: int) -> None:
+        """Read what has changed, as far as is allowed. ``process``: None if it has ended.
 
-    def _bytes_of_slots(self, most: int) -> bytes:
-        """All slots up to the last that is in use."""
-        most = min(self.header.capacity, most)
-        count = min(len(self.known) // table.SLOT_SIZE + table.CHUNK, most)
-        data = self.file.read_slots(0, count)
-        while data[-len(_EMPTY_RUN) :] != _EMPTY_RUN and count < most:
-            more = min(count, most - count)
-            data += self.file.read_slots(count, more)
-            count += more
-        while data.endswith(_EMPTY_RUN):
-            data = data[: -len(_EMPTY_RUN)]
-        return data
+        ``others``: the slots that are kept of the process's other tables.
+        """
+        first = self.next_piece if self.next_piece < len(self.pieces) else 0
+        self.unread = False
+        for index in (*range(first, len(self.pieces)), *range(first)):
+            if not allowance.allows(process):
+                self.unread, self.next_piece = True, index
+                return
+            self._read_piece(index, process, allowance, others)
+        # a run of empty slots is the end, whatever comes behind it
+        while len(self.pieces) * table.CHUNK < self.header.capacity:
+            more = self._read_piece(len(self.pieces), process, allowance, others)
+            if not more:
+                return
+
+    def _read_piece(
+        self, index: int, process: ProcessDir | None, allowance: Allowance, others: int
+    ) -> bool:
+        """Read one piece, or the first that is not known yet; whether it is known now."""
+        first = index * table.CHUNK
+        data = self.file.read_slots(first, min(table.CHUNK, self.header.capacity - first))
+        is_new = index == len(self.pieces)
+        known = b"" if is_new else self.pieces[index]
+        if data == known.ljust(len(data), b"\0"):
+            allowance.spend(process, 0 if is_new else 1)
+            return not is_new
+        if is_new and not allowance.allows(process):
+            self.unread, self.next_piece = True, index
+            return False
+        used = -(-len(data.rstrip(b"\0")) // table.SLOT_SIZE) * table.SLOT_SIZE
+        kept = data[: max(used, len(known))]
+        grown = (len(kept) - len(known)) // table.SLOT_SIZE
+        if grown > 0 and not allowance.keep(process, others + self.slots + grown):
+            self.unread = True
+            if is_new:
+                return False
+            kept, grown = kept[: len(known)], 0
+        slots, torn = parse_slots(kept, first, known=known)
+        for number, slot in slots:
+            self._learn(number, slot)
+        allowance.spend(process, len(slots) + torn + 1)
+        if torn:
+            # bytes that were torn must not pass for known ones when they are read again
+            kept = bytes(len(kept))
+            self.unread = True
+        self.pieces[index : index + 1] = [kept]
+        self.slots += grown
+        return True
 
     def _learn(self, index: int, slot: Slot) -> None:
         before = self.by_index.get(index)
@@ -101,7 +114,7 @@ class Followed:
         if slot.state == table.LIVE:
             self.news.changed.add(slot.tid)
         if before is not None:
-            if before.serial != slot.serial:
+            if (before.serial, before.tid) != (slot.serial, slot.tid):
                 _forget(self.by_tid, before.tid, before)
             _forget(self.by_ident, before.ident, before)
         _remember(self.by_tid, slot.tid, slot)

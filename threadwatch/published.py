@@ -27,7 +27,6 @@ from __future__ import annotations
 
 from time import CLOCK_BOOTTIME, clock_gettime_ns, thread_time_ns
 
-from threadwatch import table
 from threadwatch.allowance import Allowance, Room
 from threadwatch.errors import Gone, ReadError
 from threadwatch.followed import Followed, News, TableSlot
@@ -57,7 +56,7 @@ class Published:
 
     def __init__(self, *, ns_pid: int, start_ticks: int, room: Room | None = None) -> None:
         self._room = room or Room(MAX_TABLES)
-        self._allowance = Allowance()
+        self._allowance = Allowance(self._room)
         self._ns_pid = ns_pid
         self._start_ticks = start_ticks
         self._tables: list[Followed] = []
@@ -69,6 +68,7 @@ class Published:
         """By inode."""
         self._youngest_unknown = 0
         self._doubtful = False
+        self._has_complained = False
         self._news = News()
         self._searches = Searches()
 
@@ -164,13 +164,17 @@ class Published:
                 header = parse_header(head)
                 closed = header.closed
                 if header.generation != followed.generation or followed.unread:
-                    followed.read_slots(process, self._allowance, self._most_slots(followed))
+                    followed.read_slots(process, self._allowance, self._slots_of_others(followed))
                     followed.generation = header.generation
                 followed.head = head
             if closed or not _still_there(process, followed, thoroughly=self._doubtful):
                 self._drop(followed)
                 whole = False
         self._doubtful = False
+        if whole and self._allowance.refused and not self._has_complained:
+            self._has_complained = True
+            detail = "the tables of all processes together have more threads than are kept"
+            raise ReadError("table", "enospc", detail)
         return whole
 
     def last_words(self) -> None:
@@ -178,7 +182,7 @@ class Published:
         self._allowance.begin()
         for followed in self._tables:
             try:
-                followed.read_slots(None, self._allowance, self._most_slots(followed))
+                followed.read_slots(None, self._allowance, self._slots_of_others(followed))
             except ReadError:
                 continue
 
@@ -222,6 +226,7 @@ class Published:
     def _drop(self, followed: Followed) -> None:
         self._tables.remove(followed)
         self._room.used -= bool(self._tables)
+        self._allowance.give_back(self._slots_of_others(followed))
         followed.file.close()
         self.gils = self._gils()
 
@@ -249,10 +254,9 @@ class Published:
     def _is_anothers(self, header: TableHeader) -> bool:
         return not header.names(self._ns_pid, self._start_ticks)
 
-    def _most_slots(self, followed: Followed) -> int:
-        """How many slots of a table are read: those of a process's tables together fit into one."""
-        others = sum(len(other.known) for other in self._tables if other is not followed)
-        return table.CAPACITY - others // table.SLOT_SIZE
+    def _slots_of_others(self, followed: Followed) -> int:
+        """How many slots are kept of the other tables."""
+        return sum(other.slots for other in self._tables if other is not followed)
 
 
 def _still_there(process: ProcessDir, followed: Followed, *, thoroughly: bool) -> bool:

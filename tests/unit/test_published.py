@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
@@ -371,33 +372,160 @@ def test_idents_of_slots_that_are_used_again(
     assert published.tid_of_ident(1 << 20) == 1 << 20
 
 
-def test_a_flood_is_read_as_far_as_it_is_paid_for(
+_SLEEPER = """
+import time
+while time.process_time() < {}: pass
+print(flush=True)
+time.sleep(1000)
+"""
+
+
+class Flood:
+    """A process that burns some CPU time and then sleeps, and a table of its own that we write."""
+
+    def __init__(self, burnt_s: float, user: int | None = None) -> None:
+        self._memfd = os.memfd_create(layout.NAME, os.MFD_CLOEXEC)
+        os.ftruncate(self._memfd, layout.HEADER_SIZE + layout.CAPACITY * layout.SLOT_SIZE)
+        self._program = subprocess.Popen(
+            ["/usr/bin/python3", "-S", "-c", _SLEEPER.format(burnt_s)],
+            stdout=subprocess.PIPE,
+            pass_fds=[self._memfd],
+            user=user,
+        )
+        assert self._program.stdout is not None
+        self._program.stdout.readline()
+        self.dir = ProcFS().open_process(self._program.pid)
+        stat = parse_stat(self.dir.read("stat", "stat"))
+        self.paid = (stat.user_ticks + stat.system_ticks) * 10_000_000 // 20_000
+        """The slots that it has paid for."""
+        head = layout.pack_static(
+            flags=0,
+            pid=self._program.pid,
+            start_ticks=stat.start_ticks,
+            hexversion=sys.hexversion,
+            interpreter=0,
+            created_ns=1,
+            implementation=b"cpython",
+        )
+        os.pwrite(self._memfd, head, 0)
+        self._generation = 0
+
+    def published(self, room: Room | None = None) -> Published:
+        """What it publishes."""
+        start = parse_stat(self.dir.read("stat", "stat")).start_ticks
+        published = Published(ns_pid=self._program.pid, start_ticks=start, room=room)
+        assert published.find(self.dir) == []
+        return published
+
+    def write(self, count: int, name: bytes) -> None:
+        """So many living threads of that name."""
+        slots = b"".join(
+            layout.pack_slot(layout.LIVE, 0, n + 1, n + 1, n + 1, 1, 0, 0, 0, name).ljust(
+                256, b"\0"
+            )
+            for n in range(count)
+        )
+        os.pwrite(self._memfd, slots, layout.HEADER_SIZE)
+        self.touch()
+
+    def touch(self) -> None:
+        """Say that something has changed."""
+        self._generation += 1
+        os.pwrite(self._memfd, layout.DYNAMIC.pack(self._generation, 0), layout.DYNAMIC_OFFSET)
+
+    def close(self) -> None:
+        """End it."""
+        self.dir.close()
+        os.close(self._memfd)
+        self._program.kill()
+        self._program.communicate()
+
+
+NewFlood = Callable[..., Flood]
+
+
+@pytest.fixture
+def new_flood() -> Iterator[NewFlood]:
+    """Makes such processes."""
+    floods = []
+
+    def new(burnt_s: float, user: int | None = None) -> Flood:
+        floods.append(Flood(burnt_s, user))
+        return floods[-1]
+
+    yield new
+    for flood in floods:
+        flood.close()
+
+
+def test_a_flood_is_kept_as_far_as_it_is_paid_for(new_flood: NewFlood) -> None:
+    """Of a table that is full at no cost to its process, as much is kept as its CPU time can have made."""
+    flood = new_flood(0)
+    flood.write(layout.CAPACITY, b"thread")
+    published = flood.published()
+    for _ in range(100):
+        flood.touch()
+        published.update(flood.dir)
+    kept = len(published.take_changed())
+    assert flood.paid < 10_000, "it has burnt no CPU time"
+    assert FREE <= kept <= FREE + 2 + flood.paid + layout.CHUNK
+
+
+def test_a_flood_is_read_as_far_as_it_is_paid_for(new_flood: NewFlood) -> None:
+    """An old process has its slots read once; changes that cost it nothing are read a few at a time."""
+    flood = new_flood(0.2)
+    published = flood.published()
+    flood.write(8000, b"thread")
+    for _ in range(8000 // FREE):
+        published.update(flood.dir)
+    assert len(published.take_changed()) == 8000
+    read = 0
+    rounds = 40
+    for number in range(rounds):
+        flood.write(8000, b"renamed %d" % number)
+        published.update(flood.dir)
+        read += len(published.take_changed())
+    # what it has not spent yet, and in each round what is free, and what two threads, or one, have free
+    saved = max(flood.paid - 8000, 0) + layout.RETAIN_SLOTS
+    assert rounds * FREE <= read <= saved + rounds * (FREE + 2 + layout.CHUNK)
+    assert saved + rounds * (FREE + 2 + layout.CHUNK) < rounds * 8000 // 10
+
+
+def test_users_have_a_share_of_what_is_kept(new_flood: NewFlood) -> None:
+    """One user's tables get half of what others leave; what has no place is one error."""
+    room = Room(2, slots=1000)
+    flood = new_flood(0.1)
+    flood.write(5000, b"thread")
+    greedy = flood.published(room)
+    with pytest.raises(ReadError) as caught:
+        greedy.update(flood.dir)
+    assert (caught.value.source, caught.value.reason) == ("table", "enospc")
+    assert len(greedy.take_changed()) == 500 // layout.CHUNK * layout.CHUNK
+    assert greedy.update(flood.dir)
+    of_another = new_flood(0.05, user=4711)
+    of_another.write(100, b"thread")
+    other = of_another.published(room)
+    assert other.update(of_another.dir)
+    assert len(other.take_changed()) == 100
+    greedy.close()
+    other.close()
+    assert room.take(1, 1000) == 500
+
+
+def test_one_slot_that_changes_all_the_time(
     process: ProcessDir, published: Published, new_table: NewTable
 ) -> None:
-    """Slots that have cost their process nothing are read a few at a time, in the end all of them."""
-    tables = [new_table(number) for number in range(2)]
+    """Whatever TIDs and idents a slot goes through, the last ones are remembered and no others."""
+    table = new_table()
     published.find(process)
-    published.update(process)
-    for table in tables:
-        for number in range(6000):
-            table.add(number + 10, number + 10, "thread")
-    # what making them has cost is paid by another read
-    for _ in range(100):
+    for tid in range(1, 1000):
+        slot = layout.pack_slot(layout.LIVE, 0, 1, tid, tid, 1, 0, 0, 0, b"always the first")
+        table._map[layout.HEADER_SIZE : layout.HEADER_SIZE + len(slot)] = slot
+        table._changed()
         published.update(process)
-    published.take_changed()
-    assert published.slot(6009, 0) is not None
-    image = bytes(tables[0]._map[layout.HEADER_SIZE : layout.HEADER_SIZE + 6000 * 256])
-    renamed = bytearray(image)
-    for index in range(6000):
-        slot = layout.pack_slot(layout.LIVE, 0, 1, index, index, 1, 0, 0, 0, b"renamed")
-        renamed[index * 256 : index * 256 + len(slot)] = slot
-    read = 0
-    for content in (renamed, image) * 10:  # costs next to nothing from here on
-        tables[0]._map[layout.HEADER_SIZE : layout.HEADER_SIZE + len(image)] = bytes(content)
-        tables[0]._changed()
-        published.update(process)
-        read += len(published.take_changed())
-    assert read < 60_000  # of 120,000
+    assert [published.slot(tid, 0) is not None for tid in (1, 998, 999)] == [False, False, True]
+    (followed,) = published._tables
+    assert (len(followed.by_tid), len(followed.by_ident)) == (1, 1)
 
 
 def test_tables_share_the_slots_of_one(
