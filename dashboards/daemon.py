@@ -161,6 +161,19 @@ def build() -> Json:
             unit="cps",
         ),
         graph(
+            "Ended processes without a name",
+            "CPUs that child processes used between polls and their ends, beyond what bears the names of "
+            "their threads. Much of it: workers live too briefly for poll_interval.",
+            Query(
+                total(
+                    "instance, group",
+                    rate("threadwatch_group_ended_children_cpu_seconds_total", _HOST),
+                ),
+                "{{group}} on {{instance}}",
+            ),
+            unit="short",
+        ),
+        graph(
             "Samples per scrape",
             "How many samples Prometheus stores at each scrape: what this costs there.",
             Query(

@@ -208,7 +208,14 @@ def sample() -> View:
         SeriesKey(UNATTRIBUTED): thread_totals(system_ns=2**60 + 1),
     }
     return view(
-        group("shop", shop, processes=3, pythons={PYTHON: 1, FREE: 1}, dropped=12),
+        group(
+            "shop",
+            shop,
+            processes=3,
+            pythons={PYTHON: 1, FREE: 1},
+            dropped=12,
+            ended_children_ns=1_250_000_000,
+        ),
         group("worker", {SeriesKey("MainThread", pid=4711): everything(3)}, per="process"),
         group("import", {SeriesKey("reader 😀", pid=4712, tid=4713): everything(5)}, per="thread"),
         group("gone", {}, processes=0, pythons={}),

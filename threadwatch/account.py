@@ -11,12 +11,22 @@ the group ``(other)``, because what a process is called is its own choice.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
+from threadwatch.children import EndedChildren
 from threadwatch.history import History
 from threadwatch.ledger import Ledger
-from threadwatch.model import OTHER, GroupView, HistoryView, Per, ProcessKey, Python, ThreadView
+from threadwatch.model import (
+    OTHER,
+    GroupView,
+    HistoryView,
+    Per,
+    ProcessKey,
+    Python,
+    SeriesKey,
+    ThreadView,
+)
 from threadwatch.samples import EndedThread, ProcessSample
 from threadwatch.series import Group
 
@@ -35,14 +45,27 @@ class GroupRules:
     expire_after_ns: int
 
 
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What was charged for a process that has gone."""
+
+    cpu_ns: int
+    group: Group
+    series: SeriesKey | None
+    """The series of its thread, if it had only one."""
+
+
 class Account:
     """The totals of all groups, from the daemon's start on."""
 
-    def __init__(self) -> None:
+    def __init__(self, cpus: int = 1) -> None:
+        """``cpus``: how many CPUs the machine has."""
         self._groups: dict[str, Group] = {}
         self._ledgers: dict[ProcessKey, Ledger] = {}
         self._shown_ns = 0
         self._history = History()
+        self.children = EndedChildren(cpus)
+        """To be told which processes are watched, which have gone, and what they have waited for."""
 
     def open(self, key: ProcessKey, group: str, rules: GroupRules, now_ns: int) -> None:
         """Begin the books of a process, or move it to another group or under other rules."""
@@ -84,12 +107,24 @@ class Account:
         """The threads of an opened process, as :meth:`threadwatch.ledger.Ledger.views` has them."""
         return self._ledgers[key].views(elapsed_ns)
 
-    def close(self, key: ProcessKey, ended: tuple[EndedThread, ...], now_ns: int) -> None:
-        """The process has gone; ``ended`` is what it published last."""
+    def close(self, key: ProcessKey, ended: tuple[EndedThread, ...], now_ns: int) -> Closed | None:
+        """The process has gone; ``ended`` is what it published last. Gives what was charged for it."""
         ledger = self._ledgers.pop(key, None)
-        if ledger is not None:
-            ledger.close(ended, now_ns)
-            self._leave_group(ledger.group, key, now_ns)
+        if ledger is None:
+            return None
+        places = [entry.key for entry in ledger.entries.values()]
+        ledger.close(ended, now_ns)
+        self._leave_group(ledger.group, key, now_ns)
+        return Closed(ledger.cpu_ns, ledger.group, places[0] if len(places) == 1 else None)
+
+    def settle(self, keys: Iterable[ProcessKey], now_ns: int) -> None:
+        """At the end of a poll: charge what ended children have used without having been seen.
+
+        ``keys``: the processes whose clocks of those are known as of this poll.
+        """
+        for rest in self.children.settle(keys, now_ns):
+            group = rest.group or self._ledgers[rest.key].group
+            group.charge_rest(rest.key, rest.series, rest.cpu_ns, rest.system_share, now_ns)
 
     def groups(self, now_ns: int) -> tuple[GroupView, ...]:
         """All groups in order of their names, without those that have expired."""

@@ -114,6 +114,10 @@ def _groups(view: View) -> Iterator[Metric]:
     groups = [({"group": group.name}, group) for group in view.groups]
     yield _plain(families.GROUP_CPU, [(labels, _seconds(group.cpu_ns)) for labels, group in groups])
     yield _plain(
+        families.GROUP_ENDED_CHILDREN,
+        [(labels, _seconds(group.ended_children_ns)) for labels, group in groups],
+    )
+    yield _plain(
         families.GROUP_INFO,
         [
             (

@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import resource
 import time
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from threadwatch.admission import Admission
@@ -22,7 +24,7 @@ from threadwatch.config import Config
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model import ProcessKey
 from threadwatch.patience import Conducts, PatientReader, owner_of, still_waiting
-from threadwatch.procfs import ProcFS, is_kernel_thread, parse_stat
+from threadwatch.procfs import ProcFS, is_kernel_thread, parse_stat, parse_waited
 from threadwatch.procfs.waiting import Lock
 from threadwatch.samples import NS_PER_TICK
 from threadwatch.threads import ThreadReader
@@ -35,6 +37,8 @@ _FEW_PIDS = 256
 _OTHER_FILES = 64
 """File descriptors that are left for all else, beside a quarter for hot threads and scrapers."""
 _YOUNG_TICKS = 6000
+_BRIEF = 2
+"""Polls for which a process that is not watched can be seen, and still counts as work of its parent."""
 _LIST_ALL_EVERY = 32
 """Polls after which all processes are listed in any case."""
 
@@ -47,6 +51,13 @@ class _Passed:
     clock_ns: int
     wait: int
     conducts: Conducts
+    ppid: int = 0
+    since: int = 0
+    """The poll in which it was first seen."""
+    parent: bool = False
+    """It has been seen with a child."""
+    unseen: bool = False
+    """It had ended when it was first seen, and was yet to be waited for."""
 
 
 class Discovery:
@@ -73,6 +84,14 @@ class Discovery:
         """How many processes can be watched: each keeps its directory and its table open."""
         self._gone: list[Watched] = []
         self._last_pid: int | None = None
+        self._parents: set[int] = set()
+        """PIDs of processes that have been seen with a child."""
+        self._foreign: set[int] = set()
+        """PIDs of those that had a child which was not watched, lived for a while, and has gone."""
+        self._unseen: Counter[int] = Counter()
+        """CPU time in ns of those children of theirs that had ended when they were first seen."""
+        self._scanned_ticks: tuple[int | None, int | None] = (None, None)
+        """When new processes were looked for, the time before and now (CLOCK_BOOTTIME)."""
         self._list_all_in = 0
         self.left_out: set[int] = set()
         """PIDs of processes that would be watched if there were file descriptors for them."""
@@ -107,6 +126,7 @@ class Discovery:
 
     def due(self, poll: int) -> list[int]:
         """The processes to be looked at in a poll, in this order: those that may be something new."""
+        self._scanned_ticks = self._scanned_ticks[1], _now_ticks()
         due = set(self._due.pop(poll, []) + self._due.pop(0, []))
         try:
             due.update(self._new_pids(poll))
@@ -124,7 +144,7 @@ class Discovery:
             elif not self._look_again(watched, poll):
                 self._gone.append(self.watched.pop(pid))
         except Gone:
-            self._passed.pop(pid, None)
+            self._forget(pid, poll)
             self.left_out.discard(pid)
             if watched is not None:
                 self._gone.append(self.watched.pop(pid))
@@ -197,12 +217,12 @@ class Discovery:
             # PIDs are given out in ascending order, to threads as well
             new = [pid for pid in range(before + 1, last + 1) if self._procfs.is_process(pid)]
             for pid in new:
-                self._passed.pop(pid, None)
+                self._forget(pid, poll)
             return new
         self._list_all_in = poll + _LIST_ALL_EVERY
         pids = self._procfs.pids()
         for pid in self._passed.keys() - set(pids):
-            del self._passed[pid]
+            self._forget(pid, poll)
         self.left_out.intersection_update(pids)
         return [pid for pid in pids if pid not in self.watched and pid not in self._passed]
 
@@ -221,6 +241,7 @@ class Discovery:
             watched, wait = None, _LONGEST_WAIT
             if not is_kernel_thread(data):
                 wait = 1
+                self._note_parent(stat.ppid)
                 watched = self._admission.admit(
                     process,
                     ProcessKey(pid, stat.start_ticks),
@@ -242,12 +263,60 @@ class Discovery:
         if watched is not None:
             self._passed.pop(pid, None)
             self.watched[pid] = watched
+            watched.waited = parse_waited(data)
+            before_ticks = self._scanned_ticks[0]
+            watched.newborn = (
+                passed is None and before_ticks is not None and stat.start_ticks >= before_ticks
+            )
         else:
             process.close()
+            since, parent, unseen = poll, any(parse_waited(data)), stat.state == "Z"
             if passed is not None and passed.start_ticks == stat.start_ticks:
                 wait = min(max(passed.wait * 2, wait), _LONGEST_WAIT)
-            self._passed[pid] = _Passed(stat.start_ticks, clock_ns, wait, conducts)
+                since, unseen = passed.since, passed.unseen
+                parent = parent or passed.parent
+            self._passed[pid] = _Passed(
+                stat.start_ticks, clock_ns, wait, conducts, stat.ppid, since, parent, unseen
+            )
         self._look_in(poll, wait, pid)
+
+    def take_parents(self) -> set[int]:
+        """The PIDs of processes that have been seen with a child since this was last asked."""
+        parents, self._parents = self._parents, set()
+        return parents
+
+    def take_gone_children(
+        self, parents: set[int], poll: int
+    ) -> tuple[set[int], Mapping[int, int]]:
+        """Of these processes (by PID): children that were not watched and have been waited for.
+
+        Which processes had one that lived for a while; and by process, CPU time in ns of those that had
+        ended when they were first seen.
+        """
+        if self._procfs.same_namespace:
+            children = [pid for pid, passed in self._passed.items() if passed.ppid in parents]
+            for pid in children:
+                if not self._procfs.is_process(pid):
+                    self._forget(pid, poll)
+        foreign, self._foreign = self._foreign, set()
+        unseen, self._unseen = self._unseen, Counter()
+        return foreign, unseen
+
+    def _note_parent(self, pid: int) -> None:
+        self._parents.add(pid)
+        passed = self._passed.get(pid)
+        if passed is not None:
+            passed.parent = True
+
+    def _forget(self, pid: int, poll: int) -> None:
+        """A process has gone that is not watched, if it is known at all."""
+        passed = self._passed.pop(pid, None)
+        if passed is None:
+            return
+        if passed.parent or (poll > passed.since + _BRIEF and not passed.unseen):
+            self._foreign.add(passed.ppid)
+        elif passed.unseen:
+            self._unseen[passed.ppid] += max(passed.clock_ns, 0)
 
     def _look_in(self, poll: int, wait: int, pid: int) -> None:
         """Look at the process again in so many polls at most: in one whose turn it is."""
@@ -267,5 +336,8 @@ class Discovery:
 
     def _is_young(self, watched: Watched) -> bool:
         """Whether it may be about to publish: most do within their first minute, or never."""
-        age_ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK
-        return age_ticks - watched.key.start_ticks < _YOUNG_TICKS
+        return _now_ticks() - watched.key.start_ticks < _YOUNG_TICKS
+
+
+def _now_ticks() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK

@@ -138,6 +138,15 @@ GROUP_CPU: Final = Family(
     ("group",),
     "seconds",
 )
+GROUP_ENDED_CHILDREN: Final = Family(
+    "threadwatch_group_ended_children_cpu_seconds_total",
+    "counter",
+    "CPU time without a name that child processes of the group used between polls (every poll_interval)"
+    " and their ends, in seconds: part of the group's, and of its (unattributed). From the kernel's clocks"
+    " of ended children, in steps of 10 ms.",
+    ("group",),
+    "seconds",
+)
 GROUP_INFO: Final = Family(
     "threadwatch_group_info",
     "info",
@@ -286,6 +295,7 @@ FAMILIES: Final = (
     THREADS_STARTED,
     THREADS_ENDED,
     GROUP_CPU,
+    GROUP_ENDED_CHILDREN,
     GROUP_INFO,
     GROUP_PROCESSES,
     GROUP_PUBLISHED,

@@ -186,6 +186,8 @@ class GroupView:
     series: Mapping[SeriesKey, SeriesTotals]
     dropped: int
     """Thread names that found no place under the cap and went to ``(other)``."""
+    ended_children_ns: int = 0
+    """CPU time that child processes have used without a poll that saw it, and to which no name belongs."""
 
     @property
     def published(self) -> int:

@@ -21,6 +21,7 @@ from threadwatch.discover import Discovery
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model import POLL_BUCKETS, ProcessView, Stats, View
 from threadwatch.names import ThreadNames
+from threadwatch.parents import Parents
 from threadwatch.patience import PatientReader, owner_of, still_waiting
 from threadwatch.process_views import ProcessViews, python_of
 from threadwatch.procfs import ProcFS, parse_schedstat
@@ -31,8 +32,9 @@ from threadwatch.sampling import Sampling
 from threadwatch.threads import ThreadReader
 from threadwatch.watched import Watched
 
-_Job = int | tuple[Watched, int | None]
-"""A process to be looked at, by its PID; or one to be read, and its clock."""
+_Job = int | Watched | tuple[Watched, int | None]
+"""A process to be looked at, by its PID; one whose ended children's clock is to be read; or one to be read,
+and its clock."""
 
 
 class Poller:
@@ -56,13 +58,15 @@ class Poller:
         self._discovery = Discovery(procfs, config, self._reader, self._patience, self._errors)
         self._sampling = Sampling(self._errors, self._patience, self._own_pid)
         self._resting = Resting(procfs, self._reader, self._sampling)
-        self._account = Account()
+        self._account = Account(os.cpu_count() or 1)
+        self._parents = Parents(procfs, self._discovery, self._reader, self._account)
         self._views = ProcessViews(self._account)
         self._names: dict[tuple[NameRule, ...], ThreadNames] = {}
         self._opened: dict[int, tuple[str, GroupConfig]] = {}
         self._polls = 0
         self._skipped = 0
         self._started_ns = 0
+        self._before_ns = 0
         self._cpu_ns = 0
         self._duration_ns = 0
         self._durations = [0] * (len(POLL_BUCKETS) + 1)
@@ -126,7 +130,7 @@ class Poller:
         """
         started_ns = time.monotonic_ns()
         cpu_ns = time.thread_time_ns() + self._patience.cpu_ns
-        before_ns, self._started_ns = self._started_ns, started_ns
+        self._before_ns, self._started_ns = self._started_ns, started_ns
         self._polls += 1
         self._patience.work_off(
             self._jobs() if getting_on is None else _told(self._jobs(), getting_on),
@@ -134,11 +138,14 @@ class Poller:
             self._go_on_without,
             harmless=self._is_our_own,
         )
+        self._parents.settle(self._polls, started_ns)
         self._count_errors()
         self._sampling.choose(self._discovery.watched.values(), started_ns)
         processes: tuple[ProcessView, ...] = ()
         if details:
-            processes = self._views.show(self._discovery.watched.values(), self._polls, before_ns)
+            processes = self._views.show(
+                self._discovery.watched.values(), self._polls, self._before_ns
+            )
         else:
             self._views.forget(self._discovery.watched.values())
         # time in states is counted from one poll's beginning to the next one's
@@ -178,6 +185,7 @@ class Poller:
         yield from self._discovery.due(self._polls)
         for watched in self._discovery.take_gone():
             self._let_go(watched)
+        yield from self._parents.due(self._polls, self._before_ns)
         awake = self._resting.awake(self._discovery.watched.values(), self._polls)
         self._reader.begin(len(awake))
         awake.sort(key=self._is_our_own, reverse=True)
@@ -187,6 +195,8 @@ class Poller:
         before = len(self._errors)
         if isinstance(job, int):
             self._discovery.look_at(job, self._polls)
+        elif isinstance(job, Watched):
+            self._read_parent(job)
         else:
             self._poll_one(*job)
         for error in self._errors[before:]:
@@ -194,6 +204,22 @@ class Poller:
 
     def _is_our_own(self, job: _Job) -> bool:
         return _pid_of(job) == self._own_pid
+
+    def _read_parent(self, watched: Watched) -> None:
+        """Read what the ended children of a process have used."""
+        if not self._may_read(watched):
+            return
+        try:
+            self._parents.read(watched, self._polls)
+        except Gone:
+            pass  # as this poll will find
+        except ReadError as error:
+            self._errors.append(error)
+
+    def _may_read(self, watched: Watched) -> bool:
+        return self._patience.may_read(
+            watched.conducts, "exec", lambda: owner_of(watched.dir), time.monotonic_ns()
+        )
 
     def _poll_one(self, watched: Watched, clock_ns: int | None) -> None:
         """Read and charge one process, or let it go."""
@@ -218,7 +244,7 @@ class Poller:
         if isinstance(job, int):
             self._discovery.go_on_without(job, lock, self._polls)
             return
-        watched, _ = job
+        watched = job if isinstance(job, Watched) else job[0]
         self._patience.give_up(watched.conducts, lock, owner_of(watched.dir), time.monotonic_ns())
         self._errors.append(still_waiting(watched.key.pid))
         watched.settled, watched.read_all = False, True
@@ -229,9 +255,7 @@ class Poller:
         """Read and charge one process."""
         if clock_ns < 0:
             raise Gone
-        if not self._patience.may_read(
-            watched.conducts, "exec", lambda: owner_of(watched.dir), time.monotonic_ns()
-        ):
+        if not self._may_read(watched):
             return
         now_ns = time.monotonic_ns()
         at_rest = clock_ns == watched.clock_ns and not watched.unsettled
@@ -258,6 +282,7 @@ class Poller:
             ),
             python_of(watched),
         )
+        self._parents.see(watched, self._polls)
         watched.met = watched.met or self._polls
         self._resting.weigh_timer(watched, self._polls)
         watched.before_ns = watched.time_ns if watched.polled == self._polls - 1 else 0
@@ -289,6 +314,7 @@ class Poller:
         present = (watched.group, watched.config)
         if self._opened.get(watched.key.pid) == present:
             return
+        self._parents.open(watched, self._started_ns, self._before_ns)
         self._opened[watched.key.pid] = present
         watched.unsettled.update(watched.known)  # their labels may be others now
         watched.unseen.update(watched.known)  # and so may be whether they are looked at
@@ -304,7 +330,8 @@ class Poller:
         self._sampling.forget(watched, gone=True)
         if watched.has_table:
             watched.published.last_words()
-        self._account.close(watched.key, self._reader.ended(watched), time.monotonic_ns())
+        closed = self._account.close(watched.key, self._reader.ended(watched), time.monotonic_ns())
+        self._parents.close(watched, closed, self._polls, self._before_ns)
         self._reader.close(watched)
 
     def _count_errors(self) -> None:
@@ -322,7 +349,9 @@ def _told(jobs: Iterator[_Job], getting_on: Callable[[], object]) -> Iterator[_J
 
 
 def _pid_of(job: _Job) -> int:
-    return job if isinstance(job, int) else job[0].key.pid
+    if isinstance(job, int):
+        return job
+    return job.key.pid if isinstance(job, Watched) else job[0].key.pid
 
 
 def _has_schedstat(procfs: ProcFS) -> bool:

@@ -205,6 +205,8 @@ class Group:
     expire_after_ns: int
     series: dict[SeriesKey, Series] = field(default_factory=dict)
     cpu_ns: int = 0
+    ended_children_ns: int = 0
+    """What of that was used by child processes that no poll has seen, or not to their ends."""
     processes: dict[ProcessKey, Python | None] = field(default_factory=dict)
     """Those that live, and which Python each is, if it publishes."""
     empty_since_ns: int = 0
@@ -238,6 +240,29 @@ class Group:
         if series is None:
             series = self.series[full] = Series(now_ns)
         return series
+
+    def charge_rest(
+        self,
+        key: ProcessKey,
+        place: SeriesKey | None,
+        cpu_ns: int,
+        system_share: float,
+        now_ns: int,
+    ) -> None:
+        """Charge what ended processes have used without having been seen; it is in no process clock.
+
+        ``key``: whose it is, or its children's; ``place``: the series of its thread, if that is known.
+        """
+        series = None if place is None else self.series.get(place)
+        if series is None:
+            series = self.own(UNATTRIBUTED, key, now_ns)
+            self.ended_children_ns += cpu_ns
+        series.touch(now_ns)
+        system_ns = round(cpu_ns * system_share)
+        series.system_ns += system_ns
+        series.user_ns += cpu_ns - system_ns
+        self.cpu_ns += cpu_ns
+        self.touched = True
 
     def _key(self, label: str, key: ProcessKey, tid: int | None) -> SeriesKey:
         if self.per == "group":
@@ -273,6 +298,7 @@ class Group:
                 name=self.name,
                 per=self.per,
                 cpu_ns=self.cpu_ns,
+                ended_children_ns=self.ended_children_ns,
                 processes=len(self.processes),
                 pythons=MappingProxyType(Counter(p for p in self.processes.values() if p)),
                 series=MappingProxyType(

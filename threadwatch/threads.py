@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from threadwatch.clocks import ThreadClocks
 from threadwatch.describe import Describer
 from threadwatch.errors import Gone, ReadError
-from threadwatch.procfs import parse_stat
+from threadwatch.procfs import parse_stat, parse_waited
 from threadwatch.samples import EndedThread, Identity, ThreadSample
 from threadwatch.turns import FEW, StatTurns
 from threadwatch.watched import Known, Watched
@@ -178,6 +178,10 @@ class ThreadReader:
             errors.append(error)
         watched.has_table = watched.published.header is not None
 
+    def read_waited(self, watched: Watched) -> None:
+        """Read what the process's ended children have used."""
+        watched.waited = parse_waited(watched.dir.read_task(watched.key.pid, "stat"))
+
     def lay_to_rest(self, watched: Watched, poll: int) -> None:
         """The process rests, and may do so for long: keep no files of its threads open."""
         self._clocks.cool(watched)
@@ -283,8 +287,10 @@ class ThreadReader:
 
     def _read_ticks(self, watched: Watched, poll: int) -> None:
         """Read the CPU time of the whole process in ticks, which says how it is split."""
-        stat = parse_stat(watched.dir.read("stat", "stat"))
+        data = watched.dir.read("stat", "stat")
+        stat = parse_stat(data)
         watched.ticks, watched.ticks_read = (stat.user_ticks, stat.system_ticks), poll
+        watched.waited = parse_waited(data)
 
     def _update_tables(self, watched: Watched, poll: int) -> set[int]:
         """Follow the process's tables; whose names may be others now, by TID."""

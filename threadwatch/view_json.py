@@ -139,6 +139,7 @@ def _group(group: GroupView) -> dict[str, object]:
             for python, count in sorted(group.pythons.items())
         ],
         "dropped": group.dropped,
+        "ended_children_cpu_seconds": group.ended_children_ns / 1e9,
     }
 
 

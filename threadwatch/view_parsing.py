@@ -236,6 +236,7 @@ def _parse_group(found: _Object) -> GroupView:
         pythons=dict(pythons),
         series={},
         dropped=found.whole("dropped"),
+        ended_children_ns=found.ns("ended_children_cpu_seconds"),
     )
 
 

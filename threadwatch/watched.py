@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from threadwatch.config import GroupConfig
 from threadwatch.model import ProcessKey, ProcessView
 from threadwatch.patience import Conducts
-from threadwatch.procfs import CpuTimer, ProcessDir, Stat, TaskFile
+from threadwatch.procfs import CpuTimer, ProcessDir, Stat, TaskFile, Waited
 from threadwatch.published import Published
 from threadwatch.samples import Identity
 
@@ -106,6 +106,13 @@ class Watched:
     """User and system time of the process, in ticks, as of :attr:`ticks_read`."""
     ticks_read: int = -1
     """The poll in which :attr:`ticks` were read."""
+
+    waited: Waited = field(default_factory=Waited)
+    """What its ended children have used, as it was read last."""
+    waited_told: Waited = field(default_factory=Waited)
+    """The same, as the account knows it."""
+    newborn: bool = False
+    """It was born since the poll before it was first seen."""
 
     look_wait: int = 1
     """Polls between looks for another program (exec), and for a table if there is none."""

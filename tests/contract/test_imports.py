@@ -43,7 +43,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "view_parsing",
         }
     ),
-    frozenset({"poller", "process_views", "resting"}),
+    frozenset({"parents", "poller", "process_views", "resting"}),
     frozenset(
         {
             "admission",
@@ -71,7 +71,19 @@ LAYERS: tuple[frozenset[str], ...] = (
             "syscalls",
         }
     ),
-    frozenset({"account", "entry", "history", "ledger", "series", "samples", "shown", "tails"}),
+    frozenset(
+        {
+            "account",
+            "children",
+            "entry",
+            "history",
+            "ledger",
+            "series",
+            "samples",
+            "shown",
+            "tails",
+        }
+    ),
     frozenset({"procfs"}),
     frozenset({"config", "config_*"}),
     frozenset({"", "_autostart", "inject", "publisher", "hooks", "writer", "table", "gil"}),

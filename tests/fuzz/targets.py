@@ -43,6 +43,7 @@ from threadwatch.procfs import (
     parse_stat,
     parse_status,
     parse_syscall,
+    parse_waited,
 )
 from threadwatch.procfs.credentials import parse_credentials
 from threadwatch.procfs.mountinfo import parse_mountinfo
@@ -66,6 +67,7 @@ _PROCFS: tuple[Callable[[bytes], object], ...] = (
     parse_stat,
     parse_status,
     parse_syscall,
+    parse_waited,
     partial(parse_mountinfo, place="/proc"),
 )
 _TABLE: tuple[Callable[[bytes], object], ...] = (parse_header, parse_dynamic, parse_slots)

@@ -18,7 +18,7 @@ from threadwatch.procfs.io import Io, parse_io
 from threadwatch.procfs.reader import MAX_TABLES, TABLE_LINK, ProcessDir, find_tables
 from threadwatch.procfs.root import ProcFS
 from threadwatch.procfs.schedstat import SchedStat, parse_schedstat
-from threadwatch.procfs.stat import Stat, is_kernel_thread, parse_stat
+from threadwatch.procfs.stat import Stat, Waited, is_kernel_thread, parse_stat, parse_waited
 from threadwatch.procfs.status import Status, parse_status
 from threadwatch.procfs.syscall import RUNNING, Syscall, parse_syscall
 from threadwatch.procfs.tables import (
@@ -52,6 +52,7 @@ __all__ = [
     "TableFile",
     "TableHeader",
     "TaskFile",
+    "Waited",
     "decode_comm",
     "find_tables",
     "is_kernel_thread",
@@ -68,6 +69,7 @@ __all__ = [
     "parse_stat",
     "parse_status",
     "parse_syscall",
+    "parse_waited",
     "read_again",
     "read_calls",
 ]

@@ -81,6 +81,31 @@ def parse_stat(data: bytes) -> Stat:
     )
 
 
+class Waited(NamedTuple):
+    """CPU time of ended children for which a process has waited, and of those that they had waited for.
+
+    Each field is cut off to a tick.
+    """
+
+    user_ticks: int = 0
+    system_ticks: int = 0
+
+
+def parse_waited(data: bytes) -> Waited:
+    """The clocks of ended children (cutime and cstime), or :class:`Malformed`.
+
+    They are the process's, also in the stat of one thread (fs/proc/array.c, do_task_stat()), where the kernel
+    does not walk all threads for the rest of the line.
+    """
+    try:
+        user, system = data[data.rindex(b") ") + 2 :].split(b" ", 15)[13:15]
+        if not (user.isdigit() and system.isdigit()):
+            raise ValueError
+        return Waited(int(user), int(system))
+    except ValueError:
+        raise Malformed("stat", f"has no times of ended children: {data[:400]!r}") from None
+
+
 def is_kernel_thread(data: bytes) -> bool:
     """Whether a line that :func:`parse_stat` takes is a thread of the kernel's own; it stays one for life."""
     flags = data[data.rindex(b") ") + 2 :].split(b" ", 7)[6]

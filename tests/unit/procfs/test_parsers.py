@@ -13,6 +13,7 @@ from threadwatch.procfs import (
     FdInfo,
     Io,
     Stat,
+    Waited,
     decode_comm,
     is_kernel_thread,
     parse_cgroup,
@@ -23,6 +24,7 @@ from threadwatch.procfs import (
     parse_schedstat,
     parse_stat,
     parse_status,
+    parse_waited,
 )
 
 ID = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
@@ -80,6 +82,14 @@ class TestStat:
         assert (kernel.comm, kernel.ppid) == (b"kthreadd", 0)
         assert is_kernel_thread(line)
         assert not is_kernel_thread(STAT)
+
+    def test_the_times_of_ended_children(self) -> None:
+        """They are fields 16 and 17, whatever stands in comm; anything else is malformed."""
+        assert parse_waited(STAT) == Waited(97, 96)
+        assert parse_waited(b"7 (a) R 1 (b) S 1 7 7 0 -1 0 1 2 3 4 5 6 70 80 20 0 1") == (70, 80)
+        for data in (b"", b"7 (a", b"7 (a) S 1 7 7 0 -1 0 1 2 3 4 5 6 70", b"7 (a) " + b"- " * 30):
+            with pytest.raises(Malformed):
+                parse_waited(data)
 
     def test_nobody_is_a_kernel_thread_by_a_name(self) -> None:
         """What stands in comm cannot shift the flags; flags that are no number say nothing."""
