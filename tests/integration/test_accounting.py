@@ -272,11 +272,13 @@ def test_a_random_schedule(watch: Watch, start: Start) -> None:
     said = load.hear("done")
     watch.settle()
     assert watch.group.processes == said["processes"]
-    # who lived and ended between two polls may have been missed, but for what is known of its parents
+    # brief children guess what they will have used at their end: at most twice as much as it is
     beyond_ns = watch.group.cpu_ns - said["process_ns"]
-    assert 0 <= beyond_ns <= said["brief_ns"] + 3 * MS * said["processes"]
+    assert said["brief_ns"] // 2 - 20 * MS <= beyond_ns
+    assert beyond_ns <= said["brief_ns"] + 3 * MS * said["processes"]
     assert sum(watch.cpu.values()) == watch.group.cpu_ns
     assert watch.cpu["plain"] == pytest.approx(said["plain_ns"], rel=0.02)
     assert watch.counts("plain") == (said["plain"], 0)
-    assert watch.cpu.get(UNATTRIBUTED, 0) <= 0.01 * watch.group.cpu_ns
+    nameless_ns = watch.cpu.get(UNATTRIBUTED, 0) - watch.group.ended_children_ns
+    assert nameless_ns <= 0.01 * watch.group.cpu_ns
     load.end()
