@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from threadwatch import publish
 from threadwatch.config import DEFAULT_CONFIG
 from threadwatch.errors import Unusable
 from threadwatch.exporter import Exporter
@@ -38,6 +39,7 @@ def demo(listen: str | None, default: str, seconds: float | None) -> int:
 
     :raises Unusable: nothing can be watched or served here, or the application ended by itself.
     """
+    publish()  # it is a Python process like those that it shows
     exporter = Exporter()
     server = _server(exporter, listen, default)
     stop = threading.Event()

@@ -36,6 +36,8 @@ _FEW_PIDS = 256
 """So many new PIDs are asked for one by one; beyond, it is cheaper to list all processes."""
 _OTHER_FILES = 64
 """File descriptors that are left for all else, beside a quarter for hot threads and scrapers."""
+_TABLES_SHARE = 16
+"""Of so many file descriptors, one is for a process's second or further table."""
 _YOUNG_TICKS = 6000
 _BRIEF = 2
 """Polls for which a process that is not watched can be seen, and still counts as work of its parent."""
@@ -60,6 +62,11 @@ class _Passed:
     """It had ended when it was first seen, and was yet to be waited for."""
 
 
+def most_watched(files: int) -> int:
+    """How many processes are watched by a daemon that may open so many files: each takes two."""
+    return max((files - files // 4 - files // _TABLES_SHARE - _OTHER_FILES) // 2, 1)
+
+
 class Discovery:
     """Keeps :attr:`watched` up to date."""
 
@@ -79,9 +86,8 @@ class Discovery:
         self._due: dict[int, list[int]] = {}
         """By the number of the poll: the PIDs to look at again in it."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        room = Room(soft // 16)
-        self._most = max((soft - soft // 4 - room.most - _OTHER_FILES) // 2, 1)
-        """How many processes can be watched: each keeps its directory and its table open."""
+        room = Room(soft // _TABLES_SHARE)
+        self._most = most_watched(soft)
         self._gone: list[Watched] = []
         self._last_pid: int | None = None
         self._parents: set[int] = set()

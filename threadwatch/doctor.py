@@ -28,6 +28,7 @@ from threadwatch.errors import Denied, Gone, ReadError, Unusable
 from threadwatch.patience import PatientReader
 from threadwatch.procfs import ProcFS, parse_cmdline
 from threadwatch.procfs.credentials import Credentials, parse_credentials
+from threadwatch.procfs.limits import parse_file_limits
 from threadwatch.procfs.own import own_pid, raise_file_limit
 from threadwatch.threads import ThreadReader
 from threadwatch.watched import Watched
@@ -57,9 +58,10 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
         discovery.scan(1)
         watched = {pid: one for pid, one in discovery.watched.items() if pid != own_pid(root.root)}
         running = daemons(watched.values())
-        findings = examine(situation, patience, choose(watched, what, situation))
+        findings = examine(root, situation, patience, choose(watched, what, situation))
         extent = Extent(
             everything=not what,
+            watched=len(discovery.watched) + len(discovery.left_out),
             unreadable=_count(errors, "stat", "denied"),
             unknown=0 if what else count_unknown(root, patience, discovery.watched),
             left_out=len(discovery.left_out),
@@ -119,7 +121,8 @@ def daemons(processes: Iterable[Watched]) -> tuple[Daemon, ...]:
         if _serves(watched.cmdline):
             with suppress(Gone, ReadError):
                 status = watched.dir.read("status", "status")
-                found.append(Daemon(watched.key.pid, parse_credentials(status)))
+                most_files, _ = parse_file_limits(watched.dir.read("limits", "limits"))
+                found.append(Daemon(watched.key.pid, parse_credentials(status), most_files))
     return tuple(found)
 
 
@@ -177,7 +180,10 @@ def _document(
             "machine": situation.machine,
             "wait_reasons": situation.wait_reasons,
         },
-        "daemons": [{"pid": one.pid, **_rights(one.credentials)} for one in running],
+        "daemons": [
+            {"pid": one.pid, **_rights(one.credentials), "open_files": one.most_files}
+            for one in running
+        ],
         "processes": [_process(finding) for finding in findings],
         "missing": [
             {
@@ -217,4 +223,6 @@ def _process(finding: Finding) -> dict[str, object]:
         "memory": finding.memory,
         "hidden_because": finding.cause,
         "detail": finding.detail,
+        "unpublished_because": None if finding.reason is None else finding.reason.kind,
+        "nameless_threads": dict(finding.nameless),
     }

@@ -13,9 +13,12 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
+from threadwatch.discover import most_watched
 from threadwatch.doctor_findings import Cause, Daemon, Finding
+from threadwatch.doctor_reasons import Reason, Way
 from threadwatch.doctor_situation import Situation, lacking, user_name
-from threadwatch.doctor_ways import BOTH, Way, capabilities, capabilities_for, ways_for
+from threadwatch.doctor_ways import BOTH, capabilities, capabilities_for, ways_for
+from threadwatch.table import CAPACITY
 from threadwatch.text import printable
 
 _MOST_NAMED = 6
@@ -40,6 +43,8 @@ class Extent:
 
     everything: bool
     """All processes were asked for, not only some by name."""
+    watched: int = 0
+    """Processes that were found."""
     unreadable: int = 0
     """Processes that are listed, but of which not even the name can be read."""
     unknown: int = 0
@@ -60,8 +65,11 @@ def missing(
             _hidden_processes(situation, findings, extent),
             _hidden(situation, findings),
             _daemons(situation, findings, daemons),
+            _daemons_traced(situation, findings, daemons),
+            _daemons_files(daemons, extent),
             _files(situation, extent),
             _unpublished(findings),
+            _full(findings),
             _unreadable(findings),
             _gil(findings),
         )
@@ -92,6 +100,7 @@ def notes(situation: Situation, findings: Sequence[Finding], extent: Extent) -> 
         )
     if situation.hidepid != "off" and not situation.is_hidden_from:
         found.append(f"hidepid={situation.hidepid} hides nothing from this process.")
+    found += _nameless(findings)
     if extent.unknown and not situation.is_hidden_from:
         found.append(
             f"The program of {_count(extent.unknown, 'other process', 'other processes')} is hidden. Python "
@@ -201,6 +210,46 @@ def _daemons(
             )
 
 
+def _daemons_traced(
+    situation: Situation, findings: Sequence[Finding], daemons: Sequence[Daemon]
+) -> Iterator[Missing]:
+    """What Yama hides from a daemon of its own user's processes, although it is shown to us."""
+    ours = (situation.credentials.uids[1], situation.lacks)
+    for daemon in daemons:
+        uid, lacks = daemon.credentials.uids[1], lacking(daemon.credentials)
+        own = [f for f in findings if f.uid == uid and f.pid != daemon.pid]
+        if (
+            own
+            and situation.ptrace_scope in (1, 2)
+            and "CAP_SYS_PTRACE" in lacks
+            and (uid, lacks) != ours
+        ):
+            yield Missing(
+                "daemon-yama",
+                f"The daemon, PID {daemon.pid}, does not see why threads of {_processes(own)} wait, nor who "
+                f"holds the GIL, although they are of its own user, {user_name(uid)}: Yama's ptrace_scope is "
+                f"{situation.ptrace_scope}, and it lacks CAP_SYS_PTRACE.",
+                (daemon.pid,),
+                (*(w for w in ways_for(situation, "yama") if w.where != "by hand"),),
+            )
+
+
+def _daemons_files(daemons: Sequence[Daemon], extent: Extent) -> Iterator[Missing]:
+    for daemon in daemons:
+        if daemon.most_files is None:
+            continue
+        most = most_watched(daemon.most_files)
+        if most < extent.watched:
+            yield Missing(
+                "daemon-files",
+                f"The daemon, PID {daemon.pid}, watches {_count(most, 'process', 'processes')} at most, and "
+                f"there are {extent.watched}: it may open {daemon.most_files} files, and each process takes "
+                "two.",
+                (daemon.pid,),
+                _more_files(),
+            )
+
+
 def _for_daemon(situation: Situation) -> tuple[Way, ...]:
     return tuple(way for way in capabilities(situation, BOTH) if way.where != "by hand")
 
@@ -211,47 +260,60 @@ def _files(situation: Situation, extent: Extent) -> Iterator[Missing]:
             "file-descriptors",
             f"{_count(extent.left_out, 'process', 'processes')} could not be watched: the hard limit of file "
             f"descriptors is {situation.file_limit[1]}, and each process takes two.",
-            ways=(
-                Way("unit of systemd", ("LimitNOFILE=65536",)),
-                Way("docker", ("docker run --ulimit nofile=65536 …",)),
-                Way("shell", ("ulimit -n 65536",)),
-            ),
+            ways=(*_more_files(), Way("shell", ("ulimit -n 65536",))),
         )
 
 
+def _more_files() -> tuple[Way, ...]:
+    return (
+        Way("unit of systemd", ("LimitNOFILE=65536",)),
+        Way("docker", ("docker run --ulimit nofile=65536 …",)),
+    )
+
+
 def _unpublished(findings: Sequence[Finding]) -> Iterator[Missing]:
-    found = [f for f in findings if f.table in ("none", "closed", "another's", "unfinished")]
-    if not found:
-        return
-    text = (
-        f"{_processes(found)}: threads not published. They have the kernel's names, and who waits for the "
-        "GIL cannot be told. Of the ways to start publishing, the last two need prometheus-threadwatch in "
-        "the application's own environment."
-    )
-    for state, why in (
-        ("closed", "has left its table: it has closed all files, or ended publishing"),
-        (
-            "another's",
-            "has only its parent's table, as a fork has that was not made by os.fork",
-        ),
-        ("unfinished", "was just about to begin"),
-    ):
-        pids = [finding.pid for finding in found if finding.table == state]
-        if pids:
-            text += f" PID {_list(pids)} {why}."
-    yield Missing(
-        "not-published",
-        text,
-        tuple(finding.pid for finding in found),
-        (
-            Way("start it by", ("threadwatch run -- COMMAND",)),
-            Way(
-                "or by",
-                ("THREADWATCH=1 COMMAND",),
-            ),
-            Way("or in its code", ("import threadwatch; threadwatch.publish()",)),
-        ),
-    )
+    by_reason: dict[Reason, list[Finding]] = {}
+    for finding in findings:
+        if finding.reason is not None:
+            by_reason.setdefault(finding.reason, []).append(finding)
+    effect = " They have the kernel's names, and who waits for the GIL cannot be told."
+    for reason, found in by_reason.items():
+        text = f"{_processes(found)}: threads not published. {reason.why}.{effect}"
+        effect = ""
+        if any(way.where == "or by" for way in reason.ways):
+            text += (
+                " THREADWATCH=1 needs prometheus-threadwatch in the application's own environment."
+            )
+        yield Missing(reason.kind, text, tuple(finding.pid for finding in found), reason.ways)
+
+
+_NAMELESS: dict[str, str] = {
+    "native": "C code has started them, and Python does not know them.",
+    "older": "they had started before publishing began, and not by the module threading.",
+    "unread": "a table is read as far as its process has used CPU time, and the rest is yet to come.",
+}
+"""Why threads of a process that publishes have no name in Python, by the words of ``doctor_evidence``."""
+
+
+def _nameless(findings: Sequence[Finding]) -> Iterator[str]:
+    for why, text in _NAMELESS.items():
+        if found := [finding for finding in findings if finding.nameless.get(why)]:
+            threads = sum(finding.nameless[why] for finding in found)
+            yield (
+                f"{_processes(found)}: {_count(threads, 'thread has', 'threads have')} the kernel's name: "
+                f"{text}"
+            )
+
+
+def _full(findings: Sequence[Finding]) -> Iterator[Missing]:
+    if found := [finding for finding in findings if finding.nameless.get("full")]:
+        threads = sum(finding.nameless["full"] for finding in found)
+        yield Missing(
+            "table-full",
+            f"{_processes(found)}: {_count(threads, 'thread has', 'threads have')} the kernel's name: a "
+            f"table has room for {CAPACITY:,} threads.",
+            tuple(finding.pid for finding in found),
+        )
 
 
 def _unreadable(findings: Sequence[Finding]) -> Iterator[Missing]:

@@ -7,13 +7,24 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from threadwatch import table
-from threadwatch.doctor_findings import Access, Cause, Finding, GilState, TableState, cause_of
+from threadwatch.doctor_evidence import evidence_of, nameless
+from threadwatch.doctor_findings import (
+    UNPUBLISHED,
+    Access,
+    Cause,
+    Finding,
+    GilState,
+    TableState,
+    cause_of,
+)
+from threadwatch.doctor_reasons import reason
 from threadwatch.doctor_situation import Situation
 from threadwatch.errors import Denied, Gone, ReadError
 from threadwatch.memory import MemoryJob
 from threadwatch.ownership import check_owner
 from threadwatch.patience import PatientReader, owner_of, still_waiting
 from threadwatch.procfs import (
+    ProcFS,
     TableFile,
     TableHeader,
     find_tables,
@@ -26,6 +37,7 @@ from threadwatch.watched import Watched
 
 
 def examine(
+    procfs: ProcFS,
     situation: Situation,
     patience: PatientReader,
     processes: Iterable[Watched],
@@ -35,7 +47,7 @@ def examine(
 
     def look(watched: Watched) -> None:
         with suppress(Gone, Denied):  # Denied: only now, because it has become another user's
-            findings.append(_Examination(situation, patience, watched).run())
+            findings.append(_Examination(procfs, situation, patience, watched).run())
 
     def go_on_without(watched: Watched, lock: Lock) -> None:
         now_ns = time.monotonic_ns()
@@ -73,7 +85,10 @@ def _hanging(watched: Watched) -> Finding:
 class _Examination:
     """One process is read."""
 
-    def __init__(self, situation: Situation, patience: PatientReader, watched: Watched) -> None:
+    def __init__(
+        self, procfs: ProcFS, situation: Situation, patience: PatientReader, watched: Watched
+    ) -> None:
+        self._procfs = procfs
         self._situation = situation
         self._watched = watched
         self._dir = watched.dir
@@ -92,6 +107,9 @@ class _Examination:
         memory = self._access(self._read_memory)
         if header is not None:
             names = self._access(self._names)
+        why = None
+        if state in UNPUBLISHED:
+            why = reason(evidence_of(self._procfs, watched), state)
         found = Finding(
             pid=watched.key.pid,
             uid=watched.uid,
@@ -105,6 +123,8 @@ class _Examination:
             memory=memory,
             cause=self._cause() if self._denied else None,
             detail="; ".join(dict.fromkeys(self._details)),
+            reason=why,
+            nameless={} if header is None else nameless(watched, header),
         )
         self._dir.owner_uid()  # of a process that has ended since, not all of that is so
         return found

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
 
+from threadwatch.doctor_reasons import Reason
 from threadwatch.doctor_situation import Situation
 from threadwatch.procfs.credentials import Credentials
 
@@ -16,6 +17,9 @@ TableState = Literal[
     "found", "none", "hidden", "malformed", "other layout", "another's", "closed", "unfinished"
 ]
 """What has become of a process's thread table. ``another's``: it holds only those of other processes."""
+
+UNPUBLISHED: Final = frozenset({"none", "closed", "another's", "unfinished"})
+"""What a table is like where threads are not published: there is a reason then."""
 
 GilState = Literal["found", "free-threaded", "not found", "unknown"]
 
@@ -47,6 +51,11 @@ class Finding:
     """Why something is hidden; None: nothing is."""
     detail: str
     """What went wrong otherwise, in the words of the error."""
+    reason: Reason | None = None
+    """Why it does not publish; None: it does, or that is hidden or malformed."""
+    nameless: Mapping[str, int] = field(default_factory=dict)
+    """How many of its threads have no name in Python although it publishes, by why
+    (:func:`threadwatch.doctor_evidence.nameless`)."""
 
     @property
     def publishes(self) -> bool | None:
@@ -60,6 +69,8 @@ class Daemon:
 
     pid: int
     credentials: Credentials
+    most_files: int | None = None
+    """How many files it may have open; None: as many as it likes, or that cannot be read."""
 
 
 def cause_of(

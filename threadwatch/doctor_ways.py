@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from threadwatch.doctor_findings import Cause
+from threadwatch.doctor_reasons import Way
 from threadwatch.doctor_situation import CAPABILITIES, Situation
 
 BOTH: Final = tuple(CAPABILITIES)
 _PTRACE: Final = ("CAP_SYS_PTRACE",)
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """One way to grant something."""
-
-    where: str
-    lines: tuple[str, ...]
-    """To be copied as they are."""
 
 
 def capabilities_for(cause: Cause) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def _namespace_root(process: ProcessDir) -> int | None:
     """The root of the process's user namespace, as we know it; None where that is ours, or has none."""
     try:
         # of our own namespace, uid_map has ids of the one around it
-        if process.user_namespace() == own_link("ns/user"):
+        if process.namespace("user") == own_link("ns/user"):
             return None
         return parse_root(process.read("uid_map", "uid_map"))
     except Gone:

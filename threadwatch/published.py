@@ -82,6 +82,11 @@ class Published:
         """The header of the youngest table that this process has from another, whose fork it is."""
         return max(self._inherited.values(), key=lambda header: header.created_ns, default=None)
 
+    @property
+    def has_unread(self) -> bool:
+        """Whether a table has more than has been read: the rest comes as the process pays for it."""
+        return any(followed.unread for followed in self._tables)
+
     def find(self, process: ProcessDir) -> list[ReadError]:
         """Look for tables among the process's file descriptors; gives the errors to be counted.
 

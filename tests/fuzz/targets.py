@@ -46,6 +46,9 @@ from threadwatch.procfs import (
     parse_waited,
 )
 from threadwatch.procfs.credentials import parse_credentials
+from threadwatch.procfs.environ import parse_environ
+from threadwatch.procfs.limits import parse_file_limits
+from threadwatch.procfs.maps import parse_maps
 from threadwatch.procfs.mountinfo import parse_mountinfo
 from threadwatch.published import Published
 from threadwatch.text import cut, pad, printable, width
@@ -60,6 +63,9 @@ _PROCFS: tuple[Callable[[bytes], object], ...] = (
     parse_cgroup,
     parse_cmdline,
     parse_credentials,
+    parse_environ,
+    parse_file_limits,
+    parse_maps,
     parse_fdinfo,
     parse_io,
     parse_root,

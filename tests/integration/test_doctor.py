@@ -328,12 +328,13 @@ def test_tables_that_are_none_of_ours() -> None:
     assert seen(said, parent) == VISIBLE
     assert seen(said, child)[0] == "another's"
     assert kinds(said) == {
-        "not-published": [child],
+        "forked": [child],
         "other-layout": [other],
         "unreadable": [damaged],
     }
-    assert "layout 99" in said["missing"][1]["text"]
-    assert "parent's table" in said["missing"][0]["text"]
+    text = {one["kind"]: one["text"] for one in said["missing"]}
+    assert "layout 99" in text["other-layout"]
+    assert f"its parent's table is there (of PID {parent})" in text["forked"]
 
 
 def test_a_daemon_that_sees_less() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,8 +14,13 @@ from hypothesis import strategies as st
 
 from threadwatch.errors import Malformed
 from threadwatch.procfs.credentials import parse_credentials
+from threadwatch.procfs.environ import parse_environ
+from threadwatch.procfs.limits import parse_file_limits
+from threadwatch.procfs.maps import parse_maps
 from threadwatch.procfs.mountinfo import Mount, parse_mountinfo
 
+LIMITS = Path("/proc/self/limits").read_bytes()
+MAPS = Path("/proc/self/maps").read_bytes()
 STATUS = Path("/proc/self/status").read_bytes()
 MOUNTS = Path("/proc/self/mountinfo").read_bytes()
 
@@ -70,3 +77,50 @@ def test_damaged_lines_are_malformed(line: bytes) -> None:
     lines = [line if one.startswith(key) else one for one in STATUS.splitlines(keepends=True)]
     with pytest.raises(Malformed):
         parse_credentials(b"".join(lines))
+
+
+@given(st.binary())
+def test_any_bytes_are_an_environment_or_none(data: bytes) -> None:
+    """Any bytes are the variables of an environment, or what has been written over one."""
+    found = parse_environ(data)
+    assert found is None or all(found)
+
+
+@given(st.binary() | st.binary().map(lambda tail: MAPS[: len(tail) * 30] + tail))
+def test_any_maps_give_files(data: bytes) -> None:
+    """Any bytes are a list of mapped files, which may be empty."""
+    assert all(path.startswith("/") for path in parse_maps(data))
+
+
+@given(st.binary() | st.binary().map(lambda tail: LIMITS[: len(tail) * 30] + tail))
+def test_any_limits_give_numbers_or_one_error(data: bytes) -> None:
+    """Any bytes are limits of files or Malformed."""
+    with suppress(Malformed):
+        assert all(limit is None or limit >= 0 for limit in parse_file_limits(data))
+
+
+def test_own_environment_files_and_limits() -> None:
+    """The kernel's own files give what this process knows of itself."""
+    environ = parse_environ(Path("/proc/self/environ").read_bytes())
+    assert environ is not None
+    assert "PATH" in environ
+    assert os.path.realpath(sys.executable) in parse_maps(MAPS)
+    soft = [
+        resource.getrlimit(limit)[0] for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)
+    ]
+    assert parse_file_limits(LIMITS) == tuple(None if one < 0 else one for one in soft)
+
+
+@pytest.mark.parametrize(
+    ("data", "found"),
+    [
+        (b"", {}),
+        (b"A=1\0B=\0A=2\0", {"A": "1", "B": ""}),
+        (b"\0\0\0\0", None),
+        (b"shop: worker 3\0\0\0", None),
+        (b"=1\0", None),
+    ],
+)
+def test_environments(data: bytes, found: dict[str, str] | None) -> None:
+    """The first of two counts, and a title that has been written over it is none."""
+    assert parse_environ(data) == found

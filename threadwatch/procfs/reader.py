@@ -46,8 +46,8 @@ TABLE_LINK = f"/memfd:{table.NAME} (deleted)"
 MAX_TABLES = 64
 """Thread tables that are looked at in one process: one for each subinterpreter."""
 
-_OF_MEMORY = frozenset({"cmdline", "environ"})
-"""Files that are in the process's memory."""
+_OF_MEMORY = frozenset({"cmdline", "environ", "maps"})
+"""Files that are in the process's memory, or that list it."""
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
@@ -185,10 +185,13 @@ class ProcessDir(Handle):
                 os.stat("stat", dir_fd=self._fd)  # has it ended, then?
                 return None
 
-    def user_namespace(self) -> str:
-        """Which user namespace it is in: the same text for the same one, as long as that exists."""
+    def namespace(self, kind: str) -> str:
+        """Which namespace of that kind (namespaces(7)) it is in: ``user:[4026531837]``.
+
+        The same text for the same one, as long as that exists.
+        """
         with translated("ns"), reading():
-            return os.readlink(b"ns/user", dir_fd=self._fd).decode("ascii", "replace")
+            return os.readlink(f"ns/{kind}", dir_fd=self._fd)
 
     def fds(self, limit: int | None = None) -> list[int]:
         """The numbers of the open file descriptors, the lowest first; at most ``limit`` of them."""

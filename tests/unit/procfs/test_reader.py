@@ -178,7 +178,7 @@ READS: dict[str, Callable[[ProcessDir], object]] = {
     "tids": lambda process: process.tids(),
     "owner_uid": lambda process: process.owner_uid(),
     "exe": lambda process: process.exe(),
-    "user_namespace": lambda process: process.user_namespace(),
+    "namespace": lambda process: process.namespace("user"),
     "fds": lambda process: process.fds(),
     "fd_link": lambda process: process.fd_link(0),
     "open_table": lambda process: process.open_table(0),

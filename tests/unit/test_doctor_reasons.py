@@ -1,0 +1,95 @@
+"""From what a process shows of itself to why it does not publish: interpreters that not every machine has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from threadwatch.doctor_reasons import Evidence, reason, was_asked
+
+PLAIN = Evidence(
+    cmdline=("/opt/shop/bin/python", "app.py"),
+    exe="/usr/bin/python3.12",
+    files=frozenset({"/usr/lib/libc.so.6"}),
+    environ={"THREADWATCH": "1", "PYTHONPATH": "/srv/threadwatch/inject"},
+    asked_above=None,
+    age_s=100.0,
+    filtered=False,
+)
+DYNLOAD = (
+    "/opt/python3.8/lib/python3.8/lib-dynload/_ssl.cpython-38-x86_64-linux-gnu.so"
+)
+
+
+@pytest.mark.parametrize(
+    ("shown", "kind", "says"),
+    [
+        ({"exe": "/usr/bin/python2.7"}, "unsupported", "On Python 2.7: 3.9 and later can publish"),
+        ({"exe": "/bin/shop", "files": frozenset({DYNLOAD})}, "unsupported", "On Python 3.8"),
+        (
+            {"exe": "/usr/lib/pypy3.9/bin/pypy3.9-c", "files": frozenset({"/lib/libpypy3.9-c.so"})},
+            "unsupported",
+            "On PyPy",
+        ),
+        ({"exe": "/srv/shop/dist/shop"}, "embedded", "shop has Python built in"),
+        ({"exe": "/bin/bash", "environ": {}}, "no-python", "No Python process"),
+        ({"exe": "/bin/bash", "environ": {}, "files": None}, "not-published", ""),
+        ({"age_s": 0.5}, "starting", "only just started"),
+        ({"environ": {}, "age_s": 0.5}, "not-published", ""),
+        ({"environ": None}, "not-published", "cannot be seen"),
+        ({"environ": {}, "asked_above": 7}, "environment-reset", "PID 7, above"),
+        ({"environ": {"THREADWATCH": "off"}}, "switched-off", "THREADWATCH=off"),
+        ({"cmdline": ("python3", "-W", "S", "-bI", "x.py", "-S")}, "isolated", "with -I"),
+        ({"cmdline": ("python3", "-m", "shop", "-I")}, "unexplained", "THREADWATCH_DEBUG=1"),
+        ({"cmdline": ("python3", "-cx", "-I")}, "unexplained", ""),
+        ({"cmdline": ("shop: worker -I",)}, "unexplained", ""),
+        ({"exe": "/usr/bin/python3.12 (deleted)"}, "unexplained", ""),
+    ],
+)
+def test_what_is_shown_gives_the_reason(shown: dict[str, Any], kind: str, says: str) -> None:
+    """Each interpreter, start and environment has its own reason; options of the program are none."""
+    found = reason(replace(PLAIN, **shown), "none")
+    assert found.kind == kind
+    assert says in found.why
+
+
+@pytest.mark.parametrize(
+    ("shown", "table", "kind"),
+    [
+        ({}, "closed", "withdrawn"),
+        ({}, "unfinished", "starting"),
+        ({"table_of": 7, "is_of_ancestor": True}, "another's", "forked"),
+        ({"table_of": 7}, "another's", "anothers-table"),
+        ({"table_of": 7, "is_own_number": True}, "another's", "anothers-table"),
+        (
+            {"table_of": 7, "is_own_number": True, "other_time": True},
+            "another's",
+            "time-namespace",
+        ),
+        ({"files": frozenset({"/memfd:threadwatch (deleted)"})}, "none", "closed-files"),
+    ],
+)
+def test_what_has_become_of_the_table(shown: dict[str, Any], table: str, kind: str) -> None:
+    """What is left of a table tells, whatever the process was asked."""
+    assert reason(replace(PLAIN, **shown), table).kind == kind
+
+
+def test_to_be_asked() -> None:
+    """What `run` puts on PYTHONPATH is enough, and so is THREADWATCH, unless it says no."""
+    assert was_asked({"PYTHONPATH": "/a:/b/threadwatch/inject/:/c"})
+    assert was_asked({"THREADWATCH": "1"})
+    assert not was_asked({"THREADWATCH": "No", "PYTHONPATH": "/threadwatch"})
+
+
+def test_no_way_is_one_that_does_not_lead_there() -> None:
+    """Where `run` cannot reach, it is not advised; the interpreter whose environment it is is named."""
+    isolated = reason(replace(PLAIN, cmdline=("/opt/shop/bin/python", "-I", "x.py")), "none")
+    lines = [line for way in isolated.ways for line in way.lines]
+    assert lines == [
+        "/opt/shop/bin/python -m pip install prometheus-threadwatch",
+        "THREADWATCH=1 COMMAND",
+    ]
+    for cannot in ({"exe": "/usr/bin/python2.7"}, {"exe": "/bin/bash", "environ": {}}):
+        assert reason(replace(PLAIN, **cannot), "none").ways == ()
