@@ -66,9 +66,17 @@ def thread(
     )
 
 
-def ended(serial: int, tid: int, name: str = "worker", cpu_ns: int | None = 0) -> EndedThread:
-    """A published end of the thread with that number in table 1."""
-    return EndedThread((1, serial), tid, name, cpu_ns)
+def ended(
+    serial: int,
+    tid: int,
+    name: str = "worker",
+    cpu_ns: int | None = 0,
+    *,
+    start_ticks: int = 6000,
+    **values: Any,
+) -> EndedThread:
+    """A published end of the thread with that number in table 1; as :func:`thread` starts it, if any has."""
+    return EndedThread((1, serial), tid, name, cpu_ns, (tid, start_ticks), **values)
 
 
 def sample(

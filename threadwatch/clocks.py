@@ -67,7 +67,7 @@ class ThreadClocks:
         watched.hot.pop(known.tid, None)
         watched.known_ns -= known.cpu_ns
         watched.elsewhere_ns += known.cpu_ns
-        watched.forgotten[known.ns_tid] = known.cpu_ns
+        watched.forgotten.append(known)
         self._close(known)
 
     def read_hot(self, watched: Watched, ran: dict[int, Known]) -> bool:

@@ -38,6 +38,10 @@ class Describer:
         found: TableSlot | None = None
         if watched.has_table:
             found = watched.published.slot(known.ns_tid, stat.start_ticks)
+            if found is not None:
+                known.named = found
+            elif known.named is not None and watched.published.follows(known.named[0]):
+                found = known.named  # its slot is another's by now, but it has no other name
         provisional = (
             found is None
             and watched.has_table

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from threadwatch.model import SeriesKey
-from threadwatch.samples import COUNTED, Counts, ThreadSample, Waits, counts_of
+from threadwatch.samples import COUNTED, Counts, EndedThread, ThreadSample, Waits, counts_of
 from threadwatch.series import Series
 
 _AWAKE = frozenset({"running", "runnable"})
@@ -54,8 +54,8 @@ class Entry:
     counts: Counts = (None,) * len(COUNTED)
     recorded_ns: int = 0
     """Up to which CPU time its history has been kept."""
-    ended: bool = False
-    """It has been charged with its last sum; the kernel may still show it."""
+    told: EndedThread | None = None
+    """The last that its publisher has told of its end; the kernel may still show it."""
 
     def begin(self, now_ns: int) -> None:
         """It is charged for the first time: with its whole life, which is in no state."""

@@ -42,6 +42,9 @@ class Followed:
     head: bytes = b""
     """The header's bytes when the slots were last read: the same again means that nothing has changed."""
     generation: int = -1
+    found_ns: int = 0
+    """When somebody had asked for ends last before it was found (CLOCK_BOOTTIME): what threads that had
+    ended by then have used has been charged as nobody's."""
     unread: bool = False
     """Slots are left to be read: they were torn, or too many."""
     next_piece: int = 0
@@ -122,7 +125,7 @@ class Followed:
             _remember(self.by_ident, slot.ident, slot)
         newly_ended = before is None or before.serial != slot.serial or before.state == table.LIVE
         if slot.state == table.ENDED and newly_ended:
-            if self.generation < 0 and slot.ended_ns < self.news.asked_ns:
+            if slot.ended_ns < self.found_ns:
                 slot = replace(slot, cpu_ns=None)
             self.news.ended.append((self.file.inode, slot))
 

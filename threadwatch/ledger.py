@@ -1,25 +1,32 @@
 """One process's books: what each of its threads has been charged with, against the process's clock.
 
 How no CPU time is lost or counted twice: the kernel's process clock counts all threads, the ended ones
-too. Each poll charges every living thread with what its own clock has gained, and every thread whose
-end was published with its last sum. What the process clock has beyond all that was used by threads
-that have ended:
+too. Each poll charges every living thread with what its own clock has gained. What the process clock has
+beyond all that was used by threads that have ended:
 
+* First come those whose end was published, with what their last sums have beyond what they have been
+  charged with.
 * A thread runs on for a moment when its end has been published: the rest of the interpreter's work,
-  and the kernel's. So the threads that have ended of late come first, each with up to
-  :data:`~threadwatch.tails.TAIL_NS`.
+  and the kernel's. So the threads that have ended of late come next (:mod:`threadwatch.tails`).
 * The rest was used by threads that nobody saw, or not to their end. It is ``(unattributed)``.
+
+So what a publisher says only divides what the kernel has counted: it can add nothing.
 
 The clock is read before the threads, and Linux books both at the same moments (kernel/sched/cputime.c,
 thread_group_cputime(); old kernels had the clock up to a tick ahead), so it is never ahead of threads
 that live and have been read. What they use in between lets their sum run ahead; then the sum counts,
-until the clock has caught up. Clock and sum are of the process's whole life: what is off in one poll
-is made good by the next, and does not add up.
+until the clock has caught up. What ended threads have used in between is theirs in the next poll. Clock
+and sum are of the process's whole life: what is off in one poll is made good by the next, and does not
+add up.
+
+A thread of the kernel has one life, whatever Python calls it. A thread of C that calls Python now and
+then is another one to Python each time, with an end each time: those are told of a thread that lives on,
+or of one that has ended once.
 
 A thread is known by TID and start time, which is ambiguous in two cases. The thread that calls exec
 takes over the leader's, and all others end. And a TID may be used again within a tick. Then what the
 kernel counts seems to go back, or forward by more than the process has used, or the publisher has
-told the end.
+told of an end in that tick.
 
 A thread is started under the name that it is first seen by and ended under its last: where threads are
 renamed, started less ended is the number of living threads for the group, not for each name.
@@ -29,16 +36,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import chain
 
 from threadwatch.entry import Entry
-from threadwatch.model import UNATTRIBUTED, ProcessKey, ThreadView
+from threadwatch.model import UNATTRIBUTED, ProcessKey, SeriesKey, ThreadView
 from threadwatch.samples import (
     NS_PER_TICK,
     STATES,
     EndedThread,
     Identity,
     ProcessSample,
-    SlotKey,
     ThreadSample,
     ThreadTimes,
 )
@@ -46,13 +54,25 @@ from threadwatch.series import Group, Series
 from threadwatch.shown import Shown, newborn
 from threadwatch.tails import Tails, shares
 
-_AHEAD_NS = 1_000_000_000
-"""How far published ends can take the sum ahead of the process clock. What is beyond, no poll could
-have taken: a target can publish what it likes."""
+_LAST_NS = 1_000_000_000
+"""CPU time beyond the last reading of its clock that a process's last ends are believed."""
 _UNREASONED = frozenset(STATES.values())
 """States that the kernel's letter says without a sample."""
 _SKEW_NS = 20_000_000
-"""CPU time that a thread uses at most while a poll reads its process, to tell an exec by."""
+"""CPU time that a thread uses at most while a poll reads its process."""
+_BRIEF_NS = 2 * NS_PER_TICK
+"""CPU time of a thread that can have been born and ended within one tick, and a little more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """CPU time that an ended thread has told of, and that is yet to be charged."""
+
+    key: SeriesKey
+    series: Series
+    cpu_ns: int
+    passed: tuple[Series, str] | None = None
+    """Where the thread's time has passed meanwhile, if it was known."""
 
 
 class Ledger:
@@ -62,10 +82,9 @@ class Ledger:
         self.group = group
         self._key = key
         self._entries: dict[Identity, Entry] = {}
-        self._by_slot: dict[SlotKey, Entry] = {}
-        self._settled: dict[SlotKey, Identity | None] = {}
-        """Slots without an entry that need no more charging, and whose they are if the kernel still
-        shows it: of threads whose whole lives were charged at once, or that have another slot now."""
+        self._late: set[Identity] = set()
+        """Threads that have gone before all that their publisher tells could be read."""
+        self._dues: list[_Due] = []
         self._tails = Tails()
         self._clock_ns = 0
         self._charged_ns = 0
@@ -104,18 +123,16 @@ class Ledger:
         gone: set[Identity] = set()
         if living is not None:
             gone = self._follow_exec(sample, self._entries.keys() - living)
-        unmet = self._charge_ends(sample.ended, now_ns)
+        unmet = self._hear(sample.ended, gone)
         allowance_ns = sample.unread_ns
         self._newborn.clear()
+        self._forgive(sample)
         for thread in sample.threads:
             identity = (thread.tid, thread.start_ticks)
             if thread.provisional and identity not in self._entries:
                 allowance_ns += thread.cpu_ns
                 if not thread.shy:
                     self._newborn.append(thread)
-                continue
-            if thread.slot in self._settled:
-                self._settled[thread.slot] = identity  # the kernel is only slow to let it go
                 continue
             if not thread.exact:
                 allowance_ns += 2 * NS_PER_TICK  # user and system time, each cut off to a tick
@@ -125,15 +142,12 @@ class Ledger:
             entry = self._entries.get(identity)
             if entry is not None:
                 entry.see(seen, now_ns, has_gil=sample.has_gil)
-        if living is not None and self._settled:
-            self._settled = {
-                slot: identity for slot, identity in self._settled.items() if identity in living
-            }
-        self._charge_lives(self._charge_ends(unmet, now_ns), gone, now_ns)
+        self._add_lives(self._hear(unmet, gone), now_ns)
         for identity in gone:
             self._end(identity, now_ns)
+        self._late = self._late | gone if sample.behind else set()
         self._charge_rest(allowance_ns, now_ns)
-        self._tails.carry(sample.unread_ns)
+        self._tails.carry(sample.unread_ns, allowance_ns)
 
     def views(self, elapsed_ns: int | None) -> tuple[ThreadView, ...]:
         """The threads as they are now, in order of their TIDs.
@@ -170,9 +184,10 @@ class Ledger:
         """
         self.group.touched = True
         gone = set(self._entries)
-        self._charge_lives(self._charge_ends(ended, now_ns), gone, now_ns)
+        self._add_lives(self._hear(ended, gone), now_ns)
         for identity in gone:
             self._end(identity, now_ns)
+        self._charge_told(self._clock_ns - self._charged_ns + _LAST_NS, now_ns)
         self._charge_rest(0, now_ns)
 
     def _learn_share(self, sample: ProcessSample) -> None:
@@ -188,26 +203,21 @@ class Ledger:
     ) -> None:
         state = STATES.get(thread.state, "other")
         entry = self._entries.get(identity)
-        if entry is not None and (
-            not thread.can_be(entry.sample) or (entry.ended and thread.slot != entry.sample.slot)
-        ):
+        if entry is not None and not thread.can_be(entry.sample):
             self._end(identity, now_ns)  # another one, born in the same tick
             entry = None
+        elif entry is not None and _has_ended(entry, thread):
+            self._end(identity, now_ns)  # another one as well, but only its publisher says so
+            self._succeed(identity, thread, state, now_ns)
+            return
         if entry is None:
-            key, series = self.group.place(thread.name, self._key, thread.tid, now_ns)
-            wait = "sleeping" if state == "running" else state
-            entry = self._entries[identity] = Entry(key, series, state, wait, thread)
+            entry = self._begin(identity, thread, state, now_ns)
             self._charged_ns += entry.gain(thread, now_ns)
             entry.begin(now_ns)
         else:
             before = entry.series
             if thread.name != entry.sample.name:
                 self._place(entry, thread.name, now_ns)
-            slot = entry.sample.slot
-            if slot is not None and slot != thread.slot:
-                # the publisher has begun anew with this thread, and may call that an end
-                self._by_slot.pop(slot, None)
-                self._settled[slot] = identity
             self._charged_ns += entry.gain(thread, now_ns, before)
             if state == "running" and entry.waited_ns > entry.gained_ns:
                 state = "runnable"
@@ -215,8 +225,35 @@ class Ledger:
                 entry.change(state, now_ns)
             elif entry.state != entry.wait:
                 entry.change(entry.wait, now_ns)
-        if thread.slot is not None:
-            self._by_slot[thread.slot] = entry
+
+    def _begin(self, identity: Identity, thread: ThreadSample, state: str, now_ns: int) -> Entry:
+        key, series = self.group.place(thread.name, self._key, thread.tid, now_ns)
+        wait = "sleeping" if state == "running" else state
+        entry = self._entries[identity] = Entry(key, series, state, wait, thread)
+        return entry
+
+    def _succeed(self, identity: Identity, thread: ThreadSample, state: str, now_ns: int) -> None:
+        """Begin with a thread that may be the one before: charge what the clock has room for."""
+        entry = self._begin(identity, thread, state, now_ns)
+        entry.gain(thread._replace(cpu_ns=0), now_ns)
+        entry.begin(now_ns)
+        entry.user_ns, entry.sample = thread.cpu_ns, thread
+        self._dues.append(_Due(entry.key, entry.series, thread.cpu_ns))
+
+    def _forgive(self, sample: ProcessSample) -> None:
+        """Do not charge threads as long as more has been charged than the clock has, if that ever is."""
+        excess_ns = self._charged_ns - self._clock_ns - _SKEW_NS
+        if excess_ns <= 0:
+            return
+        times = ((t.identity, t.cpu_ns) for t in sample.times)
+        for identity, cpu_ns in chain(
+            (((t.tid, t.start_ticks), t.cpu_ns) for t in sample.threads), times
+        ):
+            entry = self._entries.get(identity)
+            if entry is not None:
+                forgiven_ns = min(max(cpu_ns - entry.user_ns - entry.system_ns, 0), excess_ns)
+                entry.user_ns += forgiven_ns
+                excess_ns -= forgiven_ns
 
     def _charge_times(self, times: Iterable[ThreadTimes]) -> None:
         """Charge threads of which nothing but the clocks has been read.
@@ -227,7 +264,7 @@ class Ledger:
         charged_ns = 0
         for thread in times:
             entry = entries.get(thread.identity)
-            if entry is None:  # its end has been charged, and the kernel is only slow to let it go
+            if entry is None:  # it is not charged before it has a name
                 continue
             series = entry.series
             series.changed = True
@@ -257,86 +294,109 @@ class Ledger:
         key, series = self.group.place(name, self._key, entry.sample.tid, now_ns)
         entry.place(key, series, now_ns)
 
-    def _charge_ends(self, ended: Iterable[EndedThread], now_ns: int) -> list[EndedThread]:
-        """Charge the threads that are known with their last sums; gives the ends of the others.
+    def _hear(self, ended: Iterable[EndedThread], gone: set[Identity]) -> list[EndedThread]:
+        """Let known threads keep what is told of their ends; gives the ends of others.
 
         A thread lives on for as long as the kernel shows it.
         """
         unmet = []
         for end in ended:
-            entry = self._by_slot.get(end.slot)
+            entry = self._entry_of(end, gone)
             if entry is None:
                 unmet.append(end)
-            else:
-                self._charge_end(entry, end, now_ns)
+            elif end.cpu_ns is not None or entry.told is None:
+                entry.told = end
         return unmet
 
-    def _charge_end(self, entry: Entry, end: EndedThread, now_ns: int) -> None:
-        before = entry.series
-        if end.name != entry.sample.name:
-            self._place(entry, end.name, now_ns)
-        if end.cpu_ns is not None:
-            gained_ns = self._credible(end.cpu_ns - entry.user_ns - entry.system_ns)
-            entry.series.touch(now_ns)
-            entry.charge(gained_ns, round(gained_ns * self._system_share))
-            before.owe(entry.wait, gained_ns)
-            entry.ended = True
-            self._charged_ns += gained_ns
+    def _entry_of(self, end: EndedThread, gone: set[Identity]) -> Entry | None:
+        """The thread that an end is told of, if it is known."""
+        entry = self._entries.get(end.thread) if end.thread is not None else None
+        if entry is None or entry.sample.slot == end.slot:
+            return entry
+        if end.early and entry.sample.slot is not None:
+            return None  # of one that had the TID before, in the same tick
+        told = entry.told
+        if told is not None and not told.visitor and (told.early or end.thread in gone):
+            return None  # of one that had the TID afterwards
+        return entry
 
-    def _charge_lives(self, ended: list[EndedThread], gone: set[Identity], now_ns: int) -> None:
-        """Charge whole lives that nobody saw."""
-        if not ended:
-            return
-        nameless = {
-            entry.sample.tid: entry
-            for entry in map(self._entries.__getitem__, gone)
-            if entry.sample.slot is None
-        }
+    def _add_lives(self, ended: list[EndedThread], now_ns: int) -> None:
+        """Count whole lives that nobody saw."""
+        visits: dict[int, int] = {}
         for end in ended:
-            if end.slot in self._settled:
-                continue
-            # somebody did see it, if before its table was found
-            entry = nameless.pop(end.tid, None)
-            if entry is not None:
-                self._charge_end(entry, end, now_ns)
-                continue
-            self._settled[end.slot] = None
+            if end.thread in self._late:
+                continue  # its end has been counted
             key, series = self.group.place(end.name, self._key, end.tid, now_ns)
             series.touch(now_ns)
-            series.started += 1
-            series.ended += 1
-            if end.cpu_ns is not None:
-                self._tails.ended[key] += 1
-                cpu_ns = self._credible(end.cpu_ns)
-                series.ran_ns += cpu_ns
-                self._charge_cpu(series, cpu_ns, now_ns)
+            cpu_ns = end.cpu_ns or 0
+            charged_ns = visits.get(end.tid) if end.visitor else None
+            if charged_ns is None or 0 < cpu_ns < charged_ns:
+                charged_ns = 0
+                series.started += 1
+                series.ended += 1
+                if end.cpu_ns is not None:
+                    self._tails.add(key, end)
+            if end.visitor:
+                visits[end.tid] = max(cpu_ns, charged_ns)
+            if cpu_ns > charged_ns:
+                self._dues.append(_Due(key, series, cpu_ns - charged_ns))
 
     def _end(self, identity: Identity, now_ns: int) -> None:
         """The kernel does not show the thread any more."""
         entry = self._entries.pop(identity)
-        if entry.sample.slot is not None:
-            self._by_slot.pop(entry.sample.slot, None)
+        told, passed = entry.told, (entry.series, entry.wait)
+        if told is not None and told.name != entry.sample.name:
+            self._place(entry, told.name, now_ns)
         entry.end(now_ns)
-        self._tails.ended[entry.key] += 1
+        self._tails.add(entry.key, told)
+        if told is not None and told.cpu_ns is not None:
+            due_ns = told.cpu_ns - entry.user_ns - entry.system_ns
+            if due_ns > 0:
+                self._dues.append(_Due(entry.key, entry.series, due_ns, passed))
 
-    def _credible(self, cpu_ns: int) -> int:
-        """So much of what a publisher says as can be true."""
-        return max(min(cpu_ns, self._clock_ns - self._charged_ns + _AHEAD_NS), 0)
+    def _charge_told(self, room_ns: int, now_ns: int) -> None:
+        """Charge what ended threads have told of, as far as there is room.
+
+        The rest may be in the next clock.
+        """
+        room_ns = max(room_ns, 0)
+        paid = self._charge_claims(self._tails.owed, room_ns, now_ns)
+        self._tails.owed -= paid
+        room_ns -= paid.total()
+        dues, self._dues = self._dues, []
+        total_ns = sum(due.cpu_ns for due in dues)
+        for due in dues:
+            paid_ns = due.cpu_ns if total_ns <= room_ns else due.cpu_ns * room_ns // total_ns
+            self._charge_cpu(due.series, paid_ns, now_ns)
+            due.series.ran_ns += paid_ns
+            if due.passed is not None:
+                series, wait = due.passed
+                series.owe(wait, paid_ns)
+            if paid_ns < due.cpu_ns:
+                self._tails.owe(due.key, due.cpu_ns - paid_ns)
 
     def _charge_rest(self, allowance_ns: int, now_ns: int) -> None:
         """Charge what the clock has beyond the threads, but for what they may be charged with yet."""
+        self._charge_told(self._clock_ns - self._charged_ns - allowance_ns, now_ns)
         rest_ns = self._clock_ns - self._charged_ns - allowance_ns
         if rest_ns > 0:
-            claims = self._tails.claims()
-            claims = Counter({key: n for key, n in claims.items() if key in self.group.series})
-            for key, share_ns in shares(claims, rest_ns).items():
-                self._charge_cpu(self.group.series[key], share_ns, now_ns)
-                rest_ns -= share_ns
+            rest_ns -= self._charge_claims(self._tails.claims(), rest_ns, now_ns).total()
             if rest_ns:
                 self._charge_cpu(self.group.own(UNATTRIBUTED, self._key, now_ns), rest_ns, now_ns)
         grouped_ns = max(self._clock_ns, self._charged_ns)
         self.group.cpu_ns += grouped_ns - self._grouped_ns
         self._grouped_ns = grouped_ns
+
+    def _charge_claims(
+        self, claims: Counter[SeriesKey], most_ns: int, now_ns: int
+    ) -> Counter[SeriesKey]:
+        """Charge claims of ended threads, up to ``most_ns`` together; gives what was charged."""
+        paid = shares(
+            Counter({key: ns for key, ns in claims.items() if key in self.group.series}), most_ns
+        )
+        for key, paid_ns in paid.items():
+            self._charge_cpu(self.group.series[key], paid_ns, now_ns)
+        return paid
 
     def _charge_cpu(self, series: Series, cpu_ns: int, now_ns: int) -> None:
         """Charge CPU time of which only the sum is known, split as the process splits its own."""
@@ -373,3 +433,18 @@ class Ledger:
         entry.sample = entry.sample._replace(tid=thread.tid, start_ticks=thread.start_ticks)
         self._place(entry, entry.sample.name, sample.time_ns)
         return gone - {caller}
+
+
+def _has_ended(entry: Entry, thread: ThreadSample) -> bool:
+    """Whether a thread that looks like ``entry`` may be another one, by its publisher's word.
+
+    That the one before has ended in the tick in which both were born.
+    """
+    told = entry.told
+    return (
+        told is not None
+        and told.early
+        and told.cpu_ns is not None
+        and thread.slot != entry.sample.slot
+        and entry.sample.cpu_ns <= _BRIEF_NS
+    )

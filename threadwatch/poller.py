@@ -65,8 +65,7 @@ class Poller:
         self._opened: dict[int, tuple[str, GroupConfig]] = {}
         self._polls = 0
         self._skipped = 0
-        self._started_ns = 0
-        self._before_ns = 0
+        self._started_ns = self._before_ns = 0
         self._cpu_ns = 0
         self._duration_ns = 0
         self._durations = [0] * (len(POLL_BUCKETS) + 1)
@@ -237,7 +236,15 @@ class Poller:
             del self._discovery.watched[watched.key.pid]
             self._let_go(watched)
         except ReadError as error:
+            self._leave_out(watched)
             self._errors.append(error)
+
+    def _leave_out(self, watched: Watched) -> None:
+        """It may run, but is not read in this poll: what it uses from here on is seen in a later one."""
+        if watched.left_out != self._polls - 1:
+            rested = watched.polled != self._polls - 1
+            watched.since_ns = self._before_ns if rested else watched.time_ns
+        watched.left_out = self._polls
 
     def _go_on_without(self, job: _Job, lock: Lock) -> None:
         """A process keeps the reading thread waiting: what was read of it may have been read by half."""
@@ -245,6 +252,7 @@ class Poller:
             self._discovery.go_on_without(job, lock, self._polls)
             return
         watched = job if isinstance(job, Watched) else job[0]
+        self._leave_out(watched)
         self._patience.give_up(watched.conducts, lock, owner_of(watched.dir), time.monotonic_ns())
         self._errors.append(still_waiting(watched.key.pid))
         watched.settled, watched.read_all = False, True
@@ -256,6 +264,7 @@ class Poller:
         if clock_ns < 0:
             raise Gone
         if not self._may_read(watched):
+            self._leave_out(watched)
             return
         now_ns = time.monotonic_ns()
         at_rest = clock_ns == watched.clock_ns and not watched.unsettled
@@ -279,13 +288,17 @@ class Poller:
                 waits=waits,
                 has_gil=bool(watched.published.gils),
                 unread_ns=reading.unread_ns,
+                behind=reading.behind,
             ),
             python_of(watched),
         )
         self._parents.see(watched, self._polls)
         watched.met = watched.met or self._polls
         self._resting.weigh_timer(watched, self._polls)
-        watched.before_ns = watched.time_ns if watched.polled == self._polls - 1 else 0
+        if watched.left_out == self._polls - 1:
+            watched.before_ns = watched.since_ns
+        else:
+            watched.before_ns = watched.time_ns if watched.polled == self._polls - 1 else 0
         watched.clock_ns, watched.time_ns = clock_ns, now_ns
         watched.polled, watched.settled = self._polls, at_rest and reading.complete and all_seen
         if watched.has_lost_table:

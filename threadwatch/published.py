@@ -130,7 +130,9 @@ class Published:
                 file.close()
                 continue
             self._room.used += bool(self._tables)
-            self._tables.append(Followed(fd, file, header, self._news))
+            self._tables.append(
+                Followed(fd, file, header, self._news, found_ns=self._news.asked_ns)
+            )
         # who makes tables and closes them again does not make us remember them all
         self._refused &= seen
         self._complained &= seen
@@ -205,6 +207,10 @@ class Published:
     def missed(self, start_ticks: int) -> None:
         """Note a thread with this start time that is in no table, and had the time to publish itself."""
         self._searches.missed(start_ticks)
+
+    def follows(self, inode: int) -> bool:
+        """Whether this table is still the process's own."""
+        return any(followed.file.inode == inode for followed in self._tables)
 
     def tid_of_ident(self, ident: int) -> int | None:
         """The TID, in the target's PID namespace, of the living thread with this ident."""

@@ -136,7 +136,11 @@ class Publisher:
                 if record.owner == id(thread) or is_dummy:
                     return  # told twice; or it is on its way out, and known by its true name
             table.end(record, layout.CPU_UNKNOWN)  # it ended without a word (pthread_exit)
-        record = table.add(tid, ident, thread._name)  # `name` may be overridden
+        # `name` may be overridden
+        if type(thread).__name__ == "_DummyThread":
+            record = table.add(tid, ident, thread._name, layout.VISITOR)
+        else:
+            record = table.add(tid, ident, thread._name, 0, thread_time_ns())
         if record is not None:
             self._guard(record, thread)
             if table.descriptor_lost(record.serial):

@@ -130,6 +130,15 @@ class EndedThread:
     name: str
     cpu_ns: int | None
     """CPU time in its whole life; None: not known, or charged already as nobody's."""
+    thread: Identity | None = None
+    """The thread of the kernel that it was, if any poll has seen that."""
+    early: bool = False
+    """It ended within the tick in which :attr:`thread` was born: this may be another one, with its TID and
+    start time."""
+    visitor: bool = False
+    """A thread of C that called Python. That it has left Python need not be its end."""
+    start_ns: int = 0
+    """CPU time that it used until it could be published; 0 unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,3 +164,5 @@ class ProcessSample:
     """Who holds its GIL can be seen, and who waits for it."""
     unread_ns: int = 0
     """How much of the clock may be of living threads that were not read; 0 where all were."""
+    behind: bool = False
+    """Not all that its publisher tells could be read; ends may be told later."""

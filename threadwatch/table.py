@@ -53,6 +53,10 @@ CUT = 1
 """Slot flag: the name was longer than :data:`NAME_BYTES`."""
 ADOPTED = 2
 """Slot flag: the thread was running before its publisher was; its birth time is when it was found."""
+VISITOR = 4
+"""Slot flag: :mod:`threading` has not started the thread (it is a ``_DummyThread``). From CPython 3.13 on, a
+thread of C is such a one each time that it calls Python, and ends each time."""
+MAX_START_NS = (1 << 32) - 1
 
 # magic, version, header size, slot size, flags, capacity, pid, start ticks, hexversion, GIL size,
 # interpreter id (-1 unknown), created ns, implementation, GIL address, ident offset, native offset;
@@ -65,7 +69,8 @@ DYNAMIC = Struct("<QQ")
 DYNAMIC_OFFSET = 128
 FLAGS_OFFSET = 14
 
-# crc, state, flags, name length, serial, tid, unused, ident, born ns, ended ns, cpu ns, end serial
+# crc, state, flags, name length, serial, tid, ns of CPU time until it was published (0 unknown), ident,
+# born ns, ended ns, cpu ns, end serial
 SLOT = Struct("<IBBHQIIQQQQQ")
 SLOT_HEAD = SLOT.size
 # the same without the CRC, which is taken as if zeros stood in its place
@@ -140,11 +145,13 @@ def pack_slot(
     cpu_ns: int,
     end_serial: int,
     name: bytes,
+    start_ns: int = 0,
 ) -> bytes:
     """One slot, shorter than SLOT_SIZE by what the name leaves free."""
     body = (
         _BODY.pack(
-            state, flags, len(name), serial, tid, 0, ident, born_ns, ended_ns, cpu_ns, end_serial
+            *(state, flags, len(name), serial, tid, start_ns, ident),
+            *(born_ns, ended_ns, cpu_ns, end_serial),
         )
         + name
     )

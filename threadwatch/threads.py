@@ -18,13 +18,15 @@ Whose stat is read, :mod:`threadwatch.turns` decides; :mod:`threadwatch.describe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from threadwatch import ends
 from threadwatch.clocks import ThreadClocks
 from threadwatch.describe import Describer
 from threadwatch.errors import Gone, ReadError
 from threadwatch.procfs import parse_stat, parse_waited
+from threadwatch.published import TableSlot
 from threadwatch.samples import EndedThread, Identity, ThreadSample
 from threadwatch.turns import FEW, StatTurns
 from threadwatch.watched import Known, Watched
@@ -54,6 +56,7 @@ class Reading:
     ended: tuple[EndedThread, ...]
     living: frozenset[Identity] | None
     unread_ns: int
+    behind: bool
     complete: bool
     """It rests, and nothing is left to be read of it."""
 
@@ -85,8 +88,7 @@ class ThreadReader:
         ``clock_ns`` is the process's clock, just read; ``clock`` reads it again. Raises
         :class:`Gone` when the process has ended.
         """
-        errors = len(self._errors)
-        at_rest = clock_ns == watched.clock_ns
+        errors, at_rest = len(self._errors), clock_ns == watched.clock_ns
         stopped = self._read_leader(watched, at_rest=at_rest)
         ran: dict[int, Known] = {}
         lost = self._clocks.read_hot(watched, ran)
@@ -96,11 +98,12 @@ class ThreadReader:
         # The tables come after the threads: one that was seen has published itself by now, and one
         # that has ended since has left its name behind.
         renamed = self._update_tables(watched, poll)
-        ended = self.ended(watched)
-        self._explain(watched, ended)
+        ended = watched.published.take_ended()
+        # what has been published is not left to be explained
+        watched.elsewhere_ns += ends.explained_ns(watched, ended, _TAIL_NS)
         few = len(watched.known) <= FEW
-        few_changed = few and (listed or bool(ended))
-        whole = stopped or few_changed or self._must_read_all(watched, clock_ns, few=few)
+        changed = stopped or (few and (listed or bool(ended)))
+        whole = changed or self._must_read_all(watched, clock_ns, few=few)
         unread_ns = 0 if whole else _RESIDUAL_NS
         if whole and few:
             lost = self._read_few(watched, ran, clock_ns)
@@ -114,14 +117,17 @@ class ThreadReader:
                 listed = True
         if listed:
             renamed |= self._update_tables(watched, poll)
-            ended += self.ended(watched)
+            ended += watched.published.take_ended()
         full, replaced = self._stats.read(watched, ran, of_all=at_rest or stopped)
+        replaced |= ends.replaced(watched, ended, self._clocks)
         if lost or replaced:  # another thread may have the TID by now
             self._read_list(watched, ran, poll)
             renamed |= self._update_tables(watched, poll)
-            ended += self.ended(watched)
+            ended += watched.published.take_ended()
             full |= {tid for tid, known in ran.items() if known.met == poll}
             listed = True
+        if ends.unseen(watched, ended):
+            full |= self._meet_late(watched, ran, poll)
         complete = at_rest and all(
             known.stat_cpu_ns == known.cpu_ns for known in watched.known.values()
         )
@@ -131,22 +137,22 @@ class ThreadReader:
         threads = self._describer.describe(watched, full | renamed | watched.unsettled)
         shown = {sample.tid for sample in threads}
         watched.unsettled = {sample.tid for sample in threads if sample.provisional}
-        times = [
-            known
-            for tid, known in ran.items()
-            if tid not in shown and watched.known.get(tid) is known
-        ]
+        times = _still(watched, ran, but=shown)
         living = frozenset([k.identity for k in watched.known.values()]) if listed else None
         if len(self._errors) > errors:
             unread_ns = clock_ns  # of a thread that cannot be read for once, anything may be open
-        return Reading(threads, times, ended, living, unread_ns, complete)
+        told, behind = self._whose(watched, ended), watched.published.has_unread
+        return Reading(threads, times, told, living, unread_ns, behind, complete)
 
     def ended(self, watched: Watched) -> tuple[EndedThread, ...]:
         """The threads whose end was published since this was last asked."""
-        return tuple(
-            EndedThread((inode, slot.serial), slot.tid, slot.name, slot.cpu_ns)
-            for inode, slot in watched.published.take_ended()
-        )
+        return self._whose(watched, watched.published.take_ended())
+
+    def _whose(self, watched: Watched, ended: list[TableSlot]) -> tuple[EndedThread, ...]:
+        lives = ends.whose(watched, ended)
+        if not watched.published.has_unread:
+            watched.forgotten.clear()
+        return lives
 
     def to_look_at(self, watched: Watched, *, at_rest: bool) -> tuple[list[Known], bool]:
         """Threads that have run since anybody saw what they wait for: as many as may be looked at now.
@@ -225,24 +231,30 @@ class ThreadReader:
             self._clocks.forget(watched, watched.known[tid])
         for tid in tids:
             if tid not in watched.known:
-                try:
-                    ran[tid] = self._clocks.meet(watched, tid, poll)
-                except Gone:
-                    continue
-                except ReadError as error:
-                    self._errors.append(error)
+                self._meet(watched, tid, ran, poll)
 
-    def _explain(self, watched: Watched, ended: tuple[EndedThread, ...]) -> None:
-        """Take what ended threads have published out of the residual."""
-        living: Collection[int] = watched.known
-        if ended and watched.ns_pid != watched.key.pid:
-            living = {known.ns_tid for known in watched.known.values()}
-        for end in ended:
-            # one that the kernel shows yet is still among the threads whose clocks are known
-            if end.cpu_ns is not None and end.tid not in living:
-                known_ns = watched.forgotten.pop(end.tid, 0)
-                watched.elsewhere_ns += max(end.cpu_ns - known_ns, 0) + _TAIL_NS
-        watched.forgotten.clear()
+    def _meet_late(self, watched: Watched, ran: dict[int, Known], poll: int) -> set[int]:
+        """Read threads whose end has been published, but the kernel shows them yet; gives their TIDs.
+
+        It will for longer if a tracer holds them, or they are of C and have only left Python.
+        """
+        met = set()
+        for tid in watched.dir.tids():
+            if tid not in watched.known and self._meet(watched, tid, ran, poll):
+                met.add(tid)
+                watched.read_all = True  # part of it may have been explained already
+        return met
+
+    def _meet(self, watched: Watched, tid: int, ran: dict[int, Known], poll: int) -> bool:
+        """Read a thread for the first time; False if it has gone, or cannot be read."""
+        try:
+            ran[tid] = self._clocks.meet(watched, tid, poll)
+        except Gone:
+            return False
+        except ReadError as error:
+            self._errors.append(error)
+            return False
+        return True
 
     def _must_read_all(self, watched: Watched, clock_ns: int, *, few: bool) -> bool:
         return (
@@ -314,6 +326,12 @@ class ThreadReader:
             own = {known.ns_tid: tid for tid, known in watched.known.items()}
             return {own[ns_tid] for ns_tid in changed if ns_tid in own}
         return changed
+
+
+def _still(watched: Watched, ran: dict[int, Known], but: set[int]) -> list[Known]:
+    """Those that ran and are known still, ``but`` these."""
+    now = watched.known
+    return [known for tid, known in ran.items() if tid not in but and now.get(tid) is known]
 
 
 def _rest(watched: Watched, ran: dict[int, Known]) -> list[Known]:

@@ -8,7 +8,7 @@ from threadwatch.config import GroupConfig
 from threadwatch.model import ProcessKey, ProcessView
 from threadwatch.patience import Conducts
 from threadwatch.procfs import CpuTimer, ProcessDir, Stat, TaskFile, Waited
-from threadwatch.published import Published
+from threadwatch.published import Published, TableSlot
 from threadwatch.samples import Identity
 
 
@@ -37,6 +37,8 @@ class Known:
     """Its schedstat, kept open while it runs now and then."""
     fd: int = -1
     """That file's descriptor."""
+    named: TableSlot | None = None
+    """What was published of it last."""
     quiet: int = 0
     """For how many polls it has not run, counted while it is hot."""
 
@@ -68,7 +70,11 @@ class Watched:
     time_ns: int = 0
     """CLOCK_MONOTONIC then."""
     before_ns: int = 0
-    """:attr:`time_ns` of the poll before that one; 0 if it was at rest in it."""
+    """When it had been read before that: in the poll before, or later ones could not; 0 if it was at rest."""
+    since_ns: int = 0
+    """Since when it may have run in polls that could not read it."""
+    left_out: int = 0
+    """The last such poll."""
     settled: bool = False
     """All that is known is how things stand while it rests: nothing needs to be read."""
     timer: CpuTimer | None = None
@@ -92,8 +98,8 @@ class Watched:
     """The sum of the known threads' clocks."""
     elsewhere_ns: int = 0
     """What the process clock had beyond that sum when all were last read together: ended threads."""
-    forgotten: dict[int, int] = field(default_factory=dict)
-    """The clocks of known threads that have gone since the last poll, by TID as published."""
+    forgotten: list[Known] = field(default_factory=list)
+    """Known threads that have gone since all that was published was last read."""
     unsettled: set[int] = field(default_factory=set)
     """TIDs to show again in the next poll, whether or not they run: their names are about to come."""
     read_all: bool = True

@@ -61,6 +61,7 @@ class Record:
         "owner",
         "born_ns",
         "serial",
+        "start_ns",
         "state",
         "table",
         "tid",
@@ -81,6 +82,7 @@ class Record:
         self.ended_ns = 0
         self.cpu_ns = layout.CPU_UNKNOWN
         self.end_serial = 0
+        self.start_ns = 0
         self.guarded = False
         self.owner = 0
 
@@ -152,8 +154,13 @@ class Table:
             for number in descriptors:
                 os.close(number)
 
-    def add(self, tid: int, ident: int, name: str, flags: int = 0) -> "Record | None":
-        """A new thread. None if the table is full: the thread stays without a name."""
+    def add(
+        self, tid: int, ident: int, name: str, flags: int = 0, start_ns: int = 0
+    ) -> "Record | None":
+        """A new thread. None if the table is full: the thread stays without a name.
+
+        ``start_ns``: the CPU time that it has used so far, where that is what its start has taken.
+        """
         now_ns = clock_gettime_ns(CLOCK_BOOTTIME)
         index = self._take_slot(now_ns)
         if index < 0:
@@ -163,6 +170,7 @@ class Table:
         record = Record(self, index, next(self._births), tid, ident, now_ns)
         record.name, cut = layout.encode_name(name)
         record.flags = flags | cut
+        record.start_ns = min(start_ns, layout.MAX_START_NS)
         self.records[ident] = record
         self._write(record)
         return record
@@ -288,6 +296,7 @@ class Table:
                 record.cpu_ns,
                 record.end_serial,
                 record.name,
+                record.start_ns,
             )
             self._map[offset : offset + len(slot)] = slot
             if record.state == state:  # else it ended while another thread was renaming it

@@ -53,6 +53,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "threads",
             "turns",
             "describe",
+            "ends",
             "published",
             "ownership",
             "searches",

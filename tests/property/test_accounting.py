@@ -13,7 +13,7 @@ read a moment after the process clock, in which they run on, end, and are born.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -38,7 +38,7 @@ TIDS = range(1, 5)
 """Added to the PID: few, so that they are used again."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Life:
     """A thread that lives."""
 
@@ -60,8 +60,12 @@ class Life:
     """Its end is published, but the kernel still shows it."""
     late: bool = False
     """It is born, and ends, after the next poll has listed the threads."""
-    settled: bool = False
-    """A poll was told of its end before one had listed it."""
+    listed: bool = False
+    """A poll has seen that it lives."""
+    visitor: bool = False
+    """It is of C, and another one to Python each time that it calls that."""
+    told: int = 0
+    """What its last published end says that it has used."""
     shown: tuple[object, ...] | None = None
     """As what it was when it was last read in full: while that holds, its clocks may be all that is read."""
 
@@ -91,7 +95,7 @@ class Process:
     threads: dict[int, Life] = field(default_factory=dict)
     dead: int = 0
     """CPU time of the threads that have ended."""
-    ends: list[EndedThread] = field(default_factory=list)
+    ends: list[tuple[Life, EndedThread]] = field(default_factory=list)
     """Published, and not asked for yet."""
     serials: int = 0
     clock: int = 0
@@ -126,8 +130,6 @@ class Histories(RuleBasedStateMachine):
         """Of these, the worst lags."""
         self.truth: Counter[tuple[str, str]] = Counter()
         """What was used by (group, name), as far as polls and published ends have told."""
-        self.untold: dict[ProcessKey, list[tuple[str, int]]] = {}
-        """By process: what published ends will tell beyond what polls have seen, by name."""
         self.ends: Counter[str] = Counter()
         """How many threads have ended, by name."""
         self.explained = True
@@ -224,10 +226,9 @@ class Histories(RuleBasedStateMachine):
             self.ticks += 1
             life = self._birth(process, 8, "c")
             life.cpu, life.late = pick, True
-        if life.serial is not None and life.tid != process.key.pid:
+        if life.serial is not None and life.tid != process.key.pid and not life.visitor:
             self._tell(process, life)
             life.doomed, life.silent = True, False
-            life.charged = max(life.charged, life.cpu)
             life.cpu += tail
 
     @rule(pick=SEED)
@@ -247,9 +248,25 @@ class Histories(RuleBasedStateMachine):
         if life.serial is not None and life.seen:
             if told:
                 slot = (process.key.start_ticks, life.serial)
-                process.ends.append(EndedThread(slot, life.tid, life.name, None))
+                end = EndedThread(slot, life.tid, life.name, None, visitor=life.visitor)
+                process.ends.append((life, end))
             process.serials += 1
             life.serial = process.serials
+
+    @rule(pick=SEED, name=NAMES, count=st.integers(1, 4), cpu=WORK)
+    @precondition(lambda self: self.processes)
+    def visit(self, pick: int, name: str, count: int, cpu: int) -> None:
+        """A thread of C calls Python a few times: it is born and ends each time, as Python sees it."""
+        process, life = self._life(pick)
+        if not process.publishes or life.tid == process.key.pid:
+            return
+        if life.serial is None or life.visitor:
+            life.visitor = True
+            for _ in range(count):
+                process.serials += 1
+                life.serial, life.name = process.serials, name
+                life.cpu += cpu
+                self._tell(process, life)
 
     @rule(pick=SEED, group=GROUPS)
     @precondition(lambda self: self.processes)
@@ -270,8 +287,7 @@ class Histories(RuleBasedStateMachine):
         if process.opened is not None:
             self.explained = self.explained and process.settled
             self.ends.update(life.seen for life in process.threads.values())
-            self._learn_ends(process)
-            self.account.close(process.key, tuple(process.ends), self.now_ns)
+            self.account.close(process.key, self._told(process), self.now_ns)
         self._look()
 
     # What the daemon does.
@@ -330,7 +346,6 @@ class Histories(RuleBasedStateMachine):
             (process.group, life.name)
             for process in self.processes.values()
             for life in process.threads.values()
-            if not life.settled
         )
 
     @rule()
@@ -412,11 +427,11 @@ class Histories(RuleBasedStateMachine):
         life.lag = min(lag, cpu) if self.lagging else 0
 
     def _death(self, process: Process, life: Life, tail: int, *, told: bool) -> None:
-        if told and life.serial is not None:
+        if told and life.serial is not None and not life.visitor:
             self._tell(process, life)
-        else:
+        elif not life.visitor or life.told < life.cpu:
             self.explained = False
-            self.ends[life.seen] += 1
+            self.ends[life.seen or life.name] += 1
         life.cpu += tail
         process.dead += life.cpu
         del process.threads[life.tid]
@@ -424,15 +439,24 @@ class Histories(RuleBasedStateMachine):
     def _tell(self, process: Process, life: Life) -> None:
         assert life.serial is not None
         slot = (process.key.start_ticks, life.serial)
-        process.ends.append(EndedThread(slot, life.tid, life.name, life.cpu))
-        untold = self.untold.setdefault(process.key, [])
-        untold.append((life.name, life.cpu - life.charged))
+        end = EndedThread(slot, life.tid, life.name, life.cpu, visitor=life.visitor)
+        process.ends.append((life, end))
+        life.told = life.cpu
         self.ends[life.name] += 1
 
-    def _learn_ends(self, process: Process) -> None:
+    def _told(self, process: Process) -> tuple[EndedThread, ...]:
+        """The ends that are read now, and what becomes known by them."""
         assert process.opened is not None
-        for name, cpu in self.untold.pop(process.key, []):
-            self.truth[process.opened, name] += max(cpu, 0)
+        for life, end in process.ends:
+            if life.tid not in process.threads or process.threads[life.tid] is not life:
+                used = end.cpu_ns or 0
+                self.truth[process.opened, end.name] += max(used - life.charged, 0)
+                life.charged = max(life.charged, used)
+        ends = tuple(
+            replace(end, thread=life.identity) if life.listed else end for life, end in process.ends
+        )
+        process.ends.clear()
+        return ends
 
     def _poll(
         self, process: Process, read: list[Life], *, listed: bool, pick: int = 0, moment: int = 0
@@ -443,8 +467,7 @@ class Histories(RuleBasedStateMachine):
             self.account.open(process.key, process.group, rules, self.now_ns)
             self.moved = self.moved or process.opened is not None
             process.opened = process.group
-        listable = [life for life in process.threads.values() if not life.late]
-        clock = process.dead + sum(life.cpu for life in listable)
+        clock = process.dead + sum(life.cpu for life in process.threads.values() if not life.late)
         # a moment passes between the reading of the clock and of the threads
         for life in process.threads.values():
             if moment and not life.doomed and pick >> life.tid % 16 & 1:
@@ -452,9 +475,13 @@ class Histories(RuleBasedStateMachine):
                 self.hidden_ns += moment
         lags = sum(life.lag for life in process.threads.values())
         process.worst_lag = max(process.worst_lag, lags)
-        read = [life for life in read if not life.late]
-        chosen = {life.tid for life in read}
-        unread = [life for life in listable if life.tid not in chosen]
+        # of those whose end is told and who were not known, it is seen whether they live
+        met = [end[0] for end in process.ends if not end[0].listed]
+        lives = process.threads.values()
+        read = [life for life in lives if life in read or life in met or life.late]
+        for life in read if not listed else lives:
+            life.listed = True
+        unread = [life for life in lives if life not in read]
         samples = tuple(self._sample(process, life, pick) for life in read)
         full, times = [], []
         for life, sample in zip(read, samples, strict=True):
@@ -471,12 +498,12 @@ class Histories(RuleBasedStateMachine):
         # what the clock may have of threads that were not read; of the dead too if nobody is listed
         unread_ns = clock if not listed else sum(life.cpu - life.charged for life in unread)
         for life, sample in zip(read, samples, strict=True):
-            if not sample.provisional and not life.settled:
+            if not sample.provisional:
                 self.truth[process.group, life.name] += max(sample.cpu_ns - life.charged, 0)
                 life.charged = max(life.charged, sample.cpu_ns)
                 life.seen = life.name
             life.silent = False
-        self._learn_ends(process)
+        ends = self._told(process)
         living = frozenset(life.identity for life in (*read, *unread)) if listed else None
         self.account.charge(
             ProcessSample(
@@ -487,7 +514,7 @@ class Histories(RuleBasedStateMachine):
                 system_ticks=clock // TICK_NS // 2,
                 threads=tuple(full),
                 times=times,
-                ended=tuple(process.ends),
+                ended=ends,
                 living=living,
                 unread_ns=unread_ns,
                 waits=self._waits(process, pick),
@@ -495,9 +522,7 @@ class Histories(RuleBasedStateMachine):
             ),
             PYTHON if process.publishes else None,
         )
-        process.ends.clear()
         for life in process.threads.values():
-            life.settled = life.settled or (life.doomed and not life.seen)
             life.late = False
         process.settled = listed and not unread and not any(s.provisional for s in samples)
         process.clock = max(process.clock, clock)

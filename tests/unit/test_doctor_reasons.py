@@ -18,9 +18,7 @@ PLAIN = Evidence(
     age_s=100.0,
     filtered=False,
 )
-DYNLOAD = (
-    "/opt/python3.8/lib/python3.8/lib-dynload/_ssl.cpython-38-x86_64-linux-gnu.so"
-)
+DYNLOAD = "/opt/python3.8/lib/python3.8/lib-dynload/_ssl.cpython-38-x86_64-linux-gnu.so"
 
 
 @pytest.mark.parametrize(

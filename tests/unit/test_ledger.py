@@ -6,7 +6,7 @@ import pytest
 
 from tests.books import KEY, MS, SECOND, Books, ended, thread
 from threadwatch.model import OTHER, UNATTRIBUTED, ProcessKey
-from threadwatch.samples import ThreadSample, Waits
+from threadwatch.samples import EndedThread, ThreadSample, Waits
 from threadwatch.tails import TAIL_NS
 
 
@@ -110,7 +110,7 @@ def test_a_tid_reused_within_a_tick_by_a_thread_that_has_used_more() -> None:
     books = Books()
     books.charge(thread(100, "main"), thread(101, "one", 2 * MS, slot=2))
     again = thread(101, "two", 9 * MS, slot=3)
-    end = ended(2, 101, "one", 4 * MS)
+    end = ended(2, 101, "one", 4 * MS, early=True)
     books.charge(thread(100, "main"), again, clock_ns=13 * MS, ended=(end,))
     books.charge(thread(100, "main"), clock_ns=13 * MS, ended=(ended(3, 101, "two", 9 * MS),))
     assert books.cpu() == {"main": 0, "one": 4 * MS, "two": 9 * MS}
@@ -216,29 +216,15 @@ def test_an_end_is_not_booked_while_the_kernel_shows_the_thread() -> None:
     assert (books.totals("job").started, books.totals("job").ended) == (1, 1)
 
 
-def test_a_whole_life_is_not_charged_again_when_the_kernel_is_slow() -> None:
-    """A thread that was charged by its published end may still be shown, in however many polls."""
-    books = Books()
-    books.charge(thread(100, "main"))
-    books.charge(thread(100, "main"), clock_ns=2 * MS, ended=(ended(2, 101, "job", 2 * MS),))
-    late = thread(101, "job", 2 * MS, slot=2)
-    for _ in range(4):
-        assert len(books.charge(thread(100, "main"), late, clock_ns=2 * MS)) == 1
-    books.charge(thread(100, "main"), resting=frozenset({(101, 6000)}), clock_ns=2 * MS)
-    books.charge(thread(100, "main"), late, clock_ns=2 * MS)
-    assert books.cpu() == {"main": 0, "job": 2 * MS}
-    assert (books.totals("job").started, books.totals("job").ended) == (1, 1)
-
-
 def test_slots_of_the_dead_are_forgotten() -> None:
-    """Nothing is kept of ends once the kernel has let the threads go."""
+    """Nothing is kept of ends, however many there are."""
     books = Books()
     for poll in range(5):
         ends = tuple(ended(100 * poll + i, 101, "job", 1000) for i in range(100))
         books.charge(thread(100, "main"), clock_ns=(poll + 1) * 100_000, ended=ends)
     ledger = books.account._ledgers[KEY]
-    assert len(ledger._settled) == 100
-    assert (len(ledger._by_slot), len(ledger._entries)) == (0, 1)
+    assert (len(ledger._entries), ledger._dues, ledger._late) == (1, [], set())
+    assert books.cpu() == {"main": 0, "job": 500_000}
 
 
 def test_a_name_that_only_the_end_tells_gets_the_last_time() -> None:
@@ -282,19 +268,127 @@ def test_a_thread_that_is_published_anew_is_no_other_thread() -> None:
     assert (books.totals("job").started, books.totals("job").ended) == (1, 0)
     books.charge(clock_ns=7 * MS, ended=(ended(4, 101, "job", 7 * MS),))
     assert books.cpu() == {"job": 7 * MS}
-    assert books.account._ledgers[KEY]._by_slot == {}
     assert (books.totals("job").started, books.totals("job").ended) == (1, 1)
 
 
 def test_no_publisher_can_make_up_time() -> None:
-    """What ends claim is booked as far as the process can have used it, within a second in all."""
+    """What ends claim only divides what the process has used."""
+    books = Books()
+    books.charge(thread(100, "main", 5 * MS, slot=1))
+    for poll in range(5):
+        lies = ended(2 + poll, 101, "liar", 2**63), ended(1, 100, "main", 2**63)
+        books.charge(thread(100, "main", 5 * MS, slot=1), ended=lies)
+    assert books.group().cpu_ns == 5 * MS
+    assert books.totals("liar").ended == 5
+    books.charge(thread(100, "main", 5 * MS, slot=1), clock_ns=8 * MS)
+    assert books.cpu() == {"main": 5 * MS, "liar": 3 * MS}
+
+
+def test_the_last_ends_of_a_process_are_believed_within_a_second() -> None:
+    """There is no clock any more to hold them against."""
     books = Books()
     books.charge(thread(100, "main", 5 * MS))
-    for poll in range(5):
-        lie = ended(2 + poll, 101, "liar", 2**63)
-        books.charge(thread(100, "main", 5 * MS), ended=(lie,))
-    assert books.group().cpu_ns == 5 * MS + SECOND
-    assert books.totals("liar").ended == 5
+    books.close(ended(2, 101, "liar", 2**63))
+    assert books.cpu() == {"main": 5 * MS, "liar": SECOND}
+
+
+def test_an_end_that_is_younger_than_the_clock_is_charged_with_the_next() -> None:
+    """Tables are read after the clock: what it has not got yet waits until it has."""
+    books = Books()
+    books.charge(thread(100, "main"))
+    books.charge(thread(100, "main"), clock_ns=MS, ended=(ended(2, 101, "job", 3 * MS),))
+    assert books.cpu() == {"main": 0, "job": MS}
+    books.charge(thread(100, "main"), clock_ns=3 * MS)
+    books.charge(thread(100, "main"), clock_ns=3 * MS)
+    assert books.cpu() == {"main": 0, "job": 3 * MS}
+
+
+def test_more_than_the_clock_has_is_worked_off() -> None:
+    """Should threads ever have been charged too much, they are charged less until the clock has it."""
+    books = Books()
+    books.charge(thread(100, "main", 90 * MS), clock_ns=0)
+    books.charge(thread(100, "main", 100 * MS), clock_ns=10 * MS)
+    assert books.group().cpu_ns == 90 * MS
+    books.charge(thread(100, "main", 220 * MS), clock_ns=220 * MS)
+    assert books.group().cpu_ns == 220 * MS
+
+
+# Threads of C that call Python now and then.
+
+
+def visit(serial: int, tid: int, cpu_ns: int) -> EndedThread:
+    """The end of one call."""
+    return ended(serial, tid, f"Dummy-{serial}", cpu_ns, visitor=True)
+
+
+def test_a_visitor_is_charged_once_and_lives_on() -> None:
+    """Whichever numbers its calls have, before and between polls, it is one thread with one clock."""
+    books = Books(fold=lambda name: "Dummy-N" if name.startswith("Dummy") else name)
+    books.charge(thread(101, "Dummy-1", 10 * MS, slot=1), ended=(visit(1, 101, 9 * MS),))
+    ends = tuple(visit(serial, 101, serial * 10 * MS) for serial in range(2, 5))
+    books.charge(thread(101, "Dummy-4", 41 * MS, slot=4), ended=ends)
+    books.charge(thread(101, "Dummy-5", 55 * MS, slot=5))
+    assert books.cpu() == {"Dummy-N": 55 * MS}
+    assert (books.totals("Dummy-N").started, books.totals("Dummy-N").ended) == (1, 0)
+    ends = visit(5, 101, 60 * MS), visit(6, 101, 70 * MS)
+    books.charge(clock_ns=70 * MS, ended=ends)
+    assert books.cpu() == {"Dummy-N": 70 * MS}
+    assert (books.totals("Dummy-N").started, books.totals("Dummy-N").ended) == (1, 1)
+
+
+def test_a_visitor_that_no_poll_saw_is_one_thread() -> None:
+    """Several calls of a thread of C that lived between two polls are its one life."""
+    books = Books(fold=lambda name: "Dummy-N" if name.startswith("Dummy") else name)
+    books.charge(thread(100, "main"))
+    ends = (*(visit(serial, 101, serial * MS) for serial in range(1, 5)), visit(5, 102, 3 * MS))
+    books.charge(thread(100, "main"), clock_ns=7 * MS, ended=ends)
+    assert books.cpu() == {"main": 0, "Dummy-N": 7 * MS}
+    assert (books.totals("Dummy-N").started, books.totals("Dummy-N").ended) == (2, 2)
+
+
+def test_a_thread_that_ends_again_and_again_is_one_as_long_as_the_kernel_shows_it() -> None:
+    """A greenlet that passes for a thread ends, and the thread that runs it does not."""
+    books = Books()
+    for poll in range(1, 4):
+        end = ended(poll, 101, "green", poll * 10 * MS)
+        books.charge(thread(101, "green", poll * 10 * MS, slot=poll + 1), ended=(end,))
+    assert books.cpu() == {"green": 30 * MS}
+    assert (books.totals("green").started, books.totals("green").ended) == (1, 0)
+
+
+def test_who_may_be_another_thread_by_its_publishers_word_gets_what_the_clock_has() -> None:
+    """A TID can be used again within a tick; who only says so has nothing from it."""
+    books = Books()
+    books.charge(thread(100, "main"), thread(101, "one", 8 * MS, slot=2))
+    for serial in range(2, 6):
+        end = ended(serial, 101, "one", 8 * MS, early=True)
+        books.charge(thread(100, "main"), thread(101, "one", 8 * MS, slot=serial + 1), ended=(end,))
+    assert books.cpu() == {"main": 0, "one": 8 * MS}
+    books.charge(thread(100, "main"), thread(101, "one", 9 * MS, slot=6))
+    assert books.cpu() == {"main": 0, "one": 9 * MS}
+
+
+def test_an_end_that_is_read_late_is_no_second_one() -> None:
+    """A thread has gone before its end could be read: it has ended once."""
+    books = Books()
+    books.charge(thread(100, "main"), thread(101, "job", 5 * MS, slot=2))
+    books.charge(thread(100, "main"), clock_ns=6 * MS, behind=True)
+    books.charge(
+        thread(100, "main"), clock_ns=6 * MS, ended=(ended(2, 101, "job", 6 * MS),), behind=True
+    )
+    assert (books.totals("job").started, books.totals("job").ended) == (1, 1)
+    assert sum(books.cpu().values()) == 6 * MS
+    books.charge(thread(100, "main"), clock_ns=6 * MS)
+    assert books.account._ledgers[KEY]._late == set()
+
+
+def test_tails_are_as_long_as_starts_tell() -> None:
+    """On a slow machine threads use more after their ends, as they did before they could be published."""
+    books = Books()
+    books.charge(thread(100, "main"))
+    slow = ended(2, 200, "a", MS, start_ns=400_000)
+    books.charge(thread(100, "main"), clock_ns=MS + 700_000, ended=(slow,))
+    assert books.cpu() == {"main": 0, "a": MS + 700_000}
 
 
 # What nobody saw.

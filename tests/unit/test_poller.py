@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.books import MS, cpu_by_name, fallen, threads_ns
+from tests.books import MS, SECOND, cpu_by_name, fallen, threads_ns
 from tests.proctree import Process, ProcTree
 from threadwatch.config import parse_config
 from threadwatch.errors import ReadError
@@ -155,3 +156,35 @@ def test_the_daemon_counts_its_polls(polled: Polled) -> None:
             assert stats.poll_cpu_ns > before.poll_cpu_ns
             assert stats.poll_duration_ns > before.poll_duration_ns
         before = stats
+
+
+def test_a_process_that_was_left_out_of_polls_is_shown_over_all_that_time(
+    polled: Polled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has used since it was last read is divided by the time since then."""
+
+    def shown() -> tuple[float, float]:
+        assert polled.view is not None
+        (process,) = polled.view.processes
+        (thread,) = process.threads
+        assert process.cpu_ratio is not None
+        assert thread.cpu_ratio is not None
+        return process.cpu_ratio, thread.cpu_ratio
+
+    now_ns = time.monotonic_ns()
+    monkeypatch.setattr(time, "monotonic_ns", lambda: now_ns)
+    for left_out in (0, 3, 0, 1):
+        polled.poll()
+        for _ in range(left_out):
+            now_ns += SECOND
+            polled.run(100, user_ticks=20)
+            with monkeypatch.context() as patch:
+                # as long as one who kept us waiting is not read
+                patch.setattr(polled.poller._patience, "may_read", lambda *_: False)
+                polled.poll()
+        now_ns += SECOND
+        polled.run(100, user_ticks=20)
+        polled.poll()
+        assert shown() == pytest.approx((0.2, 0.2)), left_out
+        now_ns += SECOND
+        polled.run(100, user_ticks=20)

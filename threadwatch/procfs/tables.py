@@ -35,6 +35,7 @@ from threadwatch.table import (
     STATIC,
     STATIC_SIZE,
     VERSION,
+    VISITOR,
 )
 
 _SOURCE = "table"
@@ -112,6 +113,10 @@ class Slot:
     """CPU time in its whole life, once it has ended; None where the publisher does not know."""
     end_serial: int
     """The number of its death in this table, from 1."""
+    visitor: bool = False
+    """A thread that :mod:`threading` has not started: of C, say."""
+    start_ns: int = 0
+    """CPU time that it used until it could be published; 0 unknown."""
 
 
 def parse_header(data: bytes) -> TableHeader:
@@ -231,9 +236,20 @@ def parse_slots(
 def _slot(data: bytes, start: int, end: int) -> Slot | None:
     if end - start < SLOT_HEAD:
         raise Malformed(_SOURCE, f"a slot has {SLOT_HEAD} bytes or more, not {end - start}")
-    crc, state, flags, length, serial, tid, _, ident, born_ns, ended_ns, cpu_ns, end_serial = (
-        SLOT.unpack_from(data, start)
-    )
+    (
+        crc,
+        state,
+        flags,
+        length,
+        serial,
+        tid,
+        start_ns,
+        ident,
+        born_ns,
+        ended_ns,
+        cpu_ns,
+        end_serial,
+    ) = SLOT.unpack_from(data, start)
     if not crc and data[start : start + SLOT_HEAD] == _ZEROS:
         return None
     name = start + SLOT_HEAD
@@ -257,4 +273,6 @@ def _slot(data: bytes, start: int, end: int) -> Slot | None:
         ended_ns,
         None if cpu_ns == CPU_UNKNOWN else cpu_ns,
         end_serial,
+        flags & VISITOR != 0,
+        start_ns,
     )

@@ -156,6 +156,10 @@ def test_slot_gives_back_what_was_packed() -> None:
         cpu_ns=7,
         end_serial=2,
     )
+    visitor = table.pack_slot(table.LIVE, table.VISITOR, 1, 2, 3, 4, 0, 0, 0, b"Dummy-1", 5000)
+    parsed = parse_slot(visitor.ljust(table.SLOT_SIZE, b"\0"))
+    assert parsed is not None
+    assert (parsed.visitor, parsed.start_ns) == (True, 5000)
 
 
 def test_unknown_cpu_time_is_none() -> None:

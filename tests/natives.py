@@ -1,0 +1,17 @@
+"""C code of the tests, compiled where they run."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.harness import TARGETS
+
+
+def visitors(directory: Path) -> Path:
+    """Compile ``tests/targets/visitor.c`` into ``directory``; gives the library."""
+    library = directory / "libvisitor.so"
+    options = ("-shared", "-fPIC", "-O1", "-pthread", "-Wall", "-Werror")
+    source = str(TARGETS / "visitor.c")
+    subprocess.run(["gcc", *options, "-o", str(library), source], check=True, timeout=60)
+    return library

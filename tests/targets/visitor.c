@@ -1,0 +1,71 @@
+/* Threads of C that work, call back, and rest, by turns, as drivers and message clients do.
+   The callback is Python's, which comes in by PyGILState_Ensure and leaves by PyGILState_Release. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+struct visitor {
+    void (*call)(int);
+    int id, visits;
+    long burn_us, rest_us;
+};
+
+static atomic_long living;
+
+static long used_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+    return now.tv_sec * 1000000L + now.tv_nsec / 1000;
+}
+
+static void *run(void *argument)
+{
+    struct visitor visitor = *(struct visitor *)argument;
+    free(argument);
+    for (int visit = 0; visit < visitor.visits; visit++) {
+        long end = used_us() + visitor.burn_us;
+        while (used_us() < end)
+            ;
+        if (visitor.call)
+            visitor.call(visitor.id);
+        if (visitor.rest_us)
+            usleep(visitor.rest_us);
+    }
+    living--;
+    return NULL;
+}
+
+/* Start such a thread; `call` may be NULL. 0, or an errno. */
+int visitor_start(void (*call)(int), int id, int visits, long burn_us, long rest_us)
+{
+    struct visitor *visitor = malloc(sizeof *visitor);
+    pthread_attr_t detached;
+    pthread_t thread;
+    int error;
+    if (!visitor)
+        return 12;
+    *visitor = (struct visitor){call, id, visits, burn_us, rest_us};
+    pthread_attr_init(&detached);
+    pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
+    living++;
+    error = pthread_create(&thread, &detached, run, visitor);
+    if (error)
+        living--;
+    return error;
+}
+
+/* How many have not come to their end. */
+long visitor_living(void)
+{
+    return living;
+}
+
+/* For a forked child, in which none is left. */
+void visitor_forget(void)
+{
+    living = 0;
+}
