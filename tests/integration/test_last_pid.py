@@ -1,7 +1,7 @@
-"""Where new PIDs are learned from: the kernel's own loadavg, or, where another file is in its place, the list.
+"""Where new PIDs are learned from: the kernel's own loadavg, or the list where another file is in its place.
 
-Containers have such: lxcfs puts its own over ``/proc/loadavg`` (LXC, LXD, Incus, Proxmox), and gVisor's kernel
-has a constant in the last field. Each is mounted in a PID namespace, as those do.
+Containers have such: lxcfs puts its own over ``/proc/loadavg`` (LXC, LXD, Incus, Proxmox), and gVisor's
+kernel has a constant in the last field. Each is mounted in a PID namespace, as those do.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def _look(loadavg: str | None, *prefix: str) -> list[str]:
 
 
 def test_the_kernels_own_is_believed() -> None:
-    """In a PID namespace with nothing in between, the last PID is the kernel's, and each job is seen at once."""
+    """In a PID namespace with nothing in between, the last PID is the kernel's, and jobs are seen at once."""
     assert _look(None) == ["kernel's", *["True"] * 5]
 
 
@@ -81,7 +81,7 @@ def test_lxcfs(option: str, tmp_path: Path) -> None:
 
 
 def test_a_number_that_stands_still(tmp_path: Path) -> None:
-    """Neither a file that somebody wrote is believed, nor a file of procfs that does not follow our threads."""
+    """Neither a file that somebody wrote is believed, nor one of procfs that does not follow our threads."""
     written = tmp_path / "loadavg"
     written.write_text("0.00 0.00 0.00 0/0 0\n")
     # seven numbers, of which the fifth is 0 for ever: as gVisor's loadavg, on the procfs itself
