@@ -37,6 +37,7 @@ from threadwatch.procfs import (
     parse_status,
 )
 from threadwatch.procfs.waiting import Lock
+from threadwatch.programs import Programs
 from threadwatch.published import Published
 from threadwatch.threads import ThreadReader
 from threadwatch.watched import Watched
@@ -63,6 +64,7 @@ class Admission:
         self._patience = patience
         self._room = room
         self._errors = errors
+        self._programs = Programs()
         self.use(config)
 
     def use(self, config: Config) -> None:
@@ -162,21 +164,33 @@ class Admission:
                 child_of = self._maker_of(inherited, child_of)
             if child_of is None and watched.group:
                 return watched.config, watched.group  # an orphan stays what it was
-        return choose_group(
-            replace(self._config, watch_unmatched=True) if asked_for else self._config,
-            ProcessFacts(
-                exe=exe,
-                cmdline=watched.cmdline,
-                comm=watched.comm,
-                user=_user(watched.uid) if "user" in self._needs else None,
-                systemd_unit=cgroup.systemd_unit if cgroup else None,
-                container=cgroup.container if cgroup else None,
-                python=python or asked_for or inherited is not None,
-                published=watched.has_table,
-                parent_group=child_of.group if child_of else None,
-                parent_config=child_of.config if child_of else None,
-            ),
+        config = replace(self._config, watch_unmatched=True) if asked_for else self._config
+        facts = ProcessFacts(
+            exe=exe,
+            cmdline=watched.cmdline,
+            comm=watched.comm,
+            user=_user(watched.uid) if "user" in self._needs else None,
+            systemd_unit=cgroup.systemd_unit if cgroup else None,
+            container=cgroup.container if cgroup else None,
+            python=python or asked_for or inherited is not None,
+            published=watched.has_table,
+            parent_group=child_of.group if child_of else None,
+            parent_config=child_of.config if child_of else None,
         )
+        chosen = choose_group(config, facts)
+        if chosen is None and config.watch_unmatched and self._has_python(watched, exe):
+            chosen = choose_group(config, replace(facts, python=True))
+        return chosen
+
+    def _has_python(self, watched: Watched, exe: str | None) -> bool:
+        """Whether there is a Python in a process that is not called so."""
+        if exe is None:
+            return False
+        if watched.embeds != exe:
+            watched.embeds = None
+            if self.may_read(watched.conducts, "memory", watched.dir):
+                watched.embeds = exe if self._programs.has_python(watched.dir) else None
+        return watched.embeds is not None
 
     def _maker_of(self, header: TableHeader, parent: Watched | None) -> Watched | None:
         """The process among the parent and its own parents that made a table; None if it is not watched."""

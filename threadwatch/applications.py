@@ -24,7 +24,10 @@ MAX_ARGUMENTS: Final = 256
 MAX_ARGUMENT: Final = 4096
 """Characters of one argument that are looked at, and arguments of one command line."""
 
-_PYTHON = re.compile(r"(?:python|pypy)[0-9.]*[a-z]{0,2}(?:-dbg)?")  # python3.13t: free-threaded
+# python3.13t: free-threaded; platform-python: Red Hat's
+_PYTHON = re.compile(r"(?:platform-)?(?:python|pypy)[0-9.]*[a-z]{0,2}(?:-dbg)?")
+_LOADER = re.compile(r"ld(?:64|-linux|-musl|-[0-9])[-_.0-9a-z]*\.so(?:\.[0-9]+)?")
+"""The dynamic loader, which programs can be started by (ld.so(8))."""
 _EXTENSION = re.compile(r"\.py[cwz]?$")
 _UNNAMED: Final = {"code": "python -c", "stdin": "python -"}
 _STANDARD_INPUT: Final = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
@@ -44,6 +47,7 @@ def application_name(*, exe: str | None, cmdline: Sequence[str], comm: str) -> s
     ``exe`` is the target of ``/proc/PID/exe``, None where it cannot be read; ``cmdline`` the
     arguments, none for a kernel thread or a zombie; ``comm`` the kernel's name for the process.
     """
+    exe, cmdline = _loaded(exe, cmdline)
     arguments = _arguments(cmdline)
     program = _basename(exe) if exe else None
     if program and not _PYTHON.fullmatch(program):
@@ -61,6 +65,7 @@ def application_name(*, exe: str | None, cmdline: Sequence[str], comm: str) -> s
 
 def is_python(exe: str | None, cmdline: Sequence[str], comm: str) -> bool:
     """Whether a process is a Python interpreter: by its program; where that cannot be read, by its names."""
+    exe, cmdline = _loaded(exe, cmdline)
     if exe:
         return _PYTHON.fullmatch(_basename(exe)) is not None
     if not cmdline:
@@ -120,6 +125,15 @@ def _arguments(cmdline: Sequence[str]) -> list[str]:
     return [argument[:MAX_ARGUMENT] for argument in cmdline[:MAX_ARGUMENTS]]
 
 
+def _loaded(exe: str | None, cmdline: Sequence[str]) -> tuple[str | None, Sequence[str]]:
+    """The program and command line of what was started by the dynamic loader; else both as they are."""
+    if exe and _LOADER.fullmatch(_basename(exe)):
+        kind, rest = _target(_arguments(cmdline)[1:], _LOADER_OPTIONS)
+        if kind == "script":
+            return rest[0], rest
+    return exe, cmdline
+
+
 def _title(arguments: list[str]) -> list[str]:
     """The words of a title: of one text with blanks or a colon that is not a program's path."""
     first = arguments[0]
@@ -150,6 +164,14 @@ class _Options:
 _INTERPRETER: Final = _Options(
     valued="WXQ", long_valued=frozenset(("--check-hash-based-pycs", "--jit")), code="c"
 )
+_LOADER_OPTIONS: Final = _Options(
+    long_valued=frozenset(
+        f"--{name}" for name in (
+            "argv0", "audit", "glibc-hwcaps-mask", "glibc-hwcaps-prepend", "inhibit-rpath", "library-path",
+            "preload",
+        )
+    ),
+)  # fmt: skip
 _RUNNERS: Final[Mapping[str, _Options]] = {
     "cProfile": _Options(valued="os", long_valued=frozenset(("--outfile", "--sort"))),
     "profile": _Options(valued="os", long_valued=frozenset(("--outfile", "--sort"))),

@@ -60,6 +60,8 @@ class Watched:
     config: GroupConfig
     published: Published
     has_table: bool = False
+    embeds: str | None = None
+    """The program in which a Python was found that is not called Python."""
 
     clock_ns: int = -1
     """The process clock at the last poll; if it has not moved, nothing in the process has run."""

@@ -54,6 +54,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "turns",
             "describe",
             "ends",
+            "programs",
             "published",
             "ownership",
             "searches",

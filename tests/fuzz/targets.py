@@ -46,9 +46,10 @@ from threadwatch.procfs import (
     parse_waited,
 )
 from threadwatch.procfs.credentials import parse_credentials
+from threadwatch.procfs.elf import parse_elf_header, parse_sections
 from threadwatch.procfs.environ import parse_environ
 from threadwatch.procfs.limits import parse_file_limits
-from threadwatch.procfs.maps import parse_maps
+from threadwatch.procfs.maps import libpython_in_use, maps_libpython, parse_maps
 from threadwatch.procfs.mountinfo import parse_mountinfo
 from threadwatch.published import Published
 from threadwatch.text import cut, pad, printable, width
@@ -75,6 +76,10 @@ _PROCFS: tuple[Callable[[bytes], object], ...] = (
     parse_syscall,
     parse_waited,
     partial(parse_mountinfo, place="/proc"),
+    parse_elf_header,
+    partial(parse_sections, names=1),
+    maps_libpython,
+    libpython_in_use,
 )
 _TABLE: tuple[Callable[[bytes], object], ...] = (parse_header, parse_dynamic, parse_slots)
 

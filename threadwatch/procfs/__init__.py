@@ -8,6 +8,7 @@ from threadwatch.procfs.fdinfo import FdInfo, parse_fdinfo
 from threadwatch.procfs.handles import (
     MAX_FILE,
     MemoryFile,
+    ProgramFile,
     TableFile,
     TaskFile,
     read_again,
@@ -44,6 +45,7 @@ __all__ = [
     "MemoryFile",
     "ProcFS",
     "ProcessDir",
+    "ProgramFile",
     "SchedStat",
     "Slot",
     "Stat",

@@ -162,6 +162,27 @@ class MemoryFile:
         self._fd = close(self._fd)
 
 
+class ProgramFile(Handle):
+    """The file of a process's program, open for reading. It can be on a file system that keeps us waiting."""
+
+    __slots__ = ("identity",)
+
+    def __init__(self, fd: int, identity: tuple[int, ...]) -> None:
+        self._fd = fd
+        self.identity = identity
+        """The same as long as it is this file, and has not been changed."""
+
+    def read(self, offset: int, size: int) -> bytes:
+        """The bytes there, as far as there are any."""
+        marks = enter("memory")
+        try:
+            return os.pread(self._fd, size, offset) if offset < _ADDRESSES else b""
+        except OSError as error:
+            raise failure(error, "exe") from None
+        finally:
+            leave(marks)
+
+
 class TableFile(Handle):
     """A target's thread table, open for reading. What it holds is the target's to choose.
 

@@ -10,7 +10,8 @@ Rules:
   the rest a :class:`ReadError` with the errno's name.
 * **Small files are read whole.** Their sizes are unknown before (stat says 0), so until the end.
 * **A target's files are never opened**, but for its thread table, and that one only after the kernel
-  has shown that it is a memfd: see :meth:`ProcessDir.open_table`. Nothing is ever mapped.
+  has shown that it is a memfd: see :meth:`ProcessDir.open_table`; and its program, which is a plain file, or
+  could not have been run. Nothing is ever mapped.
 * **Whatever a process could keep us waiting for is marked** (:mod:`threadwatch.procfs.waiting`). Not: the
   directory itself, the lists of ``task`` and ``fd``, whether a thread is there, and CPU clocks.
 """
@@ -22,6 +23,7 @@ import os
 import stat
 from contextlib import suppress
 from itertools import islice
+from typing import Literal
 
 from threadwatch import table
 from threadwatch.errors import Gone, Malformed
@@ -31,6 +33,7 @@ from threadwatch.procfs.handles import (
     PAGE,
     Handle,
     MemoryFile,
+    ProgramFile,
     TableFile,
     TaskFile,
     close,
@@ -192,6 +195,36 @@ class ProcessDir(Handle):
         """
         with translated("ns"), reading():
             return os.readlink(f"ns/{kind}", dir_fd=self._fd)
+
+    def open_program(self) -> ProgramFile:
+        """The file of its program, as it was when that was started, whatever has become of the path."""
+        marks = enter("memory")
+        try:
+            fd = os.open("exe", _READ | os.O_NONBLOCK, dir_fd=self._fd)
+            found = os.fstat(fd)
+        except OSError as error:
+            raise failure(error, "exe") from None
+        finally:
+            leave(marks)
+        return ProgramFile(fd, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
+
+    def read_maps(self, name: Literal["maps", "smaps"], most: int) -> bytes:
+        """What is mapped in its memory, from the lowest address on, as far as it fits into so many bytes."""
+        marks = enter("memory")
+        try:
+            fd = os.open(name, _READ, dir_fd=self._fd)
+            try:
+                chunks, left = [], most
+                while left > 0 and (chunk := os.read(fd, min(PAGE, left))):
+                    chunks.append(chunk)
+                    left -= len(chunk)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise failure(error, name) from None
+        finally:
+            leave(marks)
+        return b"".join(chunks)
 
     def fds(self, limit: int | None = None) -> list[int]:
         """The numbers of the open file descriptors, the lowest first; at most ``limit`` of them."""
