@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
+from tests.testbed import CHECKOUT
+from threadwatch.doctor_findings import Cause
 from threadwatch.doctor_reasons import Evidence, reason, was_asked
 
 PLAIN = Evidence(
@@ -91,3 +94,13 @@ def test_no_way_is_one_that_does_not_lead_there() -> None:
     ]
     for cannot in ({"exe": "/usr/bin/python2.7"}, {"exe": "/bin/bash", "environ": {}}):
         assert reason(replace(PLAIN, **cannot), "none").ways == ()
+
+
+def test_every_kind_is_told_of() -> None:
+    """docs/doctor.md names each kind of thing that can be missing."""
+    documentation = (CHECKOUT / "docs/doctor.md").read_text()
+    source = "".join(path.read_text() for path in (CHECKOUT / "threadwatch").glob("doctor_*.py"))
+    kinds = set(re.findall(r'(?:Reason|Missing)\(\s*"([a-z-]+)"', source))
+    kinds |= {cause.replace(" ", "-") for cause in get_args(Cause)}
+    assert len(kinds) > 25
+    assert {kind for kind in kinds if f"`{kind}`" not in documentation} == set()
