@@ -13,9 +13,10 @@ from itertools import pairwise
 
 from threadwatch.config import DEFAULT_CONFIG, load_config
 from threadwatch.discover import Discovery
-from threadwatch.doctor_advice import Extent, Missing, missing, notes
+from threadwatch.doctor_advice import missing, notes
 from threadwatch.doctor_examination import examine
 from threadwatch.doctor_findings import Daemon, Finding
+from threadwatch.doctor_missing import Extent, Missing
 from threadwatch.doctor_situation import (
     CAPABILITIES,
     Situation,

@@ -9,48 +9,17 @@ Rules:
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from threadwatch.discover import most_watched
+from threadwatch.doctor_daemons import of_daemons
 from threadwatch.doctor_findings import Cause, Daemon, Finding
+from threadwatch.doctor_missing import Extent, Missing, counted, listed, processes
 from threadwatch.doctor_reasons import Reason, Way
-from threadwatch.doctor_situation import Situation, lacking, user_name
-from threadwatch.doctor_ways import BOTH, capabilities, capabilities_for, ways_for
+from threadwatch.doctor_situation import Situation, user_name
+from threadwatch.doctor_ways import BOTH, capabilities, capabilities_for, more_files, ways_for
 from threadwatch.table import CAPACITY
 from threadwatch.text import printable
-
-_MOST_NAMED = 6
-"""PIDs, or names, that a sentence lists."""
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """Something that is not as it should be."""
-
-    kind: str
-    """A short word for programs."""
-    text: str
-    pids: tuple[int, ...] = ()
-    """The processes that it is about."""
-    ways: tuple[Way, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Extent:
-    """How far the search for processes has come."""
-
-    everything: bool
-    """All processes were asked for, not only some by name."""
-    watched: int = 0
-    """Processes that were found."""
-    unreadable: int = 0
-    """Processes that are listed, but of which not even the name can be read."""
-    unknown: int = 0
-    """Processes whose program is hidden: they may be Python."""
-    left_out: int = 0
-    """Processes that were not looked at for want of file descriptors."""
 
 
 def missing(
@@ -64,9 +33,7 @@ def missing(
         chain(
             _hidden_processes(situation, findings, extent),
             _hidden(situation, findings),
-            _daemons(situation, findings, daemons),
-            _daemons_traced(situation, findings, daemons),
-            _daemons_files(daemons, extent),
+            of_daemons(situation, findings, daemons, extent),
             _files(situation, extent),
             _unpublished(findings),
             _full(findings),
@@ -103,7 +70,7 @@ def notes(situation: Situation, findings: Sequence[Finding], extent: Extent) -> 
     found += _nameless(findings)
     if extent.unknown and not situation.is_hidden_from:
         found.append(
-            f"The program of {_count(extent.unknown, 'other process', 'other processes')} is hidden. Python "
+            f"The program of {counted(extent.unknown, 'other process', 'other processes')} is hidden. Python "
             "under a name of its own could be among them."
         )
     if findings and extent.everything and not situation.host_pids and situation.same_namespace:
@@ -121,7 +88,7 @@ def _hidden_processes(
         return
     if situation.is_hidden_from:
         listed = (
-            f" {_count(extent.unreadable, 'process is', 'processes are')} listed, but cannot be read."
+            f" {counted(extent.unreadable, 'process is', 'processes are')} listed, but cannot be read."
             if extent.unreadable
             else ""
         )
@@ -159,10 +126,10 @@ def _hidden(situation: Situation, findings: Sequence[Finding]) -> Iterator[Missi
         found = [finding for finding in findings if finding.cause == cause]
         if found:
             users = sorted({user_name(finding.uid) for finding in found})
-            whose = why.format(users=_list(users), scope=situation.ptrace_scope)
+            whose = why.format(users=listed(users), scope=situation.ptrace_scope)
             yield Missing(
                 cause.replace(" ", "-"),
-                f"{_processes(found)}, {whose}. Hidden: {', '.join(_hidden_things(found)) or 'the program'}."
+                f"{processes(found)}, {whose}. Hidden: {', '.join(_hidden_things(found)) or 'the program'}."
                 f"{_needs(situation, cause)}",
                 tuple(finding.pid for finding in found),
                 ways_for(situation, cause),
@@ -193,82 +160,14 @@ def _needs(situation: Situation, cause: Cause) -> str:
     return text
 
 
-def _daemons(
-    situation: Situation, findings: Sequence[Finding], daemons: Sequence[Daemon]
-) -> Iterator[Missing]:
-    ours = (situation.credentials.uids[1], situation.lacks)
-    for daemon in daemons:
-        uid, lacks = daemon.credentials.uids[1], lacking(daemon.credentials)
-        others = [f for f in findings if f.uid != uid and f.pid != daemon.pid]
-        if lacks and others and (uid, lacks) != ours:
-            yield Missing(
-                "daemon",
-                f"The daemon, PID {daemon.pid} of user {user_name(uid)}, sees less than is shown here. It "
-                f"lacks {', '.join(c for c in BOTH if c in lacks)}, and there are other users' processes.",
-                (daemon.pid,),
-                _for_daemon(situation),
-            )
-
-
-def _daemons_traced(
-    situation: Situation, findings: Sequence[Finding], daemons: Sequence[Daemon]
-) -> Iterator[Missing]:
-    """What Yama hides from a daemon of its own user's processes, although it is shown to us."""
-    ours = (situation.credentials.uids[1], situation.lacks)
-    for daemon in daemons:
-        uid, lacks = daemon.credentials.uids[1], lacking(daemon.credentials)
-        own = [f for f in findings if f.uid == uid and f.pid != daemon.pid]
-        if (
-            own
-            and situation.ptrace_scope in (1, 2)
-            and "CAP_SYS_PTRACE" in lacks
-            and (uid, lacks) != ours
-        ):
-            yield Missing(
-                "daemon-yama",
-                f"The daemon, PID {daemon.pid}, does not see why threads of {_processes(own)} wait, nor who "
-                f"holds the GIL, although they are of its own user, {user_name(uid)}: Yama's ptrace_scope is "
-                f"{situation.ptrace_scope}, and it lacks CAP_SYS_PTRACE.",
-                (daemon.pid,),
-                (*(w for w in ways_for(situation, "yama") if w.where != "by hand"),),
-            )
-
-
-def _daemons_files(daemons: Sequence[Daemon], extent: Extent) -> Iterator[Missing]:
-    for daemon in daemons:
-        if daemon.most_files is None:
-            continue
-        most = most_watched(daemon.most_files)
-        if most < extent.watched:
-            yield Missing(
-                "daemon-files",
-                f"The daemon, PID {daemon.pid}, watches {_count(most, 'process', 'processes')} at most, and "
-                f"there are {extent.watched}: it may open {daemon.most_files} files, and each process takes "
-                "two.",
-                (daemon.pid,),
-                _more_files(),
-            )
-
-
-def _for_daemon(situation: Situation) -> tuple[Way, ...]:
-    return tuple(way for way in capabilities(situation, BOTH) if way.where != "by hand")
-
-
 def _files(situation: Situation, extent: Extent) -> Iterator[Missing]:
     if extent.left_out:
         yield Missing(
             "file-descriptors",
-            f"{_count(extent.left_out, 'process', 'processes')} could not be watched: the hard limit of file "
-            f"descriptors is {situation.file_limit[1]}, and each process takes two.",
-            ways=(*_more_files(), Way("shell", ("ulimit -n 65536",))),
+            f"{counted(extent.left_out, 'process', 'processes')} could not be watched: the hard limit of "
+            f"file descriptors is {situation.file_limit[1]}, and each process takes two.",
+            ways=(*more_files(), Way("shell", ("ulimit -n 65536",))),
         )
-
-
-def _more_files() -> tuple[Way, ...]:
-    return (
-        Way("unit of systemd", ("LimitNOFILE=65536",)),
-        Way("docker", ("docker run --ulimit nofile=65536 …",)),
-    )
 
 
 def _unpublished(findings: Sequence[Finding]) -> Iterator[Missing]:
@@ -278,7 +177,7 @@ def _unpublished(findings: Sequence[Finding]) -> Iterator[Missing]:
             by_reason.setdefault(finding.reason, []).append(finding)
     effect = " They have the kernel's names, and who waits for the GIL cannot be told."
     for reason, found in by_reason.items():
-        text = f"{_processes(found)}: threads not published. {reason.why}.{effect}"
+        text = f"{processes(found)}: threads not published. {reason.why}.{effect}"
         effect = ""
         if any(way.where == "or by" for way in reason.ways):
             text += (
@@ -300,7 +199,7 @@ def _nameless(findings: Sequence[Finding]) -> Iterator[str]:
         if found := [finding for finding in findings if finding.nameless.get(why)]:
             threads = sum(finding.nameless[why] for finding in found)
             yield (
-                f"{_processes(found)}: {_count(threads, 'thread has', 'threads have')} the kernel's name: "
+                f"{processes(found)}: {counted(threads, 'thread has', 'threads have')} the kernel's name: "
                 f"{text}"
             )
 
@@ -310,7 +209,7 @@ def _full(findings: Sequence[Finding]) -> Iterator[Missing]:
         threads = sum(finding.nameless["full"] for finding in found)
         yield Missing(
             "table-full",
-            f"{_processes(found)}: {_count(threads, 'thread has', 'threads have')} the kernel's name: a "
+            f"{processes(found)}: {counted(threads, 'thread has', 'threads have')} the kernel's name: a "
             f"table has room for {CAPACITY:,} threads.",
             tuple(finding.pid for finding in found),
         )
@@ -321,7 +220,7 @@ def _unreadable(findings: Sequence[Finding]) -> Iterator[Missing]:
     if other:
         yield Missing(
             "other-layout",
-            f"{_processes(other)}: published by another version ({other[0].detail}). Install the same "
+            f"{processes(other)}: published by another version ({other[0].detail}). Install the same "
             "version of threadwatch there and here, and start it again.",
             tuple(finding.pid for finding in other),
         )
@@ -330,7 +229,7 @@ def _unreadable(findings: Sequence[Finding]) -> Iterator[Missing]:
         about = [finding for finding in broken if finding.detail == detail]
         yield Missing(
             "unreadable",
-            f"{_processes(about)}: not everything can be read: {printable(detail)}.",
+            f"{processes(about)}: not everything can be read: {printable(detail)}.",
             tuple(finding.pid for finding in about),
         )
 
@@ -340,25 +239,7 @@ def _gil(findings: Sequence[Finding]) -> Iterator[Missing]:
     if found:
         yield Missing(
             "gil-not-found",
-            f"{_processes(found)}: the publisher has not found the GIL, so whoever waits for it is shown as "
+            f"{processes(found)}: the publisher has not found the GIL, so whoever waits for it is shown as "
             "waiting for a lock. The interpreter is built in a way that threadwatch does not know.",
             tuple(finding.pid for finding in found),
         )
-
-
-def _processes(findings: Sequence[Finding]) -> str:
-    """``3 processes (shop, celery)``, ``PID 4711 (shop)``."""
-    names = list(dict.fromkeys(printable(finding.application) for finding in findings))
-    if len(findings) == 1:
-        return f"PID {findings[0].pid} ({names[0]})"
-    return f"{len(findings)} processes ({_list(names)})"
-
-
-def _list(items: Collection[object]) -> str:
-    shown = [str(item) for item in items][:_MOST_NAMED]
-    more = len(items) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more else "")
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"

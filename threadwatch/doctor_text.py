@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from threadwatch.doctor_advice import Missing
 from threadwatch.doctor_findings import Daemon, Finding
+from threadwatch.doctor_missing import Missing
 from threadwatch.doctor_situation import CAPABILITIES, Situation, lacking, user_name
 from threadwatch.procfs.credentials import Credentials
 from threadwatch.text import cut, pad, printable, width

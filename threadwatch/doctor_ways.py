@@ -10,6 +10,8 @@ from threadwatch.doctor_reasons import Way
 from threadwatch.doctor_situation import CAPABILITIES, Situation
 
 BOTH: Final = tuple(CAPABILITIES)
+EVERYBODY: Final = Way("for everybody", ("sysctl kernel.yama.ptrace_scope=0",))
+"""Let Yama hide nothing of a user's own processes."""
 _PTRACE: Final = ("CAP_SYS_PTRACE",)
 
 
@@ -23,8 +25,7 @@ def ways_for(situation: Situation, cause: Cause) -> tuple[Way, ...]:
     if cause == "yama":
         if situation.ptrace_scope == 3:
             return (Way("in /etc/sysctl.d", ("kernel.yama.ptrace_scope = 1",)),)
-        everybody = Way("for everybody", ("sysctl kernel.yama.ptrace_scope=0",))
-        return (*capabilities(situation, _PTRACE), everybody)
+        return (*capabilities(situation, _PTRACE), EVERYBODY)
     if cause == "refused":
         return tuple(_modules(situation))
     return capabilities(situation, capabilities_for(cause))
@@ -68,3 +69,11 @@ def capabilities(situation: Situation, needed: Sequence[str]) -> tuple[Way, ...]
     if not situation.container and situation.credentials.uids[1] != 0:
         ways.append(Way("by hand", ("sudo threadwatch …",)))
     return tuple(ways)
+
+
+def more_files() -> tuple[Way, ...]:
+    """How to allow more open files."""
+    return (
+        Way("unit of systemd", ("LimitNOFILE=65536",)),
+        Way("docker", ("docker run --ulimit nofile=65536 …",)),
+    )

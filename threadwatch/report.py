@@ -87,7 +87,10 @@ def report(processes: Sequence[ProcessView], *, columns: int | None, color: bool
                 yield indent + _line(cells, shown, widths)
     if any(t.source == "comm" for t in rows):
         yield ""
-        yield "A name in parentheses is the kernel's comm: no Python name is published for that thread."
+        yield (
+            "A name in parentheses is the kernel's comm: no Python name is published for that thread "
+            "(threadwatch doctor says why)."
+        )
 
 
 def _table(

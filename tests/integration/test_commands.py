@@ -352,6 +352,16 @@ def test_demo_shows_the_mapping_and_serves_it(end: signal.Signals, status: int) 
         check=True,
     )
     assert "price-engine" in shown.stdout
+    examined = subprocess.run(
+        threadwatch("doctor", "--json", str(process.pid)),
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    tables = [one["table"] for one in json.loads(examined.stdout)["processes"]]
+    assert tables == ["found"] * 5, "the demo and its application publish"
     started = re.search(r"PID (\d+)", text)
     assert started
     family = [int(started[1]), *descendants(int(started[1]))]
