@@ -127,6 +127,7 @@ class Discovery:
             self.due(poll),
             lambda pid: self.look_at(pid, poll),
             lambda pid, lock: self.go_on_without(pid, lock, poll),
+            left_out=lambda pid: self.leave_out(pid, poll),
         )
         return self.take_gone()
 
@@ -184,6 +185,10 @@ class Discovery:
             if lock == "exec"
             else ReadError("cmdline", "timeout", f"the memory of PID {pid} is locked")
         )
+
+    def leave_out(self, pid: int, poll: int) -> None:
+        """It was not looked at, and its turn comes again."""
+        self._due.setdefault(poll + 1, []).append(pid)
 
     def _rests(self, pid: int, poll: int) -> bool:
         """Whether a known process has not run since it was looked at: then it has another turn later."""

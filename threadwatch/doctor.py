@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -26,11 +27,12 @@ from threadwatch.doctor_situation import (
 )
 from threadwatch.doctor_text import Style, text
 from threadwatch.errors import Denied, Gone, ReadError, Unusable
-from threadwatch.patience import PatientReader
-from threadwatch.procfs import ProcFS, parse_cmdline
+from threadwatch.patience import Conducts, PatientReader, owner_of
+from threadwatch.procfs import ProcessDir, ProcFS, parse_cmdline
 from threadwatch.procfs.credentials import Credentials, parse_credentials
 from threadwatch.procfs.limits import parse_file_limits
 from threadwatch.procfs.own import own_pid, raise_file_limit
+from threadwatch.procfs.waiting import Lock
 from threadwatch.threads import ThreadReader
 from threadwatch.watched import Watched
 
@@ -134,16 +136,28 @@ def count_unknown(procfs: ProcFS, patience: PatientReader, watched: Collection[i
     def look(pid: int) -> None:
         try:
             with procfs.open_process(pid) as process:
+                if not all(may_read(lock, process) for lock in ("exec", "memory")):
+                    unknown.append(pid)
                 # kernel threads have no command line
-                if parse_cmdline(process.read("cmdline", "cmdline")):
+                elif parse_cmdline(process.read("cmdline", "cmdline")):
                     process.exe()
         except Denied:
             unknown.append(pid)
         except (Gone, ReadError):
             return
 
+    def may_read(lock: Lock, process: ProcessDir) -> bool:
+        return patience.may_read(Conducts(), lock, lambda: owner_of(process), time.monotonic_ns())
+
+    def go_on_without(pid: int, lock: Lock) -> None:
+        unknown.append(pid)
+        owner = -1
+        with suppress(Gone, ReadError), procfs.open_process(pid) as process:
+            owner = owner_of(process)
+        patience.give_up(Conducts(), lock, owner, time.monotonic_ns())
+
     others = [pid for pid in procfs.pids() if pid not in watched]
-    patience.work_off(others, look, lambda pid, _: unknown.append(pid))
+    patience.work_off(others, look, go_on_without, left_out=unknown.append)
     return len(unknown)
 
 

@@ -22,7 +22,7 @@ from threadwatch.doctor_situation import Situation
 from threadwatch.errors import Denied, Gone, ReadError
 from threadwatch.memory import MemoryJob
 from threadwatch.ownership import check_owner
-from threadwatch.patience import PatientReader, owner_of, still_waiting
+from threadwatch.patience import PatientReader, no_thread, owner_of, still_waiting
 from threadwatch.procfs import (
     ProcFS,
     TableFile,
@@ -55,16 +55,21 @@ def examine(
         if lock == "memory":
             stuck.append(watched)
         else:
-            findings.append(_hanging(watched))
+            findings.append(_hanging(watched, still_waiting(watched.key.pid)))
 
     stuck: list[Watched] = []
-    patience.work_off(processes, look, go_on_without)
+    patience.work_off(
+        processes,
+        look,
+        go_on_without,
+        left_out=lambda watched: findings.append(_hanging(watched, no_thread())),
+    )
     patience.work_off(list(stuck), look, go_on_without)  # their memory is not read again
     return tuple(findings)
 
 
-def _hanging(watched: Watched) -> Finding:
-    """Of a process that keeps everybody waiting who looks at it."""
+def _hanging(watched: Watched, why: ReadError) -> Finding:
+    """Of a process that cannot be looked at: as a rule, because it keeps everybody waiting who does."""
     header = watched.published.header
     return Finding(
         pid=watched.key.pid,
@@ -78,7 +83,7 @@ def _hanging(watched: Watched) -> Finding:
         states="no",
         memory="no",
         cause=None,
-        detail=str(still_waiting(watched.key.pid)),
+        detail=str(why),
     )
 
 

@@ -28,10 +28,11 @@ who waits for a page not even so. Hence:
   than a second, the machine was busy, and nothing is made of it; else it is not for a while, twice as long
   each time.
 * At most :data:`_MAX_STUCK` threads are given up in this way, at most :data:`_MAX_STUCK_OF_ONE` to
-  processes of one user, for each lock. So the most that a user can reach is that its own processes are not
-  seen any more,
-  that a poll or a sample is late by twice that now and then, and that a few threads of the daemon hang, and
-  hold up its end, until that file system's server is killed.
+  processes of one user, for each lock: fewer than the unit's ``TasksMax`` allows. If all the same no other
+  thread can be started, what is left of that poll or sample is left out.
+* So the most that a user can reach is that its own processes are not seen any more, that a poll or a
+  sample is late by twice that now and then, and that a few threads of the daemon hang, and hold up its
+  end, until that file system's server is killed.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ from threadwatch.procfs.waiting import GivenUp, Lock, Mark, begin, take
 
 DEADLINE_S = 0.05
 """How long one read may take, at least: twice that is too long."""
-_MAX_STUCK = 256
+_MAX_STUCK = 64
+"""Both locks' threads, and a dozen others that the daemon can have, fit into the unit's ``TasksMax``."""
 _MAX_STUCK_OF_ONE = 4
 _STUCK_NS = 1_000_000_000
 """Who has not answered for so long is not merely late."""
@@ -212,6 +214,7 @@ class PatientReader:
         stuck: Callable[[_T, Lock], object],
         *,
         harmless: Callable[[_T], bool] = lambda _: False,
+        left_out: Callable[[_T], object] = lambda _: None,
     ) -> None:
         """Have ``do`` called with each of the items, one after the other, by the reading thread.
 
@@ -223,6 +226,8 @@ class PatientReader:
         on the process, and must expect that what ``do`` was doing has been done by half. Nothing of what
         the two share is touched by both at a time. Raises what ``do`` raises, and does no more of the items
         then.
+
+        If no thread can be started to do it, ``left_out`` is called with each item that remains.
         """
         rest = iter(items)
         for item in rest:
@@ -231,7 +236,12 @@ class PatientReader:
                 do(item)
                 continue
             rest = chain([item], rest)
-            worker = self._worker = self._worker or _Worker()
+            try:
+                worker = self._worker = self._worker or _Worker()
+            except (RuntimeError, MemoryError):  # what Python makes of EAGAIN and ENOMEM
+                for one in rest:
+                    left_out(one)
+                return
             round_ = _Round(rest, do)
             worker.put(round_)  # type: ignore[arg-type]  # which of it is nobody's business there
             lock = self._wait(worker, round_)
@@ -275,6 +285,11 @@ class PatientReader:
 def still_waiting(pid: int) -> ReadError:
     """The error of a process that has kept us waiting for the end of an exec."""
     return ReadError("process", "timeout", f"PID {pid} is becoming another program, and does not")
+
+
+def no_thread() -> ReadError:
+    """The error of a poll or a sample that remained undone, as no thread could be started for it."""
+    return ReadError("process", "eagain", "no thread can be started to read processes")
 
 
 def owner_of(directory: ProcessDir) -> int:

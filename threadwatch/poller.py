@@ -22,7 +22,7 @@ from threadwatch.errors import Gone, ReadError
 from threadwatch.model import POLL_BUCKETS, ProcessView, Stats, View
 from threadwatch.names import ThreadNames
 from threadwatch.parents import Parents
-from threadwatch.patience import PatientReader, owner_of, still_waiting
+from threadwatch.patience import PatientReader, no_thread, owner_of, still_waiting
 from threadwatch.process_views import ProcessViews, python_of
 from threadwatch.procfs import ProcFS, parse_schedstat
 from threadwatch.procfs.waiting import Lock
@@ -64,6 +64,8 @@ class Poller:
         self._names: dict[tuple[NameRule, ...], ThreadNames] = {}
         self._opened: dict[int, tuple[str, GroupConfig]] = {}
         self._polls = 0
+        self._left_out_in = 0
+        """The last poll for which no thread could be started."""
         self._skipped = 0
         self._started_ns = self._before_ns = 0
         self._cpu_ns = 0
@@ -136,6 +138,7 @@ class Poller:
             self._do,
             self._go_on_without,
             harmless=self._is_our_own,
+            left_out=self._put_off,
         )
         self._parents.settle(self._polls, started_ns)
         self._count_errors()
@@ -258,6 +261,16 @@ class Poller:
         watched.settled, watched.read_all = False, True
         watched.unsettled.update(watched.known)
         self._sampling.forget(watched)
+
+    def _put_off(self, job: _Job) -> None:
+        """No thread can be started to do it: that may be otherwise in the next poll."""
+        if isinstance(job, int):
+            self._discovery.leave_out(job, self._polls)
+        elif isinstance(job, tuple):
+            self._leave_out(job[0])
+        if self._left_out_in != self._polls:
+            self._left_out_in = self._polls
+            self._errors.append(no_thread())
 
     def _poll_process(self, watched: Watched, clock_ns: int) -> None:
         """Read and charge one process."""

@@ -20,10 +20,12 @@ from tests.integration import sampling
 from tests.integration.sampling import Watch
 from threadwatch.config import parse_config
 from threadwatch.errors import ReadError
-from threadwatch.model import GroupView, ProcessView, View
+from threadwatch.model import GroupView, ProcessKey, ProcessView, View
 from threadwatch.patience import DEADLINE_S
 from threadwatch.poller import Poller
-from threadwatch.procfs import Gil, ProcFS
+from threadwatch.procfs import Gil, ProcFS, parse_stat
+from threadwatch.top.examine import Examined
+from threadwatch.top.source import ProcSource
 
 SECOND = 1_000_000_000
 
@@ -212,6 +214,29 @@ def test_polls_go_on(how: str, file: str, source: str, tmp_path: Path) -> None:
         assert 0 < view.stats.sample_cpu_ns + view.stats.poll_cpu_ns < time.process_time_ns()
         os.kill(told["server"], signal.SIGKILL)
         wait_for_readers(1)
+
+
+def test_the_detail_of_a_thread_goes_on(tmp_path: Path) -> None:
+    """What is asked of one thread only is not waited for either, nor asked again meanwhile."""
+    with trap(tmp_path / "trap", "exec") as told:
+        source = ProcSource(procfs="/proc", config_file=None, interval=1, pids=frozenset())
+        try:
+            with ProcFS().open_process(told["pid"]) as process:
+                start_ticks = parse_stat(process.read("stat", "stat")).start_ticks
+            key = ProcessKey(told["pid"], start_ticks), told["pid"], start_ticks
+            assert isinstance(source.examine(key), Examined)
+            hang(told["pid"], "syscall")
+            for _ in range(5):
+                begin = time.monotonic()
+                said = source.examine(key)
+                assert isinstance(said, str)
+                assert "timeout" in said
+                assert time.monotonic() - begin < 5
+            assert len(readers()) <= 2
+            os.kill(told["server"], signal.SIGKILL)
+        finally:
+            source.close()
+    wait_for_readers(0)
 
 
 @pytest.mark.parametrize(("how", "file", "source"), HANGS)

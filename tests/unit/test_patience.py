@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.testbed import CHECKOUT
 from tests.unit.procfs.helpers import eventually
 from threadwatch.patience import Conducts, PatientReader
 from threadwatch.procfs.waiting import Lock, reading
@@ -226,3 +229,111 @@ def test_threads_that_are_stuck_are_few(
     eventually(lambda: may(its, 100))
     for slow in all_slow:
         slow.end.set()
+
+
+def test_two_readers_at_a_time() -> None:
+    """What one waits for is not taken for what the other does, who is in no read."""
+    one, other = PatientReader(0.02), PatientReader(0.02)
+    slow = Slow()
+    given_up: list[object] = []
+
+    def wait_for_it() -> None:
+        other.work_off([slow], Slow.read, lambda process, _: given_up.append(process))
+
+    def work(_: int) -> None:
+        end = time.monotonic() + 0.3
+        while time.monotonic() < end:
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=wait_for_it)
+    thread.start()
+    one.work_off([1], work, lambda *_: pytest.fail("it was given up"))
+    thread.join()
+    assert given_up == [slow]
+    slow.end.set()
+    one.close()
+    other.close()
+
+
+def run_where_threads_are_few(program: str) -> None:
+    """Run it as a user who may have three threads."""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+_FEW_THREADS = """
+import os, resource, subprocess, threading, time
+from threadwatch.config import DEFAULT_CONFIG
+from threadwatch.patience import Conducts, PatientReader
+from threadwatch.poller import Poller
+from threadwatch.procfs import ProcFS
+from threadwatch.procfs.waiting import reading
+poller = Poller(ProcFS(), DEFAULT_CONFIG, report=lambda _: None)
+poller.poll()  # all modules are loaded now; that user may not be able to
+poller.close()
+user = 100_000 + int.from_bytes(os.urandom(3), "big")  # who has no other threads
+os.setgroups([])
+os.setgid(user)
+os.setuid(user)
+def limit(threads):
+    resource.setrlimit(resource.RLIMIT_NPROC, (threads, resource.getrlimit(resource.RLIMIT_NPROC)[1]))
+"""
+
+
+def test_no_other_thread_can_be_started() -> None:
+    """What no thread can be had for is left out, and done when there are threads again."""
+    run_where_threads_are_few(
+        _FEW_THREADS
+        + """
+limit(3)
+its, end = PatientReader(0.02), threading.Event()
+done, stuck, left = [], [], []
+def do(n):
+    if n < 4 and not end.is_set():
+        with reading():
+            end.wait()
+    done.append(n)
+def go_on(n, lock):
+    stuck.append(n)
+    its.give_up(Conducts(), lock, n, 0)
+its.work_off(range(6), do, go_on, left_out=left.append)
+assert (done, stuck, left) == ([], [0, 1], [2, 3, 4, 5]), (done, stuck, left)
+end.set()
+while threading.active_count() > 1:
+    time.sleep(0.001)
+its.work_off(left, do, go_on)
+assert done == [2, 3, 4, 5], done
+"""
+    )
+
+
+def test_a_poll_without_a_thread() -> None:
+    """It ends, with one error; what was due in it is looked at in the next one."""
+    run_where_threads_are_few(
+        _FEW_THREADS
+        + """
+command = ["/usr/bin/python3", "-c", "input()"]
+programs = [subprocess.Popen(command, stdin=subprocess.PIPE) for _ in range(2)]
+poller = Poller(ProcFS(), DEFAULT_CONFIG, report=lambda _: None)
+def shown():
+    return {process.key.pid for process in view.processes} & {one.pid for one in programs}
+limit(1)
+for _ in range(2):
+    view = poller.poll()
+    assert not shown()
+assert view.stats.read_errors == {("process", "eagain"): 2}, view.stats.read_errors
+limit(resource.getrlimit(resource.RLIMIT_NPROC)[1])
+view = poller.poll()
+assert len(shown()) == 2
+poller.close()
+for one in programs:
+    one.communicate(b"")
+"""
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,6 +16,8 @@ from tests.serving import DEADLINE
 from tests.top import Scripted, busy, hostile, many, poll, running, shop, thread
 from threadwatch.errors import Unusable
 from threadwatch.top.app import TopApp
+from threadwatch.top.examine import Examined
+from threadwatch.top.history import ThreadKey
 from threadwatch.top.model import Top
 
 Keys = Pilot[Any]
@@ -207,6 +210,27 @@ def test_detail_of_a_thread_that_ends() -> None:
         )
 
     on_screen(source, test)
+
+
+def test_quit_while_the_kernel_does_not_answer() -> None:
+    """Whatever a thread's detail waits for, q and q again end the application at once."""
+    answer = threading.Event()
+
+    class Stuck(Scripted):
+        def examine(self, key: ThreadKey) -> Examined | str:
+            answer.wait()
+            return super().examine(key)
+
+    async def test(pilot: Keys) -> None:
+        await pilot.press("down", "down", "enter")
+        await seen(pilot, has("Where its time went"), "the detail")
+        await pilot.press("q", "q")
+
+    try:
+        on_screen(Stuck(shop(1), shop(2)), test, size=(100, 40))
+        assert not answer.is_set()
+    finally:
+        answer.set()
 
 
 @pytest.mark.parametrize("key", ["f1", "question_mark", "h"])

@@ -7,6 +7,7 @@ nothing of anybody else's in its hands. So each read is between :func:`enter` an
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -26,22 +27,26 @@ class GivenUp(BaseException):
     """
 
 
+class _Marks(threading.local):
+    """Each thread's own: who watches one must not take another's read for its."""
+
+    def __init__(self) -> None:
+        self.current: list[Mark] = []
+
+
 _numbers = count()
-_current: list[list[Mark]] = [[]]
+_marks = _Marks()
 
 
 def begin() -> list[Mark]:
-    """From now on, reads are those of another thread, or of a new attempt; where they are marked.
-
-    Not while another thread reads that has not been given up.
-    """
-    _current[0] = []
-    return _current[0]
+    """From now on, this thread's reads are those of a new attempt; where they are marked."""
+    _marks.current = []
+    return _marks.current
 
 
 def enter(lock: Lock = "exec") -> list[Mark]:
     """A read begins; what it gives is for :func:`leave`."""
-    marks = _current[0]
+    marks = _marks.current
     marks.append((next(_numbers), lock))
     return marks
 

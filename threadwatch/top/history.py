@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from types import MappingProxyType
 
 from threadwatch.model import ProcessKey, ThreadView, View
@@ -30,12 +31,19 @@ class History:
     """Each thread's views since it was first seen, at most :data:`KEPT`."""
 
     def __init__(self) -> None:
-        self._times: deque[int] = deque(maxlen=KEPT)
+        self._last_ns: int | None = None
+        self._elapsed_ns: deque[int] = deque(maxlen=KEPT - 1)
+        """From each poll to the next, the newest first."""
+        self._polls_in: dict[float, int] = {}
+        """How many of the last polls began within so many seconds; worked out once for all threads."""
         self._threads: dict[ThreadKey, deque[ThreadView]] = {}
 
     def add(self, view: View) -> None:
         """Remember one more poll. Threads that it does not have are forgotten."""
-        self._times.append(view.monotonic_ns)
+        if self._last_ns is not None:
+            self._elapsed_ns.appendleft(max(view.monotonic_ns - self._last_ns, 1))
+        self._last_ns = view.monotonic_ns
+        self._polls_in.clear()
         before = self._threads
         self._threads = now = {}
         for process in view.processes:
@@ -60,7 +68,9 @@ class History:
             return shares_of(last)
         total_ns = 0
         parts: defaultdict[str, float] = defaultdict(float)
-        for thread, elapsed_ns in zip(reversed(line), self._elapsed(polls), strict=False):
+        for thread, elapsed_ns in zip(
+            reversed(line), islice(self._elapsed_ns, polls), strict=False
+        ):
             shares = shares_of(thread)
             if shares:
                 total_ns += elapsed_ns
@@ -83,7 +93,7 @@ class History:
     def line(self, key: ThreadKey) -> Sequence[tuple[float, Shares]]:
         """Poll by poll, the oldest first: how long it was, in seconds, and where the time went."""
         line = self._threads.get(key, ())
-        elapsed = self._elapsed(len(line))
+        elapsed = list(islice(self._elapsed_ns, len(line)))
         return [
             (elapsed_ns / 1e9, shares_of(thread))
             for elapsed_ns, thread in zip(
@@ -93,19 +103,13 @@ class History:
 
     def _polls(self, seconds: float) -> int:
         """How many of the last polls began within ``seconds``."""
-        total = number = 0
-        for elapsed_ns in self._elapsed(KEPT):
-            total += elapsed_ns
-            if total > seconds * 1.05e9:
-                break
-            number += 1
+        number = self._polls_in.get(seconds)
+        if number is None:
+            total = number = 0
+            for elapsed_ns in self._elapsed_ns:
+                total += elapsed_ns
+                if total > seconds * 1.05e9:
+                    break
+                number += 1
+            self._polls_in[seconds] = number
         return number
-
-    def _elapsed(self, polls: int) -> list[int]:
-        """The time from one poll to the next, the newest first, of at most so many."""
-        times = self._times
-        first = max(len(times) - polls, 1)
-        return [
-            max(times[number] - times[number - 1], 1)
-            for number in range(len(times) - 1, first - 1, -1)
-        ]

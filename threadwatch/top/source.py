@@ -9,7 +9,8 @@ from typing import Protocol
 
 from threadwatch.config import DEFAULT_CONFIG, load_config
 from threadwatch.errors import ReadError
-from threadwatch.model import View
+from threadwatch.model import ProcessKey, View
+from threadwatch.patience import Conducts, PatientReader, no_thread, owner_of, still_waiting
 from threadwatch.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.procfs.own import raise_file_limit
@@ -71,6 +72,9 @@ class ProcSource:
         self._denied: set[str] = set()
         self._poller = Poller(self._procfs, sampled_often(config, _RATE), report=self._report)
         self._poller.always_watch(pids)
+        self._examiner = PatientReader()
+        self._conducts: tuple[ProcessKey | None, Conducts] = None, Conducts()
+        """Of the process that was last examined."""
         self._interval = interval
         self._polls = 0
         self._due = 0.0
@@ -98,10 +102,28 @@ class ProcSource:
 
     def examine(self, key: ThreadKey) -> Examined | str:
         """See :class:`Source`."""
+        process_key, _, _ = key
+        if self._conducts[0] != process_key:
+            self._conducts = process_key, Conducts()
+        conducts = self._conducts[1]
+        found: list[Examined] = []
         try:
-            return examine(self._procfs, key)
+            with self._procfs.open_process(process_key.pid) as process:
+                owner = owner_of(process)
+            now_ns = time.monotonic_ns()
+            if not self._examiner.may_read(conducts, "exec", lambda: owner, now_ns):
+                raise still_waiting(process_key.pid)
+            self._examiner.work_off(
+                [key],
+                lambda key: found.append(examine(self._procfs, key)),
+                lambda _, lock: self._examiner.give_up(conducts, lock, owner, now_ns),
+            )
         except ReadError as error:
             return f"cannot be read: {error}"
+        if not found:
+            why = no_thread() if conducts.exec.allows(now_ns) else still_waiting(process_key.pid)
+            return f"cannot be read: {why}"
+        return found[0]
 
     def notes(self) -> str:
         """See :class:`Source`."""
@@ -116,6 +138,7 @@ class ProcSource:
     def close(self) -> None:
         """See :class:`Source`."""
         self._poller.close()
+        self._examiner.close()
 
     def _report(self, error: ReadError) -> None:
         if error.reason == "denied":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -107,6 +109,7 @@ class DetailScreen(TextScreen):
         self._key = (process.key, thread.tid, thread.start_ticks)
         self._more: Examined | str = "…"
         self._history: Sequence[tuple[float, Shares]] = ()
+        self._looking: threading.Thread | None = None
 
     def on_mount(self) -> None:
         """Look for the first time."""
@@ -114,16 +117,35 @@ class DetailScreen(TextScreen):
         self.look()
 
     def look(self) -> None:
-        """Ask for what only this thread is asked for; in a thread, because the kernel may take its time."""
-        if not self.its.top.paused:
-            self.run_worker(self._look(), exclusive=True)
+        """Ask for what only this thread is asked for; in a thread, because the kernel may take its time.
 
-    async def _look(self) -> None:
+        It is a thread that nobody waits for at the end.
+        """
+        busy = self._looking is not None and self._looking.is_alive()
+        if self.its.top.paused or busy:
+            return
+        loop = asyncio.get_running_loop()
+        self._looking = threading.Thread(
+            target=self._look, args=(loop,), name="examiner", daemon=True
+        )
         try:
-            self._more = await asyncio.to_thread(self.its.source.examine, self._key)
+            self._looking.start()
+        except RuntimeError as error:
+            self._looking = None
+            self._take(str(error))
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            more = self.its.source.examine(self._key)
         except Gone:
-            self._more = "it has ended"
-        self.show()
+            more = "it has ended"
+        with suppress(RuntimeError):  # the application has ended
+            loop.call_soon_threadsafe(self._take, more)
+
+    def _take(self, more: Examined | str) -> None:
+        self._more = more
+        if self.is_mounted:
+            self.show()
 
     def lines(self, columns: int) -> list[list[Span]]:
         """All about the thread."""
