@@ -6,12 +6,9 @@ what it is.
 
 from __future__ import annotations
 
-import pwd
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
 
 from threadwatch.allowance import Room
 from threadwatch.config import Config, GroupConfig
@@ -40,6 +37,7 @@ from threadwatch.procfs.waiting import Lock
 from threadwatch.programs import Programs
 from threadwatch.published import Published
 from threadwatch.threads import ThreadReader
+from threadwatch.user_names import UserNames
 from threadwatch.watched import Watched
 
 _ANCESTORS = 16
@@ -65,12 +63,21 @@ class Admission:
         self._room = room
         self._errors = errors
         self._programs = Programs()
+        self._users = UserNames()
         self.use(config)
 
     def use(self, config: Config) -> None:
         """Decide by another configuration from now on."""
         self._config = config
         self._needs = config_needs(config)
+        self._users.doubt()
+
+    def renamed_users(self) -> set[int]:
+        """Users of whom another name has come to be known than processes were judged by."""
+        if "user" not in self._needs:
+            return set()
+        self._users.refresh()
+        return self._users.take_news()
 
     def may_read(self, conducts: Conducts, lock: Lock, process: ProcessDir) -> bool:
         """Whether to read in a process what can wait for this lock."""
@@ -169,7 +176,7 @@ class Admission:
             exe=exe,
             cmdline=watched.cmdline,
             comm=watched.comm,
-            user=_user(watched.uid) if "user" in self._needs else None,
+            user=self._users.name(watched.uid) if "user" in self._needs else None,
             systemd_unit=cgroup.systemd_unit if cgroup else None,
             container=cgroup.container if cgroup else None,
             python=python or asked_for or inherited is not None,
@@ -219,11 +226,3 @@ class Admission:
         if not self._needs & {"systemd_unit", "container"}:
             return None
         return parse_cgroup(watched.dir.read("cgroup", "cgroup"))
-
-
-@lru_cache(1024)
-def _user(uid: int) -> str:
-    """The user's name, or the number where it has none."""
-    with suppress(KeyError):
-        return pwd.getpwuid(uid).pw_name
-    return str(uid)

@@ -134,6 +134,7 @@ class Discovery:
     def due(self, poll: int) -> list[int]:
         """The processes to be looked at in a poll, in this order: those that may be something new."""
         self._scanned_ticks = self._scanned_ticks[1], _now_ticks()
+        self._judge_again(self._admission.renamed_users())
         due = set(self._due.pop(poll, []) + self._due.pop(0, []))
         try:
             due.update(self._new_pids(poll))
@@ -141,6 +142,17 @@ class Discovery:
             self._errors.append(error)
         # parents, mostly, before their children
         return [pid for pid in sorted(due) if not self._rests(pid, poll)]
+
+    def _judge_again(self, users: set[int]) -> None:
+        """Look in the next poll at processes of these users, and at all that are not watched."""
+        if not users:
+            return
+        self._passed.clear()
+        self._list_all_in = 0
+        for watched in self.watched.values():
+            if watched.uid in users:
+                watched.looked_clock_ns, watched.settled = -1, False
+                self._due.setdefault(0, []).append(watched.key.pid)
 
     def look_at(self, pid: int, poll: int) -> None:
         """See whether a process is to be watched, and as what."""

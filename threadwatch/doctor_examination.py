@@ -222,7 +222,9 @@ class _Examination:
             raise ReadError("mem", "timeout", "it, or others of its user, give no answer")
         job = MemoryJob(file, self._watched.published.gils, ())
         job.run()
-        if job.error is not None:
+        if job.error is not None and job.failed is not None:
+            if not self._watched.published.still_tells(self._dir, job.failed):
+                return "no"  # it has become another program
             raise job.error
         return "no" if job.gone else "yes"
 

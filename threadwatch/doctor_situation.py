@@ -7,12 +7,10 @@ does, with the same user, capabilities and mounts: so ``doctor`` shows the right
 from __future__ import annotations
 
 import os
-import pwd
 import resource
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Final
 
 from threadwatch.errors import Malformed
@@ -21,6 +19,7 @@ from threadwatch.procfs.credentials import Credentials, parse_credentials
 from threadwatch.procfs.mountinfo import parse_mountinfo
 from threadwatch.procfs.own import own_link, read_own, read_setting
 from threadwatch.syscalls import ways
+from threadwatch.user_names import UserNames
 
 CAPABILITIES: Final = {"CAP_SYS_PTRACE": 1 << 19, "CAP_DAC_READ_SEARCH": 1 << 2}
 """What opens other users' processes, by the bit in a :class:`Credentials`'s sets (linux/capability.h)."""
@@ -166,9 +165,9 @@ def _number(data: bytes) -> int | None:
     return int(text) if text.isdigit() and len(text) < 10 else None
 
 
-@lru_cache(256)
+_users = UserNames(wait_s=1.0)
+
+
 def user_name(uid: int) -> str:
-    """The user's name, or the number where it has none."""
-    with suppress(KeyError):
-        return pwd.getpwuid(uid).pw_name
-    return str(uid)
+    """The user's name, or the number where it has none, or the name service does not answer."""
+    return _users.name(uid)

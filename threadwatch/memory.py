@@ -53,9 +53,15 @@ def find_holder(read: Callable[[int, int], bytes], gil: Gil) -> Holder | None:
     for _ in range(_TRIES):
         if not locked:
             return NOBODY
-        ident = _word(read, state, gil.ident_offset)
-        native = _word(read, state, gil.native_offset)
         before = state
+        try:
+            ident = _word(read, state, gil.ident_offset)
+            native = _word(read, state, gil.native_offset)
+        except ReadError:
+            state, locked = _look(read, gil)
+            if locked and state == before:
+                raise
+            continue  # it was let go of and freed, memory and all
         state, locked = _look(read, gil)
         if locked and state == before:
             return Holder(ident, native)
@@ -79,7 +85,7 @@ def _word(read: Callable[[int, int], bytes], address: int, offset: int) -> int:
 class MemoryJob:
     """What is to be read of one process's memory in one round, and what was found."""
 
-    __slots__ = ("answers", "asks", "error", "gils", "gone", "holders", "memory")
+    __slots__ = ("answers", "asks", "error", "failed", "gils", "gone", "holders", "memory")
 
     def __init__(self, memory: MemoryFile, gils: Sequence[Gil], asks: Sequence[AskMemory]) -> None:
         self.memory = memory
@@ -91,6 +97,8 @@ class MemoryJob:
         """To each question; None: it cannot be read."""
         self.error: ReadError | None = None
         """What went wrong with a GIL."""
+        self.failed: Gil | None = None
+        """That GIL."""
         self.gone = False
         """The program has ended whose memory it was."""
 
@@ -101,7 +109,7 @@ class MemoryJob:
                 try:
                     self.holders.append(find_holder(self.memory.read, gil))
                 except ReadError as error:
-                    self.error = error
+                    self.error, self.failed = error, gil
                     self.holders.append(None)
             for ask in self.asks:
                 try:

@@ -218,6 +218,18 @@ class Published:
         found = [f.by_ident[ident] for f in self._tables if ident in f.by_ident]
         return max(found, key=lambda slot: slot.born_ns).tid if found else None
 
+    def still_tells(self, process: ProcessDir, gil: Gil) -> bool:
+        """Whether a table that the process has now tells of this GIL: exec closes it, or its interpreter."""
+        for followed in self._tables:
+            if followed.header.gil == gil:
+                try:
+                    header = parse_header(followed.file.read_header())
+                    if not header.closed and _still_there(process, followed, thoroughly=True):
+                        return True
+                except (Gone, ReadError):
+                    continue
+        return False
+
     def take_ended(self) -> list[TableSlot]:
         """The threads whose end was published since this was last asked."""
         ended, self._news.ended = self._news.ended, []

@@ -29,6 +29,8 @@ class Target:
     ns_tids: Mapping[int, int] | None
     """TIDs in the process's own PID namespace → in ours; None where they are the same."""
     conducts: Conducts = field(default_factory=Conducts)
+    still_tells: Callable[[Gil], bool] = field(default=lambda _: True)
+    """Whether a table tells of that GIL even now. For the reading thread."""
 
     def owner_uid(self) -> int:
         """Whose it is; -1 once it has ended."""

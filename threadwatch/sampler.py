@@ -16,6 +16,8 @@ Rules:
   the table, which can be of a thread that has just ended. It counts only if the process has that thread.
 * A process that permission hides is left out: its states are those that everybody may see, without reasons.
   Each error is reported once per process.
+* Where a GIL is was told before the last poll. What cannot be read there, or is no GIL, is an error only if
+  it is told even now: after an exec another program has the address, and an interpreter that ends frees it.
 * A process whose memory keeps us waiting is sampled without, for a while: see :mod:`threadwatch.patience`.
 """
 
@@ -238,7 +240,7 @@ class WaitSampler:
         if job.gone:  # the program: there may be another one (exec)
             _guess(process)
             return
-        if job.error is not None:
+        if job.error is not None and job.failed is not None and target.still_tells(job.failed):
             self._complain(process, job.error)
         for number, holder in enumerate(job.holders):
             if holder is not None:

@@ -158,6 +158,7 @@ def _target(watched: Watched, tids: Collection[int]) -> Target:
         tid_of_ident=watched.published.tid_of_ident,
         ns_tids=ns_tids,
         conducts=watched.conducts,
+        still_tells=lambda gil: watched.published.still_tells(watched.dir, gil),
     )
 
 

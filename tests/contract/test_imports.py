@@ -78,6 +78,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "account",
             "children",
             "entry",
+            "user_names",
             "history",
             "ledger",
             "series",

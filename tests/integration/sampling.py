@@ -27,6 +27,7 @@ class Watch:
     target: Target
     errors: list[ReadError]
     patience: PatientReader
+    published: Published
 
     def sample(self, now_ns: int | None = None) -> None:
         """Look at it once."""
@@ -79,6 +80,7 @@ def watching(pid: int, *, keep: int | None = None) -> Iterator[Watch]:
             ),
             errors,
             patience,
+            published,
         )
 
 

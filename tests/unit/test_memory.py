@@ -67,6 +67,25 @@ def test_a_holder_that_has_gone_is_not_named() -> None:
     assert find_holder(reads(*many), once) is None
 
 
+def test_a_thread_state_that_is_freed_meanwhile() -> None:
+    """It is an error to have no name only for a thread that holds the GIL even then."""
+    once = Gil(0x1000, 208, 16, 0)
+
+    def memory(*answers: bytes) -> Callable[[int, int], bytes]:
+        read = reads(*answers)
+
+        def or_fail(address: int, size: int) -> bytes:
+            if address != 0x1000:
+                raise ReadError("mem", "eio")
+            return read(address, size)
+
+        return or_fail
+
+    assert find_holder(memory(gil(8, 1), gil(8, 0)), once) == NOBODY
+    with pytest.raises(ReadError, match="eio"):
+        find_holder(memory(gil(8, 1), gil(8, 1)), once)
+
+
 @pytest.mark.parametrize("locked", [2, -2, 1 << 24])
 def test_what_is_no_gil_is_not_believed(locked: int) -> None:
     """Something else than yes or no where it says whether it is locked."""

@@ -327,6 +327,25 @@ def test_each_gil_is_told_once(
     assert published.gils == (Gil(0x1000, 208, 152, 160), Gil(0x2000, 208, 152, 160))
 
 
+def test_a_gil_is_told_as_long_as_there_is_a_table_of_it(
+    process: ProcessDir, published: Published, new_table: NewTable
+) -> None:
+    """Not once another table is at its place (exec), nor once it is closed (its interpreter has ended)."""
+    here, there = Gil(0x1000, 208, 152, 160), Gil(0x2000, 208, 152, 160)
+    first = new_table(0, gil=(0x1000, 208, 152, 160))
+    second = new_table(1, gil=(0x2000, 208, 152, 160))
+    published.find(process)
+
+    def told() -> list[bool]:
+        return [published.still_tells(process, gil) for gil in (here, there, Gil(8, 208, 0, 0))]
+
+    assert told() == [True, True, False]
+    second.close()
+    assert told() == [True, False, False]
+    os.dup2(new_table().descriptor, first.descriptor, inheritable=False)
+    assert told() == [False, False, False]
+
+
 def test_idents_are_those_of_living_threads(
     process: ProcessDir, published: Published, new_table: NewTable
 ) -> None:

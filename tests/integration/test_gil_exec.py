@@ -1,0 +1,52 @@
+"""What is read where a GIL was, by who has not heard yet that it is there no more."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from tests import testbed
+from tests.harness import DEADLINE, Target
+from tests.integration import sampling
+from tests.testbed import Interpreter
+
+SECOND = 1_000_000_000
+
+
+def become(target: Target, before: str) -> None:
+    """Have it exec, and wait until it has."""
+    exe = Path(f"/proc/{target.process.pid}/cmdline")
+    target.go()
+    deadline = time.monotonic() + DEADLINE
+    while exe.read_bytes().decode() == before:
+        assert time.monotonic() < deadline, "it has not become another program"
+        time.sleep(0.001)
+
+
+def test_another_program_at_the_same_address(interpreter: Interpreter) -> None:
+    """From exec on, what stands where the GIL was is no error: neither at once nor later, whatever it is."""
+    same_root = [one for one in testbed.interpreters() if one.root == interpreter.root]
+    for other in ["/bin/cat", *(one.command[-1] for one in same_root)][-3:]:
+        target = Target(interpreter, "becomes.py", other, options=())
+        try:
+            assert target.next_line() == b"ready"
+            _exec(target)
+        finally:
+            target.close()
+
+
+def _exec(target: Target) -> None:
+    """Sample it before and after it becomes another program."""
+    pid = target.process.pid
+    cmdline = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+    with sampling.watching(pid) as found:
+        published, directory = found.published, found.target.dir
+        watch = found.of(still_tells=lambda gil: published.still_tells(directory, gil))
+        assert watch.target.gils
+        watch.sample(SECOND)
+        become(target, cmdline)
+        for second in range(2, 200):
+            watch.sample(second * SECOND)
+            if second % 20 == 0:
+                time.sleep(0.005)
+        assert watch.errors == []
