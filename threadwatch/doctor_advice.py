@@ -187,9 +187,9 @@ def _unpublished(findings: Sequence[Finding]) -> Iterator[Missing]:
 
 
 _NAMELESS: dict[str, str] = {
-    "native": "C code has started them, and Python does not know them.",
-    "older": "they had started before publishing began, and not by the module threading.",
-    "unread": "a table is read as far as its process has used CPU time, and the rest is yet to come.",
+    "native": "started by C code, and unknown to Python.",
+    "older": "started before publishing began, and not by the module threading.",
+    "unread": "a table is read as far as its process has used CPU time, and the rest is to come.",
 }
 """Why threads of a process that publishes have no name in Python, by the words of ``doctor_evidence``."""
 

@@ -101,7 +101,8 @@ def reason(evidence: Evidence, table: str) -> Reason:
 
 def was_asked(environ: Mapping[str, str]) -> bool:
     """Whether a Python that is started with this environment is to publish."""
-    return environ.get("THREADWATCH", "").lower() not in _OFF or _is_injected(environ)
+    value = environ.get("THREADWATCH")
+    return _is_injected(environ) if value is None else value.strip().lower() not in _OFF
 
 
 def _of_program(evidence: Evidence) -> Reason | None:
@@ -190,6 +191,12 @@ def _of_start(evidence: Evidence) -> Reason | None:
             "Whether anything has asked for it cannot be seen: the environment is hidden, or the program has "
             "written over it",
         )
+    if _is_frozen(evidence):
+        return Reason(
+            "frozen",
+            "The program brings a Python of its own, which heeds no environment, as PyInstaller makes them",
+            _IN_CODE,
+        )
     if not was_asked(environ):
         return _not_asked(evidence, environ)
     flags = _flags(evidence.cmdline)
@@ -209,14 +216,6 @@ def _of_start(evidence: Evidence) -> Reason | None:
         )
     if evidence.age_s < _YOUNG_S:
         return Reason("starting", "It has only just started", ())
-    if evidence.exe is not None and not _is_interpreter(evidence.exe):
-        program = evidence.exe.rpartition("/")[2]
-        return Reason(
-            "embedded",
-            f"{program} has Python built in, and does not run what starts publishing, like programs that "
-            "PyInstaller has made",
-            _IN_CODE,
-        )
     if not _is_injected(environ):
         path = environ.get("PYTHONPATH", "")
         put = f", and PYTHONPATH={shlex.quote(path)} has not what `threadwatch run` puts there"
@@ -252,6 +251,9 @@ def _unexplained(evidence: Evidence) -> Reason:
     if in_front := list(_in_front(evidence.environ or {})):
         places = " or ".join(in_front)
         left.append(f"a sitecustomize.py in {places} comes first and hides threadwatch's")
+    if evidence.exe is not None and not _is_interpreter(evidence.exe):
+        program = evidence.exe.rpartition("/")[2]
+        left.append(f"{program} has Python built in, and does not run what starts publishing")
     if evidence.filtered:
         left.append("its filter of system calls (seccomp) refuses memfd_create")
     left.append("its code has ended publishing")
@@ -280,7 +282,20 @@ def _is_injected(environ: Mapping[str, str]) -> bool:
     return any(path.rstrip("/").endswith(_INJECT) for path in paths)
 
 
+def _is_frozen(evidence: Evidence) -> bool:
+    """Whether it has a libpython beside its program, or unpacked where PyInstaller's programs do that."""
+    exe = evidence.exe or ""
+    beside = exe.rpartition("/")[0] + "/"
+    libraries = [path for path in evidence.files or () if "/libpython" in path]
+    return not _is_interpreter(exe) and any(
+        "/_MEI" in path or path.startswith(beside) for path in libraries
+    )
+
+
 def _install(evidence: Evidence) -> tuple[Way, ...]:
+    if any("/unzipped_pexes/" in word or word.endswith(".pex") for word in evidence.cmdline):
+        build = Way("build it with", ("pex … prometheus-threadwatch",))
+        return build, Way("and start by", ("THREADWATCH=1 COMMAND",))
     first = evidence.cmdline[0] if evidence.cmdline else ""
     # a virtual environment's python is a link: what was called tells the environment
     called = first if first.startswith("/") and _is_interpreter(first) else "python3"

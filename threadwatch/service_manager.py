@@ -254,6 +254,8 @@ def describe(view: View, before: View | None) -> str:
     )
     if any(reason == "denied" for _, reason in stats.read_errors):
         text += " Permission hides some: threadwatch doctor says what."
+    if ("process", "emfile") in stats.read_errors:
+        text += " Some are left out for want of file descriptors: threadwatch doctor says how many."
     return text
 
 

@@ -218,8 +218,8 @@ def test_threads_without_a_name(interpreter: Interpreter) -> None:
     assert 101 - 64 <= full <= 101
     assert "a table has room for 32,768 threads" in texts(said, pids["full"])["table-full"]
     notes = "\n".join(said["notes"])
-    assert "3 threads have the kernel's name: C code has started them" in notes
-    assert "2 threads have the kernel's name: they had started before publishing began" in notes
+    assert "3 threads have the kernel's name: started by C code" in notes
+    assert "2 threads have the kernel's name: started before publishing began" in notes
 
 
 def test_what_comes_before_threadwatch_on_the_path(tmp_path: Path) -> None:

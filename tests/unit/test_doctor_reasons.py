@@ -34,7 +34,25 @@ DYNLOAD = "/opt/python3.8/lib/python3.8/lib-dynload/_ssl.cpython-38-x86_64-linux
             "unsupported",
             "On PyPy",
         ),
-        ({"exe": "/srv/shop/dist/shop"}, "embedded", "shop has Python built in"),
+        (
+            {
+                "exe": "/srv/dist/shop",
+                "files": frozenset({"/srv/dist/_internal/libpython3.12.so.1.0"}),
+                "environ": {},
+            },
+            "frozen",
+            "brings a Python of its own",
+        ),
+        (
+            {"exe": "/srv/shop", "files": frozenset({"/tmp/_MEIx1/libpython3.12.so.1.0"})},  # noqa: S108 - PyInstaller's place
+            "frozen",
+            "",
+        ),
+        (
+            {"exe": "/usr/bin/uwsgi", "files": frozenset({"/usr/lib/libpython3.12.so.1.0"})},
+            "unexplained",
+            "uwsgi has Python built in",
+        ),
         ({"exe": "/bin/bash", "environ": {}}, "no-python", "No Python process"),
         ({"exe": "/bin/bash", "environ": {}, "files": None}, "not-published", ""),
         ({"age_s": 0.5}, "starting", "only just started"),
@@ -46,6 +64,11 @@ DYNLOAD = "/opt/python3.8/lib/python3.8/lib-dynload/_ssl.cpython-38-x86_64-linux
         ({"cmdline": ("python3", "-m", "shop", "-I")}, "unexplained", "THREADWATCH_DEBUG=1"),
         ({"cmdline": ("python3", "-cx", "-I")}, "unexplained", ""),
         ({"cmdline": ("shop: worker -I",)}, "unexplained", ""),
+        (
+            {"environ": {"THREADWATCH": " Off", "PYTHONPATH": "/srv/threadwatch/inject"}},
+            "switched-off",
+            "",
+        ),
         ({"exe": "/usr/bin/python3.12 (deleted)"}, "unexplained", ""),
     ],
 )
@@ -92,6 +115,9 @@ def test_no_way_is_one_that_does_not_lead_there() -> None:
         "/opt/shop/bin/python -m pip install prometheus-threadwatch",
         "THREADWATCH=1 COMMAND",
     ]
+    pex = ("python3", "-sE", "/srv/.pex/unzipped_pexes/1/b300ab670b94873d")
+    (build, _) = reason(replace(PLAIN, cmdline=pex), "none").ways
+    assert build.lines == ("pex … prometheus-threadwatch",)
     for cannot in ({"exe": "/usr/bin/python2.7"}, {"exe": "/bin/bash", "environ": {}}):
         assert reason(replace(PLAIN, **cannot), "none").ways == ()
 
