@@ -311,12 +311,12 @@ class Discovery:
     def take_gone_children(
         self, parents: set[int], poll: int
     ) -> tuple[set[int], Mapping[int, int]]:
-        """Of these processes (by PID): children that were not watched and have been waited for.
+        """What is known of children that were not watched and have gone since this was last asked.
 
-        Which processes had one that lived for a while; and by process, CPU time in ns of those that had
-        ended when they were first seen.
+        Which processes (by PID) had one that lived for a while; and by process, CPU time in ns of those that
+        had ended when they were first seen. Of ``parents``, they are looked for; of others, found by chance.
         """
-        if self._procfs.same_namespace:
+        if parents and self._procfs.same_namespace:
             children = [pid for pid, passed in self._passed.items() if passed.ppid in parents]
             for pid in children:
                 if not self._procfs.is_process(pid):

@@ -101,9 +101,7 @@ class Parents:
 
     def settle(self, poll: int, now_ns: int) -> None:
         """At the end of a poll, which began at ``now_ns``: have it all charged."""
-        if self._grown:
-            foreign, unseen = self._discovery.take_gone_children(self._grown, poll)
-            self._account.children.see_gone(foreign, unseen)
+        self._account.children.see_gone(*self._discovery.take_gone_children(self._grown, poll))
         self._account.settle(self._read, now_ns)
 
     def _expect(self, pid: int, poll: int) -> None:

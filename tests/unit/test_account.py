@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from tests.books import KEY, MS, PYTHON, SECOND, Books, cpu_by_name, ended, sample, thread
 from threadwatch.account import MOST_GROUPS
+from threadwatch.children import EndedChild
 from threadwatch.model import OTHER, UNATTRIBUTED, ProcessKey, SeriesKey
+from threadwatch.procfs import Waited
 
 OTHER_KEY = ProcessKey(200, 7000)
 
@@ -228,3 +230,53 @@ def test_groups_beyond_the_most_share_one() -> None:
     books.groups()
     books.open(ProcessKey(8, 8), "later")
     assert set(books.groups()) >= {OTHER, "later"}
+
+
+def test_what_ended_children_used_is_in_their_groups() -> None:
+    """The last moments of a worker go to its own group under its name, unseen ones to their parent's."""
+    books = Books()
+    waited = Waited()
+    for key, group in ((KEY, "master"), (OTHER_KEY, "work")):
+        books.open(key, group)
+        books.account.children.open(key, waited, books.now_ns)
+    books.charge(thread(100, "main", 5 * MS))
+    books.charge(thread(200, "main", 500 * MS), key=OTHER_KEY)
+    began_ns = books.now_ns
+    closed = books.account.close(OTHER_KEY, (), books.now_ns)
+    assert closed is not None
+    child = EndedChild(OTHER_KEY, KEY.pid, closed.cpu_ns, books.now_ns, closed.group, closed.series)
+    books.account.children.close(child, waited)
+    books.wait(1)
+    # 0.5 s have been charged, one more can be the worker's, and 0.2 are of others
+    books.account.children.read(KEY, Waited(100, 70))
+    books.account.settle([KEY], books.now_ns)
+    assert books.now_ns == began_ns + SECOND
+    assert books.cpu("work") == {"main": 1500 * MS}
+    assert books.cpu("master") == {"main": 5 * MS, UNATTRIBUTED: 200 * MS}
+    master, work = books.group("master"), books.group("work")
+    assert (master.cpu_ns, master.ended_children_ns) == (205 * MS, 200 * MS)
+    assert (work.cpu_ns, work.ended_children_ns) == (1500 * MS, 0)
+    rest = books.totals(UNATTRIBUTED, "master")
+    assert (rest.user_ns, rest.system_ns) == (round(200 * MS * 10 / 17), round(200 * MS * 7 / 17))
+
+
+def test_the_last_moments_of_several_threads_have_no_name() -> None:
+    """Which of a worker's threads used them nobody knows; with ``per: process`` they are the worker's."""
+    books = Books(per="process")
+    for key in (KEY, OTHER_KEY):
+        books.open(key)
+        books.account.children.open(key, Waited(), books.now_ns)
+    books.charge(thread(100, "main", 5 * MS))
+    books.charge(thread(200, "main", 5 * MS), thread(201, "job", 5 * MS), key=OTHER_KEY)
+    closed = books.account.close(OTHER_KEY, (), books.now_ns)
+    assert closed is not None
+    assert closed.series is None
+    child = EndedChild(OTHER_KEY, KEY.pid, closed.cpu_ns, books.now_ns, closed.group, None)
+    books.account.children.close(child, Waited())
+    books.wait(1)
+    books.account.children.read(KEY, Waited(50, 0))
+    books.account.settle([KEY], books.now_ns)
+    series = books.group().series
+    assert series[SeriesKey(UNATTRIBUTED, 200)].user_ns == 490 * MS
+    assert books.group().cpu_ns == sum(cpu_by_name(books.group()).values()) == 505 * MS
+    assert books.group().ended_children_ns == 490 * MS
