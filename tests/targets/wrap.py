@@ -6,6 +6,7 @@ CPU time, and then all hold still until the next line. Runs in a PID namespace o
 
 import os
 import queue
+import resource
 import sys
 import threading
 import time
@@ -70,7 +71,12 @@ def wave(number):
     os.close(hold)
     for pid in pids:
         os.waitpid(pid, 0)
-    load_lab.tell("over", own_ns=time.process_time_ns())
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    load_lab.tell(
+        "over",
+        own_ns=time.process_time_ns(),
+        ended_ns=round((ended.ru_utime + ended.ru_stime) * 1e9),
+    )
 
 
 lab.publish()
