@@ -4,8 +4,8 @@ Rules: totals never fall and outlive the threads, names and processes that they 
 charged once stays charged, where it was charged. A group that has had no process for its
 ``expire_after`` goes, and starts anew if it comes back; a name that nobody has used for as long
 passes its totals on to ``(other)``, so that the sum over a group's threads stays the sum of its
-process clocks. There are at most :data:`MOST_GROUPS`; a process that would make one more is charged to
-the group ``(other)``, because what a process is called is its own choice.
+process clocks. What a process is called is its own choice, so there is not room for any number of groups
+(:mod:`threadwatch.places`); a process that finds none is charged to the group ``(other)``.
 :mod:`threadwatch.ledger` has what happens within one process.
 """
 
@@ -27,11 +27,9 @@ from threadwatch.model import (
     SeriesKey,
     ThreadView,
 )
+from threadwatch.places import make_room
 from threadwatch.samples import EndedThread, ProcessSample
 from threadwatch.series import Group
-
-MOST_GROUPS = 1000
-"""Groups at one time, those included that have had a process lately."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +41,8 @@ class GroupRules:
     fold: Callable[[str], str]
     """The thread's label by its name; the same label is the same series."""
     expire_after_ns: int
+    fixed: bool = False
+    """The configuration gives the group its name, whatever its processes are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,32 +67,39 @@ class Account:
         self.children = EndedChildren(cpus)
         """To be told which processes are watched, which have gone, and what they have waited for."""
 
-    def open(self, key: ProcessKey, group: str, rules: GroupRules, now_ns: int) -> None:
-        """Begin the books of a process, or move it to another group or under other rules."""
+    def open(
+        self, key: ProcessKey, group: str, rules: GroupRules, now_ns: int, owner: int = 0
+    ) -> str:
+        """Begin the books of a process, or move it to another group or under other rules.
+
+        ``owner``: its user. Gives the group's name: ``(other)`` where there is no room for its own.
+        """
+        ledger = self._ledgers.get(key)
         known = self._groups.get(group)
         turned_away = False
-        if known is None and len(self._groups) >= MOST_GROUPS:
-            group, rules = OTHER, replace(rules, per="group")
+        if known is None and not rules.fixed and not make_room(self._groups, owner):
+            group, rules = OTHER, replace(rules, per="group", fixed=True)
             known = self._groups.get(group)
-            turned_away = True
+            turned_away = ledger is None or ledger.group is not known
         if known is None:
             known = self._groups[group] = Group(
                 group, rules.per, rules.cap, rules.fold, rules.expire_after_ns
             )
+            known.owner = None if rules.fixed else owner
         known.per, known.cap, known.fold = rules.per, rules.cap, rules.fold
         if turned_away:
             known.dropped += 1
             known.touched = True
         if known.expire_after_ns != rules.expire_after_ns:
             known.expire_after_ns, known.expire_in_ns = rules.expire_after_ns, 0
-        ledger = self._ledgers.get(key)
         if ledger is None:
             self._ledgers[key] = Ledger(known, key)
             known.processes[key] = None
             known.touched = True
-            return
+            return group
         known.processes[key] = self._leave_group(ledger.group, key, now_ns)
         ledger.move(known, now_ns)
+        return group
 
     def charge(self, sample: ProcessSample, python: Python | None) -> None:
         """Charge what an opened process has used since it was last charged.

@@ -25,6 +25,7 @@ __all__ = [
     "application_name",
     "choose_group",
     "config_needs",
+    "is_fixed",
     "is_multiprocessing_child",
     "is_python",
 ]
@@ -110,6 +111,11 @@ def choose_group(config: Config, facts: ProcessFacts) -> tuple[GroupConfig, str]
     if config.watch_unmatched and (facts.python or facts.published):
         return config.default, _group_name(config.default, facts) or UNNAMED
     return None
+
+
+def is_fixed(name: str) -> bool:
+    """Whether a group's name, as configured, is the same for each process."""
+    return all(field is None for _, field, _, _ in Formatter().parse(name))
 
 
 def config_needs(config: Config) -> frozenset[str]:

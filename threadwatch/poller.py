@@ -20,7 +20,7 @@ from threadwatch.config import Config, GroupConfig, NameRule
 from threadwatch.discover import Discovery
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model import POLL_BUCKETS, ProcessView, Stats, View
-from threadwatch.names import ThreadNames
+from threadwatch.names import ThreadNames, is_fixed
 from threadwatch.parents import Parents
 from threadwatch.patience import PatientReader, no_thread, owner_of, still_waiting
 from threadwatch.process_views import ProcessViews, python_of
@@ -31,6 +31,9 @@ from threadwatch.samples import Identity, ProcessSample, Waits
 from threadwatch.sampling import Sampling
 from threadwatch.threads import ThreadReader
 from threadwatch.watched import Watched
+
+_ASK_AGAIN = 32
+"""Polls after which room is looked for again for the group of a process that is charged to ``(other)``."""
 
 _Job = int | Watched | tuple[Watched, int | None]
 """A process to be looked at, by its PID; one whose ended children's clock is to be read; or one to be read,
@@ -338,18 +341,34 @@ class Poller:
     def _open(self, watched: Watched, now_ns: int) -> None:
         """See that the account has the process, in its present group."""
         present = (watched.group, watched.config)
-        if self._opened.get(watched.key.pid) == present:
+        opened = self._opened.get(watched.key.pid) == present
+        if opened and (watched.charged_to == watched.group or self._polls < watched.ask_again):
             return
-        self._parents.open(watched, self._started_ns, self._before_ns)
-        self._opened[watched.key.pid] = present
+        if not opened:
+            self._parents.open(watched, self._started_ns, self._before_ns)
+        watched.ask_again = self._polls + _ASK_AGAIN
+        charged_to = self._charge_to_group(watched, now_ns)
+        if opened and charged_to == watched.charged_to:
+            return
+        self._opened[watched.key.pid], watched.charged_to = present, charged_to
         watched.unsettled.update(watched.known)  # their labels may be others now
         watched.unseen.update(watched.known)  # and so may be whether they are looked at
-        self._account.open(watched.key, watched.group, self._rules_of(watched.config), now_ns)
+
+    def _charge_to_group(self, watched: Watched, now_ns: int) -> str:
+        """Open its books in its group, or in the group ``(other)``; the name of the one that it is."""
+        rules = self._rules_of(watched.config)
+        return self._account.open(watched.key, watched.group, rules, now_ns, watched.uid)
 
     def _rules_of(self, config: GroupConfig) -> GroupRules:
         threads = config.threads
         names = self._names.setdefault(threads.rules, ThreadNames(threads.rules))
-        return GroupRules(threads.per, threads.cap, names.series_name, config.expire_after_ns)
+        return GroupRules(
+            threads.per,
+            threads.cap,
+            names.series_name,
+            config.expire_after_ns,
+            fixed=is_fixed(config.name),
+        )
 
     def _let_go(self, watched: Watched) -> None:
         self._opened.pop(watched.key.pid, None)

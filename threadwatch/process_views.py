@@ -59,7 +59,7 @@ def _view(watched: Watched, elapsed_ns: int | None, threads: tuple[ThreadView, .
         key=watched.key,
         ppid=watched.ppid,
         uid=watched.uid,
-        group=watched.group,
+        group=watched.charged_to,
         comm=watched.comm,
         cmdline=watched.cmdline,
         python=python_of(watched),

@@ -209,6 +209,8 @@ class Group:
     """What of that was used by child processes that no poll has seen, or not to their ends."""
     processes: dict[ProcessKey, Python | None] = field(default_factory=dict)
     """Those that live, and which Python each is, if it publishes."""
+    owner: int | None = None
+    """The user whose process began it; None: the configuration, or we, have named it."""
     empty_since_ns: int = 0
     dropped: int = 0
     touched: bool = True

@@ -57,8 +57,13 @@ class Watched:
     comm: str
     cmdline: tuple[str, ...]
     group: str
+    """What it is called by its configuration."""
     config: GroupConfig
     published: Published
+    charged_to: str = ""
+    """The group that its books are in: ``(other)`` where there is no room for its own."""
+    ask_again: int = 0
+    """The poll from which on room is to be looked for again, if that is not its own."""
     has_table: bool = False
     embeds: str | None = None
     """The program in which a Python was found that is not called Python."""

@@ -81,6 +81,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "user_names",
             "history",
             "ledger",
+            "places",
             "series",
             "samples",
             "shown",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tests.books import KEY, MS, PYTHON, SECOND, Books, cpu_by_name, ended, sample, thread
-from threadwatch.account import MOST_GROUPS
 from threadwatch.children import EndedChild
 from threadwatch.model import OTHER, UNATTRIBUTED, ProcessKey, SeriesKey
+from threadwatch.places import SHARE
 from threadwatch.procfs import Waited
 
 OTHER_KEY = ProcessKey(200, 7000)
@@ -210,7 +210,7 @@ def test_closing_what_was_never_opened_does_nothing() -> None:
 def test_groups_beyond_the_most_share_one() -> None:
     """Processes that call themselves ever other names are one group in the end, and lose nothing by it."""
     books = Books(expire_after_ns=10 * SECOND)
-    for number in range(MOST_GROUPS + 3):
+    for number in range(SHARE + 3):
         key = ProcessKey(1000 + number, 5000)
         books.open(key, f"program-{number}", per="process")
         read = sample(
@@ -218,12 +218,12 @@ def test_groups_beyond_the_most_share_one() -> None:
         )
         books.account.charge(read, PYTHON)
     groups = books.groups()
-    assert len(groups) == MOST_GROUPS + 1
+    assert len(groups) == SHARE + 1
     rest = groups[OTHER]
     assert (rest.processes, rest.dropped, rest.cpu_ns) == (3, 3, 15 * MS)
     assert cpu_by_name(rest) == {"job": 15 * MS}
     assert set(rest.series) == {SeriesKey("job")}
-    for number in range(MOST_GROUPS):
+    for number in range(SHARE):
         books.account.close(ProcessKey(1000 + number, 5000), (), books.now_ns)
     books.wait(11)
     books.open(ProcessKey(7, 7), "late")
