@@ -66,6 +66,12 @@ class Server:
         assert b" 200 " in answer, answer
         return int(answer.rpartition(b"\r\n\r\n")[2])
 
+    def listens(self) -> bool:
+        """Whether it can be connected to."""
+        family = socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET
+        with socket.socket(family) as connection:
+            return connection.connect_ex(self.address) == 0
+
     def answers(self) -> bool:
         """Whether it serves requests yet."""
         try:
@@ -77,16 +83,20 @@ class Server:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], address: str | tuple[str, int], log: Path, **extra: str
+    command: Sequence[str], address: str | tuple[str, int], log: Path, *, asked: bool, **extra: str
 ) -> Iterator[Server]:
-    """A server of this command, ready once this is entered; ``extra``: for its environment."""
+    """A server of this command; ``extra``: for its environment.
+
+    Once this is entered, it listens; ``asked``: and has served a request.
+    """
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, env=environ(**extra), stdout=out, stderr=out, start_new_session=True
         )
     server = Server(process, address)
     try:
-        until(lambda: server.answers() or process.poll() is not None, "the server answers")
+        ready = server.answers if asked else server.listens
+        until(lambda: ready() or process.poll() is not None, "the server answers")
         assert process.poll() is None, log.read_text()
         yield server
     finally:
@@ -102,4 +112,44 @@ def uwsgi(
     """uWSGI with these options; modules in the directory are found. ``name``: of its socket and log."""
     address = str(directory / f"{name}.sock")
     words = [*command, "--http-socket", address, "--pythonpath", str(directory), *options]
-    return running(words, address, directory / f"{name}.log")
+    return running(words, address, directory / f"{name}.log", asked=True)
+
+
+_APACHE = """
+ServerRoot {place}
+ServerName localhost
+Listen 127.0.0.1:{port}
+PidFile {place}/httpd.pid
+ErrorLog {place}/httpd.log
+User nobody
+Group nogroup
+LoadModule mpm_event_module {modules}/mod_mpm_event.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
+LoadModule wsgi_module {modules}/mod_wsgi.so
+StartServers 1
+WSGISocketPrefix {place}/wsgi
+WSGIDaemonProcess shop processes=2 threads=3 display-name=%{{GROUP}} python-path={path}
+WSGIProcessGroup shop
+WSGIScriptAlias / {targets}/wsgi_app.py
+<Directory {targets}>
+Require all granted
+</Directory>
+"""
+
+
+def apache(directory: Path) -> contextlib.AbstractContextManager[Server]:
+    """Apache with mod_wsgi, which makes the application's interpreter with the first request."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    path = environ()["PYTHONPATH"]
+    configuration = directory / "httpd.conf"
+    text = _APACHE.format(
+        place=directory, port=port, modules="/usr/lib/apache2/modules", path=path, targets=TARGETS
+    )
+    configuration.write_text(text)
+    directory.chmod(0o755)
+    command = ["apache2", "-f", str(configuration), "-DFOREGROUND"]
+    return running(
+        command, ("127.0.0.1", port), directory / "httpd.out", asked=False, BACKGROUND="1"
+    )

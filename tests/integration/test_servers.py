@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import webservers
-from tests.serving import DEADLINE
+from tests.serving import DEADLINE, until
 from tests.webservers import Server
 from threadwatch.config import DEFAULT_CONFIG
 from threadwatch.model import View
@@ -88,3 +88,26 @@ def test_uwsgi(place: Path, poller: Poller) -> None:
         view = work(list(servers.values()), poller)
         for name, (_, processes) in ways.items():
             check(view, servers[name], name, processes)
+
+
+def test_mod_wsgi(place: Path, poller: Poller) -> None:
+    """Threads of an application have their names whose interpreter mod_wsgi makes with the first request.
+
+    The daemon knows Apache's processes by then. Their CPU time is theirs, and that of threads as well.
+    """
+    with webservers.apache(place) as server:
+        for _ in range(20):
+            poller.poll()
+            poller.sample_for(0.05)
+        serving = {server.request() for _ in range(8)}
+
+        def named() -> set[int]:
+            return {
+                process.key.pid
+                for process in poller.poll().processes
+                if any(thread.name == "metrics-flush" for thread in process.threads)
+            }
+
+        until(lambda: serving <= named(), "the names of the application's threads")
+        view = poller.poll()
+        assert {p.group for p in view.processes if p.key.pid in serving} == {"apache2"}
