@@ -69,6 +69,8 @@ class Published:
         self._youngest_unknown = 0
         self._doubtful = False
         self._has_complained = False
+        self._overflow_told = 0
+        """Threads without a place when that was an error last: it is one again when they have doubled."""
         self._news = News()
         self._searches = Searches()
 
@@ -163,13 +165,14 @@ class Published:
         :raises ReadError: a table cannot be read; what was known stays.
         :raises Gone: the process has ended; what was known stays.
         """
-        whole = True
+        whole, overflow = True, 0
         self._allowance.begin()
         for followed in list(self._tables):
             head, closed = followed.file.read_header(), False
             if head != followed.head or followed.unread:
                 header = parse_header(head)
                 closed = header.closed
+                overflow = max(overflow, header.overflow)
                 if header.generation != followed.generation or followed.unread:
                     followed.read_slots(process, self._allowance, self._slots_of_others(followed))
                     followed.generation = header.generation
@@ -182,6 +185,11 @@ class Published:
             self._has_complained = True
             detail = "the tables of all processes together have more threads than are kept"
             raise ReadError("table", "enospc", detail)
+        if whole and overflow >= 2 * self._overflow_told + 1:
+            self._overflow_told = overflow
+            raise ReadError(
+                "table", "overflow", f"{overflow:,} threads found no place in the table"
+            )
         return whole
 
     def last_words(self) -> None:

@@ -139,6 +139,25 @@ def test_a_table_of_the_process_that_forked(new_table: NewTable) -> None:
         os.waitpid(pid, 0)
 
 
+def test_threads_that_find_no_place_are_counted(
+    process: ProcessDir, published: Published, new_table: NewTable
+) -> None:
+    """A table that is full is an error, and again each time that twice as many threads found no place."""
+    table = new_table()
+    for tid in range(layout.CAPACITY):
+        assert table.add(tid, tid, "") is not None
+    published.find(process)
+    published.update(process)
+    told = []
+    for more in range(8):
+        assert table.add(1, (1 << 40) + more, "one too many") is None
+        try:
+            published.update(process)
+        except ReadError as error:
+            told.append((error.source, error.reason, error.detail.split()[0]))
+    assert told == [("table", "overflow", number) for number in ("1", "3", "7")]
+
+
 def test_a_name_is_for_one_thread_and_not_for_its_tid(
     process: ProcessDir, published: Published, new_table: NewTable
 ) -> None:
