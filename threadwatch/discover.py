@@ -195,7 +195,7 @@ class Discovery:
         self._errors.append(
             still_waiting(pid)
             if lock == "exec"
-            else ReadError("cmdline", "timeout", f"the memory of PID {pid} is locked")
+            else ReadError("cmdline", "timeout", f"the memory of PID {pid} is locked, or its file")
         )
 
     def leave_out(self, pid: int, poll: int) -> None:

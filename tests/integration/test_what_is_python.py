@@ -6,7 +6,10 @@ import contextlib
 import os
 import platform
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -14,8 +17,10 @@ from pathlib import Path
 import pytest
 
 from tests import testbed
+from tests.serving import until
 from tests.testbed import Interpreter
 from threadwatch.config import DEFAULT_CONFIG
+from threadwatch.errors import ReadError
 from threadwatch.model import ProcessView
 from threadwatch.poller import Poller
 from threadwatch.procfs import ProcFS
@@ -170,3 +175,33 @@ def test_programs_with_a_libpython(tmp_path: Path) -> None:
         name: name for name in users
     }
     assert not set(editors.values()) & found.keys()
+
+
+def test_a_program_whose_file_does_not_answer(tmp_path: Path, script: Path) -> None:
+    """Where a program's file system hangs, polls go on, and what is called Python is watched all the same."""
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    server = subprocess.Popen(
+        ["bindfs", "-f", "-o", "attr_timeout=0,entry_timeout=0", "/usr/bin", str(mount)]
+    )
+    try:
+        until(mount.is_mount, "the file system")
+        with (
+            running(str(mount / "mawk"), 'BEGIN { print "ready"; fflush(); getline }') as other,
+            running(sys.executable, str(script)) as python,
+        ):
+            errors: list[ReadError] = []
+            server.send_signal(signal.SIGSTOP)
+            with closing(Poller(ProcFS(), DEFAULT_CONFIG, report=errors.append)) as poller:
+                for _ in range(5):
+                    started = time.monotonic()
+                    found = {process.key.pid for process in poller.poll().processes}
+                    assert time.monotonic() - started < 10
+                    assert python in found
+                    assert other not in found
+                server.send_signal(signal.SIGCONT)
+            assert {(e.source, e.reason) for e in errors} >= {("cmdline", "timeout")}
+    finally:
+        server.kill()
+        server.wait()
+        subprocess.run(["umount", "--lazy", str(mount)], check=True)
