@@ -98,8 +98,8 @@ class Admission:
         ``asked_for``: it is watched whatever it is.
         """
         cmdline = self._cmdline(process, conducts)
-        if not cmdline and stat.num_threads == 1 and (cmdline is not None or stat.state == "Z"):
-            return None  # a zombie, or one that has no memory of its own yet
+        if not cmdline and stat.num_threads == 1 and (stat.state == "Z" or _no_memory(process)):
+            return None  # a zombie, or one that has no memory of its own: the kernel's, or not yet
         status = parse_status(process.read("status", "status"))
         watched = Watched(
             key=key,
@@ -226,3 +226,8 @@ class Admission:
         if not self._needs & {"systemd_unit", "container"}:
             return None
         return parse_cgroup(watched.dir.read("cgroup", "cgroup"))
+
+
+def _no_memory(process: ProcessDir) -> bool:
+    """Whether a process has no memory, where its command line would be; an empty title can be one as well."""
+    return process.read("statm", "statm").startswith(b"0 ")

@@ -17,17 +17,14 @@ from dataclasses import dataclass
 from itertools import takewhile
 from typing import Final
 
+from threadwatch.called import MAX_ARGUMENT, basename, called, is_interpreter, is_loader
+from threadwatch.discretion import without_secrets
 from threadwatch.launchers import application_in_title, launched_by, titled_by_python
 
 NAME_LENGTH: Final = 100
-MAX_ARGUMENTS: Final = 256
-MAX_ARGUMENT: Final = 4096
-"""Characters of one argument that are looked at, and arguments of one command line."""
+UNKNOWN: Final = "(unknown)"
+"""What stands where there is nothing to take a name from."""
 
-# python3.13t: free-threaded; platform-python: Red Hat's
-_PYTHON = re.compile(r"(?:platform-)?(?:python|pypy)[0-9.]*[a-z]{0,2}(?:-dbg)?")
-_LOADER = re.compile(r"ld(?:64|-linux|-musl|-[0-9])[-_.0-9a-z]*\.so(?:\.[0-9]+)?")
-"""The dynamic loader, which programs can be started by (ld.so(8))."""
 _EXTENSION = re.compile(r"\.py[cwz]?$")
 _UNNAMED: Final = {"code": "python -c", "stdin": "python -"}
 _STANDARD_INPUT: Final = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
@@ -47,31 +44,28 @@ def application_name(*, exe: str | None, cmdline: Sequence[str], comm: str) -> s
     ``exe`` is the target of ``/proc/PID/exe``, None where it cannot be read; ``cmdline`` the
     arguments, none for a kernel thread or a zombie; ``comm`` the kernel's name for the process.
     """
-    exe, cmdline = _loaded(exe, cmdline)
-    arguments = _arguments(cmdline)
-    program = _basename(exe) if exe else None
-    if program and not _PYTHON.fullmatch(program):
-        name = launched_by(program, arguments[1:]) or program  # uWSGI embeds Python
-    elif not arguments:
+    call = called(cmdline)
+    program = basename(exe) if exe else ""
+    if program and not is_interpreter(program) and not is_loader(program):
+        name = launched_by(program, call.words[1:]) or program  # uWSGI embeds Python
+    elif not call.words:
         name = comm
-    elif not (words := _title(arguments)):
-        name = _run_by([arguments[0].removeprefix("-"), *arguments[1:]])  # "-": a login shell's
-    elif _PYTHON.fullmatch(_basename(words[0])):
-        name = _run_by(words)  # "python3 app.py" as one text
+    elif call.title:
+        name = application_in_title(cmdline[0][:MAX_ARGUMENT]) or comm
     else:
-        name = application_in_title(arguments[0]) or comm
-    return tidy(name) or tidy(comm) or "(unknown)"
+        name = _run_by([call.words[0].removeprefix("-"), *call.words[1:]])  # "-": a login shell's
+    chosen = tidy(name) or tidy(comm) or ("python" if program else "")
+    return f"'{chosen}'" if chosen == UNKNOWN else chosen or UNKNOWN
 
 
 def is_python(exe: str | None, cmdline: Sequence[str], comm: str) -> bool:
     """Whether a process is a Python interpreter: by its program; where that cannot be read, by its names."""
-    exe, cmdline = _loaded(exe, cmdline)
-    if exe:
-        return _PYTHON.fullmatch(_basename(exe)) is not None
-    if not cmdline:
-        return _PYTHON.fullmatch(comm) is not None
-    title = cmdline[0][:MAX_ARGUMENT]
-    return titled_by_python(title) or _PYTHON.fullmatch(_basename(title)) is not None
+    if exe and not is_loader(exe):
+        return is_interpreter(exe)
+    call = called(cmdline)
+    if not call.words:
+        return is_interpreter(comm)
+    return is_interpreter(call.words[0]) or titled_by_python(cmdline[0][:MAX_ARGUMENT])
 
 
 def is_multiprocessing_child(cmdline: Sequence[str]) -> bool:
@@ -81,36 +75,42 @@ def is_multiprocessing_child(cmdline: Sequence[str]) -> bool:
     methods spawn and forkserver, resource trackers, joblib's and celery's workers. A child by fork
     has its parent's command line, and is not told apart.
     """
-    arguments = _arguments(cmdline)
-    if not arguments:
+    call = called(cmdline)
+    if not call.words:
         return False
-    if "--multiprocessing-fork" in arguments or _CHILD_TITLE.match(arguments[0]):
+    if "--multiprocessing-fork" in call.words or _CHILD_TITLE.match(cmdline[0][:MAX_ARGUMENT]):
         return True
-    kind, rest = _target(arguments[1:], _INTERPRETER)
-    return (kind == "code" and _CHILD_CODE.match(rest[0]) is not None) or (
-        kind == "module" and _CHILD_MODULE.fullmatch(rest[0]) is not None
-    )
+    kind, rest = _target(call.words[1:], _INTERPRETER)
+    if kind == "code":
+        return _CHILD_CODE.match(" ".join(rest) if call.joined else rest[0]) is not None
+    return kind == "module" and _CHILD_MODULE.fullmatch(rest[0]) is not None
 
 
 def without_arguments(cmdline: Sequence[str]) -> tuple[str, ...]:
     """A command line up to the script or module that it runs: what follows may be secret, as may code.
 
-    The code that multiprocessing runs says what kind of process it is, and stays.
+    The code that multiprocessing runs says what kind of process it is, and stays. Of a title that is the
+    program's own text, what follows something like an option is left out.
     """
-    arguments = _arguments(cmdline)
-    if not arguments:
+    call = called(cmdline)
+    if not call.words:
         return ()
-    if words := _title(arguments):
-        kept = takewhile(lambda word: not word.startswith(("-", "(")), words[1:])
-        return (" ".join([words[0], *kept]),)
-    if not _PYTHON.fullmatch(_basename(arguments[0])):
-        return (arguments[0],)
-    kind, rest = _target(arguments[1:], _INTERPRETER)
-    if kind == "stdin":
-        return (arguments[0], "-")
-    if kind == "code" and not is_multiprocessing_child(arguments):
-        return (arguments[0], "-c")
-    return tuple(arguments[: len(arguments) - max(len(rest) - 1, 0)])
+    program, *arguments = call.words
+    if call.title:
+        kept = [program, *takewhile(lambda word: not word.startswith(("-", "(")), arguments)]
+    elif not is_interpreter(program):
+        kept = [program]
+    else:
+        kind, rest = _target(arguments, _INTERPRETER)
+        if kind == "stdin":
+            kept = [program, "-"]
+        elif kind == "code" and not is_multiprocessing_child(cmdline):
+            kept = [program, "-c"]
+        elif kind == "code" and call.joined:
+            kept = [program, "-c", *takewhile(lambda word: not word.startswith("-"), rest)]
+        else:
+            kept = [program, *arguments[: len(arguments) - max(len(rest) - 1, 0)]]
+    return without_secrets((" ".join(kept),) if call.joined else tuple(kept))
 
 
 def tidy(name: str) -> str:
@@ -119,32 +119,6 @@ def tidy(name: str) -> str:
     if name.isprintable():
         return name
     return "".join(character if character.isprintable() else "?" for character in name)
-
-
-def _arguments(cmdline: Sequence[str]) -> list[str]:
-    return [argument[:MAX_ARGUMENT] for argument in cmdline[:MAX_ARGUMENTS]]
-
-
-def _loaded(exe: str | None, cmdline: Sequence[str]) -> tuple[str | None, Sequence[str]]:
-    """The program and command line of what was started by the dynamic loader; else both as they are."""
-    if exe and _LOADER.fullmatch(_basename(exe)):
-        kind, rest = _target(_arguments(cmdline)[1:], _LOADER_OPTIONS)
-        if kind == "script":
-            return rest[0], rest
-    return exe, cmdline
-
-
-def _title(arguments: list[str]) -> list[str]:
-    """The words of a title: of one text with blanks or a colon that is not a program's path."""
-    first = arguments[0]
-    if len(arguments) > 1 or first.startswith(("/", ".")) or not re.search(r"[\s:]", first):
-        return []
-    return first.split()
-
-
-def _basename(path: str) -> str:
-    # the kernel puts " (deleted)" behind a program that has been replaced since, by an upgrade say
-    return path.removesuffix(" (deleted)").rstrip("/").rpartition("/")[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,14 +138,6 @@ class _Options:
 _INTERPRETER: Final = _Options(
     valued="WXQ", long_valued=frozenset(("--check-hash-based-pycs", "--jit")), code="c"
 )
-_LOADER_OPTIONS: Final = _Options(
-    long_valued=frozenset(
-        f"--{name}" for name in (
-            "argv0", "audit", "glibc-hwcaps-mask", "glibc-hwcaps-prepend", "inhibit-rpath", "library-path",
-            "preload",
-        )
-    ),
-)  # fmt: skip
 _RUNNERS: Final[Mapping[str, _Options]] = {
     "cProfile": _Options(valued="os", long_valued=frozenset(("--outfile", "--sort"))),
     "profile": _Options(valued="os", long_valued=frozenset(("--outfile", "--sort"))),
@@ -237,7 +203,7 @@ def _run_by(arguments: list[str]) -> str:
             name = program.removesuffix(".__main__")
         elif program.startswith(_STANDARD_INPUT):
             return _UNNAMED["stdin"]
-        elif _PYTHON.fullmatch(_basename(program)):
+        elif is_interpreter(program):
             name = "python"
             kind, rest = _target(rest, _INTERPRETER)
             continue
@@ -252,8 +218,8 @@ def _run_by(arguments: list[str]) -> str:
 
 def _script(path: str) -> tuple[str, bool]:
     """A script's name, and whether it can be an installed tool: somebody's own ``flask.py`` is not flask."""
-    name = _basename(path)
-    directory = _basename(path.rstrip("/").rpartition("/")[0])
+    name = basename(path)
+    directory = basename(path.rstrip("/").rpartition("/")[0])
     if directory in {".", ".."}:
         directory = ""
     if name in {"__main__.py", ".", ".."}:

@@ -123,8 +123,29 @@ DEFAULT_RULES: Final = (
     _rule(r"PoolThread-[0-9]+-[0-9]+", "PoolThread-N-N"),  # Twisted, a pool without a name
     _rule(r"PoolThread-(?P<pool>.+)-[0-9]+", "PoolThread-{pool}-N"),
     _rule(r"(?P<pool>.*Dask-[A-Za-z]+-Threads)-[0-9]+-[0-9]+", "{pool}-N-N"),
+    _rule(r"(?P<executor>TCP-Executor)-[0-9]+-[0-9]+", "{executor}-N-N"),  # Dask
     _rule(r"dirty-worker-[0-9]+-_[0-9]+", "dirty-worker-N-_N"),  # gunicorn
     _rule(r"kafka-python-producer-[0-9]+-network-thread", "kafka-python-producer-N-network-thread"),
+    _rule(r"Timer-[0-9]+", "Timer-N"),  # celery
+    _rule(r"pool-[0-9]+-worker-[0-9]+", "pool-N-worker-N"),  # psycopg_pool, a pool without a name
+    _rule(r"pool-[0-9]+-scheduler", "pool-N-scheduler"),
+    _rule(
+        r"subshell-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "subshell-N"
+    ),  # ipykernel
+    _rule(r"zeroconf-ServiceBrowser-(?P<types>.*)-[0-9]+", "zeroconf-ServiceBrowser-{types}-N"),
+    # threads that the kernel makes in a process: io_uring/io-wq.c, io_uring/sqpoll.c, drivers/vhost/vhost.c
+    _rule(r"(?P<kind>iou-(?:wrk|sqp|mgr)|vhost)-[0-9]+", "{kind}-N"),
+    # threads of libraries in C, C++ and Rust, by their comm
+    _rule(r"rdk:broker-?[0-9]+", "rdk:brokerN"),  # librdkafka
+    _rule(r"ZMQbg/(?P<kind>IO/|)[0-9]+", "ZMQbg/{kind}N"),  # libzmq
+    _rule(r"(?P<side>client|server)\.poll[0-9]+", "{side}.pollN"),  # Ray
+    _rule(r"av:(?P<what>[^:]+):(?P<kind>df|ff:)[0-9]+", "av:{what}:{kind}N"),  # FFmpeg
+    _rule(r"NCCL (?P<kind>Progress|Service) *[0-9]+", "NCCL {kind} N"),
+    _rule(r"cuda[0-9a-f]{11}", "cudaN"),  # NVIDIA's driver
+    _rule(r"AwsEventLoop [0-9]+", "AwsEventLoop N"),  # AWS's common runtime
+    _rule(r"rocksdb:(?P<pool>low|high|bottom|user)[0-9]+", "rocksdb:{pool}N"),
+    _rule(r"llvmpipe-[0-9]+", "llvmpipe-N"),  # Mesa
+    _rule(r"(?P<kind>GC Thread|G1 (?:Conc|Refine))#[0-9]+", "{kind}#N"),  # a JVM in the process
     # concurrent.futures with a thread_name_prefix: the prefix is a person's, the number Python's
     _rule(r"(?P<prefix>.+)_[0-9]+", "{prefix}_N"),
 )
@@ -281,8 +302,6 @@ def _name_rule(value: Value) -> NameRule:
             value.fail(f"has no {key}: a rule has a match and a name")
     match = entries["match"].pattern()
     name = _template(entries["name"], tuple(match.groupindex))
-    if name in {OTHER, UNATTRIBUTED}:
-        entries["name"].fail(f"{name} is a name of threadwatch's own: take another one")
     return NameRule(match, name)
 
 
@@ -292,6 +311,8 @@ def _template(value: Value, fields: Collection[str]) -> str:
         value.fail(f"should be at most {_TEMPLATE_LENGTH} characters long, not {len(text)}")
     if not text.isprintable() or text != text.strip():
         value.fail("should be on one line, and not begin or end with a blank")
+    if text in {OTHER, UNATTRIBUTED}:
+        value.fail(f"{text} is a name of threadwatch's own: take another one")
     there = listed([f"{{{name}}}" for name in fields]) if fields else "none, for want of captures"
     try:
         parts = list(Formatter().parse(text))

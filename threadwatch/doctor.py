@@ -14,6 +14,7 @@ from itertools import pairwise
 
 from threadwatch.config import DEFAULT_CONFIG, load_config
 from threadwatch.discover import Discovery
+from threadwatch.discretion import without_secrets
 from threadwatch.doctor_advice import missing, notes
 from threadwatch.doctor_examination import examine
 from threadwatch.doctor_findings import Daemon, Finding
@@ -228,7 +229,7 @@ def _process(finding: Finding) -> dict[str, object]:
         "uid": finding.uid,
         "user": user_name(finding.uid),
         "application": finding.application,
-        "cmdline": list(finding.cmdline),
+        "cmdline": list(without_secrets(finding.cmdline)),
         "interpreter": finding.interpreter,
         "publishes": finding.publishes,
         "table": finding.table,

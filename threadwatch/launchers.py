@@ -18,7 +18,13 @@ _SAYS_NOTHING: Final = frozenset(
 _VERSION = re.compile(r"[-_.]?[0-9][0-9.]*$")
 _GUNICORN_TITLE = re.compile(r"gunicorn: [\w-]+(?: \[(.*)\])?", re.DOTALL)
 _CELERY_TITLE = re.compile(r"\[celeryd?[ :][^\]]*\](.*)", re.DOTALL)
-_FIRST_WORD = re.compile(r"[\[(]*([^\s:\])]+)")
+_WORD = re.compile(r"[\[(]*([^\s:\])]+)")
+# What a machine counts or draws: a UUID, a hash, a process's or a job's number, a date, a share of work done
+_UUID: Final = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
+_HASH: Final = r"(?=[0-9a-fA-F]*[0-9][a-fA-F])[0-9a-fA-F]{8,}"
+_MADE = re.compile(rf"{_UUID}|{_HASH}|[^a-zA-Z\u00aa-\U0010ffff]*")
+_MADE_BEHIND = re.compile(rf"[-_.#@=](?:{_UUID}|{_HASH}|[0-9]{{5,}})$")
+_WORD_LENGTH: Final = 200
 
 # The options of WSGI and ASGI servers that take no value, besides all that begin with --no-
 _FLAGS: Final = frozenset(
@@ -70,8 +76,11 @@ def application_in_title(title: str) -> str | None:
     words = title.split()
     if words[:1] == ["granian"]:
         return _object(words) or "granian"
-    match = _FIRST_WORD.match(title.strip())
-    return match[1].rpartition("/")[2] if match else None
+    for match in _WORD.finditer(title):
+        word = match[1].rpartition("/")[2].partition("[")[0][:_WORD_LENGTH]
+        if not _MADE.fullmatch(word):
+            return _MADE_BEHIND.sub("", word) or word
+    return None
 
 
 def _telling(parts: list[str]) -> list[str]:

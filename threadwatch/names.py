@@ -13,8 +13,15 @@ from functools import lru_cache
 from string import Formatter
 from typing import Final
 
-from threadwatch.applications import application_name, is_multiprocessing_child, is_python, tidy
+from threadwatch.applications import (
+    UNKNOWN,
+    application_name,
+    is_multiprocessing_child,
+    is_python,
+    tidy,
+)
 from threadwatch.config import DEFAULT_RULES, Config, GroupConfig, NameRule
+from threadwatch.discretion import without_credentials
 from threadwatch.model import OTHER, UNATTRIBUTED
 
 __all__ = [
@@ -33,8 +40,7 @@ __all__ = [
 UNNAMED: Final = "(unnamed)"
 """What threads and groups without any name are called."""
 
-_UNKNOWN: Final = "(unknown)"
-_OWN: Final = frozenset((OTHER, UNATTRIBUTED))
+_OWN: Final = frozenset((OTHER, UNATTRIBUTED, UNNAMED))
 _CACHED_NAMES: Final = 4096
 _NAME_LENGTH: Final = 192  # as many characters as a table's NAME_BYTES can hold
 _CMDLINE_LENGTH: Final = 4096
@@ -69,9 +75,7 @@ class ThreadNames:
         A thread that is called like one of threadwatch's own names gets quotes around it.
         """
         label = self._fold(name)
-        if label in _OWN:
-            return f"'{label}'"
-        return label or UNNAMED
+        return _quoted(label) or UNNAMED
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +146,16 @@ def _group_name(group: GroupConfig, facts: ProcessFacts) -> str | None:
             return None
         fields |= match.groupdict(default="")
     fields["comm"] = facts.comm
-    fields["user"] = facts.user or _UNKNOWN
-    fields["exe"] = (_text("exe", facts) or _UNKNOWN).rpartition("/")[2]
+    fields["user"] = facts.user or UNKNOWN
+    fields["exe"] = (_text("exe", facts) or UNKNOWN).rpartition("/")[2]
     if "{app" in group.name:
         fields["app"] = application_name(exe=facts.exe, cmdline=facts.cmdline, comm=facts.comm)
-    return tidy(group.name.format_map(fields)) or UNNAMED
+    return _quoted(tidy(without_credentials(group.name.format_map(fields)))) or UNNAMED
+
+
+def _quoted(name: str) -> str:
+    """A name that a target chose, in quotes where it is one that threadwatch gives."""
+    return f"'{name}'" if name in _OWN else name
 
 
 def _text(source: str, facts: ProcessFacts) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from threadwatch.applications import without_arguments
+from threadwatch.discretion import without_secrets
 from threadwatch.model import GroupView, ProcessView, Python, Stats, ThreadView, Trace, View
 
 
@@ -81,7 +82,7 @@ def process_json(process: ProcessView) -> dict[str, object]:
         "start_ticks": process.key.start_ticks,
         "group": process.group,
         "comm": process.comm,
-        "cmdline": list(process.cmdline),
+        "cmdline": list(without_secrets(process.cmdline)),
         "published": process.published,
         "implementation": python.implementation if python else None,
         "version": _version(python) if python else None,

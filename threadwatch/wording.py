@@ -6,6 +6,7 @@ Everything here is text for a terminal: what a target is called has been made pr
 from __future__ import annotations
 
 from threadwatch.applications import is_multiprocessing_child
+from threadwatch.discretion import without_secrets
 from threadwatch.model import ProcessView, Python, ThreadView
 from threadwatch.text import printable
 
@@ -35,7 +36,7 @@ def command(process: ProcessView, parent: ProcessView | None) -> str:
         return "worker, forked"
     if not process.cmdline:
         return f"({printable(process.comm)})"
-    program, *arguments = process.cmdline
+    program, *arguments = without_secrets(process.cmdline)
     return printable(" ".join([program.rpartition("/")[2] or program, *arguments]))
 
 

@@ -48,6 +48,8 @@ LAYERS: tuple[frozenset[str], ...] = (
         {
             "admission",
             "allowance",
+            "called",
+            "discretion",
             "discover",
             "watched",
             "threads",

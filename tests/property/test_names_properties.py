@@ -7,7 +7,9 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from threadwatch.applications import without_arguments
 from threadwatch.config import NameRule, parse_config
+from threadwatch.discretion import without_secrets
 from threadwatch.model import OTHER, UNATTRIBUTED
 from threadwatch.names import (
     DEFAULT_RULES,
@@ -28,6 +30,8 @@ ARGUMENTS = st.lists(
             "/srv/__main__.py", "__main__.py", "/", ".", "", " ", ":", "uwsgi", "-w", "flask", "django",
             "--settings", "fastapi", "gunicorn: x [", "gunicorn: x []", "[celeryd: ]", "[celery beat] -A",
             "granian x", "/dev/fd/3", "--multiprocessing-fork", "from multiprocessing.spawn import x",
+            "/lib64/ld.so --argv0", "ld.so", "/a b/python3 -c x", "shop.py --token x", "password=x://y:z@",
+            "--password", "[1] 2: x", "(other)",
         ]
     )
     | ANY_TEXT,
@@ -97,6 +101,8 @@ def test_every_process_has_an_application(
     assert name == name.strip()
     is_python(exe, cmdline, comm)
     is_multiprocessing_child(cmdline)
+    without_arguments(cmdline)
+    without_secrets(cmdline)
 
 
 @given(
@@ -136,3 +142,4 @@ def test_every_process_has_a_group_or_none(
     else:
         assert 0 < len(chosen[1]) <= 100
         assert chosen[1].isprintable()
+        assert chosen[1] not in {OTHER, UNATTRIBUTED}

@@ -14,6 +14,7 @@ from threadwatch.config import Config, NameRule, parse_config
 from threadwatch.model import OTHER, UNATTRIBUTED
 from threadwatch.names import (
     DEFAULT_RULES,
+    UNNAMED,
     ProcessFacts,
     ThreadNames,
     choose_group,
@@ -69,6 +70,31 @@ def rules(*pairs: tuple[str, str]) -> ThreadNames:
         ("Dummy-4", "Dummy-N"),
         ("waitress-0", "waitress-N"),
         ("dirty-worker-4711-_0", "dirty-worker-N-_N"),
+        ("TCP-Executor-4711-0", "TCP-Executor-N-N"),
+        ("Timer-1", "Timer-N"),
+        ("pool-1-worker-0", "pool-N-worker-N"),
+        ("pool-12-scheduler", "pool-N-scheduler"),
+        ("subshell-1c7a3f0e-5a0c-4b7e-8f55-0123456789ab", "subshell-N"),
+        ("zeroconf-ServiceBrowser-_http._tcp-4711", "zeroconf-ServiceBrowser-_http._tcp-N"),
+        ("iou-wrk-4711", "iou-wrk-N"),
+        ("iou-wrk-4194304", "iou-wrk-N"),
+        ("iou-sqp-4711", "iou-sqp-N"),
+        ("iou-mgr-4711", "iou-mgr-N"),
+        ("vhost-4711", "vhost-N"),
+        ("rdk:broker3", "rdk:brokerN"),
+        ("rdk:broker-1", "rdk:brokerN"),
+        ("ZMQbg/IO/0", "ZMQbg/IO/N"),
+        ("ZMQbg/1", "ZMQbg/N"),
+        ("client.poll0", "client.pollN"),
+        ("av:h264:df11", "av:h264:dfN"),
+        ("av:scale:ff:3", "av:scale:ff:N"),
+        ("NCCL Progress 0", "NCCL Progress N"),
+        ("NCCL Service 12", "NCCL Service N"),
+        ("cuda00001400006", "cudaN"),
+        ("AwsEventLoop 10", "AwsEventLoop N"),
+        ("rocksdb:low0", "rocksdb:lowN"),
+        ("llvmpipe-3", "llvmpipe-N"),
+        ("G1 Conc#0", "G1 Conc#N"),
     ],
 )
 def test_numbers_that_python_and_libraries_give_are_folded(name: str, folded: str) -> None:
@@ -110,6 +136,21 @@ def test_numbers_that_python_and_libraries_give_are_folded(name: str, folded: st
         " ",
         "{name}",
         "(grpc_global_tim)",
+        "grpc_global_tim",
+        "tokio-runtime-w",
+        "jemalloc_bg_thd",
+        "ThreadPoolForeg",
+        "pt_main_thread",
+        "cuda-EvtHandlr",
+        "rdk:main",
+        "ZMQbg/Reaper",
+        "iou-wrk-x",
+        "my-iou-wrk-7",
+        "blocking-3",
+        "my-pool-1-worker-0",
+        "shop-worker-7",
+        "GC Thread",
+        "subshell-7",
     ],
 )
 def test_a_name_that_a_person_chose_stays(name: str) -> None:
@@ -158,6 +199,7 @@ def test_names_for_labels() -> None:
     assert DEFAULT.series_name("Thread-17") == "Thread-N"
     assert DEFAULT.series_name(OTHER) == "'(other)'"
     assert DEFAULT.series_name(UNATTRIBUTED) == "'(unattributed)'"
+    assert DEFAULT.series_name(UNNAMED) == "'(unnamed)'"
     assert rules(("(?P<x>.*)!", "{x}")).series_name("!") == "(unnamed)"
     assert rules(("(?P<x>.*)!", "{x}")).series_name("(other)!") == "'(other)'"
 
@@ -301,6 +343,25 @@ def test_hostile_names_of_groups_are_short_and_printable() -> None:
         ("{app}", "{app}"),
     ):
         assert choose_group(config, replace(PYTHON, comm=comm)) == (config.groups[0], name)
+
+
+@pytest.mark.parametrize("own", [OTHER, UNATTRIBUTED, UNNAMED])
+def test_no_application_takes_a_name_of_ours(own: str) -> None:
+    """An application that is called like one of threadwatch's own names stands in quotes."""
+    for cmdline in (("python3", f"{own}.py"), ("python3", "-m", own), ("python3", f"/srv/{own}")):
+        chosen = choose_group(parse("{}"), replace(PYTHON, cmdline=cmdline))
+        assert chosen is not None
+        assert chosen[1] == f"'{own}'"
+    config = parse("groups: [{name: '({x})', match: {comm: '(?P<x>.*)'}}]")
+    facts = replace(PYTHON, comm=own[1:-1])
+    assert choose_group(config, facts) == (config.groups[0], f"'{own}'")
+
+
+def test_a_group_has_no_password_in_its_name() -> None:
+    """What a capture takes of a URL is shown without who logs in there."""
+    config = parse("groups: [{name: '{db}', match: {cmdline: '--db (?P<db>[^ ]+)'}}]")
+    facts = replace(PYTHON, cmdline=("python3", "shop.py", "--db", "postgres://me:secret@db/shop"))
+    assert choose_group(config, facts) == (config.groups[0], "postgres://db/shop")
 
 
 def test_multiprocessing_children_are_in_their_parents_group() -> None:

@@ -12,10 +12,12 @@ import pytest
 
 from tests.testbed import Interpreter
 from threadwatch.applications import without_arguments
+from threadwatch.discretion import without_secrets
 from threadwatch.names import application_name, is_multiprocessing_child, is_python
 from threadwatch.procfs.cmdline import parse_cmdline
 
 PYTHON = "/usr/bin/python3.12"
+LOADER = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
 
 
 def name(*cmdline: str, exe: str | None = PYTHON, comm: str = "comm") -> str:
@@ -160,6 +162,40 @@ def test_the_application_and_not_the_interpreter(command: str, application: str)
         ("shop worker 3", "shop"),
         ("[shop] worker", "shop"),
         ("python3 /srv/shop/billing.py", "billing"),
+        # a command line, joined by blanks: asking for the title leaves that, and many append to it
+        ("/usr/bin/python3 /srv/shop/billing.py --db postgres://me:secret@db/x", "billing"),
+        ("/srv/v/bin/python -m shop.tasks --db postgres://u:p@h/db", "shop.tasks"),
+        ("/srv/v/bin/python3.12 -c import shop; shop.run('/x')", "python -c"),
+        ("/usr/bin/python3 /usr/bin/salt-minion KeepAlive MinionProcessManager", "salt-minion"),
+        ("/usr/bin/python3 /opt/v/bin/gunicorn -w 4 shop.wsgi:application", "shop"),
+        ("/opt/my shop/bin/python3 -u /srv/billing.py worker", "billing"),
+        ("/opt/my shop/bin/python3.12", "python"),
+        ("/srv/shop/bin/ubshop run /usr/bin/python3", "ubshop"),
+        ("./ubshop worker queue=mail", "ubshop"),
+        ("billing.py worker 3", "billing"),
+        ("/lib64/ld-linux-x86-64.so.2 /usr/bin/python3.12 /srv/billing.py idle", "billing"),
+        # numbers that change
+        ("3f2a9c0e-1111-2222-3333-444455556666 shop", "shop"),
+        ("3f2a9c0e11112222 shop", "shop"),
+        ("1 / 20 5.00 %: shop", "shop"),
+        ("shop[4711]: idle", "shop"),
+        ("shop-48213: idle", "shop"),
+        ("shop-3f2a9c0e: idle", "shop"),
+        ("web-1: idle", "web-1"),
+        ("shop2024 idle", "shop2024"),
+        ("cafe2024 idle", "cafe2024"),
+        ("магазин: 3", "магазин"),
+        ("17 20 (30)", "comm"),
+        # as projects write them
+        ("circusd", "circusd"),
+        ("rq:worker:ab12cd34ef560078: Started 4711 at 1700000000.5", "rq"),
+        ("ray::Trainer.step", "ray"),
+        ("ray::IDLE", "ray"),
+        ("dask worker [tcp://10.0.0.1:4711]", "dask"),
+        ("airflow task supervisor: ['airflow', 'tasks', 'run']", "airflow"),
+        ("neutron-server: api worker (/usr/bin/python3 /usr/bin/neutron-server)", "neutron-server"),
+        ("postgres: me shop 10.0.0.1(54321) idle", "postgres"),
+        ("VLLM::EngineCore_DP0", "VLLM"),
         (":", "comm"),
         ("   ", "comm"),
     ],
@@ -195,6 +231,20 @@ def test_titles_that_processes_give_themselves(title: str, application: str) -> 
         (PYTHON, ("shopd", "--verbose"), "shopd", "shopd"),
         (PYTHON, ("",), "shop", "shop"),
         (None, (), "", "(unknown)"),
+        (None, ("(unknown)",), "x", "'(unknown)'"),
+        (PYTHON, (), "", "python"),  # an empty title
+        (PYTHON, ("   ",), "   ", "python"),
+        # started by the dynamic loader
+        (LOADER, ("/lib64/ld-linux-x86-64.so.2", "/usr/bin/python3", "x.py"), "python3", "x"),
+        (
+            LOADER,
+            ("ld.so", "--argv0", "a", "--library-path", "/l", "/bin/python3", "x.py"),
+            "x",
+            "x",
+        ),
+        (LOADER, ("ld.so", "--inhibit-cache", "--preload=a.so", "/srv/shop"), "shop", "shop"),
+        (LOADER, ("ld.so", "--list"), "ld.so", "ld.so"),
+        (None, ("/lib/ld-musl-x86_64.so.1", "--", "/usr/bin/python3", "x.py"), "python3", "x"),
         (None, ("a\x07b\x1b\udcff",), "x", "a?b??"),
         (None, ("x" * 5000,), "x", "x" * 100),
     ],
@@ -236,6 +286,11 @@ def test_runners_that_run_runners_come_to_an_end() -> None:
         (None, ("nginx: master process",), "nginx", False),
         (None, (), "python3", True),
         (None, (), "nginx", False),
+        (None, ("/usr/bin/python3 /usr/bin/salt-minion KeepAlive",), "salt-minion", True),
+        (None, ("/usr/bin/shop python3",), "shop", False),
+        (LOADER, ("/lib64/ld-linux-x86-64.so.2", "/usr/bin/python3", "shop.py"), "python3", True),
+        (LOADER, ("/lib64/ld-linux-x86-64.so.2", "/usr/sbin/nginx"), "nginx", False),
+        (LOADER, (), "python3", True),
     ],
 )
 def test_which_processes_are_python(
@@ -261,6 +316,8 @@ def test_which_processes_are_python(
         ("/opt/shop/shop", "--multiprocessing-fork", "tracker_fd=5", "pipe_handle=7"),  # frozen
         ("[celeryd: celery@host:ForkPoolWorker-1]",),
         ("[celeryd: celery@host:SpawnPoolWorker-12]",),
+        ("/p/python3 -c from multiprocessing.spawn import spawn_main; spawn_main(3) x=3",),
+        ("/usr/bin/python3 -c from multiprocessing.resource_tracker import main;main(3)",),
     ],
 )
 def test_kin_of_multiprocessing(cmdline: tuple[str, ...]) -> None:
@@ -304,6 +361,16 @@ def test_what_is_nobodys_worker(cmdline: tuple[str, ...]) -> None:
         (("uwsgi", "--http", "secret"), ("uwsgi",)),
         (("gunicorn: worker [shop]",), ("gunicorn: worker [shop]",)),
         (("celeryd: main -A shop --password=x",), ("celeryd: main",)),
+        (("/usr/bin/python3 /srv/shop.py --token=x",), ("/usr/bin/python3 /srv/shop.py",)),
+        (("/v/bin/python -m shop --db postgres://u:p@h/db",), ("/v/bin/python -m shop",)),
+        (("/v/bin/python -c password = 'x'",), ("/v/bin/python -c",)),
+        (("/srv/bin/shop worker secret",), ("/srv/bin/shop",)),
+        (("shop: GET https://me:secret@example.org/a",), ("shop: GET https://example.org/a",)),
+        (("shop: password=x",), ("shop: password=…",)),
+        (
+            ("/p/python3 -c from multiprocessing.spawn import spawn_main; spawn_main(3) --x secret",),
+            ("/p/python3 -c from multiprocessing.spawn import spawn_main; spawn_main(3)",),
+        ),
         ((), ()),
         (("",), ("",)),
     ],
@@ -311,6 +378,38 @@ def test_what_is_nobodys_worker(cmdline: tuple[str, ...]) -> None:
 def test_arguments_can_be_left_out(cmdline: tuple[str, ...], kept: tuple[str, ...]) -> None:
     """A command line without arguments says which program runs what, and nothing that may be secret."""
     assert without_arguments(cmdline) == kept
+
+
+@pytest.mark.parametrize(
+    ("argument", "shown"),
+    [
+        ("https://me:secret@host/a?b=c#d", "https://host/a?b=c#d"),
+        ("--db=postgres://me:se@cret@host/db", "--db=postgres://host/db"),
+        ("amqp://me:se/cret@host", "amqp://host"),
+        ("redis://:secret@host:6379/0", "redis://host:6379/0"),
+        ("http://me@a,http://you:secret@b", "http://a,http://b"),
+        ("http://host:80/@me", "http://host:80/@me"),
+        ("https://host", "https://host"),
+        ("me@host", "me@host"),
+        ("--token=secret", "--token=…"),
+        ("--api-key:secret", "--api-key:…"),
+        ("host=db user=me password=secret port=1", "host=db user=me password=… port=1"),
+        ("/v/python shop.py --db-password secret x", "/v/python shop.py --db-password … x"),
+        ("tokenizer=fast", "tokenizer=fast"),
+        ("--no-token", "--no-token"),
+        ("", ""),
+    ],
+)
+def test_no_secret_is_shown(argument: str, shown: str) -> None:
+    """Users and passwords in URLs are left out, and the values of what is called a secret."""
+    assert without_secrets((argument,)) == (shown,)
+
+
+def test_a_secret_behind_its_option_is_not_shown() -> None:
+    """An option that takes a secret hides the next argument, unless that is an option."""
+    cmdline = ("shop", "--password", "secret", "x", "--token", "--verbose", "--secret")
+    shown = ("shop", "--password", "…", "x", "--token", "--verbose", "--secret")
+    assert without_secrets(cmdline) == shown
 
 
 CHILDREN = """
