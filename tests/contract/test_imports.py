@@ -25,6 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = (
             "doctor",
             "doctor_*",
             "launch",
+            "obstacles",
             "log",
             "output",
             "ps",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import subprocess
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 from tests import harness
-from tests.testbed import CHECKOUT, Interpreter
+from tests.testbed import CHECKOUT, Interpreter, require
 
 LOOK = """
 import json, os, sys, importlib.util
@@ -123,12 +125,105 @@ def test_children_publish_too(interpreter: Interpreter) -> None:
     "options", ["-I", "-E", "-S", "-s", "-P", "-OO", "-B", "-X frozen_modules=off"]
 )
 def test_isolated_interpreters(interpreter: Interpreter, options: str) -> None:
-    """Options that keep Python from looking at its environment keep us out, without a word."""
+    """Options that keep Python from looking at its environment keep us out, and ``run`` says so in a line."""
     if options == "-P" and interpreter.version < (3, 11):
         options = "-q"  # there was no -P
     done = _run([*interpreter.command, *options.split(), "-c", LOOK])
+    kept_out = options in ("-I", "-E", "-S")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["memfds"] == (not kept_out)
+    assert len(done.stderr.splitlines()) == kept_out
+    assert not kept_out or f"{options} " in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        ("PYTHON -Wignore -uI SCRIPT", "-I does not look at PYTHONPATH"),
+        ("PYTHON -X dev -sE -c pass", "-E does not look at PYTHONPATH"),
+        ("nice -n 1 timeout 60s PYTHON -S SCRIPT", "-S reads no start-up file"),
+        ("ISOLATED", "-I does not look at PYTHONPATH"),
+        ("SPLIT", "-E does not look at PYTHONPATH"),
+        ("env -i PATH=/bin PYTHON SCRIPT", "env -i clears the environment"),
+        ("env -i PYTHONHASHSEED=0 SCRIPT", "env -i clears the environment"),
+        ("env - PYTHON SCRIPT", "env - clears the environment"),
+        ("env -u PYTHONPATH PYTHON SCRIPT", "env removes PYTHONPATH"),
+        ("env PYTHONPATH=/srv PYTHON SCRIPT", "env gives PYTHONPATH another value"),
+        ("setpriv --reset-env PYTHON SCRIPT", "setpriv --reset-env starts its command in another"),
+        ("PYTHON SCRIPT", None),
+        ("PYTHON -s -B SCRIPT -I", None),
+        ("PYTHON -c pass -I", None),
+        ("SCRIPT -I", None),
+        ("env SHOP=1 PYTHON SCRIPT", None),
+        ("setpriv --no-new-privs PYTHON SCRIPT", None),
+        ("env -i RUN PYTHON SCRIPT", None),
+    ],
+)
+def test_what_keeps_python_from_publishing_is_said(
+    command: str, why: str | None, tmp_path: Path
+) -> None:
+    """``run`` sees in its own command line what will not publish, says so in one line, and runs it."""
+    python = require(3, 11).command[-1]
+    files = {"SCRIPT": python, "ISOLATED": f"{python} -I", "SPLIT": f"/usr/bin/env -S {python} -sE"}
+    for name, shebang in files.items():
+        (tmp_path / name).write_text(f"#!{shebang}\n{LOOK}")
+        (tmp_path / name).chmod(0o755)
+        command = command.replace(name, str(tmp_path / name))
+    run = shlex.join(["env", f"PYTHONPATH={CHECKOUT}", *harness.threadwatch("run", "--")])
+    words = shlex.split(command.replace("RUN", run).replace("PYTHON ", f"{python} "))
+    done = _run(words)
+    assert done.returncode == 0
+    assert done.stderr.count("\n") == (why is not None)
+    assert why is None or (why in done.stderr and done.stderr.startswith("threadwatch: run: "))
+    if done.stdout:
+        assert json.loads(done.stdout)["memfds"] == (why is None)
+
+
+def test_an_installed_threadwatch_publishes_in_spite_of_it(wheel: Path, tmp_path: Path) -> None:
+    """Where the package is installed, -I and env -u PYTHONPATH keep nothing out, and nothing is said."""
+    interpreter = require(3, 11)
+    subprocess.run([*interpreter.command, "-m", "venv", "--without-pip", str(tmp_path)], check=True)
+    site = tmp_path / "lib/python3.11/site-packages"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    python = str(tmp_path / "bin/python")
+    for command in ([python, "-I"], ["env", "-u", "PYTHONPATH", python]):
+        done = _run([*command, "-c", LOOK])
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout)["memfds"] == 1
+    for value, publishes in (
+        *(("1", 1), ("yes", 1), ("true", 1), ("on", 1)),
+        *(("0", 0), ("", 0), ("false", 0), ("No", 0), (" OFF ", 0)),
+    ):
+        done = _run([python, "-c", LOOK], by_run=False, environment={"THREADWATCH": value})
+        assert (done.returncode, done.stderr) == (0, "")
+        assert json.loads(done.stdout)["memfds"] == publishes, value
+
+
+@pytest.mark.parametrize("value", ["0", "false", "No", " off "])
+def test_a_child_can_be_switched_off(value: str) -> None:
+    """A program that is started with THREADWATCH=off does not publish, though its parent does."""
+    python = require(3, 12).command[-1]
+    done = _run(["env", f"THREADWATCH={value}", python, "-c", LOOK])
     assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["memfds"] == (options not in ("-I", "-E", "-S"))
+    assert json.loads(done.stdout)["memfds"] == 0
+    done = _run([python, "-c", LOOK], environment={"THREADWATCH": value})
+    assert json.loads(done.stdout)["memfds"] == 1, "run is asked for by name"
+
+
+@pytest.mark.parametrize("version", ["2.7", "3.6", "3.7", "3.8"])
+def test_older_pythons_are_left_alone(version: str, tmp_path: Path) -> None:
+    """A Python that cannot publish says nothing, keeps its path, and runs its own sitecustomize."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.custom = True\n")
+    code = "import sys; print((sys.version_info[:2], getattr(sys, 'custom', False), sys.path))"
+    (python,) = (Path.home() / ".pyenv/versions").glob(f"{version}.*/bin/python{version}")
+    environment = {"PYTHONPATH": str(tmp_path)}
+    shell = ["sh", "-c", f"{python} -c {shlex.quote(code)}"]
+    plain = _run(shell, by_run=False, environment=environment)
+    done = _run(shell, environment=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == plain.stdout
+    assert f"({version.replace('.', ', ')}), True" in done.stdout
 
 
 def test_other_pythons_are_left_alone() -> None:
