@@ -187,7 +187,14 @@ class _Examination:
         return "closed" if header.closed else "unfinished"
 
     def _names(self) -> Access:
-        self._watched.published.update(self._dir)
+        try:
+            self._watched.published.update(self._dir)
+        except ReadError as error:
+            # what there was room for has been read; which threads have no name is told elsewhere
+            if error.reason not in ("overflow", "enospc"):
+                raise
+            if error.reason == "enospc":
+                self._details.append(str(error))
         return "yes"
 
     def _gil(self, header: TableHeader | None) -> GilState:

@@ -223,7 +223,12 @@ def _of_start(evidence: Evidence) -> Reason | None:
             "not-installed",
             "Started with THREADWATCH=1, but its Python has no prometheus-threadwatch installed"
             + put * bool(path),
-            (*_install(evidence)[:1], Way("or start it by", ("threadwatch run -- COMMAND",))),
+            (
+                *_install(evidence)[:1],
+                Way(
+                    "or behind that" if path else "or start it by", ("threadwatch run -- COMMAND",)
+                ),
+            ),
         )
     return None
 
@@ -238,8 +243,7 @@ def _not_asked(evidence: Evidence, environ: Mapping[str, str]) -> Reason:
             f"PID {evidence.asked_above}, above, was started to publish, but in between the environment was "
             "made anew, as by sudo, env -i or a service manager",
             (
-                Way("there, start it", ("threadwatch run -- COMMAND",)),
-                Way("or keep by sudo", ("sudo --preserve-env=THREADWATCH,PYTHONPATH COMMAND",)),
+                Way("behind that", ("sudo threadwatch run -- COMMAND",)),
                 _ASK[2],
             ),
         )

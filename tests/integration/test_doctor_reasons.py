@@ -217,6 +217,8 @@ def test_threads_without_a_name(interpreter: Interpreter) -> None:
     assert counts == {"native": {"native": 3}, "older": {"older": 2}, "full": {}, "none": {}}
     assert 101 - 64 <= full <= 101
     assert "a table has room for 32,768 threads" in texts(said, pids["full"])["table-full"]
+    assert finding(said, pids["full"])["names"] == "yes"
+    assert "unreadable" not in texts(said, pids["full"])
     notes = "\n".join(said["notes"])
     assert "3 threads have the kernel's name: started by C code" in notes
     assert "2 threads have the kernel's name: started before publishing began" in notes
