@@ -155,7 +155,7 @@ class Admission:
         """The command line; None while that keeps us waiting."""
         if not self.may_read(conducts, "memory", process):
             return None
-        return parse_cmdline(process.read("cmdline", "cmdline"))
+        return parse_cmdline(process.read_cmdline())
 
     def _choose(self, watched: Watched, *, asked_for: bool) -> tuple[GroupConfig, str] | None:
         exe = self._exe(watched)

@@ -140,7 +140,7 @@ def count_unknown(procfs: ProcFS, patience: PatientReader, watched: Collection[i
                 if not all(may_read(lock, process) for lock in ("exec", "memory")):
                     unknown.append(pid)
                 # kernel threads have no command line
-                elif parse_cmdline(process.read("cmdline", "cmdline")):
+                elif parse_cmdline(process.read_cmdline()):
                     process.exe()
         except Denied:
             unknown.append(pid)

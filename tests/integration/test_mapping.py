@@ -182,6 +182,16 @@ def test_tid_reuse(fleet: Fleet) -> None:
     )
 
 
+def test_a_very_long_command_line(fleet: Fleet) -> None:
+    """A job whose arguments are thousands of files, more than 1 MiB, is watched as any other."""
+    files = [
+        f"/srv/lake/events/2026-11-27/part-{number:08}.snappy.parquet" for number in range(20_000)
+    ]
+    comparison.drive(
+        fleet.start(interpreter, "threads.py", *files) for interpreter in testbed.interpreters()
+    )
+
+
 def _as_nobody(interpreter: Interpreter) -> Interpreter:
     """The interpreter, run by another user, who may not see every directory that it is installed in."""
     become = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")

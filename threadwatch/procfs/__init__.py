@@ -16,7 +16,13 @@ from threadwatch.procfs.handles import (
 )
 from threadwatch.procfs.idmap import parse_root
 from threadwatch.procfs.io import Io, parse_io
-from threadwatch.procfs.reader import MAX_TABLES, TABLE_LINK, ProcessDir, find_tables
+from threadwatch.procfs.reader import (
+    MAX_CMDLINE,
+    MAX_TABLES,
+    TABLE_LINK,
+    ProcessDir,
+    find_tables,
+)
 from threadwatch.procfs.root import ProcFS
 from threadwatch.procfs.schedstat import SchedStat, parse_schedstat
 from threadwatch.procfs.stat import Stat, Waited, is_kernel_thread, parse_stat, parse_waited
@@ -33,6 +39,7 @@ from threadwatch.procfs.tables import (
 )
 
 __all__ = [
+    "MAX_CMDLINE",
     "MAX_FILE",
     "MAX_TABLES",
     "RUNNING",

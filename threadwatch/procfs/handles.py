@@ -217,11 +217,14 @@ class TableFile(Handle):
             raise failure(error, "table") from None
 
 
-def whole(fd: int, source: str, data: bytes = b"") -> bytes:
-    """The file from its beginning to its end, of which ``data`` has been read."""
+def whole(fd: int, source: str, data: bytes = b"", *, most: int = MAX_FILE + 1) -> bytes:
+    """The file from its beginning, of which ``data`` has been read, to its end, or for ``most`` bytes.
+
+    :raises Malformed: it goes on for more than :data:`MAX_FILE` bytes.
+    """
     chunks = [data]
     size = len(data)
-    while chunk := os.pread(fd, PAGE, size):
+    while size < most and (chunk := os.pread(fd, min(PAGE, most - size), size)):
         chunks.append(chunk)
         size += len(chunk)
         if size > MAX_FILE:

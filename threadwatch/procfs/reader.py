@@ -29,6 +29,7 @@ from threadwatch import table
 from threadwatch.errors import Gone, Malformed
 from threadwatch.procfs.fdinfo import parse_fdinfo
 from threadwatch.procfs.handles import (
+    MAX_FILE,
     OWN,
     PAGE,
     Handle,
@@ -48,6 +49,9 @@ TABLE_LINK = f"/memfd:{table.NAME} (deleted)"
 
 MAX_TABLES = 64
 """Thread tables that are looked at in one process: one for each subinterpreter."""
+
+MAX_CMDLINE = 1 << 17
+"""Bytes of a command line that are read: as many as its longest single argument can have (execve(2))."""
 
 _OF_MEMORY = frozenset({"cmdline", "environ", "maps"})
 """Files that are in the process's memory, or that list it."""
@@ -72,21 +76,28 @@ class ProcessDir(Handle):
         self.pid = pid
         self._fd = fd
 
-    def read(self, name: str, source: str) -> bytes:
-        """The file ``name``, whole. :class:`Malformed` if it is longer than :data:`MAX_FILE`."""
+    def read(self, name: str, source: str, *, most: int = MAX_FILE + 1) -> bytes:
+        """The file ``name``, whole or its first ``most`` bytes, a page at least.
+
+        :raises Malformed: it is longer than :data:`MAX_FILE`.
+        """
         marks = enter("memory" if name in _OF_MEMORY else "exec")
         try:
             fd = os.open(name, _READ, dir_fd=self._fd)
             try:
                 # the kernel makes these files in one piece: a read that is not full has it all
                 data = os.read(fd, PAGE)
-                return data if len(data) < PAGE else whole(fd, source, data)
+                return data if len(data) < PAGE else whole(fd, source, data, most=most)
             finally:
                 os.close(fd)
         except OSError as error:
             raise failure(error, source) from None
         finally:
             leave(marks)
+
+    def read_cmdline(self) -> bytes:
+        """The command line, or the first :data:`MAX_CMDLINE` bytes of it: some list thousands of files."""
+        return self.read("cmdline", "cmdline", most=MAX_CMDLINE)
 
     def read_task(self, tid: int, name: str) -> bytes:
         """The file ``name`` of one thread, whole; ``name`` is the source as well."""

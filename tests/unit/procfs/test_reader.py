@@ -15,6 +15,7 @@ import pytest
 from tests.unit.procfs.helpers import NAMESPACES, NOBODY, Target, eventually, read_elsewhere
 from threadwatch.errors import Denied, Gone, Malformed, ReadError
 from threadwatch.procfs import (
+    MAX_CMDLINE,
     MAX_FILE,
     ProcessDir,
     ProcFS,
@@ -135,15 +136,32 @@ class TestOwnProcess:
         assert (caught.value.source, caught.value.reason) == ("task", "eisdir")
 
 
+PRINTS = "print(flush=True); input()"
+
+
 @pytest.mark.parametrize("length", [1, 4095, 4096, 4097, 70_000])
 def test_long_files_are_read_whole(start: Start, opened: Open, length: int) -> None:
     """A command line of any length comes back in one piece."""
-    arguments = ["python", "-c", "print(flush=True); input()", ""]
+    arguments = ["python", "-c", PRINTS, ""]
     arguments[-1] = "x" * (length - len("\0".join(arguments)) - 1)
     target = start(f"os.execv(sys.executable, {arguments!r})")
     data = opened(target).read("cmdline", "cmdline")
     assert parse_cmdline(data) == tuple(filter(None, arguments))
     assert len(data) >= length
+
+
+def test_the_beginning_of_a_long_command_line(start: Start, opened: Open) -> None:
+    """Of a command line that lists thousands of files, the first part is read."""
+    name = "/srv/lake/events/part-{:08}.snappy.parquet"
+    code = f"files = [{name!r}.format(number) for number in range(20_000)]"
+    data = opened(
+        start(f"{code}\nos.execv(sys.executable, ['python', '-c', {PRINTS!r}, *files])")
+    ).read_cmdline()
+    files = [name.format(number) for number in range(20_000)]
+    assert len(data) == MAX_CMDLINE
+    *whole, cut = parse_cmdline(data)[3:]
+    assert list(whole) == files[: len(whole)]
+    assert files[len(whole)].startswith(cut)
 
 
 def test_endless_files_are_malformed(tmp_path: Path) -> None:
@@ -153,6 +171,7 @@ def test_endless_files_are_malformed(tmp_path: Path) -> None:
         (tmp_path / "1" / name).write_bytes(bytes(size))
     with ProcFS(str(tmp_path)).open_process(1) as process:
         assert len(process.read("stat", "stat")) == MAX_FILE
+        assert len(process.read("status", "status", most=5000)) == 5000
         with pytest.raises(Malformed, match=r"^status: malformed: longer than 1048576 bytes"):
             process.read("status", "status")
 
