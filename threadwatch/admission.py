@@ -6,6 +6,7 @@ what it is.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -35,13 +36,22 @@ from threadwatch.procfs import (
 )
 from threadwatch.procfs.waiting import Lock
 from threadwatch.programs import Programs
-from threadwatch.published import Published
+from threadwatch.published import FILES, Published
+from threadwatch.samples import NS_PER_TICK
 from threadwatch.threads import ThreadReader
 from threadwatch.user_names import UserNames
 from threadwatch.watched import Watched
 
 _ANCESTORS = 16
 """How many generations back the maker of a table is looked for."""
+
+
+_FILES_PER_POLL = 8 * FILES
+"""File descriptors that are looked at in one poll, of processes that have more than the first ones."""
+_FILE_NS = 5_000
+"""CPU time that it takes to look at one."""
+_FREE_NS = 100_000_000
+"""CPU time of ours that a process has for that in any case: a fork has all of its parent's files."""
 
 
 class Admission:
@@ -55,8 +65,13 @@ class Admission:
         patience: PatientReader,
         room: Room,
         errors: list[ReadError],
+        *,
+        thorough: bool,
     ) -> None:
-        """``watched``: by PID, kept up to date by the caller; parents are looked up there."""
+        """``watched``: by PID, kept up to date by the caller; parents are looked up there.
+
+        ``thorough``: take the time to look through all files of all processes at once.
+        """
         self._watched = watched
         self._reader = reader
         self._patience = patience
@@ -64,6 +79,8 @@ class Admission:
         self._errors = errors
         self._programs = Programs()
         self._users = UserNames()
+        self._files_per_poll = sys.maxsize if thorough else _FILES_PER_POLL
+        self._files_left = self._files_per_poll
         self.use(config)
 
     def use(self, config: Config) -> None:
@@ -78,6 +95,10 @@ class Admission:
             return set()
         self._users.refresh()
         return self._users.take_news()
+
+    def begin(self) -> None:
+        """A poll begins."""
+        self._files_left = self._files_per_poll
 
     def may_read(self, conducts: Conducts, lock: Lock, process: ProcessDir) -> bool:
         """Whether to read in a process what can wait for this lock."""
@@ -218,9 +239,44 @@ class Admission:
 
     def _search(self, watched: Watched, *, counted: bool) -> None:
         errors: list[ReadError] = []
-        self._reader.search(watched, errors)
+        try:
+            if not watched.published.searching or self._may_go_on(watched):
+                self._reader.search(watched, errors)
+            while watched.published.searching and not watched.has_table:
+                if not self._may_go_on(watched):
+                    break
+                self._reader.search(watched, errors)
+        except ReadError as error:
+            errors.append(error)
         if counted:
             self._errors.extend(errors)
+
+    def _may_go_on(self, watched: Watched) -> bool:
+        """Whether to look at more of the files of a process that has many.
+
+        Only if a table is mapped into its memory, if it has paid for that with CPU time, and as far as that
+        goes in one poll: the rest is for the next.
+
+        :raises ReadError: it has not paid.
+        """
+        if not self.may_read(watched.conducts, "memory", watched.dir):
+            return False
+        if not watched.dir.maps_table():
+            watched.published.stop_searching()
+            return False
+        stat = parse_stat(watched.dir.read("stat", "stat"))
+        used_ns = (stat.user_ticks + stat.system_ticks) * NS_PER_TICK
+        if watched.searched * _FILE_NS > used_ns + _FREE_NS:
+            detail = (
+                f"its table is not among the first {watched.searched + FILES} files that are open"
+            )
+            raise ReadError("fd", "too_many", detail)
+        if self._files_left <= 0:
+            watched.looked_clock_ns = -1  # go on in the next poll, whether it runs or not
+            return False
+        self._files_left -= FILES
+        watched.searched += FILES
+        return True
 
     def _cgroup(self, watched: Watched) -> Cgroup | None:
         if not self._needs & {"systemd_unit", "container"}:

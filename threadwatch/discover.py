@@ -77,7 +77,10 @@ class Discovery:
         reader: ThreadReader,
         patience: PatientReader,
         errors: list[ReadError],
+        *,
+        thorough: bool = False,
     ) -> None:
+        """``thorough``: as in :class:`~threadwatch.admission.Admission`."""
         self.watched: dict[int, Watched] = {}
         self._procfs = procfs
         self._patience = patience
@@ -103,7 +106,9 @@ class Discovery:
         """PIDs of processes that would be watched if there were file descriptors for them."""
         self.always: frozenset[int] = frozenset()
         """PIDs that are watched whatever they are."""
-        self._admission = Admission(config, self.watched, reader, patience, room, errors)
+        self._admission = Admission(
+            config, self.watched, reader, patience, room, errors, thorough=thorough
+        )
         self.use(config)
 
     def use(self, config: Config) -> None:
@@ -133,6 +138,7 @@ class Discovery:
 
     def due(self, poll: int) -> list[int]:
         """The processes to be looked at in a poll, in this order: those that may be something new."""
+        self._admission.begin()
         self._scanned_ticks = self._scanned_ticks[1], _now_ticks()
         self._judge_again(self._admission.renamed_users())
         due = set(self._due.pop(poll, []) + self._due.pop(0, []))
@@ -353,7 +359,9 @@ class Discovery:
 
     def _put_off(self, watched: Watched, poll: int) -> None:
         """Look at it again after a while."""
-        if watched.has_table or not self._is_young(watched):
+        if watched.published.searching:
+            watched.look_wait = 1
+        elif watched.has_table or not self._is_young(watched):
             watched.look_wait = min(watched.look_wait * 2, _LONGEST_WAIT)
         self._look_in(poll, watched.look_wait, watched.key.pid)
 

@@ -104,6 +104,9 @@ class _Examination:
     def run(self) -> Finding:
         """Raises :class:`Gone` if the process has ended."""
         watched = self._watched
+        if watched.published.searching:  # the daemon takes several polls for so many files
+            with suppress(ReadError):
+                watched.published.find(self._dir, None)
         header = watched.published.header
         exe = self._exe()
         state = self._table() if header is None else "found"

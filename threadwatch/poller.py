@@ -44,9 +44,17 @@ class Poller:
     """Polls when told to. Not for several threads at once; the Views it gives are for everybody."""
 
     def __init__(
-        self, procfs: ProcFS, config: Config, *, report: Callable[[ReadError], None]
+        self,
+        procfs: ProcFS,
+        config: Config,
+        *,
+        report: Callable[[ReadError], None],
+        thorough: bool = False,
     ) -> None:
-        """``report`` hears of every error that is counted, for the log."""
+        """``report`` hears of every error that is counted, for the log.
+
+        ``thorough``: a poll may take the time to look through all files of all processes.
+        """
         self._config = config
         self._report = report
         self._errors: list[ReadError] = []
@@ -58,7 +66,9 @@ class Poller:
         )
         self._patience = PatientReader()
         self._own_pid = os.getpid() if procfs.same_namespace else None
-        self._discovery = Discovery(procfs, config, self._reader, self._patience, self._errors)
+        self._discovery = Discovery(
+            procfs, config, self._reader, self._patience, self._errors, thorough=thorough
+        )
         self._sampling = Sampling(self._errors, self._patience, self._own_pid)
         self._resting = Resting(procfs, self._reader, self._sampling)
         self._account = Account(os.cpu_count() or 1)

@@ -39,7 +39,9 @@ def ps(
     config = DEFAULT_CONFIG if config_file is None else load_config(config_file)
     errors: list[ReadError] = []
     raise_file_limit()
-    poller = Poller(ProcFS(procfs), sampled_often(config, _WAIT_RATE), report=errors.append)
+    poller = Poller(
+        ProcFS(procfs), sampled_often(config, _WAIT_RATE), report=errors.append, thorough=True
+    )
     try:
         poller.always_watch(frozenset(int(word) for word in what if word.isdecimal()))
         view = poller.poll()

@@ -38,7 +38,7 @@ from threadwatch.procfs import (
     ProcessDir,
     TableFile,
     TableHeader,
-    find_tables,
+    find_some_tables,
     parse_header,
     parse_stat,
 )
@@ -46,6 +46,9 @@ from threadwatch.samples import NS_PER_TICK
 from threadwatch.searches import Searches
 
 __all__ = ["Published", "TableSlot"]
+
+FILES = 4096
+"""File descriptors of a process that are looked at in one go."""
 
 
 class Published:
@@ -73,6 +76,10 @@ class Published:
         """Threads without a place when that was an error last: it is one again when they have doubled."""
         self._news = News()
         self._searches = Searches()
+        self._next_fd = 0
+        """Where to go on in a process with many files; 0: all have been looked through."""
+        self._seen: set[int] = set()
+        """Inodes of the tables that have been seen until there."""
 
     @property
     def header(self) -> TableHeader | None:
@@ -89,16 +96,29 @@ class Published:
         """Whether a table has more than has been read: the rest comes as the process pays for it."""
         return any(followed.unread for followed in self._tables)
 
-    def find(self, process: ProcessDir) -> list[ReadError]:
+    @property
+    def searching(self) -> bool:
+        """Whether the process has so many files that the next :meth:`find` is to go on with them."""
+        return self._next_fd > 0
+
+    def stop_searching(self) -> None:
+        """Look no further: there is nothing."""
+        self._next_fd = 0
+        self._seen.clear()
+
+    def find(self, process: ProcessDir, part: int | None = FILES) -> list[ReadError]:
         """Look for tables among the process's file descriptors; gives the errors to be counted.
+
+        Of more than ``part`` descriptors the rest is left for the next call; None: of none.
 
         :raises Gone: the process has ended.
         :raises Denied: its descriptors may not be seen.
         """
         errors: list[ReadError] = []
         known = {followed.file.inode for followed in self._tables} | self._refused
-        seen = set()
-        for fd in find_tables(process):
+        seen = self._seen
+        fds, self._next_fd = find_some_tables(process, self._next_fd, part)
+        for fd in fds:
             try:
                 file = process.open_table(fd)
             except Gone:
@@ -135,11 +155,13 @@ class Published:
             self._tables.append(
                 Followed(fd, file, header, self._news, found_ns=self._news.asked_ns)
             )
-        # who makes tables and closes them again does not make us remember them all
-        self._refused &= seen
-        self._complained &= seen
-        for inode in self._inherited.keys() - seen:
-            del self._inherited[inode]
+        if not self._next_fd:
+            # who makes tables and closes them again does not make us remember them all
+            self._refused &= seen
+            self._complained &= seen
+            for inode in self._inherited.keys() - seen:
+                del self._inherited[inode]
+            seen.clear()
         # the main interpreter's first: where two tables know a thread, its name there counts
         self._tables.sort(key=lambda t: (max(t.header.interpreter, 0), t.header.created_ns))
         self.gils = self._gils()

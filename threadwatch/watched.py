@@ -132,6 +132,8 @@ class Watched:
     looked_clock_ns: int = -1
     """The process clock at the last such look."""
     has_lost_table: bool = False
+    searched: int = 0
+    """File descriptors that have been looked at for a table beyond the first ones."""
 
     conducts: Conducts = field(default_factory=Conducts)
 

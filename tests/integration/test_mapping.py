@@ -192,6 +192,15 @@ def test_a_very_long_command_line(fleet: Fleet) -> None:
     )
 
 
+@pytest.mark.parametrize("order", ["publish-first", "files-first"])
+def test_many_open_files(order: str, fleet: Fleet) -> None:
+    """The table of a process is found behind 10,000 other files, and its child's."""
+    comparison.drive(
+        fleet.start(interpreter, "files.py", "10000", order)
+        for interpreter in testbed.interpreters()
+    )
+
+
 def _as_nobody(interpreter: Interpreter) -> Interpreter:
     """The interpreter, run by another user, who may not see every directory that it is installed in."""
     become = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")

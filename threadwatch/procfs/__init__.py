@@ -21,6 +21,7 @@ from threadwatch.procfs.reader import (
     MAX_TABLES,
     TABLE_LINK,
     ProcessDir,
+    find_some_tables,
     find_tables,
 )
 from threadwatch.procfs.root import ProcFS
@@ -63,6 +64,7 @@ __all__ = [
     "TaskFile",
     "Waited",
     "decode_comm",
+    "find_some_tables",
     "find_tables",
     "is_kernel_thread",
     "parse_cgroup",

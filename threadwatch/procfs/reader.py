@@ -237,11 +237,13 @@ class ProcessDir(Handle):
             leave(marks)
         return b"".join(chunks)
 
-    def fds(self, limit: int | None = None) -> list[int]:
-        """The numbers of the open file descriptors, the lowest first; at most ``limit`` of them."""
+    def fds(self, limit: int | None = None, *, first: int = 0) -> list[int]:
+        """The numbers of the open file descriptors from ``first`` on, in order; at most ``limit`` of them."""
         with translated("fd"):
             fd = os.open("fd", _LIST, dir_fd=self._fd)
             try:
+                # a descriptor's place in the directory is its number, behind . and .. (proc_readfd_common())
+                os.lseek(fd, first and first + 2, os.SEEK_SET)
                 with os.scandir(fd) as entries:
                     return [int(entry.name) for entry in islice(entries, limit)]
             finally:
@@ -256,6 +258,14 @@ class ProcessDir(Handle):
             raise failure(error, "fd") from None
         finally:
             leave(marks)
+
+    def maps_table(self) -> bool:
+        """Whether something called like a thread table is mapped into its memory, or may be.
+
+        It may be where there is more mapped than is read.
+        """
+        data = self.read_maps("maps", MAX_FILE)
+        return TABLE_LINK.encode() in data or len(data) >= MAX_FILE
 
     def is_open_for_writing(self, fd: int) -> bool:
         """Whether the process may write to this file of its own (proc_pid_fd(5): the link's permissions)."""
@@ -292,20 +302,22 @@ class ProcessDir(Handle):
         return TableFile(handle, owner_uid=found.st_uid, inode=found.st_ino)
 
 
-def find_tables(process: ProcessDir, limit: int = 4096) -> list[int]:
-    """The process's file descriptors that are called like thread tables.
+def find_tables(process: ProcessDir) -> list[int]:
+    """The process's file descriptors that are called like thread tables: at most :data:`MAX_TABLES`."""
+    return find_some_tables(process, 0, None)[0]
 
-    Looks at the ``limit`` lowest ones and returns at most :data:`MAX_TABLES`, so that no target can
-    keep the daemon busy.
-    """
+
+def find_some_tables(process: ProcessDir, first: int, part: int | None) -> tuple[list[int], int]:
+    """As :func:`find_tables`, of ``part`` descriptors from ``first`` on; and where to go on, 0 at the end."""
     found: list[int] = []
-    for fd in process.fds(limit):
+    fds = process.fds(part, first=first)
+    for fd in fds:
         with suppress(Gone):  # closed since it was listed
             if process.fd_link(fd) == TABLE_LINK:
                 found.append(fd)
                 if len(found) == MAX_TABLES:
-                    break
-    return found
+                    return found, 0
+    return found, (fds[-1] + 1 if len(fds) == part else 0)
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from threadwatch.procfs import (
     TABLE_LINK,
     ProcessDir,
     ProcFS,
+    find_some_tables,
     find_tables,
     parse_header,
     parse_slots,
@@ -109,7 +110,23 @@ class TestTables:
         process = opened(target)
         found = find_tables(process)
         assert len(found) == MAX_TABLES
-        assert find_tables(process, limit=int(target.words[0]) + 3) == found[:3]
+        first = int(target.words[0])
+        assert find_some_tables(process, 0, first + 3) == (found[:3], first + 3)
+
+    def test_many_descriptors_are_looked_at_in_parts(self, start: Start, opened: Open) -> None:
+        """Part by part all are seen once, however far apart their numbers are."""
+        target = start(
+            "import fcntl; fd = os.memfd_create('threadwatch')\n"
+            "words = [fcntl.fcntl(fd, fcntl.F_DUPFD, n) for n in range(100, 1000, 9)]\nos.close(fd)"
+        )
+        process = opened(target)
+        found, first, parts = [], 0, 0
+        while first or not parts:
+            fds, first = find_some_tables(process, first, 7)
+            found += fds
+            parts += 1
+        assert found == [int(word) for word in target.words]
+        assert parts == (len(process.fds()) + 7) // 7
 
     def test_a_descriptor_that_is_something_else_by_now_is_gone(
         self, start: Start, opened: Open
