@@ -42,6 +42,8 @@ class Followed:
     head: bytes = b""
     """The header's bytes when the slots were last read: the same again means that nothing has changed."""
     generation: int = -1
+    ahead_ns: int = 0
+    """How far the clock that its times are by is ahead of ours: not 0 in another time namespace."""
     found_ns: int = 0
     """When somebody had asked for ends last before it was found (CLOCK_BOOTTIME): what threads that had
     ended by then have used has been charged as nobody's."""
@@ -101,7 +103,7 @@ class Followed:
             kept, grown = kept[: len(known)], 0
         slots, torn = parse_slots(kept, first, known=known)
         for number, slot in slots:
-            self._learn(number, slot)
+            self._learn(number, slot.by_our_clock(self.ahead_ns) if self.ahead_ns else slot)
         allowance.spend(process, len(slots) + torn + 1)
         if torn:
             # bytes that were torn must not pass for known ones when they are read again

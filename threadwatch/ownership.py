@@ -7,8 +7,14 @@ judged, of the process as it is then. See docs/decisions/0022-facts-that-can-cha
 from __future__ import annotations
 
 from threadwatch.errors import Gone, Malformed
-from threadwatch.procfs import ProcessDir, TableFile, parse_root, parse_status
-from threadwatch.procfs.own import own_link
+from threadwatch.procfs import (
+    ProcessDir,
+    TableFile,
+    parse_boottime_offset,
+    parse_root,
+    parse_status,
+)
+from threadwatch.procfs.own import own_link, read_own
 
 
 def check_owner(process: ProcessDir, file: TableFile) -> None:
@@ -30,6 +36,22 @@ def check_owner(process: ProcessDir, file: TableFile) -> None:
         return
     known = " or ".join(map(str, dict.fromkeys((*users, 0))))
     raise Malformed("table", f"belongs to uid {owner}, not {known}")
+
+
+def clock_ahead_ns(process: ProcessDir) -> int:
+    """How far the process's CLOCK_BOOTTIME is ahead of ours, in ns: not 0 in another time namespace.
+
+    The kernel tells of the namespace that its children will be in, which is its own from its exec on.
+
+    :raises Gone: the process has ended.
+    """
+    own = read_own("timens_offsets")
+    try:
+        theirs = process.read("timens_offsets", "timens_offsets")
+        return parse_boottime_offset(theirs) - (parse_boottime_offset(own) if own else 0)
+    except Gone:
+        process.owner_uid()  # has it ended, then? Else the kernel has no time namespaces
+        return 0
 
 
 def _namespace_root(process: ProcessDir) -> int | None:

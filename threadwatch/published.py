@@ -30,7 +30,7 @@ from time import CLOCK_BOOTTIME, clock_gettime_ns, thread_time_ns
 from threadwatch.allowance import Allowance, Room
 from threadwatch.errors import Gone, ReadError
 from threadwatch.followed import Followed, News, TableSlot
-from threadwatch.ownership import check_owner
+from threadwatch.ownership import check_owner, clock_ahead_ns
 from threadwatch.procfs import (
     MAX_TABLES,
     TABLE_LINK,
@@ -136,11 +136,11 @@ class Published:
                 detail = "no file descriptors are left for another table of a process"
                 errors.append(ReadError("table", "emfile", detail))
                 break
-            header = None
+            header, ahead_ns = None, 0
             data = file.read_header()
             if any(data):  # else it is being made at this moment
                 try:
-                    parsed = parse_header(data)
+                    parsed, ahead_ns = self._by_our_clock(parse_header(data), process)
                     header = self._believed(parsed, file, process)
                     if self._is_anothers(parsed) and process.is_open_for_writing(fd):
                         self._inherited[file.inode] = parsed
@@ -153,7 +153,14 @@ class Published:
                 continue
             self._room.used += bool(self._tables)
             self._tables.append(
-                Followed(fd, file, header, self._news, found_ns=self._news.asked_ns)
+                Followed(
+                    fd,
+                    file,
+                    header,
+                    self._news,
+                    ahead_ns=ahead_ns,
+                    found_ns=self._news.asked_ns,
+                )
             )
         if not self._next_fd:
             # who makes tables and closes them again does not make us remember them all
@@ -303,6 +310,13 @@ class Published:
             return None
         check_owner(process, file)
         return header
+
+    def _by_our_clock(self, header: TableHeader, process: ProcessDir) -> tuple[TableHeader, int]:
+        """The header with its times as we have them, and how far its maker's clock is ahead of ours."""
+        if header.pid != self._ns_pid or header.start_ticks == self._start_ticks:
+            return header, 0
+        ahead_ns = clock_ahead_ns(process)
+        return header.by_our_clock(ahead_ns, self._start_ticks), ahead_ns
 
     def _is_anothers(self, header: TableHeader) -> bool:
         return not header.names(self._ns_pid, self._start_ticks)

@@ -31,6 +31,7 @@ from threadwatch.procfs import (
     Gil,
     ProcFS,
     decode_comm,
+    parse_boottime_offset,
     parse_cgroup,
     parse_cmdline,
     parse_dynamic,
@@ -61,6 +62,7 @@ from threadwatch.web.settings import parse_web_config
 
 _PROCFS: tuple[Callable[[bytes], object], ...] = (
     decode_comm,
+    parse_boottime_offset,
     parse_cgroup,
     parse_cmdline,
     parse_credentials,

@@ -43,12 +43,11 @@ def test_system_call_denied(call: str, error: str, fleet: Fleet) -> None:
     [
         ("unshare", "--mount", "sh", "-c", HIDE_PROC, "sh", "ROOT"),
         ("prlimit", "--fsize=4096"),
-        ("unshare", "--time", "--boottime", "100000", "--fork", "--kill-child"),
     ],
-    ids=["no-proc", "file-size-limit", "time-namespace"],
+    ids=["no-proc", "file-size-limit"],
 )
 def test_system_withholds(command: Sequence[str], fleet: Fleet) -> None:
-    """Without /proc, without files of any size, with other clocks: names or none, never a fault."""
+    """Without /proc, without files of any size: names or none, never a fault."""
     comparison.drive(
         fleet.start(
             interpreter,

@@ -201,6 +201,15 @@ def test_many_open_files(order: str, fleet: Fleet) -> None:
     )
 
 
+@pytest.mark.parametrize(("program", "offset"), [("threads.py", "86400"), ("forks.py", "-60")])
+def test_time_namespace(program: str, offset: str, fleet: Fleet) -> None:
+    """Where a time namespace has set the clocks otherwise (LXC, runc's timeOffsets), names are right."""
+    prefix = ("unshare", "--time", "--boottime", offset, "--fork", "--kill-child")
+    comparison.drive(
+        fleet.start(interpreter, program, prefix=prefix) for interpreter in testbed.interpreters()
+    )
+
+
 def _as_nobody(interpreter: Interpreter) -> Interpreter:
     """The interpreter, run by another user, who may not see every directory that it is installed in."""
     become = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")

@@ -12,6 +12,7 @@ from tests import fixtures
 from threadwatch.errors import Malformed
 from threadwatch.procfs import (
     decode_comm,
+    parse_boottime_offset,
     parse_cgroup,
     parse_cmdline,
     parse_fdinfo,
@@ -31,6 +32,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "cgroup": parse_cgroup,
     "fdinfo": parse_fdinfo,
     "uid_map": parse_root,
+    "timens_offsets": parse_boottime_offset,
 }
 
 U64 = st.integers(0, 2**64 - 1)
@@ -42,6 +44,8 @@ def captured(name: str) -> list[bytes]:
     """All files of that name in the captured tree."""
     if name == "uid_map":
         return [b"         0     100000      65536\n     65536       1000          1\n"]
+    if name == "timens_offsets":
+        return [b"monotonic           0         0\nboottime         -600         0\n"]
     if name == "fdinfo":
         return [b"pos:\t0\nflags:\t02100002\nmnt_id:\t16\nino:\t1052\n"]
     return sorted({path.read_bytes() for path in fixtures.PROC.rglob(name) if path.is_file()})

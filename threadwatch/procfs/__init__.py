@@ -38,6 +38,7 @@ from threadwatch.procfs.tables import (
     parse_slot,
     parse_slots,
 )
+from threadwatch.procfs.timens import parse_boottime_offset
 
 __all__ = [
     "MAX_CMDLINE",
@@ -67,6 +68,7 @@ __all__ = [
     "find_some_tables",
     "find_tables",
     "is_kernel_thread",
+    "parse_boottime_offset",
     "parse_cgroup",
     "parse_cmdline",
     "parse_dynamic",

@@ -7,7 +7,7 @@ table it is, and whether its threads exist, is for the caller to check against t
 from __future__ import annotations
 
 from binascii import crc32
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from threadwatch.errors import Malformed
 from threadwatch.table import (
@@ -39,6 +39,8 @@ from threadwatch.table import (
 )
 
 _SOURCE = "table"
+_NS_PER_TICK = 10_000_000
+"""A clock tick of the kernel's interfaces (USER_HZ), in which start times are told."""
 _ZEROS = bytes(SLOT_HEAD)
 _SEED = crc32(bytes(CRC.size))
 """The CRC of a slot is taken with zeros where it will stand itself."""
@@ -91,6 +93,17 @@ class TableHeader:
         """Whether the publisher is the process with this PID, as it sees it itself, and start time."""
         return (self.pid, self.start_ticks) == (ns_pid, start_ticks)
 
+    def by_our_clock(self, ahead_ns: int, start_ticks: int) -> TableHeader:
+        """The header, with the publisher's times as we have them, if its clock is so far ahead of ours.
+
+        ``start_ticks``: when the process started that it may be of. Itself, where it did not start then.
+        """
+        # a tick is part of one and part of the next there, where the difference is no whole number of them
+        later_ticks = self.start_ticks - start_ticks - ahead_ns // _NS_PER_TICK
+        if later_ticks not in {0, 1} or (later_ticks and ahead_ns % _NS_PER_TICK == 0):
+            return self
+        return replace(self, start_ticks=start_ticks, created_ns=self.created_ns - ahead_ns)
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -113,6 +126,12 @@ class Slot:
     """CPU time in its whole life, once it has ended; None where the publisher does not know."""
     end_serial: int
     """The number of its death in this table, from 1."""
+
+    def by_our_clock(self, ahead_ns: int) -> Slot:
+        """The slot, with its times as we have them, if the publisher's clock is so far ahead of ours."""
+        ended_ns = self.ended_ns - ahead_ns if self.state == ENDED else self.ended_ns
+        return replace(self, born_ns=self.born_ns - ahead_ns, ended_ns=ended_ns)
+
     visitor: bool = False
     """A thread that :mod:`threading` has not started: of C, say."""
     start_ns: int = 0
