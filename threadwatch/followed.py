@@ -12,8 +12,7 @@ from threadwatch import table
 from threadwatch.allowance import Allowance
 from threadwatch.procfs import ProcessDir, Slot, TableFile, TableHeader, parse_slots
 
-_PIECE = table.CHUNK * table.SLOT_SIZE
-"""Slots are read and compared in pieces of so many bytes."""
+_EMPTY_SLOT = bytes(table.SLOT_SIZE)
 
 TableSlot = tuple[int, Slot]
 """A slot, and the inode of its table: serials count within one table."""
@@ -93,8 +92,10 @@ class Followed:
         if is_new and not allowance.allows(process):
             self.unread, self.next_piece = True, index
             return False
-        used = -(-len(data.rstrip(b"\0")) // table.SLOT_SIZE) * table.SLOT_SIZE
-        kept = data[: max(used, len(known))]
+        used = len(data)
+        while used > len(known) and data.endswith(_EMPTY_SLOT, 0, used):
+            used -= table.SLOT_SIZE
+        kept = data[:used]
         grown = (len(kept) - len(known)) // table.SLOT_SIZE
         if grown > 0 and not allowance.keep(process, others + self.slots + grown):
             self.unread = True

@@ -33,6 +33,8 @@ from tests.soak.witness import Witness
 MIB = 1 << 20
 FREEZER = Path("/sys/fs/cgroup/freezer")
 TABLES = (["shrink"], ["tear"], ["flood", "48"], ["memfds", "1000"])
+CHAOS = 'threadwatch_group_published_processes{group="chaos"}'
+POLL_CPU = "threadwatch_poll_cpu_seconds_total"
 PUBLISHED = 'threadwatch_group_published_processes{group="witness"}'
 
 
@@ -163,6 +165,24 @@ def test_tables_that_lie(siege: Siege) -> None:
     assert sum(thread["cpu_seconds"] for thread in lied["threads"]) <= lied["cpu_seconds"] + 0.02
     siege.check()
     until(lambda: siege.files() <= files + 8, "the daemon has let go of them")
+
+
+def test_tables_that_claim_to_be_full(siege: Siege) -> None:
+    """16 processes that have used next to no CPU time cost the daemon next to none, and no memory."""
+
+    def cost_s() -> float:
+        polls, cpu_s = siege.polls(), float(siege.daemon.metric(POLL_CPU) or 0)
+        siege.await_polls(10)
+        return (float(siege.daemon.metric(POLL_CPU) or 0) - cpu_s) / (siege.polls() - polls)
+
+    memory, before_s = siege.memory(), cost_s()
+    with harm(*[["claim"]] * 16):
+        until(lambda: float(siege.daemon.metric(CHAOS) or 0) == 16, "they are watched")
+        after_s = cost_s()
+        # each may have paid for some 2,000 slots by starting its interpreter, at 0.7 KiB
+        assert siege.memory() < memory + 40 * MIB
+        siege.check()
+    assert after_s < before_s + 0.1
 
 
 def test_a_program_after_another(siege: Siege, tmp_path: Path) -> None:

@@ -94,6 +94,17 @@ def tear():
         yield
 
 
+def claim():
+    """Every slot is said to be in use, and to have changed, at the cost of a page for each 64."""
+    forgery = Forgery(table.CAPACITY)
+    for index in range(0, table.CAPACITY, table.CHUNK):
+        forgery.map[table.HEADER_SIZE + index * table.SLOT_SIZE] = 1
+    while True:
+        forgery.changed()
+        yield
+        time.sleep(0.1)  # who burns CPU time pays with it
+
+
 def flood():
     """As many tables as can be, every slot of which is another living or ended thread each time."""
     forgeries = [Forgery(table.CAPACITY, created_ns=NOW_NS + n) for n in range(int(sys.argv[2]))]

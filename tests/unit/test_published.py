@@ -550,6 +550,17 @@ def test_users_have_a_share_of_what_is_kept(new_flood: NewFlood) -> None:
     assert room.take(1, 1000) == 500
 
 
+def test_last_words_are_few_together() -> None:
+    """Of those who have ended, and cannot be asked what they have paid, so many slots are read altogether."""
+    room = Room(2)
+    most = [room.last_words()]
+    for _ in range(4):
+        room.spend_words(most[-1])
+        most.append(room.last_words())
+    assert most[:4] == [layout.RETAIN_SLOTS] * 4
+    assert most[4] < layout.RETAIN_SLOTS
+
+
 def test_one_slot_that_changes_all_the_time(
     process: ProcessDir, published: Published, new_table: NewTable
 ) -> None:
