@@ -218,17 +218,13 @@ def _of_start(evidence: Evidence) -> Reason | None:
         return Reason("starting", "It has only just started", ())
     if not _is_injected(environ):
         path = environ.get("PYTHONPATH", "")
+        run = Way("or behind that" if path else "or start it by", ("threadwatch run -- COMMAND",))
         put = f", and PYTHONPATH={shlex.quote(path)} has not what `threadwatch run` puts there"
         return Reason(
             "not-installed",
             "Started with THREADWATCH=1, but its Python has no prometheus-threadwatch installed"
             + put * bool(path),
-            (
-                *_install(evidence)[:1],
-                Way(
-                    "or behind that" if path else "or start it by", ("threadwatch run -- COMMAND",)
-                ),
-            ),
+            _install(evidence) if _is_pex(evidence) else (*_install(evidence)[:1], run),
         )
     return None
 
@@ -251,10 +247,11 @@ def _not_asked(evidence: Evidence, environ: Mapping[str, str]) -> Reason:
 
 
 def _unexplained(evidence: Evidence) -> Reason:
-    left = []
+    left, ways = [], [Way("to see why", ("THREADWATCH_DEBUG=1 threadwatch run -- COMMAND",))]
     if in_front := list(_in_front(evidence.environ or {})):
         places = " or ".join(in_front)
         left.append(f"a sitecustomize.py in {places} comes first and hides threadwatch's")
+        ways.append(Way("or the other way", ("TOOL threadwatch run -- COMMAND",)))
     if evidence.exe is not None and not _is_interpreter(evidence.exe):
         program = evidence.exe.rpartition("/")[2]
         left.append(f"{program} has Python built in, and does not run what starts publishing")
@@ -265,10 +262,7 @@ def _unexplained(evidence: Evidence) -> Reason:
     return Reason(
         "unexplained",
         f"It was asked for, and why it does not happen cannot be seen. Possible: {'; '.join(left)}",
-        (
-            Way("to see why", ("THREADWATCH_DEBUG=1 threadwatch run -- COMMAND",)),
-            Way("or in its code", _ASK[2].lines),
-        ),
+        (*ways, _ASK[2]),
     )
 
 
@@ -296,8 +290,13 @@ def _is_frozen(evidence: Evidence) -> bool:
     )
 
 
+def _is_pex(evidence: Evidence) -> bool:
+    """Whether it is a PEX, which starts Python anew, out of reach of ``threadwatch run``."""
+    return any("/unzipped_pexes/" in word or word.endswith(".pex") for word in evidence.cmdline)
+
+
 def _install(evidence: Evidence) -> tuple[Way, ...]:
-    if any("/unzipped_pexes/" in word or word.endswith(".pex") for word in evidence.cmdline):
+    if _is_pex(evidence):
         build = Way("build it with", ("pex … prometheus-threadwatch",))
         return build, Way("and start by", ("THREADWATCH=1 COMMAND",))
     first = evidence.cmdline[0] if evidence.cmdline else ""

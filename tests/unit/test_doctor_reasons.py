@@ -118,6 +118,9 @@ def test_no_way_is_one_that_does_not_lead_there() -> None:
     pex = ("python3", "-sE", "/srv/.pex/unzipped_pexes/1/b300ab670b94873d")
     (build, _) = reason(replace(PLAIN, cmdline=pex), "none").ways
     assert build.lines == ("pex … prometheus-threadwatch",)
+    behind = {"THREADWATCH": "1", "PYTHONPATH": "/opt/tool:/srv/threadwatch/inject"}
+    ways = reason(replace(PLAIN, environ=behind), "none").ways
+    assert ways[1].lines == ("TOOL threadwatch run -- COMMAND",)
     for cannot in ({"exe": "/usr/bin/python2.7"}, {"exe": "/bin/bash", "environ": {}}):
         assert reason(replace(PLAIN, **cannot), "none").ways == ()
 
