@@ -1,10 +1,22 @@
 """Where the publisher takes hold of :mod:`threading`, and how it lets go again.
 
 Rules: a hook does what it replaces first, and then tells the publisher; what the publisher raises
-stays here. :mod:`threading` is never imported by us, because gevent must be able to patch it first:
-where it is not there yet, a finder on ``sys.meta_path`` waits until the application imports it.
+stays here. :mod:`threading` is never imported by us, because gevent must be able to patch it first.
 Taking the hooks out restores what was there, unless somebody else has hooked on top of us: then
 ours stays, and passes through.
+
+A process can have several copies of :mod:`threading`: eventlet imports one for real threads beside the
+one that it patches, and tools that start with the interpreter remove what they have imported from
+``sys.modules``, so that the application imports another. Each copy has classes of its own, and is
+hooked:
+
+* Those that are there already are found by their ``Thread`` among the subclasses of ``object``.
+* Those to come are noticed by a finder on ``sys.meta_path``, which stays there: it gives the loader of
+  a module called ``threading`` another one round it, and hooks what that has executed, however often
+  the module is only looked for. Every other import asks it once, for one comparison of strings.
+
+A copy that is executed without an import (by ``exec``, or under another name) is found only by the next
+``publish()`` after ``unpublish()``.
 
 Standard library only; runs on CPython 3.9 and later.
 """
@@ -15,7 +27,7 @@ from threadwatch import is_ours
 
 TYPE_CHECKING = False  # importing `typing` for its own would cost the target 3 ms
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from importlib.machinery import ModuleSpec
     from threading import Thread
     from types import ModuleType
@@ -23,7 +35,10 @@ if TYPE_CHECKING:
 
 
 class Hooks:
-    """The wrappers round ``Thread._set_native_id`` and the setter of ``Thread.name``."""
+    """The wrappers round ``Thread._set_native_id`` and the setter of ``Thread.name``.
+
+    ``ready`` is called for each copy of threading that the application has imported meanwhile.
+    """
 
     def __init__(
         self,
@@ -37,20 +52,26 @@ class Hooks:
         self._ready = ready
         self._undo: list[Callable[[], None]] = []
         self._installed = False
+        self.copies: list[dict[str, Any]] = []
+        """The variables of each copy of threading, the oldest first. (None ever goes, whether or not
+        it is still in ``sys.modules``: it has handed a function to ``os.register_at_fork``.)"""
+
+    def find_copies(self) -> None:
+        """Look for the copies of threading that are there already."""
+        self.copies = list(_copies())
 
     def install(self) -> None:
-        """Hook threading now if it is there, else when the application imports it."""
+        """Hook threading wherever it is now, and each copy that is imported from now on."""
         if self._installed:
             return
         self.remove()  # what may be left of the last time
-        threading = sys.modules.get("threading")
         try:
-            if threading is None:
-                watcher = _ImportWatcher(self._imported)
-                self._undo.append(watcher.leave)
-                sys.meta_path.insert(0, watcher)
-            else:
-                self._hook(threading.Thread)
+            self.find_copies()
+            for copy in self.copies:
+                self._hook(copy)
+            watcher = _ImportWatcher(self._imported)
+            self._undo.append(watcher.leave)
+            sys.meta_path.insert(0, watcher)
             self._installed = True
         except BaseException:  # of a signal handler, say: all of them or none
             self.remove()
@@ -64,17 +85,20 @@ class Hooks:
             if restore in self._undo:
                 self._undo.remove(restore)
 
-    def _imported(self) -> None:
+    def _imported(self, module: "ModuleType") -> None:
         try:
-            if self._undo:  # else switched off meanwhile
-                self._undo.clear()
-                self._hook(sys.modules["threading"].Thread)
+            copy = vars(module)
+            if self._installed and _is_threading(copy):  # else switched off meanwhile
+                self.copies.append(copy)
+                self._hook(copy)
                 self._ready()
         except Exception as error:  # the import is the application's, and it went well
             if not is_ours(error):
                 raise
 
-    def _hook(self, cls: "Any") -> None:
+    def _hook(self, copy: "dict[str, Any]") -> None:
+        # gevent puts a subclass in its place
+        cls = next(x for x in copy["Thread"].__mro__ if "_set_native_id" in vars(x))
         set_native_id = cls._set_native_id
         started, renamed = self._started, self._renamed
 
@@ -118,10 +142,31 @@ def _restorer(cls: type, attribute: str, ours: object, original: object) -> "Cal
     return restore
 
 
-class _ImportWatcher:
-    """A finder that finds nothing itself, and tells when :mod:`threading` has been imported."""
+def _copies() -> "Iterator[dict[str, Any]]":
+    """The variables of each copy of threading that has been executed, the oldest first."""
+    for cls in type.__subclasses__(object):
+        if cls.__name__ == "Thread" and cls.__module__ == "threading":
+            for attribute in list(vars(cls).values()):
+                # whoever has replaced some of its functions has not replaced all
+                variables = getattr(attribute, "__globals__", {})
+                if variables.get("__name__") == "threading" and _is_threading(variables):
+                    yield variables
+                    break
 
-    def __init__(self, imported: "Callable[[], None]") -> None:
+
+def _is_threading(variables: "dict[str, Any]") -> bool:
+    """Whether they are those of the standard library's module, with threads that have a TID.
+
+    In the copy that eventlet makes to take green parts from they have none.
+    """
+    thread = variables.get("Thread")
+    return "_active" in variables and hasattr(thread, "_set_native_id") and hasattr(thread, "name")
+
+
+class _ImportWatcher:
+    """A finder that finds nothing itself, and tells when a module ``threading`` has been executed."""
+
+    def __init__(self, imported: "Callable[[ModuleType], None]") -> None:
         self._imported = imported
 
     def leave(self) -> None:
@@ -133,22 +178,46 @@ class _ImportWatcher:
     ) -> "ModuleSpec | None":
         if fullname != "threading":
             return None
-        self.leave()
-        for finder in sys.meta_path:
-            spec = finder.find_spec(fullname, path, target)
+        finders = list(sys.meta_path)
+        # those before us have been asked
+        for finder in finders[finders.index(self) + 1 if self in finders else 0 :]:
+            find_spec: Any = getattr(finder, "find_spec", None) or _find_spec_by_module(finder)
+            spec: ModuleSpec | None = find_spec(fullname, path, target)
             if spec is not None:
-                if hasattr(spec.loader, "exec_module"):
-                    spec.loader = _Loader(spec.loader, self._imported)  # type: ignore[assignment]  # by shape
+                loader = spec.loader
+                if hasattr(loader, "exec_module") and not isinstance(loader, _Loader):
+                    spec.loader = _Loader(loader, self._imported)  # type: ignore[assignment]  # by shape
                 return spec
         return None
 
 
-class _Loader:
-    """Executes the module as its own loader does, and leaves no trace of itself in it."""
+def _find_spec_by_module(finder: object) -> "Callable[..., ModuleSpec | None]":
+    """What importlib makes of a finder that has no ``find_spec``: nothing, from CPython 3.12 on."""
+    legacy = getattr(sys.modules["_frozen_importlib"], "_find_spec_legacy", None)
 
-    def __init__(self, loader: "Any", imported: "Callable[[], None]") -> None:
+    def find_spec(
+        fullname: str, path: "Sequence[str] | None", _target: "ModuleType | None"
+    ) -> "ModuleSpec | None":
+        spec: ModuleSpec | None = legacy(finder, fullname, path) if legacy else None
+        return spec
+
+    return find_spec
+
+
+class _Loader:
+    """Executes the module as its own loader does, and leaves no trace of itself in it.
+
+    Whoever only looks for the module, and asks its loader for something, is answered by its own.
+    """
+
+    def __init__(self, loader: "Any", imported: "Callable[[ModuleType], None]") -> None:
         self._loader = loader
         self._imported = imported
+
+    def __getattr__(self, name: str) -> "Any":
+        if name == "_loader":  # of a copy that is being made of this
+            raise AttributeError(name)
+        return getattr(self._loader, name)
 
     def create_module(self, spec: "ModuleSpec") -> "ModuleType | None":
         module: ModuleType | None = self._loader.create_module(spec)
@@ -159,7 +228,7 @@ class _Loader:
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
         self._loader.exec_module(module)
-        self._imported()
+        self._imported(module)
 
 
 def interpreter_id() -> int:

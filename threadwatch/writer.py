@@ -143,12 +143,21 @@ class Table:
             descriptor = descriptors[-1]
             _leave_some(descriptor)
             os.ftruncate(descriptor, _SIZE)
-            self._map, self._map_has_descriptor = _map(descriptor)
-            _seal(descriptor)
+            os.set_blocking(descriptor, False)  # see descriptor_lost()
             self._identity = _identity(descriptor)
-            self.descriptor = self._map_has_descriptor
-            if self.descriptor < 0:
+            if sys.version_info >= (3, 13):
+                self._map, self._map_has_descriptor = mmap(descriptor, _SIZE, trackfd=False), -1
+                _seal(descriptor)
                 self.descriptor = descriptors.pop()
+            else:
+                # The mapping's own one takes the lowest free number. Daemons look for tables among the
+                # lowest, so the one that it is made of makes room.
+                descriptors.append(fcntl(descriptor, _F_DUPFD_CLOEXEC, descriptor + 1))
+                descriptors.remove(descriptor)
+                os.close(descriptor)
+                self._map, self.descriptor = _map(descriptors[-1])
+                self._map_has_descriptor = self.descriptor
+                _seal(self.descriptor)
             self.closed = False
         finally:
             for number in descriptors:
@@ -172,14 +181,27 @@ class Table:
         record.flags = flags | cut
         record.start_ns = min(start_ns, layout.MAX_START_NS)
         self.records[ident] = record
-        self._write(record)
+        self.write(record)
         return record
 
     def rename(self, record: Record, name: str) -> None:
         """The thread has another name from now on."""
         record.name, cut = layout.encode_name(name)
         record.flags = record.flags & ~layout.CUT | cut
-        self._write(record)
+        self.write(record)
+
+    def take(self, record: Record) -> None:
+        """Go on with a thread of another table, which is left for this one."""
+        index = self._take_slot(clock_gettime_ns(CLOCK_BOOTTIME))
+        if index < 0:
+            self._overflow += 1
+            self._changed()
+        elif record.state == layout.LIVE:
+            record.index = index
+            record.serial = next(self._births)
+            record.table = self
+            self.records[record.ident] = record
+            self.write(record)
 
     def end(self, record: Record, cpu_ns: int) -> None:
         """The thread has ended, having used ``cpu_ns`` in its whole life (or CPU_UNKNOWN)."""
@@ -191,20 +213,21 @@ class Table:
         record.state = layout.ENDED
         if self.records.get(record.ident) is record:
             self.records.pop(record.ident, None)
-        self._write(record)
+        self.write(record)
         self._ended.append((record.index, record.ended_ns))
 
     def descriptor_lost(self, births: int) -> bool:
         """Whether the application has closed our descriptor, so that no daemon can find the table.
 
-        To be asked at each birth, with its number; most answers are no without a look, where births
-        are many. The quick look does not let go of the GIL, but does not see that another descriptor,
-        itself closed on exec, has taken the number; the thorough one does.
+        To be asked at each birth, with its number (0: look in any case, and thoroughly); most answers
+        are no without a look, where births are many. The quick look does not let go of the GIL: ours
+        is one that does not block, which means nothing for a memfd. What has taken its number is
+        hardly ever another such; the thorough look sees that too.
         """
         if births > _ASK_ALWAYS and births % _ASK_SELDOM:
             return False
         try:
-            if os.get_inheritable(self.descriptor):
+            if os.get_blocking(self.descriptor):
                 return True
             return births % _ASK_THOROUGHLY == 0 and _identity(self.descriptor) != self._identity
         except OSError as error:
@@ -281,7 +304,8 @@ class Table:
                 return
         self._limit = first + layout.CHUNK
 
-    def _write(self, record: Record) -> None:
+    def write(self, record: Record) -> None:
+        """Store what a record says in its slot, in whichever table that is by now."""
         offset = layout.HEADER_SIZE + record.index * layout.SLOT_SIZE
         while True:
             state = record.state
@@ -302,6 +326,8 @@ class Table:
             if record.state == state:  # else it ended while another thread was renaming it
                 break
         self._changed()
+        if record.table is not self:  # another thread has moved it meanwhile
+            record.table.write(record)
 
     def _changed(self) -> None:
         _store_number(self._map, layout.DYNAMIC_OFFSET, next(self._generations))
@@ -330,9 +356,7 @@ def _leave_some(descriptor: int) -> None:
 
 
 def _map(descriptor: int) -> "tuple[mmap, int]":
-    """The mapping, and the number of the descriptor that it keeps for itself: -1 if it keeps none."""
-    if sys.version_info >= (3, 13):
-        return mmap(descriptor, _SIZE, trackfd=False), -1
+    """The mapping, and the number of the descriptor that it keeps for itself, before CPython 3.13."""
     # the kernel gives it the lowest free number, unless another thread opens something in between
     guess = os.dup(descriptor)
     os.close(guess)

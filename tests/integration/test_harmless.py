@@ -124,3 +124,32 @@ def test_same_behaviour(interpreter: Interpreter, options: Sequence[str], tmp_pa
     for mode in ("publish", "run"):
         assert outputs[mode] == outputs["plain"]
         assert ends[mode] == ends["plain"] == 1
+
+
+def test_pypy_is_left_alone() -> None:
+    """On PyPy nothing is published, by neither way, and a program runs as it would without us."""
+    program = (
+        "import os, sys, threading\n"
+        "print([os.readlink(f'/proc/self/fd/{n}') for n in os.listdir('/proc/self/fd')"
+        " if os.path.lexists(f'/proc/self/fd/{n}') and 'threadwatch' in os.readlink(f'/proc/self/fd/{n}')])\n"
+        "thread = threading.Thread(target=lambda: print(threading.current_thread().name), name='one')\n"
+        "thread.start(); thread.join()\n"
+        "print(threading.Thread._set_native_id.__globals__['__name__'])\n"
+    )
+    publish = "import threadwatch; assert threadwatch.publish() is False\n"
+    for debug in ("0", "1"):
+        for mode, run, source in (
+            ("run", harness.threadwatch("run", "--"), program),
+            ("publish", [], publish + program),
+        ):
+            done = subprocess.run(
+                [*run, "/usr/bin/pypy3", "-c", source],
+                cwd=testbed.CHECKOUT,
+                env=harness.environ(mode, {"THREADWATCH_DEBUG": debug}),
+                capture_output=True,
+                text=True,
+                timeout=harness.DEADLINE,
+                check=False,
+            )
+            assert (done.returncode, done.stdout) == (0, "[]\none\nthreading\n"), done
+            assert ("pypy is not supported" in done.stderr) is (debug == "1")

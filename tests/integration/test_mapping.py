@@ -39,6 +39,7 @@ class Scenario:
     arguments: tuple[str, ...] = ()
     modes: tuple[str, ...] = ("publish", "run")
     versions: tuple[tuple[int, int], ...] = testbed.MATRIX
+    options: tuple[str, ...] = harness.STRICT
     needs_mode: bool = False
     """Whether the program is told the mode as its last argument."""
 
@@ -48,6 +49,8 @@ class Scenario:
         return "-".join([self.program.removesuffix(".py"), *self.arguments])
 
 
+BARE = ("-X", "utf8")
+"""Warnings are no errors: threading is not imported before the program does it."""
 STAY = ("MainThread", "newborn", "breed", "multiply")
 
 SCENARIOS = (
@@ -63,6 +66,12 @@ SCENARIOS = (
     Scenario("lifecycle.py", modes=("publish",)),
     Scenario("tools.py", modes=("publish",)),
     Scenario("adversity.py", ("closed",)),
+    Scenario("daemonized.py", ("by-hand",)),
+    Scenario("many_files.py", modes=("publish",), versions=((3, 9), (3, 12), (3, 13))),
+    Scenario("twice.py", ("unloaded",), modes=("publish",)),
+    Scenario("twice.py", ("looked-for",), options=BARE),
+    Scenario("twice.py", ("old-finder",), options=BARE),
+    Scenario("twice.py", ("lazy",), versions=testbed.MATRIX[:4], options=BARE),
     Scenario("interpreters.py", versions=((3, 13), (3, 14), (3, 15)), needs_mode=True),
     Scenario("many.py", ("500", "1000"), modes=("publish",)),
     Scenario("many.py", ("5000", "10000"), modes=("run",), versions=((3, 9), (3, 14))),
@@ -78,6 +87,7 @@ def test_names(scenario: Scenario, fleet: Fleet) -> None:
             scenario.program,
             *(*scenario.arguments, *([mode] if scenario.needs_mode else [])),
             mode=mode,
+            options=scenario.options,
         )
         for mode in scenario.modes
         for version in scenario.versions
@@ -100,6 +110,23 @@ def test_gevent(order: str, fleet: Fleet, packages: Callable[[Interpreter, str],
         )
         for mode, path in (("publish", [str(CHECKOUT)]), ("run", []))
         for interpreter, gevent in zip(interpreters, gevents, strict=True)
+    )
+
+
+def test_python_daemon(fleet: Fleet) -> None:
+    """A process that python-daemon has made a daemon, its files closed, is known again by its next event."""
+    environments = [
+        (i, programs.environment(i, "python-daemon==3.1.2")) for i in testbed.interpreters()[::3]
+    ]
+    comparison.drive(
+        fleet.start(
+            replace(interpreter, command=programs.python(interpreter, directory)),
+            *("daemonized.py", "python-daemon"),
+            mode=mode,
+            options=(),
+        )
+        for interpreter, directory in environments
+        for mode in ("publish", "run")
     )
 
 

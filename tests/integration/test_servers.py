@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import webservers
+from tests import programs, testbed, webservers
 from tests.serving import DEADLINE, until
 from tests.webservers import Server
 from threadwatch.config import DEFAULT_CONFIG
@@ -39,12 +39,12 @@ def place() -> Iterator[Path]:
         yield Path(directory)
 
 
-def work(servers: Sequence[Server], poller: Poller) -> View:
+def work(servers: Sequence[Server], poller: Poller, enough: float = ENOUGH) -> View:
     """What a poll shows once each server has worked, and all of their processes have been shown."""
     end = time.monotonic() + DEADLINE
     for server in servers:
         before = server.cpu_seconds()
-        while server.cpu_seconds() < before + ENOUGH:
+        while server.cpu_seconds() < before + enough:
             assert time.monotonic() < end
             server.request()
         poller.poll()
@@ -66,6 +66,52 @@ def check(view: View, server: Server, name: str, processes: int) -> None:
     assert group.cpu_ns / 1e9 == pytest.approx(server.cpu_seconds(), rel=0.1)
     charged = sum(totals.user_ns + totals.system_ns for totals in group.series.values())
     assert charged == pytest.approx(group.cpu_ns, rel=0.001)
+
+
+WORKERS = {"uWSGIWorker1Core0", "uWSGIWorker2Core0"}
+CORES = WORKERS | {"uWSGIWorker1Core1", "uWSGIWorker2Core1"}
+NAMED = {
+    "prefork": ("--master --processes 2", {"MainThread"} | WORKERS),
+    "lazy": ("--master --processes 2 --lazy-apps --enable-threads", {"MainThread"} | WORKERS),
+    "threads": ("--master --processes 2 --threads 2", {"MainThread"} | CORES),
+    "masterless": ("--processes 2", WORKERS),
+    "single": ("--enable-threads", {"uWSGIWorker1Core0"}),
+    "after": (
+        "--master --processes 2 --enable-threads --py-call-osafterfork",
+        {"MainThread"} | WORKERS,
+    ),
+    "hooks": (
+        "--master --processes 2 --enable-threads --py-call-uwsgi-fork-hooks",
+        {"MainThread"} | WORKERS,
+    ),
+}
+"""uWSGI's ways to fork, and the threads that run Python in them. (``--py-call-osafterfork`` is for CPython
+up to 3.12: on 3.13 workers end in it, whether they publish or not.)"""
+
+
+@pytest.mark.parametrize("version", [(3, 9), (3, 12), (3, 13)], ids=lambda v: f"{v[0]}.{v[1]}")
+def test_uwsgi_names(version: tuple[int, int], place: Path, poller: Poller) -> None:
+    """The names that uWSGI gives its workers' threads are published, though it forks past Python."""
+    root = programs.environment(testbed.require(*version), "uwsgi==2.0.31")
+    command = (str(root / "bin/uwsgi"), "--home", str(root))
+    ways = {name: way for name, way in NAMED.items() if version < (3, 13) or name != "after"}
+    with ExitStack() as stack:
+        servers = {}
+        for name, (options, _) in ways.items():
+            module = ("--module", f"{name}:application")
+            (place / f"{name}.py").write_text("from wsgi_app import application\n")
+            run = webservers.uwsgi(place, *module, *options.split(), name=name, command=command)
+            servers[name] = stack.enter_context(run)
+        view = work(list(servers.values()), poller, 0.1)
+        for name, (_, threads) in ways.items():
+            processes = [p for p in view.processes if p.key.pid in servers[name].pids()]
+            assert {p.group for p in processes} == {name}
+            found = {thread.name: thread.source for p in processes for thread in p.threads}
+            assert found == dict.fromkeys(threads, "published"), name
+            for process in processes:
+                threads_ns = sum(thread.user_ns + thread.system_ns for thread in process.threads)
+                assert threads_ns == pytest.approx(process.cpu_ns, rel=0.01)
+            check(view, servers[name], name, len(processes))
 
 
 def test_uwsgi(place: Path, poller: Poller) -> None:

@@ -97,10 +97,8 @@ def closed():
         crowd = lab.Attendance()
         people = crowd.start("older than the files", None)
         numbers = lab.tables()
-        expected = [{**who, "source": "either"} for who in (lab.me(), *people)]
-        if kind == "file":
-            assert len(numbers) == 1, numbers
-            expected = [lab.me(), *people]
+        assert len(numbers) == 1, numbers
+        expected = [lab.me(), *people]
         lab.step("%s: before" % kind, lab.process(expected))
         os.closerange(3, 4096)
         lab.step("%s: closed" % kind, lab.process(lab.nameless(who["tid"]) for who in expected))
@@ -118,7 +116,7 @@ def closed():
             inside = lab.Attendance()
             born = inside.start("in a child")
             own.check("a thread of the child has started")
-            tell(lab.process({**who, "source": "either"} for who in (lab.me(), *born)))
+            tell(lab.process([lab.me(), *born]))
             inside.dismiss()
             own.check("a thread of the child has ended")
 
@@ -126,7 +124,7 @@ def closed():
         people.append(lab.me())
         lab.step(
             "%s: taken" % kind,
-            lab.process({**who, "source": "either"} for who in people),
+            lab.process(people),
             *child.processes(),
         )
         child.release()
@@ -142,7 +140,7 @@ def closed():
             own.check("unpublished")
             sys.modules["threadwatch"].publish()
             own.check("published again")
-    lab.step("at the end", lab.process([{**lab.me(), "source": "either"}]))
+    lab.step("at the end", lab.process([lab.me()]))
 
 
 def nofile():

@@ -128,8 +128,7 @@ def daemonize():
         os.dup2(null, 0)
         inside = lab.Attendance()
         born = inside.start("in the daemon", None)
-        threading.Thread(target=int).start()
-        tell(lab.process([{**who, "source": "either"} for who in (lab.me(), *born)]))
+        tell(lab.process([lab.me(), *born]))
         inside.dismiss()
 
     def tidy(tell):
@@ -167,14 +166,23 @@ def behind_pythons_back():
         tell(
             lab.process(
                 [
-                    {"tid": os.getpid(), "name": threading.main_thread().name, "source": "either"},
-                    *({**who, "source": "either"} for who in born),
+                    {
+                        "tid": os.getpid(),
+                        "name": threading.main_thread().name,
+                        "source": "published",
+                    },
+                    *born,
                 ]
             )
         )
         inside.dismiss()
 
-    children = [lab.fork(body, by=libc.fork) for body in (silent, noisy)]
+    def renamed(tell):
+        threading.current_thread().name = "renamed, and nothing else"
+        me = {**lab.me(), "tid": os.getpid()}
+        tell(lab.process([me]))
+
+    children = [lab.fork(body, by=libc.fork) for body in (silent, noisy, renamed)]
     told = [process for child in children for process in child.processes()]
     here.extend(crowd.start("parent's, after fork()"))
     lab.step("fork() of libc", parent(), *told)

@@ -30,6 +30,9 @@ assert {who["tid"] for who in green} == {main["tid"]}, green
 assert green[0]["name"] == "green one", green
 lab.step("greenlets", lab.process([main], others="comm"))
 
+threading.main_thread().name = main["name"] = "the main thread, renamed"
+lab.step("the main thread renamed", lab.process([main], others="comm"))
+
 for thread in threading.enumerate():
     if thread.name == "green one":
         thread.name = "green one, renamed"
@@ -68,7 +71,7 @@ def real(ask):
     gevent.get_hub().threadpool.spawn(native, ask)
     tid, name = os.read(told, 100).decode().strip("\n").split(" ")
     assert int(tid) != main["tid"]
-    # whether it gets a name depends on gevent's version; but it cannot be anybody else's
+    # whether it has a name depends on gevent's version; but it cannot be anybody else's
     return {"tid": int(tid), "name": name or "Dummy-N", "source": "either"}
 
 
