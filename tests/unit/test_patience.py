@@ -13,6 +13,7 @@ import pytest
 
 from tests.testbed import CHECKOUT
 from tests.unit.procfs.helpers import eventually
+from threadwatch import patience
 from threadwatch.patience import Conducts, PatientReader
 from threadwatch.procfs.waiting import Lock, reading
 
@@ -271,6 +272,7 @@ def run_where_threads_are_few(program: str) -> None:
 _FEW_THREADS = """
 import os, resource, subprocess, threading, time
 from threadwatch.config import DEFAULT_CONFIG
+from threadwatch import patience
 from threadwatch.patience import Conducts, PatientReader
 from threadwatch.poller import Poller
 from threadwatch.procfs import ProcFS
@@ -337,3 +339,11 @@ for one in programs:
     one.communicate(b"")
 """
     )
+
+
+@pytest.mark.parametrize("unit", ["threadwatch.service", "user/threadwatch.service"])
+def test_the_unit_has_room_for_threads_that_are_stuck(unit: str) -> None:
+    """So many of each lock's, and a dozen others, are fewer than the tasks that systemd allows."""
+    text = (CHECKOUT / "systemd" / unit).read_text(encoding="utf-8")
+    (most,) = [line.removeprefix("TasksMax=") for line in text.splitlines() if "TasksMax=" in line]
+    assert int(most) >= 2 * patience._MAX_STUCK + 12
