@@ -24,7 +24,6 @@ from threadwatch.procfs import (
 from threadwatch.procfs.environ import parse_environ
 from threadwatch.procfs.limits import parse_file_limits
 from threadwatch.procfs.maps import parse_maps
-from threadwatch.procfs.own import own_link
 from threadwatch.samples import NS_PER_TICK
 from threadwatch.watched import Watched
 
@@ -56,7 +55,6 @@ def evidence_of(procfs: ProcFS, watched: Watched) -> Evidence:
         table_of=table_of,
         is_own_number=table_of == watched.ns_pid,
         is_of_ancestor=any(table_of == ns_pid for _, ns_pid, _ in above),
-        other_time=_read(lambda: process.namespace("time")) != own_link("ns/time"),
     )
 
 

@@ -21,7 +21,7 @@ from threadwatch.doctor_reasons import reason
 from threadwatch.doctor_situation import Situation
 from threadwatch.errors import Denied, Gone, ReadError
 from threadwatch.memory import MemoryJob
-from threadwatch.ownership import check_owner
+from threadwatch.ownership import check_owner, clock_ahead_ns
 from threadwatch.patience import PatientReader, no_thread, owner_of, still_waiting
 from threadwatch.procfs import (
     ProcFS,
@@ -180,11 +180,9 @@ class _Examination:
         if version not in (None, table.VERSION):
             self._details.append(f"table: has layout {version}, not {table.VERSION}")
             return "other layout"
-        header = parse_header(data)
-        if (header.pid, header.start_ticks) != (
-            self._watched.ns_pid,
-            self._watched.key.start_ticks,
-        ):
+        began = self._watched.key.start_ticks
+        header = parse_header(data).by_our_clock(clock_ahead_ns(self._dir), began)
+        if not header.names(self._watched.ns_pid, began):
             return "another's"
         check_owner(self._dir, file)
         return "closed" if header.closed else "unfinished"

@@ -73,8 +73,6 @@ class Evidence:
     """That is its own PID."""
     is_of_ancestor: bool = False
     """That is the PID of a process above it."""
-    other_time: bool = False
-    """It is in another time namespace than we are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +139,6 @@ def _of_table(evidence: Evidence, table: str) -> Reason | None:
 
 def _of_anothers_table(evidence: Evidence) -> Reason:
     if evidence.is_own_number:
-        if evidence.other_time:
-            return Reason(
-                "time-namespace", "A time namespace has set the clock there otherwise", ()
-            )
         return Reason("anothers-table", "The only table is of an earlier process with this PID")
     if evidence.is_of_ancestor:
         return Reason(

@@ -87,11 +87,6 @@ def test_what_is_shown_gives_the_reason(shown: dict[str, Any], kind: str, says: 
         ({"table_of": 7, "is_of_ancestor": True}, "another's", "forked"),
         ({"table_of": 7}, "another's", "anothers-table"),
         ({"table_of": 7, "is_own_number": True}, "another's", "anothers-table"),
-        (
-            {"table_of": 7, "is_own_number": True, "other_time": True},
-            "another's",
-            "time-namespace",
-        ),
         ({"files": frozenset({"/memfd:threadwatch (deleted)"})}, "none", "closed-files"),
     ],
 )
