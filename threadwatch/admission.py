@@ -21,6 +21,7 @@ from threadwatch.names import (
     config_needs,
     is_multiprocessing_child,
     is_python,
+    is_unpacked_pex,
 )
 from threadwatch.patience import Conducts, PatientReader, owner_of
 from threadwatch.procfs import (
@@ -34,6 +35,7 @@ from threadwatch.procfs import (
     parse_stat,
     parse_status,
 )
+from threadwatch.procfs.environ import parse_environ
 from threadwatch.procfs.waiting import Lock
 from threadwatch.programs import Programs
 from threadwatch.published import FILES, Published
@@ -198,6 +200,7 @@ class Admission:
             cmdline=watched.cmdline,
             comm=watched.comm,
             user=self._users.name(watched.uid) if "user" in self._needs else None,
+            pex=self._pex(watched),
             systemd_unit=cgroup.systemd_unit if cgroup else None,
             container=cgroup.container if cgroup else None,
             python=python or asked_for or inherited is not None,
@@ -236,6 +239,18 @@ class Admission:
             if is_python(None, watched.cmdline, watched.comm):
                 self._errors.append(error)
             return None
+
+    def _pex(self, watched: Watched) -> str | None:
+        """The file of an unpacked PEX, where the process's environment may be read."""
+        if not is_unpacked_pex(watched.cmdline) or not self.may_read(
+            watched.conducts, "memory", watched.dir
+        ):
+            return None
+        try:
+            environ = parse_environ(watched.dir.read("environ", "environ"))
+        except ReadError:  # only a name hangs on it
+            return None
+        return environ.get("PEX") if environ else None
 
     def _search(self, watched: Watched, *, counted: bool) -> None:
         errors: list[ReadError] = []

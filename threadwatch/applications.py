@@ -25,7 +25,11 @@ NAME_LENGTH: Final = 100
 UNKNOWN: Final = "(unknown)"
 """What stands where there is nothing to take a name from."""
 
-_EXTENSION = re.compile(r"\.py[cwz]?$")
+_EXTENSION = re.compile(r"\.(?:py[cwz]?|pex)$")
+# Where PEX unpacks an application: below PEX_ROOT, by the hash of what is in it
+_PEX = re.compile(
+    r".*/(?:unzipped_pexes/[0-9]+/[0-9a-f]{40}|venvs/[0-9]+/.*/pex)(?:/__main__\.py)?"
+)
 _UNNAMED: Final = {"code": "python -c", "stdin": "python -"}
 _STANDARD_INPUT: Final = ("/dev/stdin", "/dev/fd/", "/proc/self/fd/")
 
@@ -38,11 +42,14 @@ _CHILD_MODULE = re.compile(r"(?:joblib\.externals\.)?loky\.backend\.popen_loky_p
 _CHILD_TITLE = re.compile(r"\[celeryd: [^\]]*PoolWorker-[0-9]+\]", re.DOTALL)
 
 
-def application_name(*, exe: str | None, cmdline: Sequence[str], comm: str) -> str:
+def application_name(
+    *, exe: str | None, cmdline: Sequence[str], comm: str, pex: str | None = None
+) -> str:
     """The application that a process runs, at most :data:`NAME_LENGTH` printable characters.
 
     ``exe`` is the target of ``/proc/PID/exe``, None where it cannot be read; ``cmdline`` the
-    arguments, none for a kernel thread or a zombie; ``comm`` the kernel's name for the process.
+    arguments, none for a kernel thread or a zombie; ``comm`` the kernel's name for the process; ``pex`` the
+    file of an unpacked PEX (see :func:`is_unpacked_pex`), where it can be read.
     """
     call = called(cmdline)
     program = basename(exe) if exe else ""
@@ -52,6 +59,8 @@ def application_name(*, exe: str | None, cmdline: Sequence[str], comm: str) -> s
         name = comm
     elif call.title:
         name = application_in_title(cmdline[0][:MAX_ARGUMENT]) or comm
+    elif is_unpacked_pex(cmdline):
+        name = _script(pex)[0] if pex else "pex"
     else:
         name = _run_by([call.words[0].removeprefix("-"), *call.words[1:]])  # "-": a login shell's
     chosen = tidy(name) or tidy(comm) or ("python" if program else "")
@@ -66,6 +75,18 @@ def is_python(exe: str | None, cmdline: Sequence[str], comm: str) -> bool:
     if not call.words:
         return is_interpreter(comm)
     return is_interpreter(call.words[0]) or titled_by_python(cmdline[0][:MAX_ARGUMENT])
+
+
+def is_unpacked_pex(cmdline: Sequence[str]) -> bool:
+    """Whether a process runs a PEX from where that was unpacked: its path is a hash, and says not what it is.
+
+    The file that it came from stands in the process's environment as ``PEX``.
+    """
+    call = called(cmdline)
+    if not call.words or call.title or not is_interpreter(call.words[0]):
+        return False
+    kind, rest = _target(call.words[1:], _INTERPRETER)
+    return kind == "script" and _PEX.fullmatch(rest[0]) is not None
 
 
 def is_multiprocessing_child(cmdline: Sequence[str]) -> bool:

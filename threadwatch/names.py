@@ -18,6 +18,7 @@ from threadwatch.applications import (
     application_name,
     is_multiprocessing_child,
     is_python,
+    is_unpacked_pex,
     tidy,
 )
 from threadwatch.config import DEFAULT_RULES, Config, GroupConfig, NameRule
@@ -35,6 +36,7 @@ __all__ = [
     "is_fixed",
     "is_multiprocessing_child",
     "is_python",
+    "is_unpacked_pex",
 ]
 
 UNNAMED: Final = "(unnamed)"
@@ -94,6 +96,8 @@ class ProcessFacts:
     published: bool
     parent_group: str | None
     """The name of the parent's group if the process is a multiprocessing child of one that is watched."""
+    pex: str | None = None
+    """The file of an unpacked PEX."""
     parent_config: GroupConfig | None = None
     """The parent's group as configured; None: the configured group of that name, or the default."""
 
@@ -149,7 +153,9 @@ def _group_name(group: GroupConfig, facts: ProcessFacts) -> str | None:
     fields["user"] = facts.user or UNKNOWN
     fields["exe"] = (_text("exe", facts) or UNKNOWN).rpartition("/")[2]
     if "{app" in group.name:
-        fields["app"] = application_name(exe=facts.exe, cmdline=facts.cmdline, comm=facts.comm)
+        fields["app"] = application_name(
+            exe=facts.exe, cmdline=facts.cmdline, comm=facts.comm, pex=facts.pex
+        )
     return _quoted(tidy(without_credentials(group.name.format_map(fields)))) or UNNAMED
 
 
