@@ -245,7 +245,7 @@ def _unexplained(evidence: Evidence) -> Reason:
     if in_front := list(_in_front(evidence.environ or {})):
         places = " or ".join(in_front)
         left.append(f"a sitecustomize.py in {places} comes first and hides threadwatch's")
-        ways.append(Way("or the other way", ("TOOL threadwatch run -- COMMAND",)))
+        ways.append(Way("or inside it", ("TOOL threadwatch run -- COMMAND",)))
     if evidence.exe is not None and not _is_interpreter(evidence.exe):
         program = evidence.exe.rpartition("/")[2]
         left.append(f"{program} has Python built in, and does not run what starts publishing")

@@ -229,7 +229,8 @@ def test_what_comes_before_threadwatch_on_the_path(tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").touch()
     inject = CHECKOUT / "threadwatch/inject"
     variables = {"THREADWATCH": "1", "PYTHONPATH": f"{tmp_path}:{inject}"}
-    with started(Situation(None, variables=variables), SOME[0]) as pid:
+    # -s: without usercustomize, as in a virtual environment
+    with started(Situation(None, options=["-s"], variables=variables), SOME[0]) as pid:
         until(lambda: _is_grown_up(pid), "a process that is no longer young")
         said = doctor(pid)
     assert finding(said, pid)["unpublished_because"] == "unexplained"
