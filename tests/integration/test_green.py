@@ -11,7 +11,6 @@ from dataclasses import replace
 import pytest
 
 from tests import programs, testbed
-from tests.books import MS
 from tests.harness import Target
 from tests.integration import comparison
 from tests.integration.conftest import Fleet
@@ -74,11 +73,14 @@ def test_cpu_time(library: str, order: str) -> None:
         watch.settle()
         clocks_ns = sum(load.clock_ns() for load in loads)
         assert sum(watch.cpu.values()) == pytest.approx(clocks_ns, rel=0.001)
-        main_ns = watch.cpu["main, at first"] + watch.cpu["main, later"]
-        assert main_ns == pytest.approx(sum(said["main_ns"] for said in told), abs=len(told) * MS)
+        main = {"main, at first", "main, later"} if library == "eventlet" else {"MainThread"}
+        main_ns = sum(watch.cpu[name] for name in main)
+        assert main_ns == pytest.approx(sum(said["main_ns"] for said in told), rel=0.02)
         assert watch.started == sum(said["tids"] for said in told)
-        pool = {"tpool_thread_N"} if library == "eventlet" else {"python"}
-        assert {*watch.cpu} - {UNATTRIBUTED} == {"main, at first", "main, later", *pool}
+        if (
+            library == "eventlet"
+        ):  # gevent's pool has the kernel's names, which greenlets can have set (3.14+)
+            assert {*watch.cpu} - {UNATTRIBUTED, "python"} == main | {"tpool_thread_N"}
     finally:
         for load in loads:
             load.close()
