@@ -84,16 +84,20 @@ def _spin() -> None:
         pass
 
 
+class _Newborn:
+    """What the publisher sees of a thread that starts: this one, as if it were another."""
+
+    def __init__(self) -> None:
+        self._ident = threading.get_ident()
+        self._native_id = threading.get_native_id()
+        self._name = "newborn"
+
+
 def hooks(batches: int, batch: int) -> dict[str, list[float]]:
     """Per thread: what the publisher does at its birth and at its death, called in a loop."""
     assert threadwatch.publish()
     acting = publisher._publisher
-    me, now = threading.get_ident(), time.perf_counter_ns
-
-    class Newborn:
-        _ident = me
-        _native_id = threading.get_native_id()
-        _name = ""
+    now = time.perf_counter_ns
 
     def do_nothing(_thread: object) -> None:
         acting._guards.guard = None
@@ -103,7 +107,7 @@ def hooks(batches: int, batch: int) -> dict[str, list[float]]:
         births, deaths = [], []
         cpu = time.thread_time_ns()
         for number in range(batch):
-            thread = Newborn()
+            thread = _Newborn()
             thread._name = f"Thread-{number} (work)"
             began = now()
             born(thread)
@@ -131,7 +135,7 @@ def handovers(count: int) -> dict[str, int]:
     """
     assert threadwatch.publish()
     acting = publisher._publisher
-    thread = threading.current_thread()
+    thread = _Newborn()
     taken = 0
 
     def want() -> None:
