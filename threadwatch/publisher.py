@@ -132,9 +132,13 @@ class Publisher:
 
     def started(self, thread: "Any") -> None:
         """``thread`` is starting: called in that very thread, with its ident and TID known."""
-        table = self._own_table()
-        if table is None:
-            return
+        table = self.table
+        if (
+            table is None or table.pid != os.getpid()
+        ):  # a call less for those that start every moment
+            table = self._own_table()
+            if table is None:
+                return
         ident = _get_ident()
         if thread._ident != ident:  # a greenlet: its ident is the greenlet's
             if type(thread).__name__ == "_MainThread":
