@@ -67,13 +67,13 @@ def _whose(end: TableSlot, threads: list[Known], *, visitor: bool) -> tuple[Know
     return None, False
 
 
-def unseen(watched: Watched, ended: Sequence[TableSlot]) -> bool:
-    """Whether one of these is of a thread that is not known."""
+def unseen(watched: Watched, ended: Sequence[TableSlot]) -> set[int]:
+    """The TIDs, as published, of those of these that are not known."""
     if not ended:
-        return False
+        return set()
     living = _living(watched)
     known = {known.ns_tid for known in watched.forgotten}
-    return any(slot.tid not in living and slot.tid not in known for _, slot in ended)
+    return {slot.tid for _, slot in ended if slot.tid not in living and slot.tid not in known}
 
 
 def replaced(watched: Watched, ended: Sequence[TableSlot], clocks: ThreadClocks) -> bool:

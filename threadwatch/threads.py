@@ -43,6 +43,8 @@ _LOOKS_AT_LEAST = 8
 """How many may be in each process all the same."""
 _TICKS_EVERY = 16
 """Polls after which the process's own stat is read again, for which the kernel walks all its threads."""
+_ASK_COST = 8
+"""How many threads can be listed for the price of asking for one that is no more."""
 _TAIL_NS = 5_000
 """What a thread uses at least after its end was published."""
 
@@ -126,8 +128,8 @@ class ThreadReader:
             ended += watched.published.take_ended()
             full |= {tid for tid, known in ran.items() if known.met == poll}
             listed = True
-        if ends.unseen(watched, ended):
-            full |= self._meet_late(watched, ran, poll)
+        if unseen := ends.unseen(watched, ended):
+            full |= self._meet_late(watched, unseen, ran, poll)
         complete = at_rest and all(
             known.stat_cpu_ns == known.cpu_ns for known in watched.known.values()
         )
@@ -233,13 +235,18 @@ class ThreadReader:
             if tid not in watched.known:
                 self._meet(watched, tid, ran, poll)
 
-    def _meet_late(self, watched: Watched, ran: dict[int, Known], poll: int) -> set[int]:
+    def _meet_late(
+        self, watched: Watched, unseen: set[int], ran: dict[int, Known], poll: int
+    ) -> set[int]:
         """Read threads whose end has been published, but the kernel shows them yet; gives their TIDs.
 
-        It will for longer if a tracer holds them, or they are of C and have only left Python.
+        It will for longer if a tracer holds them, or they are of C and have only left Python. ``unseen`` has
+        their TIDs as published. To ask for a few is cheaper than to list all threads of a large process.
         """
         met = set()
-        for tid in watched.dir.tids():
+        ours = watched.ns_pid == watched.key.pid
+        few = ours and len(unseen) * _ASK_COST < len(watched.known)
+        for tid in unseen if few else watched.dir.tids():
             if tid not in watched.known and self._meet(watched, tid, ran, poll):
                 met.add(tid)
                 watched.read_all = True  # part of it may have been explained already
