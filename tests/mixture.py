@@ -18,6 +18,7 @@ from pathlib import Path
 
 from tests import natives, testbed
 from tests.books import cpu_by_name, threads_ns
+from tests.harness import DEADLINE
 from tests.loads import Load, Watch
 from threadwatch.samples import NS_PER_TICK
 
@@ -48,7 +49,9 @@ def run(seed: int, seconds: float) -> list[str]:
             for watch, load in pairs:
                 watch.meet(load)
             talking = list(pairs)
+            deadline = time.monotonic() + seconds + 2 * DEADLINE
             while talking:
+                assert time.monotonic() < deadline, [load.complaint("hangs") for _, load in talking]
                 watch, load = pair = chance.choice(talking)
                 watch.poll()
                 assert load.process.poll() is None, load.complaint("ended")

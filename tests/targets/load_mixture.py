@@ -44,6 +44,14 @@ def called(number):
             threading.current_thread().name = "visitor %d" % (number % 3)
 
 
+def fork():
+    """Fork while no thread of C is on its way into Python."""
+    library.visitor_pause()
+    pid = os.fork()
+    library.visitor_resume(pid == 0)
+    return pid
+
+
 class Life:
     """What one process does."""
 
@@ -148,7 +156,7 @@ class Life:
             return
         told, tell = os.pipe()
         seed, execs = self.chance.randrange(1 << 30), self.chance.choice(("no", "main", "thread"))
-        pid = os.fork()
+        pid = fork()
         if pid:
             os.close(tell)
             self.children.append(told)
@@ -172,7 +180,7 @@ class Life:
     def do_brief_child(self, _):
         """Fork a child that works, in a thread as well, and ends at once or after a while."""
         work_ns, rest = self.chance.randrange(20 * MS), self.chance.choice((0, 0, 0.3))
-        pid = os.fork()
+        pid = fork()
         if pid:
             if rest:
                 threading.Thread(target=self.reap, args=(pid,), name="reaps", daemon=True).start()

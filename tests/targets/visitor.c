@@ -2,7 +2,6 @@
    The callback is Python's, which comes in by PyGILState_Ensure and leaves by PyGILState_Release. */
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
@@ -13,7 +12,7 @@ struct visitor {
     long burn_us, rest_us;
 };
 
-static atomic_long living;
+static pthread_rwlock_t gate = PTHREAD_RWLOCK_INITIALIZER;
 
 static long used_us(void)
 {
@@ -30,12 +29,14 @@ static void *run(void *argument)
         long end = used_us() + visitor.burn_us;
         while (used_us() < end)
             ;
-        if (visitor.call)
+        if (visitor.call) {
+            pthread_rwlock_rdlock(&gate);
             visitor.call(visitor.id);
+            pthread_rwlock_unlock(&gate);
+        }
         if (visitor.rest_us)
             usleep(visitor.rest_us);
     }
-    living--;
     return NULL;
 }
 
@@ -45,27 +46,26 @@ int visitor_start(void (*call)(int), int id, int visits, long burn_us, long rest
     struct visitor *visitor = malloc(sizeof *visitor);
     pthread_attr_t detached;
     pthread_t thread;
-    int error;
     if (!visitor)
         return 12;
     *visitor = (struct visitor){call, id, visits, burn_us, rest_us};
     pthread_attr_init(&detached);
     pthread_attr_setdetachstate(&detached, PTHREAD_CREATE_DETACHED);
-    living++;
-    error = pthread_create(&thread, &detached, run, visitor);
-    if (error)
-        living--;
-    return error;
+    return pthread_create(&thread, &detached, run, visitor);
 }
 
-/* How many have not come to their end. */
-long visitor_living(void)
+/* Wait until none of them is calling, and let none begin. Up to CPython 3.10, a child that is forked while one
+   makes its thread state waits for ever for the lock of those. */
+void visitor_pause(void)
 {
-    return living;
+    pthread_rwlock_wrlock(&gate);
 }
 
-/* For a forked child, in which none is left. */
-void visitor_forget(void)
+/* Let them call again; in a forked child, where none of them is left, others. */
+void visitor_resume(int in_child)
 {
-    living = 0;
+    if (in_child)
+        gate = (pthread_rwlock_t)PTHREAD_RWLOCK_INITIALIZER;
+    else
+        pthread_rwlock_unlock(&gate);
 }
