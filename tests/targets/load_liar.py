@@ -26,11 +26,11 @@ def anew(cpu_ns, *, early, name="MainThread"):
     table.end(record, cpu_ns)
     if early:  # within the tick in which the process began
         record.ended_ns = early_ns
-        table._write(record)
+        table.write(record)
     record = table.add(tid, ident, name)
     if early:
         record.born_ns = born_ns
-        table._write(record)
+        table.write(record)
 
 
 def lives(count, cpu_ns):
