@@ -94,10 +94,10 @@ class Publisher:
                 raise OSError(f"{sys.implementation.name} is not supported, CPython alone is")
             # Each of these is done, or done again, if a signal handler raised in the middle of the last time.
             if self.table is None:
-                self._hooks.find_copies()
                 if self._gil == gil.NOT_FOUND:
                     # it stays where it is, in forked children too, which have what they inherit
                     self._gil = gil.find(_get_ident(), _get_native_id())
+                self._hooks.find_copies()
                 self._begin()
             elif self.table.pid != os.getpid():
                 self.forked()

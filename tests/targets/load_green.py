@@ -34,11 +34,11 @@ def pool():
     if library == "eventlet":
         from eventlet import tpool
 
-        tpool.execute(load_lab.burn, 5 * MS)
+        tpool.execute(load_lab.burn, MS)
         return tpool._threads[0].name
     import gevent
 
-    gevent.get_hub().threadpool.spawn(load_lab.burn, 5 * MS).get()
+    gevent.get_hub().threadpool.spawn(load_lab.burn, MS).get()
     return None
 
 
