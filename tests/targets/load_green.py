@@ -34,11 +34,11 @@ def pool():
     if library == "eventlet":
         from eventlet import tpool
 
-        tpool.execute(load_lab.burn, MS)
+        tpool.execute(load_lab.burn, 5 * MS)
         return tpool._threads[0].name
     import gevent
 
-    gevent.get_hub().threadpool.spawn(load_lab.burn, MS).get()
+    gevent.get_hub().threadpool.spawn(load_lab.burn, 5 * MS).get()
     return None
 
 
@@ -65,7 +65,10 @@ for thread in threads:
     thread.join()
 if RENAMED:
     threading.main_thread().name = "main, later"
-names = [pool() for _ in range(COUNT)]
+names = []
+for _ in range(COUNT // 4):
+    names.append(pool())
+    time.sleep(0.03)  # its threads are not quite new when all comes to rest
 load_lab.tell(
     "done",
     process_ns=time.process_time_ns(),
