@@ -149,10 +149,7 @@ class Publisher:
         if record is not None:
             stands_in = type(thread).__name__ in _STAND_INS
             if record.tid == tid and (stands_in or record.owner == id(thread)):
-                # Told twice; or another copy of threading has its own idea of it, or it is on its way out:
-                # then it is known by its true name already.
-                if not record.guarded and tid != table.pid:
-                    self._guard(record, thread)
+                self._met_again(table, record, thread)
                 return
             table.end(record, layout.CPU_UNKNOWN)  # it ended without a word (pthread_exit)
         # `name` may be overridden
@@ -166,6 +163,17 @@ class Publisher:
                 self._move()
             elif table is not self.table and self.table is not None:
                 self.table.take(record)  # another thread has moved all others meanwhile
+
+    def _met_again(self, table: writer.Table, record: writer.Record, thread: "Any") -> None:
+        """It was told twice; or it is on its way out, or another copy of threading has its own idea of it.
+
+        It is known by its true name already.
+        """
+        if not record.guarded and record.tid != table.pid:
+            self._guard(record, thread)
+        mains = _main_threads(self._hooks.copies)
+        if type(thread).__name__ == "_MainThread" and not any(thread is main for main in mains):
+            table.rename(record, thread._name)  # a new one, of a forked child
 
     def renamed(self, thread: "Any") -> None:
         """``thread`` may have another name; called in any thread."""
