@@ -45,6 +45,8 @@ _TICKS_EVERY = 16
 """Polls after which the process's own stat is read again, for which the kernel walks all its threads."""
 _ASK_COST = 8
 """How many threads can be listed for the price of asking for one that is no more."""
+_MOST_FORGOTTEN = 4096
+"""How many threads that have gone are kept for ends that have been published and not been read yet."""
 _TAIL_NS = 5_000
 """What a thread uses at least after its end was published."""
 
@@ -152,8 +154,9 @@ class ThreadReader:
 
     def _whose(self, watched: Watched, ended: list[TableSlot]) -> tuple[EndedThread, ...]:
         lives = ends.whose(watched, ended)
-        if not watched.published.has_unread:
-            watched.forgotten.clear()
+        # what is not read yet may tell of them; a table that is never read to its end tells of the last ones
+        keep = _MOST_FORGOTTEN if watched.published.has_unread else 0
+        del watched.forgotten[: max(len(watched.forgotten) - keep, 0)]
         return lives
 
     def to_look_at(self, watched: Watched, *, at_rest: bool) -> tuple[list[Known], bool]:
