@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 
 import threadwatch
-from threadwatch import publisher
+from threadwatch.publisher import publisher
 
 Samples = dict[str, dict[str, list[float]]]
 """By "with" and "without", then by what was measured: one value per pair."""

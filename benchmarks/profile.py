@@ -12,8 +12,8 @@ from benchmarks.estimate import estimate
 from benchmarks.report import Result, Table
 from benchmarks.running import Load, configuration
 from benchmarks.scenarios import SCENARIOS, Scenario
-from threadwatch.config import load_config
-from threadwatch.poller import Poller
+from threadwatch.config.parse import load_config
+from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 
 WHAT = """\

@@ -140,9 +140,9 @@ def _inside(interpreter: Interpreter, what: str, *numbers: int) -> Any:  # JSON
 _IMPORT = """
 import time
 began = time.perf_counter(), time.process_time()
-import threadwatch.publisher
+import threadwatch.publisher.publisher
 imported = time.perf_counter(), time.process_time()
-assert threadwatch.publisher.publish()
+assert threadwatch.publisher.publisher.publish()
 done = time.perf_counter(), time.process_time()
 print([1000 * (b - a) for a, b in zip(began + imported, imported + done)])
 """
@@ -186,7 +186,9 @@ def _startup(interpreter: Interpreter, count: int) -> dict[str, list[float]]:
                 (site / pth.name).write_bytes(pth.read_bytes())
                 (site / "threadwatch").symlink_to(CHECKOUT / "threadwatch")
         for name, expected in (("without", "False"), ("with", "False"), ("publishing", "True")):
-            found = _print(interpreter, variants[name], "'threadwatch.publisher' in sys.modules")
+            found = _print(
+                interpreter, variants[name], "'threadwatch.publisher.publisher' in sys.modules"
+            )
             if found != expected:
                 raise BenchmarkError(
                     f"{interpreter}: {name} the start-up file: publishing is {found}"

@@ -8,7 +8,7 @@ from manual import commands, roff
 from manual.completions import FILES, completion
 from manual.markdown import to_man
 from threadwatch import __version__
-from threadwatch.arguments import parser
+from threadwatch.commands.arguments import parser
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 SHARE = CHECKOUT / "packaging" / "share"

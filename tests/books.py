@@ -1,7 +1,7 @@
 """Samples for tests of accounting, and books that check at every step that no total has fallen.
 
-``Books`` is an :class:`threadwatch.account.Account` with a clock: each charge is a second after the one
-before, and afterwards the sum over threads must be what the process clocks say.
+``Books`` is an :class:`threadwatch.accounting.account.Account` with a clock: each charge is a second after
+the one before, and afterwards the sum over threads must be what the process clocks say.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from threadwatch.account import Account, GroupRules
-from threadwatch.model import (
+from threadwatch.accounting.account import Account, GroupRules
+from threadwatch.model.samples import NS_PER_TICK, EndedThread, ProcessSample, SlotKey, ThreadSample
+from threadwatch.model.view import (
     GroupView,
     ProcessKey,
     Python,
@@ -19,7 +20,6 @@ from threadwatch.model import (
     SeriesTotals,
     ThreadView,
 )
-from threadwatch.samples import NS_PER_TICK, EndedThread, ProcessSample, SlotKey, ThreadSample
 
 MS = 1_000_000
 SECOND = 1_000_000_000

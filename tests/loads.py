@@ -18,10 +18,10 @@ from typing import Any
 from tests.books import MS, cpu_by_name, fallen, threads_ns
 from tests.harness import DEADLINE, Target, TargetError
 from tests.testbed import Interpreter
-from threadwatch.config import parse_config
+from threadwatch.config.parse import parse_config
 from threadwatch.errors import ReadError
-from threadwatch.model import GroupView, ProcessView, SeriesKey, View
-from threadwatch.poller import Poller
+from threadwatch.model.view import GroupView, ProcessView, SeriesKey, View
+from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 
 OPEN_NS = 110 * MS

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from threadwatch.families import FAMILIES
+from threadwatch.metrics.families import FAMILIES
 
 _NAME = r"(?:threadwatch_|process_|scrape_|thread:|group:)[\w:]+\w|\bup\b"
 _SELECTOR = re.compile(rf'(?P<metric>{_NAME})(?P<matchers>\{{(?:[^"}}]|"(?:[^"\\]|\\.)*")*\}})?')

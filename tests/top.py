@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.views import HOSTILE, NOW_NS, process, view
 from threadwatch.errors import Gone, Unusable
-from threadwatch.model import ProcessKey, ProcessView, ThreadView, View
+from threadwatch.model.view import ProcessKey, ProcessView, ThreadView, View
 from threadwatch.top.columns import Span
 from threadwatch.top.examine import Examined
 from threadwatch.top.history import ThreadKey

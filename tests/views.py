@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from threadwatch.model import (
+from threadwatch.model.view import (
     OTHER,
     POLL_BUCKETS,
     UNATTRIBUTED,

@@ -1,7 +1,17 @@
 """threadwatch: which Python thread, by name, uses the CPU, and what it waits for.
 
-In an application, :func:`publish` makes the names of its threads readable from outside. The daemon
-and the commands are in ``threadwatch.cli``; importing this package imports none of that.
+In an application, :func:`publish` makes the names of its threads readable from outside. Importing this
+package imports nothing else.
+
+General layout: ``publisher`` and ``inject`` run inside watched processes, on CPython 3.9 and later, with
+the standard library alone. All the rest is the daemon and its commands, on 3.11 and later: ``commands``
+begins there; ``poll`` reads (``discovery``, ``threads``, ``names``, ``waits``, by ``procfs`` and ``reading``)
+and charges (``accounting``), and its result, a ``model.view.View``, is all that the outputs see (``metrics``,
+``web``, ``top``, ``words``). docs/architecture.md has the picture.
+
+Public are :func:`publish`, :func:`unpublish`, ``__version__``, the command line with its exit codes, the
+metrics, ``/api/v1``, the configuration, and the table's layout as a versioned format. The modules are not:
+they move and change without a word.
 """
 
 __version__ = "0.1.0"
@@ -16,7 +26,7 @@ def publish() -> bool:
     error if the environment has ``THREADWATCH_DEBUG=1``.
     """
     try:
-        from threadwatch import publisher  # noqa: PLC0415 - importing the package must cost nothing
+        from threadwatch.publisher import publisher  # noqa: PLC0415 - the package must cost nothing
     except Exception as error:
         if not is_ours(error):
             raise
@@ -29,7 +39,7 @@ def unpublish() -> None:
     """Withdraw what :func:`publish` published, and take its hooks out of :mod:`threading`."""
     import sys  # noqa: PLC0415 - as above
 
-    publisher = sys.modules.get("threadwatch.publisher")
+    publisher = sys.modules.get("threadwatch.publisher.publisher")
     if publisher is not None:
         publisher.unpublish()
 

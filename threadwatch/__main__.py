@@ -2,7 +2,7 @@
 
 import sys
 
-from threadwatch.cli import main
+from threadwatch.commands.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

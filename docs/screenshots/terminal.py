@@ -10,13 +10,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from threadwatch.launch import environment
+from threadwatch.commands.run import environment
 from threadwatch.top.app import TopApp
 from threadwatch.top.model import Top
 from threadwatch.top.source import ProcSource
 
 HERE = Path(__file__).resolve().parent
-APPLICATION = HERE.parent.parent / "threadwatch" / "demo_app.py"
+APPLICATION = HERE.parent.parent / "threadwatch/commands/demo_app.py"
 SIZE = (112, 26)
 POLLS = 13
 """Ten seconds for the bars, and some for the application to start."""

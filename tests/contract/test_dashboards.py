@@ -21,7 +21,7 @@ from dashboards.grid import Grid
 from tests import grafana, promql
 from tests.grafana import Expression, Json
 from tests.testbed import CHECKOUT
-from threadwatch.families import FAMILIES
+from threadwatch.metrics.families import FAMILIES
 
 DASHBOARDS = {path.stem: grafana.load(path) for path in grafana.FILES}
 EXPRESSIONS = grafana.expressions()

@@ -15,85 +15,15 @@ from tests import testbed
 from tests.testbed import Interpreter
 
 LAYERS: tuple[frozenset[str], ...] = (
-    frozenset(
-        {
-            "__main__",
-            "arguments",
-            "cli",
-            "daemon",
-            "demo",
-            "doctor",
-            "doctor_*",
-            "launch",
-            "obstacles",
-            "log",
-            "output",
-            "ps",
-            "service_manager",
-        }
-    ),
-    frozenset({"web", "top", "report", "selection", "text", "wording"}),
-    frozenset(
-        {
-            "exporter",
-            "collector",
-            "exposition",
-            "families",
-            "own_process",
-            "view_json",
-            "view_parsing",
-        }
-    ),
-    frozenset({"parents", "poller", "process_views", "resting"}),
-    frozenset(
-        {
-            "admission",
-            "allowance",
-            "called",
-            "discretion",
-            "discover",
-            "watched",
-            "threads",
-            "turns",
-            "describe",
-            "ends",
-            "programs",
-            "published",
-            "ownership",
-            "searches",
-            "followed",
-            "names",
-            "applications",
-            "launchers",
-            "waits",
-            "clocks",
-            "memory",
-            "patience",
-            "asking",
-            "sampled",
-            "sampler",
-            "sampling",
-            "syscalls",
-        }
-    ),
-    frozenset(
-        {
-            "account",
-            "children",
-            "entry",
-            "user_names",
-            "history",
-            "ledger",
-            "places",
-            "series",
-            "samples",
-            "shown",
-            "tails",
-        }
-    ),
-    frozenset({"procfs"}),
-    frozenset({"config", "config_*"}),
-    frozenset({"", "_autostart", "inject", "publisher", "hooks", "writer", "table", "gil"}),
+    frozenset({"__main__", "commands"}),
+    frozenset({"top", "doctor", "web"}),
+    frozenset({"poll"}),
+    frozenset({"discovery", "threads", "waits"}),
+    frozenset({"metrics", "words"}),
+    frozenset({"targets"}),
+    frozenset({"names", "labels", "reading", "accounting"}),
+    frozenset({"procfs", "config"}),
+    frozenset({"", "_autostart", "publisher", "inject"}),
     frozenset({"model", "errors"}),
 )
 """Top-level modules of the package (patterns of fnmatch), the highest layer first. A module imports its
@@ -107,8 +37,8 @@ THIRD_PARTY = {
     "h11": frozenset({"web"}),
     "rich": frozenset({"top"}),  # textual's own, for pieces of text with a style
     "textual": frozenset({"top"}),
-    "prometheus_client": LAYERS[2] | LAYERS[1],
-    "yaml": frozenset({"config", "config_*"}),
+    "prometheus_client": frozenset({"metrics"}),
+    "yaml": frozenset({"config"}),
 }
 """Each dependency, and the top-level modules that may import it."""
 

@@ -19,28 +19,25 @@ from functools import partial
 
 from prometheus_client import Metric
 
-from threadwatch import log, table
-from threadwatch.applications import application_name, is_python
-from threadwatch.config import DEFAULT_RULES, describe_config, parse_config
+from threadwatch.commands import log
+from threadwatch.config.parse import DEFAULT_RULES, describe_config, parse_config
 from threadwatch.errors import ConfigError, Gone, Malformed, ReadError
-from threadwatch.exposition import Format, accepts_gzip, encode, negotiate
-from threadwatch.memory import find_holder
-from threadwatch.model import OTHER, UNATTRIBUTED
-from threadwatch.names import ThreadNames
+from threadwatch.labels.applications import application_name, is_python
+from threadwatch.labels.groups import ThreadNames
+from threadwatch.metrics.exposition import Format, accepts_gzip, encode, negotiate
+from threadwatch.model.view import OTHER, UNATTRIBUTED
+from threadwatch.names.published import Published
+from threadwatch.names.slots import Gil, parse_dynamic, parse_header, parse_slots
 from threadwatch.procfs import (
-    Gil,
     ProcFS,
     decode_comm,
     parse_boottime_offset,
     parse_cgroup,
     parse_cmdline,
-    parse_dynamic,
     parse_fdinfo,
-    parse_header,
     parse_io,
     parse_root,
     parse_schedstat,
-    parse_slots,
     parse_stat,
     parse_status,
     parse_syscall,
@@ -52,13 +49,14 @@ from threadwatch.procfs.environ import parse_environ
 from threadwatch.procfs.limits import parse_file_limits
 from threadwatch.procfs.maps import libpython_in_use, maps_libpython, parse_maps
 from threadwatch.procfs.mountinfo import parse_mountinfo
-from threadwatch.published import Published
-from threadwatch.text import cut, pad, printable, width
-from threadwatch.view_json import view_json
-from threadwatch.view_parsing import parse_view
+from threadwatch.publisher import layout as table
+from threadwatch.waits.gil_holder import find_holder
 from threadwatch.web.app import path_of
+from threadwatch.web.auth.settings import parse_web_config
 from threadwatch.web.listen import parse_listen_address
-from threadwatch.web.settings import parse_web_config
+from threadwatch.words.from_json import parse_view
+from threadwatch.words.text import cut, pad, printable, width
+from threadwatch.words.to_json import view_json
 
 _PROCFS: tuple[Callable[[bytes], object], ...] = (
     decode_comm,

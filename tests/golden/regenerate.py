@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tests.top import Scripted, shop
 from tests.views import sample
-from threadwatch.collector import BuildInfo, collect
-from threadwatch.exposition import Format, encode
+from threadwatch.metrics.collector import BuildInfo, collect
+from threadwatch.metrics.exposition import Format, encode
 from threadwatch.top.app import TopApp
 from threadwatch.top.model import Top
 

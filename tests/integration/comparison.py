@@ -30,8 +30,8 @@ from tests.harness import (
     threadwatch,
 )
 from tests.testbed import CHECKOUT
-from threadwatch.config import DEFAULT_CONFIG
-from threadwatch.poller import Poller
+from threadwatch.config.parse import DEFAULT_CONFIG
+from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 
 SETTLE = 10.0

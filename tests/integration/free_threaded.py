@@ -17,7 +17,7 @@ from tests.integration.sampling import promptly
 from tests.integration.test_gil_found import observe, tables_of
 from tests.integration.test_states import Lab, Window, lab
 from tests.testbed import TESTBED, Interpreter
-from threadwatch.exporter import Exporter
+from threadwatch.metrics.exporter import Exporter
 
 PYTHON = TESTBED / "freethreaded/bin/python3.13t"
 

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 
 from tests.harness import ExpectedProcess
 from threadwatch.errors import ReadError
-from threadwatch.model import ProcessKey
-from threadwatch.patience import PatientReader
+from threadwatch.model.view import ProcessKey
+from threadwatch.names.published import Published
 from threadwatch.procfs import ProcFS, parse_stat
-from threadwatch.procfs.waiting import Lock
-from threadwatch.published import Published
-from threadwatch.sampler import Target, Waits, WaitSampler
+from threadwatch.procfs.marks import Lock
+from threadwatch.reading.reader import PatientReader
+from threadwatch.waits.sampler import Target, Waits, WaitSampler
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from tests import testbed
 from tests.books import MS
 from tests.loads import Load, Watch
 from tests.testbed import Interpreter
-from threadwatch.model import UNATTRIBUTED
-from threadwatch.tails import TAIL_NS
+from threadwatch.accounting.tails import TAIL_NS
+from threadwatch.model.view import UNATTRIBUTED
 
 Start = Callable[..., Load]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from threadwatch.config import parse_config
-from threadwatch.poller import Poller
+from threadwatch.config.parse import parse_config
+from threadwatch.poll.poller import Poller
 from threadwatch.procfs import CpuTimer, ProcFS
 
 SLEEPERS = """

@@ -308,7 +308,7 @@ def test_too_few_file_descriptors() -> None:
 def test_tables_that_are_none_of_ours() -> None:
     """A table of another layout, a damaged one, and a parent's are told apart, and from none at all."""
     make = (
-        "import os; from threadwatch import table",
+        "import os; from threadwatch.publisher import layout as table",
         "fd = os.memfd_create(table.NAME); os.ftruncate(fd, 1 << 16)",
     )
     newer = "os.pwrite(fd, table.MAGIC + bytes([99, 0]), 0)"

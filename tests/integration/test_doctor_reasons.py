@@ -71,7 +71,7 @@ SITUATIONS = {
     "hidden": Situation(
         "unexplained",
         RUN,
-        code="import threadwatch.publisher; threadwatch.publisher.unpublish()",
+        code="import threadwatch.publisher.publisher; threadwatch.publisher.publisher.unpublish()",
         says="its code has ended publishing",
     ),
 }
@@ -183,7 +183,7 @@ time.sleep(0.1)
 """
 FULL = """
 import threading
-from threadwatch import table
+from threadwatch.publisher import layout as table
 table.CAPACITY = 64
 threadwatch.publish()
 stop = threading.Lock()

@@ -15,9 +15,9 @@ from tests.books import SECOND
 from tests.harness import run_in_pid_namespace
 from tests.loads import Load, Watch
 from tests.testbed import Interpreter
-from threadwatch.model import UNATTRIBUTED
+from threadwatch.model.samples import NS_PER_TICK
+from threadwatch.model.view import UNATTRIBUTED
 from threadwatch.procfs import parse_waited
-from threadwatch.samples import NS_PER_TICK
 
 INTERVAL = 0.5
 TOOK = 2.5

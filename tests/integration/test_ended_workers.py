@@ -21,9 +21,9 @@ from tests import programs, testbed
 from tests.harness import DEADLINE, run_in_pid_namespace, threadwatch
 from tests.loads import Watch
 from tests.testbed import Interpreter
-from threadwatch.model import UNATTRIBUTED
+from threadwatch.model.samples import NS_PER_TICK
+from threadwatch.model.view import UNATTRIBUTED
 from threadwatch.procfs import parse_waited
-from threadwatch.samples import NS_PER_TICK
 
 ENDED = 4
 """Workers that are to end before the eyes of the poller."""

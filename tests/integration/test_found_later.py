@@ -8,9 +8,9 @@ from dataclasses import replace
 
 from tests import harness, testbed
 from tests.integration.conftest import Fleet
-from threadwatch.config import DEFAULT_CONFIG
-from threadwatch.model import ProcessView
-from threadwatch.poller import Poller
+from threadwatch.config.parse import DEFAULT_CONFIG
+from threadwatch.model.view import ProcessView
+from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 
 NAME = "of a late interpreter"

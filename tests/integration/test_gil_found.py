@@ -23,8 +23,9 @@ from tests import harness, testbed
 from tests.harness import DEADLINE, TARGETS, ExpectedProcess
 from tests.integration.conftest import Fleet
 from tests.testbed import Interpreter
-from threadwatch.procfs import Gil, ProcFS, parse_stat
-from threadwatch.published import Published
+from threadwatch.names.published import Published
+from threadwatch.names.slots import Gil
+from threadwatch.procfs import ProcFS, parse_stat
 
 FUTEX = {"x86_64": 202, "aarch64": 98}[platform.machine()]
 ENOUGH = 5

@@ -11,7 +11,7 @@ import pytest
 
 from tests import harness, testbed
 from tests.harness import TARGETS
-from threadwatch import launch
+from threadwatch.commands import run as launch
 
 CLOSED = 'exec "$@" 0<&- 1>&- 2>&-'
 HIDE_PROC = 'mount -t tmpfs none "$1"/proc && shift && exec "$@"'

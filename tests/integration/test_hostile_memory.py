@@ -18,12 +18,13 @@ import pytest
 from tests import harness
 from tests.integration import sampling
 from tests.integration.sampling import Watch
-from threadwatch.config import parse_config
+from threadwatch.config.parse import parse_config
 from threadwatch.errors import ReadError
-from threadwatch.model import GroupView, ProcessKey, ProcessView, View
-from threadwatch.patience import DEADLINE_S
-from threadwatch.poller import Poller
-from threadwatch.procfs import Gil, ProcFS, parse_stat
+from threadwatch.model.view import GroupView, ProcessKey, ProcessView, View
+from threadwatch.names.slots import Gil
+from threadwatch.poll.poller import Poller
+from threadwatch.procfs import ProcFS, parse_stat
+from threadwatch.reading.reader import DEADLINE_S
 from threadwatch.top.examine import Examined
 from threadwatch.top.source import ProcSource
 

@@ -17,8 +17,8 @@ from tests.testbed import CHECKOUT
 
 PROGRAM = """
 import subprocess, sys
-from threadwatch.config import DEFAULT_CONFIG
-from threadwatch.poller import Poller
+from threadwatch.config.parse import DEFAULT_CONFIG
+from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 
 procfs = ProcFS()

@@ -19,7 +19,7 @@ import pytest
 
 from tests import harness, programs
 from tests.testbed import CHECKOUT, Interpreter, require
-from threadwatch.applications import application_name
+from threadwatch.labels.applications import application_name
 
 pytestmark = pytest.mark.timeout(300)  # the first time, environments and PEXes are made
 

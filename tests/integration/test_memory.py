@@ -10,14 +10,14 @@ import pytest
 
 from tests import testbed
 from tests.loads import Load, Watch
-from threadwatch.exporter import Exporter
-from threadwatch.history import History
-from threadwatch.model import OTHER, GroupView, SeriesKey
-from threadwatch.procfs import Slot
+from threadwatch.accounting.history import History
+from threadwatch.metrics.exporter import Exporter
+from threadwatch.model.view import OTHER, GroupView, SeriesKey
+from threadwatch.names.slots import Slot
 
 WAVES, SIZE = 6, 125
 BOUNDED = (
-    *("/names.py", "/exposition.py", "/followed.py", "/handles.py", "/tables.py", "/comm.py"),
+    *("/groups.py", "/exposition.py", "/table.py", "/handles.py", "/slots.py", "/comm.py"),
     *("/children.py", "/root.py"),
 )
 """Where caches are filled, tables and the names in them are read, and ended processes are known by number."""

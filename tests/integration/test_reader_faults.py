@@ -19,10 +19,10 @@ import pytest
 from tests import testbed
 from tests.books import threads_ns
 from tests.integration.conftest import Fleet
-from threadwatch.config import parse_config
+from threadwatch.config.parse import parse_config
 from threadwatch.errors import ReadError
-from threadwatch.model import View
-from threadwatch.poller import Poller
+from threadwatch.model.view import View
+from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 
 CALLS: dict[str, tuple[Any, str]] = {

@@ -14,9 +14,9 @@ import pytest
 from tests import programs, testbed, webservers
 from tests.serving import DEADLINE, until
 from tests.webservers import Server
-from threadwatch.config import DEFAULT_CONFIG
-from threadwatch.model import View
-from threadwatch.poller import Poller
+from threadwatch.config.parse import DEFAULT_CONFIG
+from threadwatch.model.view import View
+from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 
 ENOUGH = 0.5

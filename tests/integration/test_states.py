@@ -26,7 +26,7 @@ from tests import testbed
 from tests.integration.sampling import promptly
 from tests.loads import Load, Watch
 from tests.testbed import Interpreter
-from threadwatch.model import SeriesKey, SeriesTotals, View
+from threadwatch.model.view import SeriesKey, SeriesTotals, View
 
 RATE = 100
 """Samples per second: as many as there can be, so that few seconds are enough."""

@@ -131,7 +131,10 @@ def test_without_a_terminal() -> None:
 
 def test_without_textual() -> None:
     """Where textual is not installed, one line says what to install; plain text works all the same."""
-    program = "import sys; sys.modules['textual'] = None; from threadwatch.cli import main; sys.exit(main())"
+    program = (
+        "import sys; sys.modules['textual'] = None;"
+        " from threadwatch.commands.main import main; sys.exit(main())"
+    )
     status, said = in_pty([sys.executable, "-c", program, "top"], TERM="xterm")
     assert status == 1
     (line,) = said.splitlines()
@@ -150,8 +153,9 @@ def test_without_textual() -> None:
 def test_nothing_else_loads_textual() -> None:
     """No other command, nor top as plain text, imports textual or rich."""
     program = (
-        "import sys, threadwatch.cli, threadwatch.daemon, threadwatch.demo, threadwatch.doctor,"
-        " threadwatch.ps, threadwatch.top.command;"
+        "import sys, threadwatch.commands.main, threadwatch.commands.serve,"
+        " threadwatch.commands.demo, threadwatch.doctor.command,"
+        " threadwatch.commands.ps, threadwatch.top.command;"
         " print(sorted(m for m in sys.modules if m.split('.')[0] in ('textual', 'rich')))"
     )
     done = subprocess.run(

@@ -12,12 +12,12 @@ from tests.testbed import CHECKOUT
 
 PROGRAM = """
 import os, pathlib, subprocess, sys, threading, time
-import threadwatch.user_names
-from threadwatch.config import parse_config
-from threadwatch.poller import Poller
+import threadwatch.discovery.user_names
+from threadwatch.config.parse import parse_config
+from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 
-threadwatch.user_names._NONE_FOR_S = threadwatch.user_names._REFRESH_S = 0.5
+threadwatch.discovery.user_names._NONE_FOR_S = threadwatch.discovery.user_names._REFRESH_S = 0.5
 down = pathlib.Path(os.environ["SLOW_DOWN"])
 config = parse_config(b"groups: [{name: shop, match: {user: ^shopuser$}}]", "test")
 
@@ -54,7 +54,7 @@ poller.reload(config)
 assert groups() == ["shop", "shop"]  # what was known counts until there is an answer
 programs.append(start(2))
 assert groups()[:2] == ["shop", "shop"]
-threadwatch.user_names._NONE_FOR_S = threadwatch.user_names._REFRESH_S = 1000
+threadwatch.discovery.user_names._NONE_FOR_S = threadwatch.discovery.user_names._REFRESH_S = 1000
 down.unlink()
 time.sleep(0.1)
 poller.reload(config)

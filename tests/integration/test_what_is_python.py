@@ -19,10 +19,10 @@ import pytest
 from tests import testbed
 from tests.serving import until
 from tests.testbed import Interpreter
-from threadwatch.config import DEFAULT_CONFIG
+from threadwatch.config.parse import DEFAULT_CONFIG
 from threadwatch.errors import ReadError
-from threadwatch.model import ProcessView
-from threadwatch.poller import Poller
+from threadwatch.model.view import ProcessView
+from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 
 LOADER = {"x86_64": "/lib64/ld-linux-x86-64.so.2", "aarch64": "/lib/ld-linux-aarch64.so.1"}

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.books import MS, PYTHON, SECOND, fallen, threads_ns
-from threadwatch.account import Account, GroupRules
-from threadwatch.model import OTHER, UNATTRIBUTED, GroupView, ProcessKey
-from threadwatch.samples import EndedThread, ProcessSample, ThreadSample, Waits
-from threadwatch.tails import TAIL_NS
+from threadwatch.accounting.account import Account, GroupRules
+from threadwatch.accounting.tails import TAIL_NS
+from threadwatch.model.samples import EndedThread, ProcessSample, ThreadSample, Waits
+from threadwatch.model.view import OTHER, UNATTRIBUTED, GroupView, ProcessKey
 
 TICK_NS = 10 * MS
 EXPIRE_NS = 1000 * SECOND

@@ -8,8 +8,8 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from threadwatch.config import DEFAULT_RULES, SECTIONS, Config, describe_config, parse_config
-from threadwatch.config_value import format_duration
+from threadwatch.config.parse import DEFAULT_RULES, SECTIONS, Config, describe_config, parse_config
+from threadwatch.config.value import format_duration
 from threadwatch.errors import ConfigError
 
 EVERYTHING = (Path(__file__).parent.parent / "fixtures/config/everything.yml").read_bytes()

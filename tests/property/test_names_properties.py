@@ -7,11 +7,10 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from threadwatch.applications import without_arguments
-from threadwatch.config import NameRule, parse_config
-from threadwatch.discretion import without_secrets
-from threadwatch.model import OTHER, UNATTRIBUTED
-from threadwatch.names import (
+from threadwatch.config.parse import NameRule, parse_config
+from threadwatch.labels.applications import without_arguments
+from threadwatch.labels.discretion import without_secrets
+from threadwatch.labels.groups import (
     DEFAULT_RULES,
     ProcessFacts,
     ThreadNames,
@@ -20,6 +19,7 @@ from threadwatch.names import (
     is_multiprocessing_child,
     is_python,
 )
+from threadwatch.model.view import OTHER, UNATTRIBUTED
 
 ANY_TEXT = st.text(st.characters(codec=None), max_size=200)  # lone surrogates too
 ARGUMENTS = st.lists(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from threadwatch.service_manager import (
+from threadwatch.commands.service_manager import (
     is_journal,
     parse_listen_fds,
     parse_notify_socket,

@@ -6,15 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from threadwatch import table
 from threadwatch.errors import Malformed
-from threadwatch.procfs import (
-    Gil,
-    parse_dynamic,
-    parse_header,
-    parse_slot,
-    parse_slots,
-)
+from threadwatch.names.slots import Gil, parse_dynamic, parse_header, parse_slot, parse_slots
+from threadwatch.publisher import layout as table
 
 U32 = st.integers(0, 2**32 - 1)
 U64 = st.integers(0, 2**64 - 1)

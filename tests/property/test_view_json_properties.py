@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tests import views
 from threadwatch.errors import Malformed
-from threadwatch.model import View
-from threadwatch.view_json import view_json
-from threadwatch.view_parsing import parse_view
+from threadwatch.model.view import View
+from threadwatch.words.from_json import parse_view
+from threadwatch.words.to_json import view_json
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -8,10 +8,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from threadwatch.errors import Malformed, ReadError
-from threadwatch.memory import NOBODY, find_holder
-from threadwatch.procfs import RUNNING, Gil, Syscall, parse_syscall
-from threadwatch.syscalls import CALLS, ways
-from threadwatch.waits import (
+from threadwatch.names.slots import Gil
+from threadwatch.procfs import RUNNING, Syscall, parse_syscall
+from threadwatch.waits.gil_holder import NOBODY, find_holder
+from threadwatch.waits.reasons import (
     AskFd,
     AskFile,
     AskFunction,
@@ -24,6 +24,7 @@ from threadwatch.waits import (
     only_fd,
     reason,
 )
+from threadwatch.waits.syscalls import CALLS, ways
 
 STATES = frozenset(
     {

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from threadwatch.errors import ConfigError
-from threadwatch.web.settings import SECTIONS, parse_web_config
+from threadwatch.web.auth.settings import SECTIONS, parse_web_config
 
 KEYS = [key for keys in SECTIONS.values() for key in keys]
 SCALARS = st.one_of(

@@ -29,7 +29,7 @@ from tests.serving import serving
 from tests.testbed import CHECKOUT
 
 RULES = CHECKOUT / "config" / "prometheus" / "rules" / "threadwatch.yml"
-DEMO = CHECKOUT / "threadwatch" / "demo_app.py"
+DEMO = CHECKOUT / "threadwatch/commands/demo_app.py"
 CAPLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
 """How the daemon runs, and what it shall see: it is denied the tests' own process, which may do more."""
 

@@ -12,9 +12,9 @@ import pytest
 
 from tests import prometheus, testbed, views
 from tests.prometheus import Prometheus, until
-from threadwatch.exporter import Exporter
-from threadwatch.families import FAMILIES
-from threadwatch.model import SeriesKey, View
+from threadwatch.metrics.exporter import Exporter
+from threadwatch.metrics.families import FAMILIES
+from threadwatch.model.view import SeriesKey, View
 from threadwatch.web.app import App
 from threadwatch.web.listen import Address
 from threadwatch.web.server import WebServer

@@ -21,7 +21,7 @@ import pytest
 
 from tests import views
 from threadwatch.errors import Unusable
-from threadwatch.exporter import Exporter
+from threadwatch.metrics.exporter import Exporter
 from threadwatch.web.app import App
 from threadwatch.web.connection import MAX_HEAD, Deadlines
 from threadwatch.web.listen import Address

@@ -25,9 +25,9 @@ import trustme
 from tests import certificates, views
 from tests.prometheus import IN_TESTBED, ON_PATH, Prometheus, until
 from tests.testbed import CHECKOUT
-from threadwatch.exporter import Exporter
-from threadwatch.web.access import Access
+from threadwatch.metrics.exporter import Exporter
 from threadwatch.web.app import App
+from threadwatch.web.auth.access import Access
 from threadwatch.web.connection import Deadlines, client_of
 from threadwatch.web.listen import Address
 from threadwatch.web.messages import Request, Response, plain

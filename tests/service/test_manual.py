@@ -17,7 +17,7 @@ import pytest
 
 from manual.__main__ import SHARE
 from manual.commands import subparsers
-from threadwatch.arguments import parser
+from threadwatch.commands.arguments import parser
 
 _PAGES = ("man1/threadwatch.1", "man5/threadwatch.yml.5")
 _BASH = SHARE / "bash-completion/completions/threadwatch"

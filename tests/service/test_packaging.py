@@ -184,7 +184,7 @@ def test_switched_on_by_the_environment(installed: Installed, value: str) -> Non
     done = installed.run("-c", _LOOK, THREADWATCH=value)
     assert (done.returncode, done.stderr) == (0, "")
     seen = json.loads(done.stdout)
-    assert "threadwatch.publisher" in seen["ours"]
+    assert "threadwatch.publisher.publisher" in seen["ours"]
     assert len(seen["memfds"]) == 1
     assert not seen["threading"], (
         "threading must stay unimported until gevent has had its chance to patch it"
@@ -199,7 +199,9 @@ def test_does_nothing_unless_switched_on(installed: Installed, variables: dict[s
     assert json.loads(done.stdout) == {"ours": [], "threading": False, "memfds": []}
 
 
-@pytest.mark.parametrize("lost", ["", "publisher.py", "_autostart.py", "__init__.py"])
+@pytest.mark.parametrize(
+    "lost", ["", "publisher/publisher.py", "publisher/autostart.py", "publisher", "__init__.py"]
+)
 def test_half_removed_package_is_silent(installed: Installed, lost: str, tmp_path: Path) -> None:
     """A start-up file whose package is gone, or lacks a part, says nothing and stops nothing."""
     package = installed.site_packages / "threadwatch"

@@ -20,7 +20,7 @@ from tests.browser import Opened, chromium
 from tests.harness import threadwatch
 from tests.serving import Serving, application, serving, until
 from tests.testbed import CHECKOUT
-from threadwatch.text import printable
+from threadwatch.words.text import printable
 
 MANY = 2000
 HOSTILE = ("<script>alert(1)</script>", "\u202etxt.exe", "a\x1b[31mb\nc", "n" * 100, "")

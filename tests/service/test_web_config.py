@@ -18,7 +18,7 @@ from tests import certificates
 from tests.harness import threadwatch
 from tests.testbed import CHECKOUT, TREE
 from threadwatch.errors import ConfigError
-from threadwatch.web.access import load_rules
+from threadwatch.web.auth.access import load_rules
 
 FIXTURES = CHECKOUT / "tests/fixtures/web"
 MESSAGES = FIXTURES / "messages.txt"

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from prometheus_client.samples import Sample
 
-from threadwatch.model import UNATTRIBUTED
+from threadwatch.model.view import UNATTRIBUTED
 
 TICK_S = 0.01
 """A thread that runs is behind by this much at most."""

@@ -148,7 +148,7 @@ def nofile():
     import threadwatch
 
     if sys.argv[2:] == ["imported"]:
-        import threadwatch.publisher
+        import threadwatch.publisher.publisher
     crowd = lab.Attendance()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     probe = os.dup(0)

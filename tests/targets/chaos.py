@@ -14,7 +14,7 @@ import threading
 import time
 from binascii import crc32
 
-from threadwatch import table
+from threadwatch.publisher import layout as table
 
 SIZE = table.HEADER_SIZE + table.CAPACITY * table.SLOT_SIZE
 NOW_NS = time.clock_gettime_ns(time.CLOCK_BOOTTIME)

@@ -66,7 +66,7 @@ def forks(tell):
 def publishes(tell):
     """Ask for it."""
     close(tell)
-    sys.modules["threadwatch.publisher"].publish()
+    sys.modules["threadwatch.publisher.publisher"].publish()
     tell(lab.process([lab.me()]))
 
 

@@ -20,7 +20,7 @@ import lab
 
 def find():
     """What the publisher finds, called by this thread."""
-    from threadwatch import gil
+    from threadwatch.publisher import gil
 
     return gil.find(_thread.get_ident(), _thread.get_native_id())
 
@@ -75,7 +75,7 @@ def spin(stop):
 
 IN_ANOTHER = """
 import _thread
-from threadwatch import gil
+from threadwatch.publisher import gil
 found = gil.find(_thread.get_ident(), _thread.get_native_id())
 if ({address} == found[0]) != {shared} or {others} != found[1:]:
     raise RuntimeError("found %s" % (found,))
@@ -275,7 +275,7 @@ def withheld():
     """Published where this process may not read its own memory."""
     import ctypes
 
-    from threadwatch import publisher  # while its modules can be read
+    from threadwatch.publisher import publisher  # while its modules can be read
 
     assert publisher
     libc = ctypes.CDLL(None, use_errno=True)

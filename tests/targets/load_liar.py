@@ -12,7 +12,7 @@ import lab
 import load_lab
 
 lab.publish()
-from threadwatch import publisher
+from threadwatch.publisher import publisher
 
 YEAR = 31_536_000 * 10**9
 table = publisher._publisher.table

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 import time
 
-from threadwatch.cli import main
+from threadwatch.commands.main import main
 from threadwatch.procfs import ProcessDir, ProcFS
 
 

@@ -6,7 +6,7 @@ import sys
 import lab
 
 import threadwatch  # while the files can still be read
-import threadwatch.publisher
+import threadwatch.publisher.publisher
 
 OTHER = 65534
 

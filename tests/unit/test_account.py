@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tests.books import KEY, MS, PYTHON, SECOND, Books, cpu_by_name, ended, sample, thread
-from threadwatch.children import EndedChild
-from threadwatch.model import OTHER, UNATTRIBUTED, ProcessKey, SeriesKey
-from threadwatch.places import SHARE
+from threadwatch.accounting.children import EndedChild
+from threadwatch.accounting.places import SHARE
+from threadwatch.model.view import OTHER, UNATTRIBUTED, ProcessKey, SeriesKey
 from threadwatch.procfs import Waited
 
 OTHER_KEY = ProcessKey(200, 7000)

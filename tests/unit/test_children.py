@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from threadwatch.children import EndedChild, EndedChildren, Rest
-from threadwatch.model import ProcessKey, SeriesKey
+from threadwatch.accounting.children import EndedChild, EndedChildren, Rest
+from threadwatch.accounting.series import Group
+from threadwatch.model.view import ProcessKey, SeriesKey
 from threadwatch.procfs import Waited
-from threadwatch.series import Group
 
 PARENT = ProcessKey(100, 5000)
 CHILD = ProcessKey(200, 6000)

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 import threadwatch
 from tests import views
 from tests.golden import regenerate
-from threadwatch import families
-from threadwatch.collector import BuildInfo, collect, installed_revision
-from threadwatch.model import POLL_BUCKETS, SeriesKey, StateTime, Stats, View
+from threadwatch.metrics import families
+from threadwatch.metrics.collector import BuildInfo, collect, installed_revision
+from threadwatch.model.view import POLL_BUCKETS, SeriesKey, StateTime, Stats, View
 
 NS = 1_000_000_000
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from threadwatch.config import (
+from threadwatch.config.parse import (
     DEFAULT_CONFIG,
     DEFAULT_RULES,
     Config,
@@ -19,7 +19,7 @@ from threadwatch.config import (
     parse_config,
 )
 from threadwatch.errors import ConfigError
-from threadwatch.table import RETAIN_NS
+from threadwatch.publisher.layout import RETAIN_NS
 
 FIXTURES = Path(__file__).parent.parent / "fixtures/config"
 SECOND = 1_000_000_000

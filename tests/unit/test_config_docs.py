@@ -7,10 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from threadwatch.applications import application_name
-from threadwatch.config import DEFAULT_CONFIG, GROUP_FIELDS, SECTIONS, describe_config, parse_config
+from threadwatch.config.parse import (
+    DEFAULT_CONFIG,
+    GROUP_FIELDS,
+    SECTIONS,
+    describe_config,
+    parse_config,
+)
 from threadwatch.errors import ConfigError
-from threadwatch.names import DEFAULT_RULES, ThreadNames
+from threadwatch.labels.applications import application_name
+from threadwatch.labels.groups import DEFAULT_RULES, ThreadNames
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXAMPLE = (CHECKOUT / "config/threadwatch.yml").read_text("utf-8")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from threadwatch.config import load_config, parse_config
+from threadwatch.config.parse import load_config, parse_config
 from threadwatch.errors import ConfigError
 
 FIXTURES = Path(__file__).parent.parent / "fixtures/config"

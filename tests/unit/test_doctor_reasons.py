@@ -9,8 +9,8 @@ from typing import Any, get_args
 import pytest
 
 from tests.testbed import CHECKOUT
-from threadwatch.doctor_findings import Cause
-from threadwatch.doctor_reasons import Evidence, reason, was_asked
+from threadwatch.doctor.findings import Cause
+from threadwatch.doctor.reasons import Evidence, reason, was_asked
 
 PLAIN = Evidence(
     cmdline=("/opt/shop/bin/python", "app.py"),
@@ -123,7 +123,7 @@ def test_no_way_is_one_that_does_not_lead_there() -> None:
 def test_every_kind_is_told_of() -> None:
     """docs/doctor.md names each kind of thing that can be missing."""
     documentation = (CHECKOUT / "docs/doctor.md").read_text()
-    source = "".join(path.read_text() for path in (CHECKOUT / "threadwatch").glob("doctor_*.py"))
+    source = "".join(path.read_text() for path in (CHECKOUT / "threadwatch/doctor").glob("*.py"))
     kinds = set(re.findall(r'(?:Reason|Missing)\(\s*"([a-z-]+)"', source))
     kinds |= {cause.replace(" ", "-") for cause in get_args(Cause)}
     assert len(kinds) > 25

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from threadwatch import ends, table
-from threadwatch.procfs import Slot, Stat
-from threadwatch.samples import NS_PER_TICK
-from threadwatch.watched import Known, Watched
+from threadwatch.model.samples import NS_PER_TICK
+from threadwatch.names.slots import Slot
+from threadwatch.procfs import Stat
+from threadwatch.publisher import layout as table
+from threadwatch.targets.process import Known, Watched
+from threadwatch.threads import ends
 
 TICK = NS_PER_TICK
 

@@ -8,9 +8,9 @@ import pytest
 
 from tests import views
 from tests.testbed import CHECKOUT
-from threadwatch.collector import collect
-from threadwatch.families import FAMILIES, Family
-from threadwatch.own_process import OwnProcess
+from threadwatch.metrics.collector import collect
+from threadwatch.metrics.families import FAMILIES, Family
+from threadwatch.metrics.own_process import OwnProcess
 
 PAGE = (CHECKOUT / "docs" / "metrics.md").read_text(encoding="utf-8")
 ENTRY = re.compile(

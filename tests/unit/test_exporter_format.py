@@ -18,10 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.registry import Collector
 
 from tests import views
-from threadwatch.collector import collect
-from threadwatch.exporter import Exporter
-from threadwatch.exposition import Format, accepts_gzip, encode, negotiate
-from threadwatch.model import SeriesKey, View
+from threadwatch.metrics.collector import collect
+from threadwatch.metrics.exporter import Exporter
+from threadwatch.metrics.exposition import Format, accepts_gzip, encode, negotiate
+from threadwatch.model.view import SeriesKey, View
 
 ASKS_OPENMETRICS = "application/openmetrics-text"
 PARSERS = {Format.TEXT: parse_text, Format.OPENMETRICS: parse_openmetrics}

@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 from tests.testbed import CHECKOUT
-from threadwatch import families
-from threadwatch.own_process import OwnProcess
+from threadwatch.metrics import families
+from threadwatch.metrics.own_process import OwnProcess
 
 PROGRAM = """
 import json
 from prometheus_client import CollectorRegistry, ProcessCollector
-from threadwatch.own_process import OwnProcess
+from threadwatch.metrics.own_process import OwnProcess
 theirs = ProcessCollector(registry=CollectorRegistry())
 print(json.dumps([len(list(c.collect())) for c in (theirs, OwnProcess())]))
 """

@@ -12,7 +12,7 @@ import types
 
 import pytest
 
-from threadwatch import gil
+from threadwatch.publisher import gil
 
 
 def find() -> tuple[int, int, int, int]:
@@ -69,7 +69,7 @@ def test_no_descriptor_is_left_open() -> None:
 def test_without_descriptors() -> None:
     """Where no file can be opened, nothing is found and nothing raised."""
     code = (
-        "import os, resource, threading, warnings; from threadwatch import gil;"
+        "import os, resource, threading, warnings; from threadwatch.publisher import gil;"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3));"
         "print(gil.find(threading.get_ident(), threading.get_native_id()))"
     )

@@ -7,9 +7,9 @@ import tracemalloc
 import pytest
 
 from tests.books import KEY, MS, PYTHON, SECOND, sample, thread
-from threadwatch.account import Account, GroupRules
-from threadwatch.history import MOST, RING_BYTES, SLOTS, STEP_NS, History
-from threadwatch.model import HistoryView, ProcessHistory, ProcessKey
+from threadwatch.accounting.account import Account, GroupRules
+from threadwatch.accounting.history import MOST, RING_BYTES, SLOTS, STEP_NS, History
+from threadwatch.model.view import HistoryView, ProcessHistory, ProcessKey
 
 WHO = (100, 6000)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.books import KEY, MS, SECOND, Books, ended, thread
-from threadwatch.model import OTHER, UNATTRIBUTED, ProcessKey
-from threadwatch.samples import EndedThread, ThreadSample, Waits
-from threadwatch.tails import TAIL_NS
+from threadwatch.accounting.tails import TAIL_NS
+from threadwatch.model.samples import EndedThread, ThreadSample, Waits
+from threadwatch.model.view import OTHER, UNATTRIBUTED, ProcessKey
 
 
 def test_first_sight_charges_a_whole_life() -> None:

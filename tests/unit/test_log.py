@@ -14,7 +14,7 @@ HOSTILE = "a\nlevel=error\x1b[2J<0>\x9b1m\u202e\r\udcff 'x' \"y\"=\\"
 
 _PROGRAM = """
 import logging, os, sys
-from threadwatch import log
+from threadwatch.commands import log
 error = os.fstat(2)
 if sys.argv[2] == "journal":
     os.environ["JOURNAL_STREAM"] = f"{error.st_dev}:{error.st_ino}"
@@ -69,7 +69,7 @@ def test_each_event_is_one_line_of_printable_ascii(form: str, stream: str) -> No
 
 def test_a_stream_that_is_no_file_is_not_the_journal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a descriptor for standard error, logging works, without priorities."""
-    from threadwatch import log  # noqa: PLC0415 - its set-up is undone below
+    from threadwatch.commands import log  # noqa: PLC0415 - its set-up is undone below
 
     class Stream:
         text = ""

@@ -11,9 +11,10 @@ import pytest
 
 from tests.unit.procfs.helpers import eventually
 from threadwatch.errors import Gone, ReadError
-from threadwatch.memory import NOBODY, Holder, MemoryJob, find_holder
-from threadwatch.procfs import Gil, MemoryFile, ProcFS
-from threadwatch.waits import AskMemory
+from threadwatch.names.slots import Gil
+from threadwatch.procfs import MemoryFile, ProcFS
+from threadwatch.waits.gil_holder import NOBODY, Holder, MemoryJob, find_holder
+from threadwatch.waits.reasons import AskMemory
 
 SECOND = 1_000_000_000
 GIL = Gil(0x1000, 208, 16, 24)

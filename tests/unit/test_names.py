@@ -10,9 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from threadwatch.config import Config, NameRule, parse_config
-from threadwatch.model import OTHER, UNATTRIBUTED
-from threadwatch.names import (
+from threadwatch.config.parse import Config, NameRule, parse_config
+from threadwatch.labels.groups import (
     DEFAULT_RULES,
     UNNAMED,
     ProcessFacts,
@@ -20,6 +19,7 @@ from threadwatch.names import (
     choose_group,
     config_needs,
 )
+from threadwatch.model.view import OTHER, UNATTRIBUTED
 
 DEFAULT = ThreadNames(DEFAULT_RULES)
 PYTHON = ProcessFacts(

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from tests.testbed import Interpreter
-from threadwatch.applications import without_arguments
-from threadwatch.discretion import without_secrets
-from threadwatch.names import application_name, is_multiprocessing_child, is_python
+from threadwatch.labels.applications import without_arguments
+from threadwatch.labels.discretion import without_secrets
+from threadwatch.labels.groups import application_name, is_multiprocessing_child, is_python
 from threadwatch.procfs.cmdline import parse_cmdline
 
 PYTHON = "/usr/bin/python3.12"

@@ -13,9 +13,9 @@ import pytest
 
 from tests.testbed import CHECKOUT
 from tests.unit.procfs.helpers import eventually
-from threadwatch import patience
-from threadwatch.patience import Conducts, PatientReader
-from threadwatch.procfs.waiting import Lock, reading
+from threadwatch.procfs.marks import Lock, reading
+from threadwatch.reading import reader as patience
+from threadwatch.reading.reader import Conducts, PatientReader
 
 SECOND = 1_000_000_000
 
@@ -190,7 +190,9 @@ def test_who_is_merely_late_is_read_again_at_once(its: PatientReader) -> None:
 
 def test_pauses_grow_and_are_forgiven(its: PatientReader, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice as long each time, up to ten minutes; after so long without trouble, from the beginning."""
-    monkeypatch.setattr("threadwatch.patience._STUCK_NS", 0)  # nobody waits a second for nothing
+    monkeypatch.setattr(
+        "threadwatch.reading.reader._STUCK_NS", 0
+    )  # nobody waits a second for nothing
     conducts, now_ns = Conducts(), 10_000 * SECOND
     pauses = []
 
@@ -215,7 +217,7 @@ def test_threads_that_are_stuck_are_few(
     its: PatientReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So many for each user and altogether, for each lock; whose they are is asked while there are any."""
-    monkeypatch.setattr("threadwatch.patience._MAX_STUCK", 8)
+    monkeypatch.setattr("threadwatch.reading.reader._MAX_STUCK", 8)
     all_slow = []
     assert its.may_read(Conducts(), "exec", lambda: 1 // 0, 0)
     for number in range(8):
@@ -271,12 +273,12 @@ def run_where_threads_are_few(program: str) -> None:
 
 _FEW_THREADS = """
 import os, resource, subprocess, threading, time
-from threadwatch.config import DEFAULT_CONFIG
-from threadwatch import patience
-from threadwatch.patience import Conducts, PatientReader
-from threadwatch.poller import Poller
+from threadwatch.config.parse import DEFAULT_CONFIG
+from threadwatch.reading import reader as patience
+from threadwatch.reading.reader import Conducts, PatientReader
+from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
-from threadwatch.procfs.waiting import reading
+from threadwatch.procfs.marks import reading
 poller = Poller(ProcFS(), DEFAULT_CONFIG, report=lambda _: None)
 poller.poll()  # all modules are loaded now; that user may not be able to
 poller.close()

@@ -8,12 +8,12 @@ from contextlib import ExitStack, closing
 import pytest
 
 from tests.serving import application, until
-from threadwatch import places
-from threadwatch.account import Account, GroupRules
-from threadwatch.config import DEFAULT_CONFIG
-from threadwatch.model import OTHER, ProcessKey
-from threadwatch.places import MOST_GROUPS, SHARE
-from threadwatch.poller import Poller
+from threadwatch.accounting import places
+from threadwatch.accounting.account import Account, GroupRules
+from threadwatch.accounting.places import MOST_GROUPS, SHARE
+from threadwatch.config.parse import DEFAULT_CONFIG
+from threadwatch.model.view import OTHER, ProcessKey
+from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 
 RULES = GroupRules("group", 200, str, 900 * 10**9)

@@ -10,10 +10,10 @@ import pytest
 
 from tests.books import MS, SECOND, cpu_by_name, fallen, threads_ns
 from tests.proctree import Process, ProcTree
-from threadwatch.config import parse_config
+from threadwatch.config.parse import parse_config
 from threadwatch.errors import ReadError
-from threadwatch.model import GroupView, SeriesKey, View
-from threadwatch.poller import Poller
+from threadwatch.model.view import GroupView, SeriesKey, View
+from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 
 OPEN_NS = 40 * MS

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from threadwatch import table as layout
-from threadwatch.allowance import FREE, Room
 from threadwatch.errors import ReadError
-from threadwatch.procfs import Gil, ProcessDir, ProcFS, parse_stat
-from threadwatch.published import Published
-from threadwatch.writer import Record, Table
+from threadwatch.names.allowance import FREE, Room
+from threadwatch.names.published import Published
+from threadwatch.names.slots import Gil
+from threadwatch.procfs import ProcessDir, ProcFS, parse_stat
+from threadwatch.publisher import layout
+from threadwatch.publisher.memfd import Record, Table
 
 NewTable = Callable[..., Table]
 

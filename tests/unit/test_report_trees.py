@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from tests.views import PYTHON
-from threadwatch.model import ProcessKey, ProcessView
-from threadwatch.report import report
+from threadwatch.model.view import ProcessKey, ProcessView
+from threadwatch.words.ps_text import report
 
 
 def process(pid: int, ppid: int) -> ProcessView:

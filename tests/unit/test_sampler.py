@@ -12,14 +12,15 @@ import pytest
 
 from tests.unit.procfs.helpers import NOBODY, Target, eventually, read_elsewhere, started
 from threadwatch.errors import ReadError
-from threadwatch.memory import Holder
-from threadwatch.model import ProcessKey
-from threadwatch.patience import PatientReader
-from threadwatch.procfs import Gil, ProcFS, parse_stat, parse_syscall
-from threadwatch.sampled import SampledProcess, SampledThread, thread_of
-from threadwatch.sampler import Target as Sampled
-from threadwatch.sampler import WaitSampler
-from threadwatch.syscalls import Way, ways
+from threadwatch.model.view import ProcessKey
+from threadwatch.names.slots import Gil
+from threadwatch.procfs import ProcFS, parse_stat, parse_syscall
+from threadwatch.reading.reader import PatientReader
+from threadwatch.waits.gil_holder import Holder
+from threadwatch.waits.sampled import SampledProcess, SampledThread, thread_of
+from threadwatch.waits.sampler import Target as Sampled
+from threadwatch.waits.sampler import WaitSampler
+from threadwatch.waits.syscalls import Way, ways
 
 SECOND = 1_000_000_000
 Start = Callable[..., tuple[Target, Sampled]]
@@ -289,9 +290,10 @@ def test_nothing_is_given_without_permission() -> None:
         NOBODY
         + """
 import subprocess, time
-from threadwatch.model import ProcessKey
-from threadwatch.patience import PatientReader
-from threadwatch.sampler import Target, WaitSampler
+from threadwatch.model.view import ProcessKey
+from threadwatch.names.slots import Gil
+from threadwatch.reading.reader import PatientReader
+from threadwatch.waits.sampler import Target, WaitSampler
 become_nobody()
 own = subprocess.Popen(["sleep", "100"])
 errors = []
@@ -323,7 +325,7 @@ def test_machines_that_are_not_known(
     start: Start, patience: PatientReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the numbers of the calls are not known, nothing is sampled."""
-    monkeypatch.setattr("threadwatch.sampler.ways", lambda _: {})
+    monkeypatch.setattr("threadwatch.waits.sampler.ways", lambda _: {})
     sampler = WaitSampler([], patience)
     _, target = start()
     sampler.sample(target, SECOND)

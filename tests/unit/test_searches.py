@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from threadwatch.searches import Searches
+from threadwatch.names.searches import Searches
 
 
 def searched(searches: Searches, polls: range, *, young: bool, price_ns: int = 0) -> list[int]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.books import KEY, SECOND, thread
-from threadwatch.entry import Entry
-from threadwatch.model import OTHER, UNATTRIBUTED, ProcessKey, SeriesKey, StateTime
-from threadwatch.samples import COUNTED, counts_of
-from threadwatch.series import Group, Series
+from threadwatch.accounting.series import Group, Series
+from threadwatch.accounting.thread import Entry
+from threadwatch.model.samples import COUNTED, counts_of
+from threadwatch.model.view import OTHER, UNATTRIBUTED, ProcessKey, SeriesKey, StateTime
 
 UNKNOWN = (None,) * len(COUNTED)
 

@@ -13,9 +13,7 @@ from types import MappingProxyType
 
 import pytest
 
-from threadwatch.errors import Unusable
-from threadwatch.model import GroupView, Python, SeriesKey, SeriesTotals, Stats, View
-from threadwatch.service_manager import (
+from threadwatch.commands.service_manager import (
     InheritedFd,
     ServiceManager,
     describe,
@@ -25,6 +23,8 @@ from threadwatch.service_manager import (
     parse_watchdog,
     take_sockets,
 )
+from threadwatch.errors import Unusable
+from threadwatch.model.view import GroupView, Python, SeriesKey, SeriesTotals, Stats, View
 
 MILLISECOND = 1_000_000
 
@@ -341,7 +341,7 @@ def _inherit(given_fd: int, code: str) -> tuple[int, str]:
 
 _TAKE = """
 import os
-from threadwatch.service_manager import *
+from threadwatch.commands.service_manager import *
 (one,) = take_sockets(os.environ)
 print(one.getsockname(), one.get_inheritable())
 """

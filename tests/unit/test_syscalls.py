@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from threadwatch.syscalls import CALLS, Way, ways
+from threadwatch.waits.syscalls import CALLS, Way, ways
 
 INCLUDE = Path("/usr/include")
 HEADERS = {
@@ -65,4 +65,6 @@ def test_this_machine_is_known() -> None:
 def test_other_machines_have_no_ways() -> None:
     """Nothing is made up for machines that are not known."""
     assert not ways("riscv64")
-    assert sys.byteorder == "little"  # as the rules of threadwatch.waits take select's sets to be
+    assert (
+        sys.byteorder == "little"
+    )  # as the rules of threadwatch.waits.reasons take select's sets to be

@@ -18,9 +18,9 @@ import trustme
 
 from tests.top import shop
 from threadwatch.errors import Unusable
-from threadwatch.model import View
+from threadwatch.model.view import View
 from threadwatch.top.daemon_source import AUTH_VARIABLE, DaemonSource
-from threadwatch.view_json import view_json
+from threadwatch.words.to_json import view_json
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 

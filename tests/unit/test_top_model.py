@@ -9,8 +9,7 @@ import pytest
 
 from tests.top import busy, hostile, many, poll, running, shop, text, thread
 from threadwatch.errors import Unusable
-from threadwatch.model import STATES
-from threadwatch.text import width
+from threadwatch.model.view import STATES
 from threadwatch.top.bars import LETTERS, MEANINGS, divide
 from threadwatch.top.batch import batch
 from threadwatch.top.columns import layout
@@ -20,6 +19,7 @@ from threadwatch.top.history import KEPT, History
 from threadwatch.top.model import Top
 from threadwatch.top.title import figures, footer, nothing, title
 from threadwatch.top.tree import SORTS, Shape, Sort
+from threadwatch.words.text import width
 
 
 def _top(**shape: object) -> Top:

@@ -10,9 +10,9 @@ import pytest
 
 from tests import views
 from threadwatch.errors import Malformed
-from threadwatch.model import View
-from threadwatch.view_json import process_json, view_json
-from threadwatch.view_parsing import parse_view
+from threadwatch.model.view import View
+from threadwatch.words.from_json import parse_view
+from threadwatch.words.to_json import process_json, view_json
 
 
 def _said(view: View) -> dict[str, Any]:

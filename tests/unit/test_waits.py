@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from threadwatch.procfs import Gil, Syscall
-from threadwatch.syscalls import CALLS, ways
-from threadwatch.waits import (
+from threadwatch.names.slots import Gil
+from threadwatch.procfs import Syscall
+from threadwatch.waits.reasons import (
     AskFd,
     AskFile,
     AskFunction,
@@ -19,6 +19,7 @@ from threadwatch.waits import (
     only_fd,
     reason,
 )
+from threadwatch.waits.syscalls import CALLS, ways
 
 WAYS = ways("x86_64")
 NUMBERS = {call[0]: call[1] for calls in CALLS.values() for call in calls}

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import threadwatch
 from tests import views
-from threadwatch.exporter import Exporter
-from threadwatch.model import SeriesKey, StateTime, View
+from threadwatch.metrics.exporter import Exporter
+from threadwatch.model.view import SeriesKey, StateTime, View
 from threadwatch.web import pages
 from threadwatch.web.app import App, check_telemetry_path, path_of
 from threadwatch.web.messages import Request, Response

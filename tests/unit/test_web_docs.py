@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from threadwatch.web.settings import SECTIONS, parse_web_config
+from threadwatch.web.auth.settings import SECTIONS, parse_web_config
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 EXAMPLE = (CHECKOUT / "config/web.yml").read_text("utf-8")

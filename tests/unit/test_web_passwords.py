@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from threadwatch.web import passwords
-from threadwatch.web.passwords import Passwords, credentials
+from threadwatch.web.auth import passwords
+from threadwatch.web.auth.passwords import Passwords, credentials
 
 ALICE, BOB = (bcrypt.hashpw(password, bcrypt.gensalt(4)) for password in (b"horse", b"stable"))
 USERS = {b"alice": ALICE, b"bob": BOB}
@@ -230,7 +230,7 @@ def test_closing_does_not_wait() -> None:
 
 _ENDING = """
 import asyncio, sys, time
-from threadwatch.web.passwords import Passwords
+from threadwatch.web.auth.passwords import Passwords
 async def main():
     asyncio.create_task(Passwords().let_in({b"alice": sys.argv[1].encode()}, sys.argv[2], "a"))
     await asyncio.sleep(0.01)

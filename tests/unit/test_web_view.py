@@ -8,12 +8,12 @@ from array import array
 from dataclasses import replace
 
 from tests import views
-from threadwatch.exporter import Exporter
-from threadwatch.model import HistoryView, Trace
-from threadwatch.view_json import view_json
+from threadwatch.metrics.exporter import Exporter
+from threadwatch.model.view import HistoryView, Trace
 from threadwatch.web.app import App
 from threadwatch.web.audience import Audience
 from threadwatch.web.messages import Request, Response
+from threadwatch.words.to_json import view_json
 
 SECOND = 1_000_000_000
 TRACE = array("H", range(120)).tobytes()

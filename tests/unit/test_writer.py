@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from threadwatch import table as layout
-from threadwatch.procfs import Gil, Slot, TableHeader, parse_header, parse_slots
-from threadwatch.writer import Table
+from threadwatch.names.slots import Gil, Slot, TableHeader, parse_header, parse_slots
+from threadwatch.publisher import layout
+from threadwatch.publisher.memfd import Table
 
 
 @pytest.fixture

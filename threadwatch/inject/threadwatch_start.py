@@ -36,7 +36,7 @@ def publish():  # type: () -> None
             __import__(name)
         sys.path.insert(0, root)
         try:
-            from threadwatch import publisher  # noqa: PLC0415 - only here is it found
+            from threadwatch.publisher import publisher  # noqa: PLC0415 - only here is it found
         finally:
             sys.path.remove(root)
         publisher.publish()

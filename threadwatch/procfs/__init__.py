@@ -29,15 +29,6 @@ from threadwatch.procfs.schedstat import SchedStat, parse_schedstat
 from threadwatch.procfs.stat import Stat, Waited, is_kernel_thread, parse_stat, parse_waited
 from threadwatch.procfs.status import Status, parse_status
 from threadwatch.procfs.syscall import RUNNING, Syscall, parse_syscall
-from threadwatch.procfs.tables import (
-    Gil,
-    Slot,
-    TableHeader,
-    parse_dynamic,
-    parse_header,
-    parse_slot,
-    parse_slots,
-)
 from threadwatch.procfs.timens import parse_boottime_offset
 
 __all__ = [
@@ -49,19 +40,16 @@ __all__ = [
     "Cgroup",
     "CpuTimer",
     "FdInfo",
-    "Gil",
     "Io",
     "MemoryFile",
     "ProcFS",
     "ProcessDir",
     "ProgramFile",
     "SchedStat",
-    "Slot",
     "Stat",
     "Status",
     "Syscall",
     "TableFile",
-    "TableHeader",
     "TaskFile",
     "Waited",
     "decode_comm",
@@ -71,14 +59,10 @@ __all__ = [
     "parse_boottime_offset",
     "parse_cgroup",
     "parse_cmdline",
-    "parse_dynamic",
     "parse_fdinfo",
-    "parse_header",
     "parse_io",
     "parse_root",
     "parse_schedstat",
-    "parse_slot",
-    "parse_slots",
     "parse_stat",
     "parse_status",
     "parse_syscall",

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
-from threadwatch import table
 from threadwatch.errors import Denied, Gone, Malformed, ReadError, ThreadwatchError
-from threadwatch.procfs.waiting import enter, leave
+from threadwatch.procfs.marks import enter, leave
+from threadwatch.publisher import layout as table
 
 MAX_FILE = 1 << 20
 """No file is read further than this many bytes."""
@@ -200,7 +200,7 @@ class TableFile(Handle):
         """Tells one memfd from another while both exist."""
 
     def read_header(self) -> bytes:
-        """The bytes for :func:`~threadwatch.procfs.tables.parse_header`."""
+        """The bytes for :func:`~threadwatch.names.slots.parse_header`."""
         return self._read(table.HEADER_SIZE, 0)
 
     def read_slots(self, first: int, count: int) -> bytes:

@@ -12,7 +12,7 @@ Rules:
 * **A target's files are never opened**, but for its thread table, and that one only after the kernel
   has shown that it is a memfd: see :meth:`ProcessDir.open_table`; and its program, which is a plain file, or
   could not have been run. Nothing is ever mapped.
-* **Whatever a process could keep us waiting for is marked** (:mod:`threadwatch.procfs.waiting`). Not: the
+* **Whatever a process could keep us waiting for is marked** (:mod:`threadwatch.procfs.marks`). Not: the
   directory itself, the lists of ``task`` and ``fd``, whether a thread is there, and CPU clocks.
 """
 
@@ -25,7 +25,6 @@ from contextlib import suppress
 from itertools import islice
 from typing import Literal
 
-from threadwatch import table
 from threadwatch.errors import Gone, Malformed
 from threadwatch.procfs.fdinfo import parse_fdinfo
 from threadwatch.procfs.handles import (
@@ -42,7 +41,8 @@ from threadwatch.procfs.handles import (
     translated,
     whole,
 )
-from threadwatch.procfs.waiting import enter, leave, reading
+from threadwatch.procfs.marks import enter, leave, reading
+from threadwatch.publisher import layout as table
 
 TABLE_LINK = f"/memfd:{table.NAME} (deleted)"
 """What the kernel shows in ``/proc/PID/fd`` for a thread table."""
@@ -144,7 +144,7 @@ class ProcessDir(Handle):
         return True
 
     def open_memory(self) -> MemoryFile:
-        """Its memory, to be read by :mod:`threadwatch.memory` only: a read may block for ever."""
+        """Its memory, to be read by :mod:`threadwatch.waits.gil_holder` only: a read may block for ever."""
         marks = enter()
         try:
             return MemoryFile(os.open("mem", _READ, dir_fd=self._fd))

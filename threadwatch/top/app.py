@@ -14,7 +14,7 @@ from textual.message import Message
 from textual.screen import Screen
 
 from threadwatch.errors import Unusable
-from threadwatch.model import View
+from threadwatch.model.view import View
 from threadwatch.top.list_screen import ListScreen
 from threadwatch.top.look import Look
 from threadwatch.top.model import Top

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-from threadwatch.model import STATES
+from threadwatch.model.view import STATES
 
 LETTERS: Mapping[str, str] = MappingProxyType(
     {

@@ -6,12 +6,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from threadwatch.model import TICKS_PER_SECOND, ThreadView
-from threadwatch.text import cut, cut_middle, pad, printable, width
+from threadwatch.model.view import TICKS_PER_SECOND, ThreadView
 from threadwatch.top.bars import divide, letters
 from threadwatch.top.history import WINDOW, Shares
 from threadwatch.top.tree import Figures, Row, Sort
-from threadwatch.wording import age, duration, percent
+from threadwatch.words.text import cut, cut_middle, pad, printable, width
+from threadwatch.words.wording import age, duration, percent
 
 Subject = Figures | ThreadView
 

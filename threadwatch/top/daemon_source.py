@@ -17,12 +17,12 @@ from typing import IO
 
 from threadwatch import __version__
 from threadwatch.errors import Malformed, Unusable
-from threadwatch.model import ProcessView, ThreadView, View
-from threadwatch.text import cut, printable
+from threadwatch.model.view import ProcessView, ThreadView, View
 from threadwatch.top.examine import Examined
 from threadwatch.top.history import ThreadKey
 from threadwatch.top.source import Wait
-from threadwatch.view_parsing import parse_view
+from threadwatch.words.from_json import parse_view
+from threadwatch.words.text import cut, printable
 
 AUTH_VARIABLE = "THREADWATCH_BASIC_AUTH"
 """Has user:password, for those who do not want them on a command line, where everybody sees them."""

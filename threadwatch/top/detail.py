@@ -6,13 +6,13 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 
-from threadwatch.model import STATES, TICKS_PER_SECOND, ProcessView, ThreadView
-from threadwatch.text import cut, pad, printable
+from threadwatch.model.view import STATES, TICKS_PER_SECOND, ProcessView, ThreadView
 from threadwatch.top.bars import BUSY, LETTERS, MEANINGS, divide, letters
 from threadwatch.top.columns import Span
 from threadwatch.top.examine import Examined
 from threadwatch.top.history import Shares
-from threadwatch.wording import age, command, count, duration, percent, thread_name, version
+from threadwatch.words.text import cut, pad, printable
+from threadwatch.words.wording import age, command, count, duration, percent, thread_name, version
 
 Line = list[Span]
 

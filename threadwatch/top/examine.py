@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from threadwatch.errors import Denied, Gone, Malformed, ReadError
 from threadwatch.procfs import ProcessDir, ProcFS, parse_stat, parse_status, parse_syscall
-from threadwatch.syscalls import CALLS
-from threadwatch.text import printable
 from threadwatch.top.history import ThreadKey
+from threadwatch.waits.syscalls import CALLS
+from threadwatch.words.text import printable
 
 _FRAME = re.compile(r"\[<[0-9a-fx]+>\] ")
 _MOST_FRAMES = 64

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from threadwatch.model import STATES
-from threadwatch.text import pad
+from threadwatch.model.view import STATES
 from threadwatch.top.bars import LETTERS, MEANINGS, letters
 from threadwatch.top.columns import Span
 from threadwatch.top.history import WINDOW
 from threadwatch.top.tree import SORTS
+from threadwatch.words.text import pad
 
 _KEYS = (
     ("↑ ↓ PgUp PgDn Home End", "move; the cursor stays on its thread, wherever that goes"),

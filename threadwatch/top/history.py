@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
 
-from threadwatch.model import ProcessKey, ThreadView, View
+from threadwatch.model.view import ProcessKey, ThreadView, View
 
 KEPT = 300
 """Polls that are remembered: 5 minutes at one poll a second."""

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from rich.segment import Segment
 from rich.style import Style
 
-from threadwatch.model import STATES
+from threadwatch.model.view import STATES
 from threadwatch.top.bars import BUSY
 from threadwatch.top.columns import Span
 

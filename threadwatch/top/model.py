@@ -14,11 +14,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from threadwatch.errors import Unusable
-from threadwatch.model import ProcessKey, ProcessView, ThreadView, View
-from threadwatch.selection import choose
+from threadwatch.model.view import ProcessKey, ProcessView, ThreadView, View
 from threadwatch.top.columns import OPTIONAL
 from threadwatch.top.history import KEPT, History, ThreadKey
 from threadwatch.top.tree import SORTS, Row, RowKey, Shape, Sort, parse_filter, rows
+from threadwatch.words.choose import choose
 
 
 @dataclass(frozen=True, slots=True)

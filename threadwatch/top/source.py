@@ -7,17 +7,17 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from threadwatch.config import DEFAULT_CONFIG, load_config
+from threadwatch.config.parse import DEFAULT_CONFIG, load_config
 from threadwatch.errors import ReadError
-from threadwatch.model import ProcessKey, View
-from threadwatch.patience import Conducts, PatientReader, no_thread, owner_of, still_waiting
-from threadwatch.poller import Poller
+from threadwatch.model.view import ProcessKey, View
+from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.procfs.own import raise_file_limit
-from threadwatch.selection import sampled_often
+from threadwatch.reading.reader import Conducts, PatientReader, no_thread, owner_of, still_waiting
 from threadwatch.top.examine import Examined, examine
 from threadwatch.top.history import ThreadKey
-from threadwatch.wording import left_out
+from threadwatch.words.choose import sampled_often
+from threadwatch.words.wording import left_out
 
 Wait = Callable[[float], object]
 """Lets so many seconds pass; what it gives is true if that was cut short because nobody wants more."""

@@ -12,7 +12,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from threadwatch.errors import Gone
-from threadwatch.model import ProcessView, ThreadView
+from threadwatch.model.view import ProcessView, ThreadView
 from threadwatch.top.columns import Span
 from threadwatch.top.detail import detail
 from threadwatch.top.examine import Examined

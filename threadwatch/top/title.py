@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from threadwatch.text import cut, printable, width
 from threadwatch.top.columns import Span
 from threadwatch.top.model import Top
-from threadwatch.wording import count, percent
+from threadwatch.words.text import cut, printable, width
+from threadwatch.words.wording import count, percent
 
 Line = list[Span]
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from threadwatch.model import ProcessView, ThreadView
-from threadwatch.text import printable
+from threadwatch.model.view import ProcessView, ThreadView
 from threadwatch.top.history import ThreadKey
-from threadwatch.wording import command, count, thread_name
+from threadwatch.words.text import printable
+from threadwatch.words.wording import command, count, thread_name
 
 RowKey = tuple[object, ...]
 """What a row stands for, from poll to poll."""

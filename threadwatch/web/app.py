@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from threadwatch.exporter import Exporter
-from threadwatch.model import View
+from threadwatch.metrics.exporter import Exporter
+from threadwatch.model.view import View
 from threadwatch.web import files, pages
 from threadwatch.web.audience import Audience
 from threadwatch.web.live import HISTORY_PATH, VIEW_PATH, LiveHistory, LiveView

@@ -22,11 +22,11 @@ from typing import Final
 
 import h11
 
-from threadwatch.web.access import Access, Rules
+from threadwatch.web.auth.access import Access, Rules
+from threadwatch.web.auth.passwords import Passwords
+from threadwatch.web.auth.tls import Tls
 from threadwatch.web.messages import Handler, Request, Response, plain
-from threadwatch.web.passwords import Passwords
 from threadwatch.web.stream import PlainStream, Stream, TlsStream
-from threadwatch.web.tls import Tls
 
 logger = logging.getLogger(__name__)
 

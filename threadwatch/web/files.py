@@ -6,7 +6,7 @@ import gzip
 from importlib.resources import files
 from typing import Final
 
-from threadwatch.exposition import accepts_gzip
+from threadwatch.metrics.exposition import accepts_gzip
 from threadwatch.web.messages import NOSNIFF, Request, Response
 
 _TYPES: Final = {

@@ -12,12 +12,12 @@ import math
 from collections.abc import Callable
 from typing import Final
 
-from threadwatch.exporter import Exporter
-from threadwatch.exposition import accepts_gzip
-from threadwatch.model import View
-from threadwatch.view_json import history_json, view_json
+from threadwatch.metrics.exporter import Exporter
+from threadwatch.metrics.exposition import accepts_gzip
+from threadwatch.model.view import View
 from threadwatch.web.audience import Audience
 from threadwatch.web.messages import NOSNIFF, Request, Response, plain
+from threadwatch.words.to_json import history_json, view_json
 
 VIEW_PATH: Final = "/api/v1/view"
 HISTORY_PATH: Final = "/api/v1/history"

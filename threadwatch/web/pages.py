@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import threadwatch
-from threadwatch.model import GroupView, View
+from threadwatch.model.view import GroupView, View
 
 MOST_GROUPS: Final = 200
 """Rows of the table; the rest is summed up in one line."""

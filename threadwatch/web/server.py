@@ -10,7 +10,7 @@ Rules:
   their client: rather one that has never been served than one that has; of these, one of the address
   that has most of them; of these, the one that has waited longest. So those who only hold connections
   lose them, those who ask are answered, and who has many takes from himself.
-- The rules of access (:mod:`threadwatch.web.access`) are asked at each connection and each request.
+- The rules of access (:mod:`threadwatch.web.auth.access`) are asked at each connection and each request.
 - Requests are answered on the loop, one at a time: the handler must not block on anything. It is
   never called with a request that is not HTTP or not complete.
 """
@@ -27,11 +27,11 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
 from threadwatch.errors import Unusable
-from threadwatch.web.access import Access
+from threadwatch.web.auth.access import Access
+from threadwatch.web.auth.passwords import Passwords
 from threadwatch.web.connection import MAX_HEAD, Connection, Deadlines
 from threadwatch.web.listen import BACKLOG, Listen, bind, bound_address
 from threadwatch.web.messages import Handler
-from threadwatch.web.passwords import Passwords
 from threadwatch.web.unix import UnixAddress, remove_unix
 
 if TYPE_CHECKING:

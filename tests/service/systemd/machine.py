@@ -223,7 +223,7 @@ def environment(directory: Path, wheel: Path) -> Path:
     command = directory / "bin/threadwatch"
     command.write_text(
         f"#!/opt/threadwatch/bin/python{python}\n"
-        "import sys\nfrom threadwatch.cli import main\nsys.exit(main())\n"
+        "import sys\nfrom threadwatch.commands.main import main\nsys.exit(main())\n"
     )
     command.chmod(0o755)
     return directory

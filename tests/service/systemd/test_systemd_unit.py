@@ -324,7 +324,7 @@ def test_stopped_daemon_is_killed_and_says_where_it_was(service: Service, machin
     assert "Watchdog timeout (limit 2s)!" in messages(entries)
     last_words = messages([e for e in entries if e.sender == "threadwatch" and e.priority == 3])
     assert "Fatal Python error: Aborted" in last_words
-    assert 'threadwatch/daemon.py"' in last_words
+    assert 'threadwatch/commands/serve.py"' in last_words
     assert 'threadwatch/web/server.py"' in last_words
 
 

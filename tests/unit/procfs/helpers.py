@@ -82,7 +82,10 @@ def started(code: str) -> Iterator[Target]:
 
 def read_elsewhere(code: str, *arguments: object, prefix: tuple[str, ...] = ()) -> str:
     """What some code prints that runs in a process of its own, with threadwatch.procfs imported."""
-    script = "import os, sys\nfrom threadwatch.errors import *\nfrom threadwatch.procfs import *\n"
+    script = (
+        "import os, sys\nfrom threadwatch.errors import *\nfrom threadwatch.procfs import *\n"
+        "from threadwatch.names.slots import *\n"
+    )
     done = subprocess.run(
         (*prefix, sys.executable, "-c", script + code, *map(str, arguments)),
         capture_output=True,

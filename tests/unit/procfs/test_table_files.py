@@ -12,8 +12,8 @@ import pytest
 
 from tests.testbed import CHECKOUT
 from tests.unit.procfs.helpers import NAMESPACES, NOBODY, Target, read_elsewhere
-from threadwatch import table
 from threadwatch.errors import Gone, Malformed, ReadError
+from threadwatch.names.slots import parse_header, parse_slots
 from threadwatch.procfs import (
     MAX_TABLES,
     TABLE_LINK,
@@ -21,9 +21,8 @@ from threadwatch.procfs import (
     ProcFS,
     find_some_tables,
     find_tables,
-    parse_header,
-    parse_slots,
 )
+from threadwatch.publisher import layout as table
 
 Start = Callable[..., Target]
 Open = Callable[[Target], ProcessDir]
@@ -31,7 +30,7 @@ Open = Callable[[Target], ProcessDir]
 # A table as a publisher makes it, with three threads.
 TABLE = f"""
 sys.path.insert(0, {str(CHECKOUT)!r})
-from threadwatch import table
+from threadwatch.publisher import layout as table
 def make(threads=3):
     fd = os.memfd_create(table.NAME, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, table.HEADER_SIZE + table.CAPACITY * table.SLOT_SIZE)

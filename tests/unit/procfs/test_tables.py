@@ -7,9 +7,9 @@ from binascii import crc32
 
 import pytest
 
-from threadwatch import table
 from threadwatch.errors import Malformed
-from threadwatch.procfs import Gil, Slot, parse_dynamic, parse_header, parse_slot, parse_slots
+from threadwatch.names.slots import Gil, Slot, parse_dynamic, parse_header, parse_slot, parse_slots
+from threadwatch.publisher import layout as table
 
 
 def header(

@@ -1,0 +1,157 @@
+"""Previous totals and a new reading give new totals. Pure: reads no file and asks no clock.
+
+Rules: totals never fall and outlive the threads, names and processes that they came from. What was
+charged once stays charged, where it was charged. A group that has had no process for its
+``expire_after`` goes, and starts anew if it comes back; a name that nobody has used for as long
+passes its totals on to ``(other)``, so that the sum over a group's threads stays the sum of its
+process clocks. What a process is called is its own choice, so there is not room for any number of groups
+(:mod:`threadwatch.accounting.places`); a process that finds none is charged to the group ``(other)``.
+:mod:`threadwatch.accounting.ledger` has what happens within one process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+from threadwatch.accounting.children import EndedChildren
+from threadwatch.accounting.history import History
+from threadwatch.accounting.ledger import Ledger
+from threadwatch.accounting.places import make_room
+from threadwatch.accounting.series import Group
+from threadwatch.model.samples import EndedThread, ProcessSample
+from threadwatch.model.view import (
+    OTHER,
+    GroupView,
+    HistoryView,
+    Per,
+    ProcessKey,
+    Python,
+    SeriesKey,
+    ThreadView,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRules:
+    """How a group's threads become series."""
+
+    per: Per
+    cap: int
+    fold: Callable[[str], str]
+    """The thread's label by its name; the same label is the same series."""
+    expire_after_ns: int
+    fixed: bool = False
+    """The configuration gives the group its name, whatever its processes are called."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """What was charged for a process that has gone."""
+
+    cpu_ns: int
+    group: Group
+    series: SeriesKey | None
+    """The series of its thread, if it had only one."""
+
+
+class Account:
+    """The totals of all groups, from the daemon's start on."""
+
+    def __init__(self, cpus: int = 1) -> None:
+        """``cpus``: how many CPUs the machine has."""
+        self._groups: dict[str, Group] = {}
+        self._ledgers: dict[ProcessKey, Ledger] = {}
+        self._shown_ns = 0
+        self._history = History()
+        self.children = EndedChildren(cpus)
+        """To be told which processes are watched, which have gone, and what they have waited for."""
+
+    def open(
+        self, key: ProcessKey, group: str, rules: GroupRules, now_ns: int, owner: int = 0
+    ) -> str:
+        """Begin the books of a process, or move it to another group or under other rules.
+
+        ``owner``: its user. Gives the group's name: ``(other)`` where there is no room for its own.
+        """
+        ledger = self._ledgers.get(key)
+        known = self._groups.get(group)
+        turned_away = False
+        if known is None and not rules.fixed and not make_room(self._groups, owner):
+            group, rules = OTHER, replace(rules, per="group", fixed=True)
+            known = self._groups.get(group)
+            turned_away = ledger is None or ledger.group is not known
+        if known is None:
+            known = self._groups[group] = Group(
+                group, rules.per, rules.cap, rules.fold, rules.expire_after_ns
+            )
+            known.owner = None if rules.fixed else owner
+        known.per, known.cap, known.fold = rules.per, rules.cap, rules.fold
+        if turned_away:
+            known.dropped += 1
+            known.touched = True
+        if known.expire_after_ns != rules.expire_after_ns:
+            known.expire_after_ns, known.expire_in_ns = rules.expire_after_ns, 0
+        if ledger is None:
+            self._ledgers[key] = Ledger(known, key)
+            known.processes[key] = None
+            known.touched = True
+            return group
+        known.processes[key] = self._leave_group(ledger.group, key, now_ns)
+        ledger.move(known, now_ns)
+        return group
+
+    def charge(self, sample: ProcessSample, python: Python | None) -> None:
+        """Charge what an opened process has used since it was last charged.
+
+        ``python`` is what it publishes of itself; None if it does not publish.
+        """
+        ledger = self._ledgers[sample.key]
+        ledger.group.processes[sample.key] = python
+        ledger.charge(sample)
+
+    def views(self, key: ProcessKey, elapsed_ns: int | None) -> tuple[ThreadView, ...]:
+        """The threads of an opened process, as :meth:`.Ledger.views` has them."""
+        return self._ledgers[key].views(elapsed_ns)
+
+    def close(self, key: ProcessKey, ended: tuple[EndedThread, ...], now_ns: int) -> Closed | None:
+        """The process has gone; ``ended`` is what it published last. Gives what was charged for it."""
+        ledger = self._ledgers.pop(key, None)
+        if ledger is None:
+            return None
+        places = [entry.key for entry in ledger.entries.values()]
+        ledger.close(ended, now_ns)
+        self._leave_group(ledger.group, key, now_ns)
+        return Closed(ledger.cpu_ns, ledger.group, places[0] if len(places) == 1 else None)
+
+    def settle(self, keys: Iterable[ProcessKey], now_ns: int) -> None:
+        """At the end of a poll: charge what ended children have used without having been seen.
+
+        ``keys``: the processes whose clocks of those are known as of this poll.
+        """
+        for rest in self.children.settle(keys, now_ns):
+            group = rest.group or self._ledgers[rest.key].group
+            group.charge_rest(rest.key, rest.series, rest.cpu_ns, rest.system_share, now_ns)
+
+    def groups(self, now_ns: int) -> tuple[GroupView, ...]:
+        """All groups in order of their names, without those that have expired."""
+        for name, group in list(self._groups.items()):
+            if group.expire(now_ns):
+                del self._groups[name]
+        before_ns, self._shown_ns = self._shown_ns, now_ns
+        return tuple(self._groups[name].view(now_ns, before_ns) for name in sorted(self._groups))
+
+    def remember(self, now_ns: int, interval_ns: int) -> None:
+        """Keep what has been used for the history, after a poll; they come every ``interval_ns``."""
+        self._history.record(now_ns, interval_ns, self._groups.values(), self._ledgers)
+
+    def history(self) -> HistoryView:
+        """The last minutes."""
+        return self._history.view()
+
+    def _leave_group(self, group: Group, key: ProcessKey, now_ns: int) -> Python | None:
+        python = group.processes.pop(key, None)
+        group.touched = True
+        if not group.processes:
+            group.empty_since_ns = now_ns
+        return python

@@ -1,0 +1,125 @@
+"""Single threads as outputs show them: what they have done since they were last shown, as ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Self
+
+from threadwatch.accounting.thread import Entry
+from threadwatch.model.samples import STATES, ThreadSample
+from threadwatch.model.view import ThreadView
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A thread's view, and what it was made from."""
+
+    view: ThreadView
+    sample: ThreadSample
+    spent: tuple[int, int, int | None, int]
+    """CPU time, run-queue wait, time that it held the GIL and that it waited for it, in ns."""
+    wait: str
+    """Where its time passes from then on."""
+    elsewhere: Mapping[str, int]
+    """As in :class:`threadwatch.accounting.thread.Entry`."""
+
+    @classmethod
+    def of(cls, entry: Entry, before: Self | None, elapsed_ns: int | None) -> Self:
+        """The thread as it is now; what is new since ``before`` happened in the last ``elapsed_ns``."""
+        spent = entry.spent()
+        sample = entry.sample
+        if (
+            before is not None
+            and before.spent == spent
+            and before.sample is sample
+            and before.view.state == entry.state
+            and before.view.thread == entry.key.thread
+            and before.view.cpu_ratio == 0.0
+            and not before.view.runqueue_ratio
+            and not before.view.gil_wait_ratio
+            and not before.view.gil_held_ratio
+            and before.elsewhere is entry.elsewhere
+            and before.wait == entry.wait
+            and before.view.states == {entry.wait: 1.0}
+        ):
+            return before
+        old = before.spent if before is not None else None
+        cpu, runqueue, held, wait = (
+            None
+            if old is None or elapsed_ns is None or now is None
+            else (now - (then or 0)) / max(elapsed_ns, 1)
+            for now, then in zip(spent, old or spent, strict=True)
+        )
+        system = states = None
+        if before is not None and elapsed_ns is not None:
+            system = (entry.system_ns - before.view.system_ns) / max(elapsed_ns, 1)
+            states = before.states_until(entry, elapsed_ns)
+        view = ThreadView(
+            tid=sample.tid,
+            start_ticks=sample.start_ticks,
+            name=sample.name,
+            source=sample.source,
+            thread=entry.key.thread,
+            comm=sample.comm,
+            state=entry.state,
+            user_ns=entry.user_ns,
+            system_ns=entry.system_ns,
+            cpu_ratio=cpu,
+            user_ratio=None if cpu is None or system is None else cpu - system,
+            system_ratio=system,
+            runqueue_ratio=None if sample.runqueue_ns is None else runqueue,
+            gil_held_ratio=held,
+            gil_wait_ratio=None if held is None else wait,
+            states=states,
+            last_cpu=sample.last_cpu,
+            name_cut=sample.name_cut,
+        )
+        return cls(view, sample, spent, entry.wait, entry.elsewhere)
+
+    def states_until(self, entry: Entry, elapsed_ns: int) -> Mapping[str, float]:
+        """The shares of the last ``elapsed_ns`` that the thread spent in each state; they sum to 1.
+
+        What the kernel counted comes first, then what samples saw, as far as there is room for it: they
+        stand for more time than they took. What is left it was where its time passed.
+        """
+        cpu_ns, runqueue_ns, *_ = entry.spent()
+        counted = {"running": cpu_ns - self.spent[0], "runnable": runqueue_ns - self.spent[1]}
+        seen = {s: ns - self.elsewhere.get(s, 0) for s, ns in entry.elsewhere.items()}
+        left = 1.0
+        shares: dict[str, float] = {}
+        for part in (counted, seen):
+            part_ns = sum(ns for ns in part.values() if ns > 0)
+            scale = left / max(part_ns, round(elapsed_ns * left), 1)
+            for state, ns in part.items():
+                if ns > 0 and scale > 0:
+                    shares[state] = shares.get(state, 0.0) + ns * scale
+            left = max(1.0 - sum(shares.values()), 0.0)
+        if left > 1e-9 or not shares:
+            shares[self.wait] = shares.get(self.wait, 0.0) + left
+        return MappingProxyType(shares)
+
+
+def newborn(sample: ThreadSample, thread: str) -> ThreadView:
+    """A thread that is not charged yet, with what its label would be."""
+    return ThreadView(
+        tid=sample.tid,
+        start_ticks=sample.start_ticks,
+        name=sample.name,
+        source=sample.source,
+        thread=thread,
+        comm=sample.comm,
+        state=STATES.get(sample.state, "other"),
+        user_ns=sample.cpu_ns,
+        system_ns=0,
+        cpu_ratio=None,
+        user_ratio=None,
+        system_ratio=None,
+        runqueue_ratio=None,
+        gil_held_ratio=None,
+        gil_wait_ratio=None,
+        states=None,
+        last_cpu=sample.last_cpu,
+        name_cut=sample.name_cut,
+    )

@@ -1,0 +1,1 @@
+"""The command line: each command, and what the daemon's process needs around it."""

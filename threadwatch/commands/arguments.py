@@ -1,0 +1,295 @@
+"""What can be said on the command line, with its help. :mod:`threadwatch.commands.main` has the commands.
+
+Runs on Python 3.9 and later, as that does.
+"""
+
+import argparse
+import math
+
+from threadwatch import __version__
+
+DEFAULT_ADDRESS = "127.0.0.1:9749"
+"""Where to answer if nobody says."""
+_SORT_NAMES = ("cpu", "held", "wait", "ready", "time", "age", "state", "tid")
+_LEAST_INTERVAL = 0.1
+"""Seconds. More often, top would be what it shows."""
+_MOST_INTERVAL = 3600
+
+_EXAMPLES = """\
+examples:
+  threadwatch run -- gunicorn shop:app   start an application whose threads have names from outside
+  threadwatch ps                         every Python thread of this host, by name
+  threadwatch top                        the same, live, in the terminal
+  threadwatch serve                      export them to Prometheus, on http://127.0.0.1:9749/metrics
+  threadwatch doctor                     what cannot be seen, and how to grant it
+  threadwatch demo                       see all of it on an application made for the purpose
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """What can be said on the command line."""
+    parser = argparse.ArgumentParser(
+        prog="threadwatch",
+        description="Which Python thread, by name, uses the CPU, and what it waits for.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"threadwatch {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_serve(commands)
+    _add_ps(commands)
+    _add_top(commands)
+    _add_run(commands)
+    _add_doctor(commands)
+    _add_check_config(commands)
+    _add_check_web_config(commands)
+    _add_demo(commands)
+    return parser
+
+
+def _add(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    name: str,
+    text: str,
+    examples: str,
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+        epilog=f"examples:\n{examples}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_what(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "what", nargs="*", metavar="PID|NAME", help="a process, or an application; all by default"
+    )
+
+
+def _add_procfs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--path.procfs",
+        dest="procfs",
+        default="/proc",
+        metavar="DIR",
+        help="where procfs is mounted (default: %(default)s)",
+    )
+
+
+def _add_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config.file",
+        dest="config",
+        metavar="FILE",
+        help="configuration in YAML; without it every Python process is watched",
+    )
+
+
+def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "serve",
+        "watch, and export to Prometheus, until told to stop",
+        "  threadwatch serve\n"
+        "  threadwatch serve --config.file=/etc/threadwatch.yml --web.listen-address=:9749\n"
+        "  threadwatch serve --web.config.file=/etc/threadwatch/web.yml    TLS, passwords\n"
+        "  threadwatch serve --web.listen-address=:9749 --web.listen-address=unix:/run/web.sock\n"
+        "  kill -HUP $(pidof -x threadwatch)    read the configuration again\n",
+    )
+    _add_config(parser)
+    parser.add_argument(
+        "--web.listen-address",
+        dest="listen",
+        action="append",
+        metavar="ADDRESS",
+        help="where to answer: HOST:PORT, [IPV6]:PORT, :PORT for all interfaces, or unix:PATH[,mode=660];"
+        f" may be given several times (default: {DEFAULT_ADDRESS}, or what systemd hands over)",
+    )
+    parser.add_argument(
+        "--web.telemetry-path",
+        dest="telemetry_path",
+        default="/metrics",
+        metavar="PATH",
+        help="the path of the metrics (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--web.config.file",
+        dest="web_config",
+        metavar="FILE",
+        help="TLS, users with passwords, response headers, in the format of Prometheus' exporters;"
+        " read again when it or a certificate changes",
+    )
+    _add_procfs(parser)
+    parser.add_argument(
+        "--log.level",
+        dest="log_level",
+        default="info",
+        choices=("debug", "info", "warn", "error"),
+        help="the least important kind of message to log (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--log.format",
+        dest="log_format",
+        default="logfmt",
+        choices=("logfmt", "json"),
+        help="how to write log lines (default: %(default)s)",
+    )
+
+
+def _add_ps(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "ps",
+        "show every thread once: kernel TID, Python name, state, CPU",
+        "  threadwatch ps                 all Python processes\n"
+        "  threadwatch ps 4711            one process, and those that it started\n"
+        "  threadwatch ps shop 'celery*'  applications by name\n"
+        "  threadwatch ps --json | jq '.[].threads[] | select(.cpu_percent > 50)'\n",
+    )
+    _add_what(parser)
+    parser.add_argument("--json", action="store_true", help="an array of processes, for programs")
+    parser.add_argument(
+        "--interval",
+        type=float,
+        default=0.5,
+        metavar="SECONDS",
+        help="how long to measure CPU %% for; 0 leaves it out (default: %(default)s)",
+    )
+    _add_config(parser)
+    _add_procfs(parser)
+
+
+def _add_top(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "top",
+        "show every thread live, in the terminal",
+        "  threadwatch top                    all Python processes; F1 or ? explains the keys\n"
+        "  threadwatch top shop               one application\n"
+        "  threadwatch top 4711 -d 0.5        one process and those that it started, twice a second\n"
+        "  threadwatch top --flat --sort wait who waits for the GIL\n"
+        "  threadwatch top -b -n 3 > log      three views as plain text\n"
+        "  threadwatch top --url http://db1:9749   another host, where a daemon runs\n",
+    )
+    _add_what(parser)
+    parser.add_argument(
+        "-d",
+        "--interval",
+        type=_interval,
+        default=1.0,
+        metavar="SECONDS",
+        help="how often to look (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sort",
+        default="cpu",
+        choices=_SORT_NAMES,
+        help="what to order by (default: %(default)s)",
+    )
+    parser.add_argument("--reverse", action="store_true", help="the other way round")
+    parser.add_argument(
+        "--filter", default="", metavar="TEXT", help="only threads that fit; a|b: either"
+    )
+    parser.add_argument("--flat", action="store_true", help="a list of threads, not a tree")
+    parser.add_argument("--busy", action="store_true", help="without idle threads")
+    parser.add_argument(
+        "-b", "--batch", action="store_true", help="plain text, for pipes and files"
+    )
+    parser.add_argument(
+        "-n", "--count", type=_count, metavar="COUNT", help="end after so many views (with -b)"
+    )
+    parser.add_argument("--once", action="store_true", help="the same as -b -n 1")
+    parser.add_argument(
+        "--url",
+        metavar="URL",
+        help="show what a daemon sees, instead of this host's procfs: http://HOST:9749; a user and a "
+        "password are best given in the environment, THREADWATCH_BASIC_AUTH=USER:PASSWORD",
+    )
+    _add_config(parser)
+    _add_procfs(parser)
+
+
+def _interval(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not _LEAST_INTERVAL <= seconds <= _MOST_INTERVAL:
+        message = f"should be seconds from {_LEAST_INTERVAL} to {_MOST_INTERVAL}, not {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return seconds
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        message = f"should be a number from 1, not {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
+
+
+def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "run",
+        "start a command whose Python processes publish their threads",
+        "  threadwatch run -- gunicorn shop:app\n  threadwatch run -- python -m celery -A shop worker\n",
+    )
+    parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND [ARGUMENT ...]")
+
+
+def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "doctor",
+        "say what can be seen, what publishes, what permission hides, and how to grant it",
+        "  threadwatch doctor             all Python processes\n"
+        "  threadwatch doctor 4711 shop   a process, an application, and those that they started\n"
+        "  threadwatch doctor --json | jq '.missing[].text'\n"
+        "\nThe exit code is 0 if all is as it should be, and 1 if something is missing.\n",
+    )
+    _add_what(parser)
+    parser.add_argument("--json", action="store_true", help="one object, for programs")
+    _add_config(parser)
+    _add_procfs(parser)
+
+
+def _add_check_config(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "check-config",
+        "say whether a configuration can be used",
+        "  threadwatch check-config /etc/threadwatch.yml\n",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE")
+
+
+def _add_check_web_config(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]",
+) -> None:
+    parser = _add(
+        commands,
+        "check-web-config",
+        "say whether a web configuration can be used, with its certificates and keys",
+        "  threadwatch check-web-config /etc/threadwatch/web.yml\n",
+    )
+    parser.add_argument("files", nargs="+", metavar="FILE")
+
+
+def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "demo",
+        "start an application with every kind of thread, and watch it",
+        "  threadwatch demo\n  threadwatch demo --seconds 10\n",
+    )
+    parser.add_argument(
+        "--web.listen-address",
+        dest="listen",
+        metavar="HOST:PORT",
+        help=f"where to answer (default: {DEFAULT_ADDRESS}, or any free port)",
+    )
+    parser.add_argument(
+        "--seconds", type=float, metavar="N", help="end by itself after so long; else Ctrl-C"
+    )

@@ -1,0 +1,138 @@
+"""``threadwatch demo``: an application with every kind of thread, watched."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from threadwatch import publish
+from threadwatch.commands.run import environment
+from threadwatch.config.parse import DEFAULT_CONFIG
+from threadwatch.errors import Unusable
+from threadwatch.metrics.exporter import Exporter
+from threadwatch.model.view import View
+from threadwatch.poll.poller import Poller
+from threadwatch.procfs import ProcFS
+from threadwatch.procfs.own import raise_file_limit
+from threadwatch.web.app import App
+from threadwatch.web.listen import parse_listen_address
+from threadwatch.web.server import WebServer
+from threadwatch.words.choose import choose
+from threadwatch.words.ps_text import report
+
+_APPLICATION = Path(__file__).with_name("demo_app.py")
+_LOOK_AFTER_POLLS = 3
+"""By then the worker processes are up, and CPU % is that of a whole second."""
+
+
+def demo(listen: str | None, default: str, seconds: float | None) -> int:
+    """Start the application, show the mapping, and serve its metrics until Ctrl-C; the exit code.
+
+    :raises Unusable: nothing can be watched or served here, or the application ended by itself.
+    """
+    publish()  # it is a Python process like those that it shows
+    exporter = Exporter()
+    server = _server(exporter, listen, default)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    application = subprocess.Popen(
+        [sys.executable, str(_APPLICATION), str(os.getpid())],
+        env=environment(os.environ),
+        start_new_session=True,
+    )
+    raise_file_limit()
+    poller = Poller(ProcFS(), DEFAULT_CONFIG, report=lambda _: None)
+    end = time.monotonic() + seconds if seconds is not None else None
+    try:
+        print(
+            f"Started a demo application: PID {application.pid}. Looking at its threads …",
+            flush=True,
+        )
+        while not stop.is_set() and (end is None or time.monotonic() < end):
+            if application.poll() is not None:
+                raise Unusable(f"demo: the application ended with status {application.returncode}")
+            view = poller.poll()
+            exporter.publish(_family(view, application.pid))
+            if view.sequence == _LOOK_AFTER_POLLS:
+                _show(view, application.pid, server)
+            poller.sample_for(1, stop.wait)
+    finally:
+        os.killpg(application.pid, signal.SIGKILL)
+        application.wait()
+        server.stop()
+        poller.close()
+    return 0
+
+
+def _server(exporter: Exporter, listen: str | None, default: str) -> WebServer:
+    app = App(exporter, lambda: exporter.view is not None)
+    try:
+        address = parse_listen_address(listen or default)
+    except ValueError as error:
+        raise Unusable(str(error)) from None
+    server = WebServer([address], app)
+    try:
+        server.start()
+    except Unusable:
+        if listen is not None:
+            raise
+        server = WebServer([replace(address, port=0)], app)
+        server.start()
+    return server
+
+
+def _family(view: View, pid: int) -> View:
+    """The view of the application and its workers, without the rest of the host."""
+    members = (
+        choose(view, [str(pid)], "demo") if any(p.key.pid == pid for p in view.processes) else ()
+    )
+    names = {process.group for process in members}
+    return replace(
+        view, processes=members, groups=tuple(group for group in view.groups if group.name in names)
+    )
+
+
+def _show(view: View, pid: int, server: WebServer) -> None:
+    terminal = sys.stdout.isatty()
+    columns = shutil.get_terminal_size().columns if terminal else None
+    print()
+    for line in report(
+        choose(view, [str(pid)], "demo"),
+        columns=columns,
+        color=terminal and not os.environ.get("NO_COLOR"),
+    ):
+        print(line)
+    print()
+    for line in _ways(str(server.addresses[0])):
+        print(line)
+    sys.stdout.flush()
+
+
+def _ways(address: str) -> Iterator[str]:
+    """Where to look next, each as it can be pasted."""
+    query = "sum by (thread) (rate(threadwatch_thread_cpu_seconds_total[1m]))"
+    yield "Look at it while this runs; Ctrl-C stops it:"
+    yield f"  in the browser   http://{address}/"
+    yield f"  in a terminal    {_own_command()} top demo_app"
+    yield f"  the metrics      http://{address}/metrics"
+    yield f"  in Prometheus    {query}"
+    yield f"                   once it scrapes {address} (README, “Scrape it”)"
+
+
+def _own_command() -> str:
+    """How a shell calls this very threadwatch."""
+    own = sys.argv[0]
+    if Path(own).name == "__main__.py":
+        return f"{shlex.quote(sys.executable)} -m threadwatch"
+    found = shutil.which("threadwatch")
+    return "threadwatch" if found and Path(own).samefile(found) else shlex.quote(own)

@@ -1,0 +1,190 @@
+"""``threadwatch serve``: poll on a timer, answer scrapes, obey signals.
+
+The main thread polls and waits for signals; the web server has a thread of its own and shows the
+last View. Signals are blocked everywhere and taken by the main thread while it waits for the next
+poll, so none can come at a bad moment. Polls start at multiples of the interval; one that takes
+longer than the interval costs the polls that it overran: they are counted, and never made up for.
+
+A service manager is told of each complete poll, while it waits for one of each step as well, and of nothing
+that would hide that there are none: a main thread that hangs, in a poll or between two, gets the daemon
+killed and started again. What Python was doing at that moment is then in the log (faulthandler).
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import os
+import signal
+import time
+from dataclasses import dataclass
+
+from threadwatch import __version__, publish
+from threadwatch.commands import log
+from threadwatch.commands.service_manager import ServiceManager, take_sockets
+from threadwatch.config.parse import DEFAULT_CONFIG, Config, describe_config, load_config
+from threadwatch.errors import ConfigError, ReadError, Unusable
+from threadwatch.metrics.exporter import Exporter
+from threadwatch.poll.poller import Poller
+from threadwatch.procfs import ProcFS
+from threadwatch.procfs.own import raise_file_limit
+from threadwatch.web.app import App
+from threadwatch.web.audience import Audience
+from threadwatch.web.auth.access import Access
+from threadwatch.web.listen import parse_listen
+from threadwatch.web.server import WebServer
+
+logger = logging.getLogger(__name__)
+
+_SIGNALS = frozenset({signal.SIGHUP, signal.SIGTERM, signal.SIGINT})
+
+
+@dataclass(frozen=True, slots=True)
+class ServeOptions:
+    """What the command line says."""
+
+    config_file: str | None
+    listen: tuple[str, ...]
+    default_listen: str
+    """Where to listen if :attr:`listen` is empty and no listening socket is inherited."""
+    telemetry_path: str
+    web_config_file: str | None
+    procfs: str
+    log_level: str
+    log_format: str
+
+
+class ErrorLog:
+    """Logs each kind of read error as a warning once, and from then on for debugging only."""
+
+    def __init__(self) -> None:
+        self._seen: set[tuple[str, str]] = set()
+
+    def __call__(self, error: ReadError) -> None:
+        """Log one error."""
+        kind = error.source, error.reason
+        level = logging.DEBUG if kind in self._seen else logging.WARNING
+        self._seen.add(kind)
+        logger.log(level, "some data could not be read", extra={"fields": _fields(error)})
+
+
+def _fields(error: ReadError) -> dict[str, str]:
+    fields = {"source": error.source, "reason": error.reason}
+    if error.pid is not None:
+        fields["pid"] = str(error.pid)
+    if error.detail:
+        fields["detail"] = error.detail
+    return fields
+
+
+def serve(options: ServeOptions) -> int:
+    """Run the daemon until SIGTERM or SIGINT; the exit code.
+
+    :raises ConfigError: the configuration cannot be used.
+    :raises Unusable: something that the daemon needs is not there, such as procfs or the port.
+    """
+    log.set_up(level=options.log_level, form=options.log_format)
+    faulthandler.enable()
+    manager = ServiceManager(os.environ)
+    inherited = take_sockets(os.environ)
+    config = _load(options.config_file)
+    access = Access(options.web_config_file)
+    procfs = ProcFS(options.procfs)
+    raise_file_limit()
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    # Never called. While a thread waits for a signal the kernel shows it as not blocked, and systemd
+    # (262 and later) starts nobody for Type=notify-reload whom SIGHUP seems to kill.
+    signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+    publish()
+    exporter = Exporter()
+    audience = Audience()
+    listen = options.listen or (() if inherited else (options.default_listen,))
+    try:
+        addresses = [parse_listen(text) for text in listen]
+        app = App(
+            exporter, lambda: exporter.view is not None, options.telemetry_path, audience=audience
+        )
+    except ValueError as error:
+        raise Unusable(str(error)) from None
+    server = WebServer(addresses, app, sockets=inherited, access=access)
+    server.start()
+    poller = Poller(procfs, config, report=ErrorLog())
+    for address in server.addresses:
+        _info("listening", address=address, version=__version__, web=access.rules)
+    try:
+        _run(poller, exporter, audience, server, config, options.config_file, manager)
+    finally:
+        manager.stopping()
+        server.stop()
+        poller.close()
+    _info("stopped")
+    return 0
+
+
+def _run(
+    poller: Poller,
+    exporter: Exporter,
+    audience: Audience,
+    server: WebServer,
+    config: Config,
+    config_file: str | None,
+    manager: ServiceManager,
+) -> None:
+    due_ns = time.monotonic_ns()
+    manager.expect_polls(config.poll_interval_ns)
+    while True:
+        view = poller.poll(
+            details=config.thread_info or audience.present(config.poll_interval_ns),
+            getting_on=manager.getting_on if manager.waits else None,
+        )
+        exporter.publish(view)
+        if server.failed:
+            raise Unusable("the web server has failed")
+        manager.polled(view)
+        now_ns = time.monotonic_ns()
+        missed = max(now_ns - due_ns, 0) // config.poll_interval_ns
+        poller.skip(missed)
+        due_ns += (missed + 1) * config.poll_interval_ns
+        while (now_ns := time.monotonic_ns()) < due_ns:
+            sample_ns = poller.next_sample_ns()
+            until_ns = due_ns if sample_ns is None else min(sample_ns, due_ns)
+            caught = signal.sigtimedwait(_SIGNALS, max(until_ns - now_ns, 0) / 1e9)
+            # a signal of no sense is how it says that we were stopped, and continued
+            if caught is None or caught.si_signo not in _SIGNALS:
+                if until_ns < due_ns:
+                    poller.sample()
+                continue
+            if caught.si_signo != signal.SIGHUP:
+                _info("stopping", signal=signal.Signals(caught.si_signo).name)
+                return
+            config = _reload(poller, config, config_file, manager)
+            server.reload()
+            due_ns = time.monotonic_ns()  # a reload is over when a poll has been made with it
+
+
+def _reload(
+    poller: Poller, config: Config, config_file: str | None, manager: ServiceManager
+) -> Config:
+    manager.reloading()
+    try:
+        config = _load(config_file)
+    except ConfigError as error:
+        poller.reload(None)
+        manager.reloaded(error)
+        logger.error(  # noqa: TRY400 - the message says it all; a traceback would say nothing more
+            "bad configuration, the one before stays", extra={"fields": {"error": error}}
+        )
+    else:
+        poller.reload(config)
+        manager.reloaded()
+        manager.expect_polls(config.poll_interval_ns)
+        _info("configuration read again", config=describe_config(config))
+    return config
+
+
+def _load(config_file: str | None) -> Config:
+    return DEFAULT_CONFIG if config_file is None else load_config(config_file)
+
+
+def _info(message: str, **fields: object) -> None:
+    logger.info(message, extra={"fields": fields})

@@ -1,0 +1,328 @@
+"""The configuration: YAML text to frozen values, or one line that says what is wrong and where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from string import Formatter
+from types import MappingProxyType
+from typing import Final
+
+from threadwatch.config.document import document, read
+from threadwatch.config.value import Value, format_duration, listed
+from threadwatch.model.view import OTHER, UNATTRIBUTED, Per
+
+
+@dataclass(frozen=True, slots=True)
+class NameRule:
+    """Folds every thread name that ``match`` matches in full into the name that ``name`` expands to."""
+
+    match: re.Pattern[str]
+    name: str
+    """A template over the named captures of :attr:`match`: ``{pool}-N``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadsConfig:
+    """How the threads of a group become series."""
+
+    rules: tuple[NameRule, ...]
+    """The configured rules, then the default ones unless they are switched off."""
+    cap: int
+    """Thread names per group that get series of their own; the rest goes to ``(other)``."""
+    per: Per
+
+
+@dataclass(frozen=True, slots=True)
+class GroupConfig:
+    """Which processes share series, and how their series are made."""
+
+    name: str
+    """A template over :data:`GROUP_FIELDS` and the matchers' named captures: ``shop-{worker}``."""
+    matches: Mapping[str, re.Pattern[str]]
+    """exe, cmdline, comm, user, systemd_unit, container → a pattern; all must match."""
+    threads: ThreadsConfig
+    collect: frozenset[str]
+    """Costly sources to read: ``context_switches``, ``io``."""
+    expire_after_ns: int
+    """How long after its last process the group's series are still shown."""
+    wait_rate: int = 10
+    """Samples per second of what threads wait for; 0: none are taken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration."""
+
+    poll_interval_ns: int
+    groups: tuple[GroupConfig, ...]
+    default: GroupConfig
+    """What applies to processes that no group matches; its name is the application's."""
+    watch_unmatched: bool
+    """Whether Python processes that no group matches are watched at all."""
+    thread_info: bool
+    path: str = field(default="", compare=False)
+    """The file that it was read from, empty for the defaults. Two configurations can be equal without."""
+
+
+_SECOND: Final = 1_000_000_000
+# Tables keep ended threads for table.RETAIN_NS: whoever polls more seldom than that misses some.
+_POLL_INTERVAL: Final = (100_000_000, 30 * _SECOND)
+_EXPIRE_AFTER: Final = (_SECOND, 365 * 86400 * _SECOND)
+_CAP: Final = (1, 100_000)
+_WAIT_RATE: Final = (0, 100)
+_PER: Final[Mapping[str, Per]] = {"group": "group", "process": "process", "thread": "thread"}
+_UNMATCHED: Final = {"watch": True, "ignore": False}
+_COLLECT: Final = {source: source for source in ("context_switches", "io")}
+_TEMPLATE_LENGTH: Final = 100
+
+_THREADS_KEYS: Final = ("cap", "per", "fold", "rules")
+_MATCH_KEYS: Final = ("exe", "cmdline", "comm", "user", "systemd_unit", "container")
+SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "": (
+        "poll_interval",
+        "expire_after",
+        "thread_info",
+        "unmatched",
+        "collect",
+        "waits",
+        "threads",
+        "groups",
+    ),
+    "waits": ("rate",),
+    "threads": _THREADS_KEYS,
+    "threads.rules[]": ("match", "name"),
+    "groups[]": ("name", "match", "threads", "collect", "waits", "expire_after"),
+    "groups[].match": _MATCH_KEYS,
+    "groups[].waits": ("rate",),
+    "groups[].threads": _THREADS_KEYS,
+    "groups[].threads.rules[]": ("match", "name"),
+}
+"""Every key that a configuration can have, by where it stands."""
+
+GROUP_FIELDS: Final = ("app", "comm", "exe", "user")
+"""What the name of a group can hold besides the captures of its own matchers."""
+
+
+def _rule(match: str, name: str) -> NameRule:
+    return NameRule(re.compile(match, re.DOTALL), name)
+
+
+DEFAULT_RULES: Final = (
+    # CPython: threading, concurrent.futures, asyncio's child watcher (up to 3.10 without "asyncio-")
+    _rule(r"Thread-[0-9]+(?P<target> \(.*\))?", "Thread-N{target}"),
+    _rule(r"Dummy-[0-9]+", "Dummy-N"),
+    _rule(r"(?P<pool>(?:Thread|Interpreter)PoolExecutor)-[0-9]+_[0-9]+", "{pool}-N_N"),
+    _rule(r"(?P<watcher>(?:asyncio-)?waitpid)-[0-9]+", "{watcher}-N"),
+    # libraries, each as its source spells it
+    _rule(r"waitress-[0-9]+", "waitress-N"),
+    _rule(r"CP Server Thread-[0-9]+", "CP Server Thread-N"),  # cheroot, CherryPy
+    _rule(r"(?P<backend>asyncio|trio)-portal-[0-9a-f]+", "{backend}-portal-N"),  # AnyIO
+    _rule(r"Trio thread [0-9]+", "Trio thread N"),
+    _rule(r"PoolThread-[0-9]+-[0-9]+", "PoolThread-N-N"),  # Twisted, a pool without a name
+    _rule(r"PoolThread-(?P<pool>.+)-[0-9]+", "PoolThread-{pool}-N"),
+    _rule(r"(?P<pool>.*Dask-[A-Za-z]+-Threads)-[0-9]+-[0-9]+", "{pool}-N-N"),
+    _rule(r"(?P<executor>TCP-Executor)-[0-9]+-[0-9]+", "{executor}-N-N"),  # Dask
+    _rule(r"dirty-worker-[0-9]+-_[0-9]+", "dirty-worker-N-_N"),  # gunicorn
+    _rule(r"kafka-python-producer-[0-9]+-network-thread", "kafka-python-producer-N-network-thread"),
+    _rule(r"Timer-[0-9]+", "Timer-N"),  # celery
+    _rule(r"pool-[0-9]+-worker-[0-9]+", "pool-N-worker-N"),  # psycopg_pool, a pool without a name
+    _rule(r"pool-[0-9]+-scheduler", "pool-N-scheduler"),
+    _rule(
+        r"subshell-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "subshell-N"
+    ),  # ipykernel
+    _rule(r"zeroconf-ServiceBrowser-(?P<types>.*)-[0-9]+", "zeroconf-ServiceBrowser-{types}-N"),
+    # threads that the kernel makes in a process: io_uring/io-wq.c, io_uring/sqpoll.c, drivers/vhost/vhost.c
+    _rule(r"(?P<kind>iou-(?:wrk|sqp|mgr)|vhost)-[0-9]+", "{kind}-N"),
+    # threads of libraries in C, C++ and Rust, by their comm
+    _rule(r"rdk:broker-?[0-9]+", "rdk:brokerN"),  # librdkafka
+    _rule(r"ZMQbg/(?P<kind>IO/|)[0-9]+", "ZMQbg/{kind}N"),  # libzmq
+    _rule(r"(?P<side>client|server)\.poll[0-9]+", "{side}.pollN"),  # Ray
+    _rule(r"av:(?P<what>[^:]+):(?P<kind>df|ff:)[0-9]+", "av:{what}:{kind}N"),  # FFmpeg
+    _rule(r"NCCL (?P<kind>Progress|Service) *[0-9]+", "NCCL {kind} N"),
+    _rule(r"cuda[0-9a-f]{11}", "cudaN"),  # NVIDIA's driver
+    _rule(r"AwsEventLoop [0-9]+", "AwsEventLoop N"),  # AWS's common runtime
+    _rule(r"rocksdb:(?P<pool>low|high|bottom|user)[0-9]+", "rocksdb:{pool}N"),
+    _rule(r"llvmpipe-[0-9]+", "llvmpipe-N"),  # Mesa
+    _rule(r"(?P<kind>GC Thread|G1 (?:Conc|Refine))#[0-9]+", "{kind}#N"),  # a JVM in the process
+    # concurrent.futures with a thread_name_prefix: the prefix is a person's, the number Python's
+    _rule(r"(?P<prefix>.+)_[0-9]+", "{prefix}_N"),
+)
+"""Fold what Python and its common libraries number themselves; every other name stays as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Threads:
+    """What ``threads`` sets, before a group's own settings are laid over the top level's."""
+
+    cap: int = 200
+    per: Per = "group"
+    fold: bool = True
+    rules: tuple[NameRule, ...] = ()
+
+    def config(self) -> ThreadsConfig:
+        rules = self.rules + DEFAULT_RULES if self.fold else self.rules
+        return ThreadsConfig(rules=rules, cap=self.cap, per=self.per)
+
+
+DEFAULT_CONFIG: Final = Config(
+    poll_interval_ns=_SECOND,
+    groups=(),
+    default=GroupConfig(
+        name="{app}",
+        matches=MappingProxyType({}),
+        threads=_Threads().config(),
+        collect=frozenset(),
+        expire_after_ns=15 * 60 * _SECOND,
+    ),
+    watch_unmatched=True,
+    thread_info=False,
+)
+"""What applies without a file."""
+
+
+def load_config(path: str) -> Config:
+    """Read a configuration file. Raises :class:`ConfigError`."""
+    return parse_config(read(path, "--config.file"), path)
+
+
+def parse_config(data: bytes, path: str) -> Config:
+    """The configuration in a file's bytes. ``path`` is for messages. Raises :class:`ConfigError`."""
+    top = document(data, path).mapping(SECTIONS[""])
+    default, poll_interval_ns = DEFAULT_CONFIG.default, DEFAULT_CONFIG.poll_interval_ns
+    watch_unmatched, thread_info = DEFAULT_CONFIG.watch_unmatched, DEFAULT_CONFIG.thread_info
+    if value := top.get("poll_interval"):
+        poll_interval_ns = value.duration_ns(*_POLL_INTERVAL)
+    if value := top.get("thread_info"):
+        thread_info = value.boolean()
+    if value := top.get("unmatched"):
+        watch_unmatched = value.choice(_UNMATCHED)
+    threads = _threads(top, _Threads())
+    default = _shared(top, replace(default, threads=threads.config()))
+    groups: dict[str, tuple[int, GroupConfig]] = {}
+    for value in top["groups"].items() if "groups" in top else ():
+        group = _group(value, default, threads)
+        if group.name in groups:
+            first = groups[group.name][0]
+            value.fail(
+                f"duplicate group {group.name} (first on line {first}): "
+                "give it another name, or put both into one pattern"
+            )
+        groups[group.name] = (value.line, group)
+    return Config(
+        poll_interval_ns=poll_interval_ns,
+        groups=tuple(group for _, group in groups.values()),
+        default=default,
+        watch_unmatched=watch_unmatched,
+        thread_info=thread_info,
+        path=path,
+    )
+
+
+def describe_config(config: Config) -> str:
+    """The configuration in one line for ``threadwatch check-config``."""
+    count = len(config.groups)
+    groups = f"{count or 'no'} group{'' if count == 1 else 's'}"
+    ignored = "" if config.watch_unmatched else ", other processes are ignored"
+    interval = format_duration(config.poll_interval_ns)
+    return f"{config.path or 'defaults'}: ok, {groups}, poll every {interval}{ignored}"
+
+
+def _group(value: Value, default: GroupConfig, threads: _Threads) -> GroupConfig:
+    entries = value.mapping(SECTIONS["groups[]"])
+    if "match" not in entries:
+        value.fail(f"has no match: add one, with one or more of {listed(_MATCH_KEYS)}")
+    if "name" not in entries:
+        value.fail("has no name: add one")
+    matchers = entries["match"].mapping(_MATCH_KEYS)
+    if not matchers:
+        entries["match"].fail(f"matches nothing: add one or more of {listed(_MATCH_KEYS)}")
+    matches: dict[str, re.Pattern[str]] = {}
+    captures: dict[str, str] = {}
+    for key, matcher in matchers.items():
+        matches[key] = matcher.pattern()
+        for capture in matches[key].groupindex:
+            if capture in GROUP_FIELDS:
+                matcher.fail(
+                    f"the capture {capture} hides the field {{{capture}}}: call it otherwise"
+                )
+            if capture in captures:
+                matcher.fail(f"the capture {capture} is in {captures[capture]} too: rename one")
+            captures[capture] = key
+    group = replace(
+        default,
+        name=_template(entries["name"], (*GROUP_FIELDS, *captures)),
+        matches=MappingProxyType(matches),
+        threads=_threads(entries, threads).config(),
+    )
+    return _shared(entries, group)
+
+
+def _shared(entries: Mapping[str, Value], group: GroupConfig) -> GroupConfig:
+    """``group`` with what can stand at the top level and in a group alike."""
+    if value := entries.get("expire_after"):
+        group = replace(group, expire_after_ns=value.duration_ns(*_EXPIRE_AFTER))
+    if value := entries.get("collect"):
+        collect: set[str] = set()
+        for item in value.items():
+            source = item.choice(_COLLECT)
+            if source in collect:
+                item.fail(f"{source} is listed twice: remove one")
+            collect.add(source)
+        group = replace(group, collect=frozenset(collect))
+    if value := entries.get("waits"):
+        section = value.mapping(SECTIONS["waits"])
+        if rate := section.get("rate"):
+            group = replace(group, wait_rate=rate.whole(*_WAIT_RATE))
+    return group
+
+
+def _threads(entries: Mapping[str, Value], threads: _Threads) -> _Threads:
+    """``threads`` with what the section of the same name sets; its rules come before those there."""
+    if "threads" not in entries:
+        return threads
+    section = entries["threads"].mapping(_THREADS_KEYS)
+    if value := section.get("cap"):
+        threads = replace(threads, cap=value.whole(*_CAP))
+    if value := section.get("per"):
+        threads = replace(threads, per=value.choice(_PER))
+    if value := section.get("fold"):
+        threads = replace(threads, fold=value.boolean())
+    if value := section.get("rules"):
+        rules = tuple(_name_rule(item) for item in value.items())
+        threads = replace(threads, rules=rules + threads.rules)
+    return threads
+
+
+def _name_rule(value: Value) -> NameRule:
+    entries = value.mapping(SECTIONS["threads.rules[]"])
+    for key in SECTIONS["threads.rules[]"]:
+        if key not in entries:
+            value.fail(f"has no {key}: a rule has a match and a name")
+    match = entries["match"].pattern()
+    name = _template(entries["name"], tuple(match.groupindex))
+    return NameRule(match, name)
+
+
+def _template(value: Value, fields: Collection[str]) -> str:
+    text = value.text("a name")
+    if len(text) > _TEMPLATE_LENGTH:
+        value.fail(f"should be at most {_TEMPLATE_LENGTH} characters long, not {len(text)}")
+    if not text.isprintable() or text != text.strip():
+        value.fail("should be on one line, and not begin or end with a blank")
+    if text in {OTHER, UNATTRIBUTED}:
+        value.fail(f"{text} is a name of threadwatch's own: take another one")
+    there = listed([f"{{{name}}}" for name in fields]) if fields else "none, for want of captures"
+    try:
+        parts = list(Formatter().parse(text))
+    except ValueError:
+        value.fail("a { or } stands alone: write {{ or }} for the character itself")
+    for _, name, form, conversion in parts:
+        if name is None:
+            continue
+        if form or conversion:
+            value.fail(f"should be {{{name}}} without anything behind the name")
+        if name not in fields:
+            value.fail(f"unknown field {{{name}}}: there is {there}")
+    return text

@@ -1,0 +1,1 @@
+"""``threadwatch doctor``: what can be seen, what is hidden, and how to grant it."""

@@ -1,0 +1,245 @@
+"""What is missing, and how to grant it. Pure: from what has been found to sentences.
+
+Rules:
+
+* Only what was found is spoken of, and only ways that lead there from here: no sudo to root, no unit of
+  systemd to who runs in a container.
+* What nobody can change from here, and what is lost by it is little, is a note and not missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import chain
+
+from threadwatch.doctor.daemons import of_daemons
+from threadwatch.doctor.findings import Cause, Daemon, Finding
+from threadwatch.doctor.missing import Extent, Missing, counted, listed, processes
+from threadwatch.doctor.reasons import Reason, Way
+from threadwatch.doctor.situation import Situation, user_name
+from threadwatch.doctor.ways import BOTH, capabilities, capabilities_for, more_files, ways_for
+from threadwatch.publisher.layout import CAPACITY
+from threadwatch.words.text import printable
+
+
+def missing(
+    situation: Situation,
+    findings: Sequence[Finding],
+    daemons: Sequence[Daemon],
+    extent: Extent,
+) -> tuple[Missing, ...]:
+    """What is missing, what hides most first. Empty: all is as it should be."""
+    return tuple(
+        chain(
+            _hidden_processes(situation, findings, extent),
+            _hidden(situation, findings),
+            of_daemons(situation, findings, daemons, extent),
+            _files(situation, extent),
+            _unpublished(findings),
+            _full(findings),
+            _unreadable(findings),
+            _gil(findings),
+        )
+    )
+
+
+def notes(situation: Situation, findings: Sequence[Finding], extent: Extent) -> tuple[str, ...]:
+    """What is good to know, and needs nothing to be done."""
+    found = []
+    if not situation.schedstat:
+        found.append(
+            "This kernel keeps no schedstat (CONFIG_SCHED_INFO): CPU time is counted in ticks of 10 ms, "
+            "and there is no run-queue wait."
+        )
+    if not situation.same_namespace:
+        found.append(
+            f"{situation.procfs} shows another PID namespace: CPU time is counted in ticks of 10 ms there."
+        )
+    if not situation.wait_reasons:
+        found.append(
+            f"The system calls of {situation.machine} are not known: threads that wait are shown as "
+            "sleeping, without a reason. On x86_64 and aarch64 they have one."
+        )
+    if situation.only_pids:
+        found.append(
+            "subset=pid hides /proc/loadavg and /proc/sys: each poll lists all processes, which costs a "
+            "little more, and Yama's ptrace_scope cannot be seen."
+        )
+    if situation.hidepid != "off" and not situation.is_hidden_from:
+        found.append(f"hidepid={situation.hidepid} hides nothing from this process.")
+    found += _nameless(findings)
+    if extent.unknown and not situation.is_hidden_from:
+        found.append(
+            f"The program of {counted(extent.unknown, 'other process', 'other processes')} is hidden. Python "
+            "under a name of its own could be among them."
+        )
+    if findings and extent.everything and not situation.host_pids and situation.same_namespace:
+        found.append(
+            "Processes outside of this container cannot be seen. To see those of the host, start it with "
+            "docker run --pid=host, or with hostPID: true in Kubernetes."
+        )
+    return tuple(found)
+
+
+def _hidden_processes(
+    situation: Situation, findings: Sequence[Finding], extent: Extent
+) -> Iterator[Missing]:
+    if not extent.everything:
+        return
+    if situation.is_hidden_from:
+        listed = (
+            f" {counted(extent.unreadable, 'process is', 'processes are')} listed, but cannot be read."
+            if extent.unreadable
+            else ""
+        )
+        yield Missing(
+            "hidepid",
+            f"Other users' processes, because {situation.procfs} is mounted with "
+            f"hidepid={situation.hidepid}.{listed} CAP_SYS_PTRACE sees through that.",
+            ways=(
+                *capabilities(situation, BOTH),
+                Way("for everybody", (f"mount -o remount,hidepid=0 {situation.procfs}",)),
+            ),
+        )
+    elif not findings and not situation.host_pids:
+        yield Missing(
+            "pid-namespace",
+            "No Python process can be seen, because this is a PID namespace of its own (a container's).",
+            ways=(
+                Way("docker", ("docker run --pid=host …",)),
+                Way("Kubernetes", ("hostPID: true",)),
+            ),
+        )
+
+
+_WHY: dict[Cause, str] = {
+    "other user": "of other users ({users})",
+    "not dumpable": "not dumpable, because of a change of user or prctl(PR_SET_DUMPABLE)",
+    "more privileges": "with capabilities that this process does not have",
+    "yama": "may be looked at, but not traced: Yama's ptrace_scope is {scope}",
+    "refused": "refused by the kernel, although neither user nor capabilities stand in the way",
+}
+
+
+def _hidden(situation: Situation, findings: Sequence[Finding]) -> Iterator[Missing]:
+    for cause, why in _WHY.items():
+        found = [finding for finding in findings if finding.cause == cause]
+        if found:
+            users = sorted({user_name(finding.uid) for finding in found})
+            whose = why.format(users=listed(users), scope=situation.ptrace_scope)
+            yield Missing(
+                cause.replace(" ", "-"),
+                f"{processes(found)}, {whose}. Hidden: {', '.join(_hidden_things(found)) or 'the program'}."
+                f"{_needs(situation, cause)}",
+                tuple(finding.pid for finding in found),
+                ways_for(situation, cause),
+            )
+
+
+def _hidden_things(findings: Sequence[Finding]) -> Iterator[str]:
+    if any(finding.names == "hidden" for finding in findings):
+        yield "thread names"
+    if any(finding.states == "hidden" for finding in findings):
+        yield "why threads wait"
+    if any(finding.memory == "hidden" for finding in findings):
+        yield "who holds the GIL"
+
+
+def _needs(situation: Situation, cause: Cause) -> str:
+    scope = situation.ptrace_scope
+    if cause == "yama" and scope == 3:
+        return " That holds for everybody until the machine starts again."
+    if cause == "refused":
+        if not situation.host_users:
+            return " The capabilities of this process count only in its own user namespace."
+        label = printable(situation.label or "none that can be seen")
+        return f" A security module can do that; this process's label by one: {label}."
+    text = f" Missing: {', '.join(c for c in capabilities_for(cause) if c in situation.lacks)}."
+    if scope == 3:
+        text += " With it, Yama's ptrace_scope of 3 still hides all but the names."
+    return text
+
+
+def _files(situation: Situation, extent: Extent) -> Iterator[Missing]:
+    if extent.left_out:
+        yield Missing(
+            "file-descriptors",
+            f"{counted(extent.left_out, 'process', 'processes')} could not be watched: the hard limit of "
+            f"file descriptors is {situation.file_limit[1]}, and each process takes two.",
+            ways=(*more_files(), Way("shell", ("ulimit -n 65536",))),
+        )
+
+
+def _unpublished(findings: Sequence[Finding]) -> Iterator[Missing]:
+    by_reason: dict[Reason, list[Finding]] = {}
+    for finding in findings:
+        if finding.reason is not None:
+            by_reason.setdefault(finding.reason, []).append(finding)
+    effect = " They have the kernel's names, and who waits for the GIL cannot be told."
+    for reason, found in by_reason.items():
+        text = f"{processes(found)}: threads not published. {reason.why}.{effect}"
+        effect = ""
+        if any(way.where == "or by" for way in reason.ways):
+            text += (
+                " THREADWATCH=1 needs prometheus-threadwatch in the application's own environment."
+            )
+        yield Missing(reason.kind, text, tuple(finding.pid for finding in found), reason.ways)
+
+
+_NAMELESS: dict[str, str] = {
+    "native": "started by C code, and unknown to Python.",
+    "older": "started before publishing began, and not by the module threading.",
+    "unread": "a table is read as far as its process has used CPU time, and the rest is to come.",
+}
+"""Why threads of a process that publishes have no name in Python, by the words of ``doctor_evidence``."""
+
+
+def _nameless(findings: Sequence[Finding]) -> Iterator[str]:
+    for why, text in _NAMELESS.items():
+        if found := [finding for finding in findings if finding.nameless.get(why)]:
+            threads = sum(finding.nameless[why] for finding in found)
+            yield (
+                f"{processes(found)}: {counted(threads, 'thread has', 'threads have')} the kernel's name: "
+                f"{text}"
+            )
+
+
+def _full(findings: Sequence[Finding]) -> Iterator[Missing]:
+    if found := [finding for finding in findings if finding.nameless.get("full")]:
+        threads = sum(finding.nameless["full"] for finding in found)
+        yield Missing(
+            "table-full",
+            f"{processes(found)}: {counted(threads, 'thread has', 'threads have')} the kernel's name: a "
+            f"table has room for {CAPACITY:,} threads.",
+            tuple(finding.pid for finding in found),
+        )
+
+
+def _unreadable(findings: Sequence[Finding]) -> Iterator[Missing]:
+    other = [f for f in findings if f.table == "other layout"]
+    if other:
+        yield Missing(
+            "other-layout",
+            f"{processes(other)}: published by another version ({other[0].detail}). Install the same "
+            "version of threadwatch there and here, and start it again.",
+            tuple(finding.pid for finding in other),
+        )
+    broken = [f for f in findings if f.detail and f.table != "other layout"]
+    for detail in sorted({finding.detail for finding in broken}):
+        about = [finding for finding in broken if finding.detail == detail]
+        yield Missing(
+            "unreadable",
+            f"{processes(about)}: not everything can be read: {printable(detail)}.",
+            tuple(finding.pid for finding in about),
+        )
+
+
+def _gil(findings: Sequence[Finding]) -> Iterator[Missing]:
+    found = [f for f in findings if f.gil == "not found"]
+    if found:
+        yield Missing(
+            "gil-not-found",
+            f"{processes(found)}: the publisher has not found the GIL, so whoever waits for it is shown as "
+            "waiting for a lock. The interpreter is built in a way that threadwatch does not know.",
+            tuple(finding.pid for finding in found),
+        )

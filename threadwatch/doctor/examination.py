@@ -1,0 +1,262 @@
+"""Reads each process once, in the way in which the daemon reads it, and notes what the kernel answers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from threadwatch.doctor.evidence import evidence_of, nameless
+from threadwatch.doctor.findings import (
+    UNPUBLISHED,
+    Access,
+    Cause,
+    Finding,
+    GilState,
+    TableState,
+    cause_of,
+)
+from threadwatch.doctor.reasons import reason
+from threadwatch.doctor.situation import Situation
+from threadwatch.errors import Denied, Gone, ReadError
+from threadwatch.names.ownership import check_owner, clock_ahead_ns
+from threadwatch.names.slots import TableHeader, parse_header
+from threadwatch.procfs import ProcFS, TableFile, find_tables, parse_syscall
+from threadwatch.procfs.credentials import parse_credentials
+from threadwatch.procfs.marks import Lock
+from threadwatch.publisher import layout as table
+from threadwatch.reading.reader import PatientReader, no_thread, owner_of, still_waiting
+from threadwatch.targets.process import Watched
+from threadwatch.waits.gil_holder import MemoryJob
+
+
+def examine(
+    procfs: ProcFS,
+    situation: Situation,
+    patience: PatientReader,
+    processes: Iterable[Watched],
+) -> tuple[Finding, ...]:
+    """Read each of the processes once; those that end meanwhile are left out."""
+    findings = []
+
+    def look(watched: Watched) -> None:
+        with suppress(Gone, Denied):  # Denied: only now, because it has become another user's
+            findings.append(_Examination(procfs, situation, patience, watched).run())
+
+    def go_on_without(watched: Watched, lock: Lock) -> None:
+        now_ns = time.monotonic_ns()
+        patience.give_up(watched.conducts, lock, owner_of(watched.dir), now_ns)
+        if lock == "memory":
+            stuck.append(watched)
+        else:
+            findings.append(_hanging(watched, still_waiting(watched.key.pid)))
+
+    stuck: list[Watched] = []
+    patience.work_off(
+        processes,
+        look,
+        go_on_without,
+        left_out=lambda watched: findings.append(_hanging(watched, no_thread())),
+    )
+    patience.work_off(list(stuck), look, go_on_without)  # their memory is not read again
+    return tuple(findings)
+
+
+def _hanging(watched: Watched, why: ReadError) -> Finding:
+    """Of a process that cannot be looked at: as a rule, because it keeps everybody waiting who does."""
+    header = watched.published.header
+    return Finding(
+        pid=watched.key.pid,
+        uid=watched.uid,
+        application=watched.group,
+        cmdline=watched.cmdline,
+        interpreter=_program(None, watched) if header is None else _python(header),
+        table="none" if header is None else "found",
+        gil="unknown",
+        names="no",
+        states="no",
+        memory="no",
+        cause=None,
+        detail=str(why),
+    )
+
+
+class _Examination:
+    """One process is read."""
+
+    def __init__(
+        self, procfs: ProcFS, situation: Situation, patience: PatientReader, watched: Watched
+    ) -> None:
+        self._procfs = procfs
+        self._situation = situation
+        self._watched = watched
+        self._dir = watched.dir
+        self._patience = patience
+        self._denied: set[str] = set()
+        self._details: list[str] = []
+
+    def run(self) -> Finding:
+        """Raises :class:`Gone` if the process has ended."""
+        watched = self._watched
+        if watched.published.searching:  # the daemon takes several polls for so many files
+            with suppress(ReadError):
+                watched.published.find(self._dir, None)
+        header = watched.published.header
+        exe = self._exe()
+        state = self._table() if header is None else "found"
+        names: Access = "hidden" if state == "hidden" else "no"
+        states = self._access(self._states)
+        memory = self._access(self._read_memory)
+        if header is not None:
+            names = self._access(self._names)
+        why = None
+        if state in UNPUBLISHED:
+            why = reason(evidence_of(self._procfs, watched), state)
+        found = Finding(
+            pid=watched.key.pid,
+            uid=watched.uid,
+            application=watched.group,
+            cmdline=watched.cmdline,
+            interpreter=_program(exe, watched) if header is None else _python(header),
+            table=state,
+            gil=self._gil(header),
+            names=names,
+            states=states,
+            memory=memory,
+            cause=self._cause() if self._denied else None,
+            detail="; ".join(dict.fromkeys(self._details)),
+            reason=why,
+            nameless={} if header is None else nameless(watched, header),
+        )
+        self._dir.owner_uid()  # of a process that has ended since, not all of that is so
+        return found
+
+    def _access(self, read: Callable[[], Access]) -> Access:
+        try:
+            return read()
+        except Denied as error:
+            self._denied.add(error.source)
+            return "hidden"
+        except ReadError as error:
+            self._details.append(str(error))
+            return "no"
+
+    def _exe(self) -> str | None:
+        """The program; what keeps us from seeing that is noted for :meth:`_cause`, and no harm in itself."""
+        try:
+            return self._dir.exe()
+        except ReadError as error:
+            if isinstance(error, Denied):
+                self._denied.add(error.source)
+            return None
+
+    def _table(self) -> TableState:
+        """Why no table of the process's own has been found."""
+        states: list[TableState] = []
+        try:
+            for fd in find_tables(self._dir):
+                with suppress(Gone), self._dir.open_table(fd) as file:
+                    states.append(self._state_of(file))
+        except Denied as error:
+            self._denied.add(error.source)
+            return "hidden"
+        except ReadError as error:
+            self._details.append(str(error))
+            return "malformed"
+        # another process's is what a fork leaves, and says nothing if there is one of its own
+        return next((s for s in states if s != "another's"), states[0] if states else "none")
+
+    def _state_of(self, file: TableFile) -> TableState:
+        data = file.read_header()
+        if not any(data):
+            return "unfinished"
+        version = _layout(data)
+        if version not in (None, table.VERSION):
+            self._details.append(f"table: has layout {version}, not {table.VERSION}")
+            return "other layout"
+        began = self._watched.key.start_ticks
+        header = parse_header(data).by_our_clock(clock_ahead_ns(self._dir), began)
+        if not header.names(self._watched.ns_pid, began):
+            return "another's"
+        check_owner(self._dir, file)
+        return "closed" if header.closed else "unfinished"
+
+    def _names(self) -> Access:
+        try:
+            self._watched.published.update(self._dir)
+        except ReadError as error:
+            # what there was room for has been read; which threads have no name is told elsewhere
+            if error.reason not in ("overflow", "enospc"):
+                raise
+            if error.reason == "enospc":
+                self._details.append(str(error))
+        return "yes"
+
+    def _gil(self, header: TableHeader | None) -> GilState:
+        if header is None:
+            return "unknown"
+        if self._watched.published.gils:
+            return "found"
+        return "free-threaded" if header.free_threaded else "not found"
+
+    def _states(self) -> Access:
+        """Whether the system call can be read that a thread is in."""
+        if not self._situation.wait_reasons:
+            return "no"
+        for tid in self._dir.tids():
+            try:
+                parse_syscall(self._dir.read_task(tid, "syscall"))
+            except Gone:
+                if self._dir.has_task(tid):  # a kernel without CONFIG_HAVE_ARCH_TRACEHOOK
+                    raise ReadError("syscall", "enoent", "this kernel does not offer it") from None
+                continue
+            return "yes"
+        raise Gone("task: all threads have ended")
+
+    def _read_memory(self) -> Access:
+        """Whether the memory may be read; where a GIL is known, whether it says who holds it."""
+        try:
+            file = self._dir.open_memory()
+        except Gone:
+            return "no"
+        conducts, now_ns = self._watched.conducts, time.monotonic_ns()
+        if not self._patience.may_read(conducts, "memory", self._dir.owner_uid, now_ns):
+            raise ReadError("mem", "timeout", "it, or others of its user, give no answer")
+        job = MemoryJob(file, self._watched.published.gils, ())
+        job.run()
+        if job.error is not None and job.failed is not None:
+            if not self._watched.published.still_tells(self._dir, job.failed):
+                return "no"  # it has become another program
+            raise job.error
+        return "no" if job.gone else "yes"
+
+    def _cause(self) -> Cause:
+        try:
+            credentials = parse_credentials(self._dir.read("status", "status"))
+        except ReadError as error:
+            self._details.append(str(error))
+            return "refused"
+        return cause_of(
+            self._situation,
+            credentials,
+            files_owner=self._dir.files_owner(),
+            denied=self._denied,
+        )
+
+
+def _layout(data: bytes) -> int | None:
+    """Which version of the layout a table says that it has; None: it is no table at all."""
+    if len(data) < table.STATIC.size:
+        return None
+    magic, version = table.STATIC.unpack_from(data)[:2]
+    return version if magic == table.MAGIC else None
+
+
+def _python(header: TableHeader) -> str:
+    name = {"cpython": "CPython"}.get(header.implementation, header.implementation or "Python")
+    return f"{name} {'.'.join(map(str, header.python))}"
+
+
+def _program(exe: str | None, watched: Watched) -> str:
+    path = exe or (watched.cmdline[0] if watched.cmdline else watched.comm)
+    return path.removesuffix(" (deleted)").rpartition("/")[2] or watched.comm

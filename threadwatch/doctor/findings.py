@@ -1,0 +1,103 @@
+"""What can be seen of a process, and why the rest is hidden. Pure: who reads is ``doctor_examination``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from threadwatch.doctor.reasons import Reason
+from threadwatch.doctor.situation import Situation
+from threadwatch.procfs.credentials import Credentials
+
+Access = Literal["yes", "hidden", "no"]
+"""It can be read; permission hides it; there is nothing that can be read."""
+
+TableState = Literal[
+    "found", "none", "hidden", "malformed", "other layout", "another's", "closed", "unfinished"
+]
+"""What has become of a process's thread table. ``another's``: it holds only those of other processes."""
+
+UNPUBLISHED: Final = frozenset({"none", "closed", "another's", "unfinished"})
+"""What a table is like where threads are not published: there is a reason then."""
+
+GilState = Literal["found", "free-threaded", "not found", "unknown"]
+
+Cause = Literal["other user", "not dumpable", "more privileges", "yama", "refused"]
+"""Why permission hides something: see :func:`cause_of`."""
+
+_ATTACH = frozenset({"syscall", "mem"})
+"""What takes the right to trace a process, and not only to look at it (PTRACE_MODE_ATTACH in fs/proc)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What can be seen of one process."""
+
+    pid: int
+    uid: int
+    application: str
+    cmdline: tuple[str, ...]
+    interpreter: str
+    """``CPython 3.12.1`` as published; else the program's name."""
+    table: TableState
+    gil: GilState
+    names: Access
+    states: Access
+    """With their reasons; without, everybody can see them."""
+    memory: Access
+    """Where who holds the GIL is."""
+    cause: Cause | None
+    """Why something is hidden; None: nothing is."""
+    detail: str
+    """What went wrong otherwise, in the words of the error."""
+    reason: Reason | None = None
+    """Why it does not publish; None: it does, or that is hidden or malformed."""
+    nameless: Mapping[str, int] = field(default_factory=dict)
+    """How many of its threads have no name in Python although it publishes, by why
+    (:func:`threadwatch.doctor.evidence.nameless`)."""
+
+    @property
+    def publishes(self) -> bool | None:
+        """None: that is hidden."""
+        return None if self.table == "hidden" else self.table == "found"
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A process that runs ``threadwatch serve``."""
+
+    pid: int
+    credentials: Credentials
+    most_files: int | None = None
+    """How many files it may have open; None: as many as it likes, or that cannot be read."""
+
+
+def cause_of(
+    situation: Situation, target: Credentials, *, files_owner: int | None, denied: Collection[str]
+) -> Cause:
+    """Why the kernel has refused to show ``denied``, by the rules of __ptrace_may_access() (kernel/ptrace.c).
+
+    - ``other user``: not all of the target's user and group ids are ours.
+    - ``not dumpable``: it has changed its user, or is otherwise marked (PR_SET_DUMPABLE in prctl(2)).
+    - ``more privileges``: it has capabilities that we do not have (cap_ptrace_access_check()).
+    - ``yama``: it may be looked at, but not traced.
+    - ``refused``: none of these. A security module or a user namespace is left.
+    """
+    ours = situation.credentials
+    only_tracing = _ATTACH.issuperset(denied)
+    if only_tracing and situation.ptrace_scope == 3:
+        return "yama"
+    if not situation.lacks:
+        return "refused"
+    same_user = set(target.uids[:3]) == {ours.uids[1]} and set(target.gids[:3]) == {ours.gids[1]}
+    if not same_user:
+        return "other user"
+    if files_owner not in (None, ours.uids[1]):
+        return "not dumpable"
+    if only_tracing and situation.ptrace_scope and "CAP_SYS_PTRACE" in situation.lacks:
+        return "yama"
+    if target.permitted & ~ours.effective:
+        return "more privileges"
+    # of root's processes, the files do not tell
+    return "not dumpable" if ours.uids[1] == 0 and not only_tracing else "refused"

@@ -1,0 +1,346 @@
+"""Why a process does not publish, from what it shows of itself. Pure: who reads is ``doctor_evidence``.
+
+Rules:
+
+* A reason is given only where there is evidence of it: a flag in its command line, a variable in its
+  environment, a file that it has mapped. The nearest cause comes first: where the interpreter cannot publish
+  at all, it does not matter whether it was asked to.
+* Where nothing shows why, that is said, with what is left.
+* A way is one that works from there: no ``threadwatch run`` for what does not heed it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to grant something."""
+
+    where: str
+    lines: tuple[str, ...]
+    """To be copied as they are."""
+
+
+_OLDEST: Final = (3, 9)
+_FEWEST_FILES: Final = 64
+"""Open files that a process has to be allowed for its publisher to take one of them (publisher/memfd.py)."""
+_TABLE_BYTES: Final = 8 << 20
+"""The size of a table: a process has to be allowed a file so large."""
+_YOUNG_S: Final = 2.0
+_INJECT: Final = "/threadwatch/inject"
+"""The end of the directory that ``threadwatch run`` puts on PYTHONPATH."""
+_OFF: Final = frozenset({"", "0", "false", "no", "off"})
+_TABLE_FILE: Final = "/memfd:threadwatch (deleted)"
+_VERSION = re.compile(r"/(?:lib)?python([23]\.\d+)")
+_EXECUTABLE = re.compile(r"(?:platform-)?(?:python|pypy)[0-9.]*[a-z]{0,2}(?:-dbg)?")
+_ASK: Final = (
+    Way("start it by", ("threadwatch run -- COMMAND",)),
+    Way("or by", ("THREADWATCH=1 COMMAND",)),
+    Way("or in its code", ("import threadwatch; threadwatch.publish()",)),
+)
+_IN_CODE: Final = (Way("in its code", ("import threadwatch; threadwatch.publish()",)),)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a process that has no table of its own shows. None: it cannot be read."""
+
+    cmdline: tuple[str, ...]
+    exe: str | None
+    """The path of its program."""
+    files: frozenset[str] | None
+    """Those that it has mapped."""
+    environ: Mapping[str, str] | None
+    """As it was started, if the program has not written over it."""
+    asked_above: int | None
+    """The nearest process above it that was started to publish."""
+    age_s: float
+    filtered: bool
+    """It has a filter of system calls (seccomp(2))."""
+    most_files: int | None = None
+    """How many it may have open; also None without a limit."""
+    most_bytes: int | None = None
+    """How large a file may be that it writes; also None without a limit."""
+    table_of: int | None = None
+    """Whose table it holds: a PID, as that process sees it itself."""
+    is_own_number: bool = False
+    """That is its own PID."""
+    is_of_ancestor: bool = False
+    """That is the PID of a process above it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why threads are not published."""
+
+    kind: str
+    """A short word for programs."""
+    why: str
+    """A sentence about the process, or about several, without naming them, and without its full stop."""
+    ways: tuple[Way, ...] = _ASK
+
+
+def reason(evidence: Evidence, table: str) -> Reason:
+    """Why it does not publish; ``table`` is what has become of its table (doctor_findings.TableState)."""
+    found = (
+        _of_program(evidence)
+        or _of_table(evidence, table)
+        or _of_limits(evidence)
+        or _of_start(evidence)
+    )
+    return found or _unexplained(evidence)
+
+
+def was_asked(environ: Mapping[str, str]) -> bool:
+    """Whether a Python that is started with this environment is to publish."""
+    value = environ.get("THREADWATCH")
+    return _is_injected(environ) if value is None else value.strip().lower() not in _OFF
+
+
+def _of_program(evidence: Evidence) -> Reason | None:
+    python = _python(evidence)
+    if python is None:
+        return None
+    if python == "":
+        return Reason("no-python", "No Python process, as far as can be seen", ())
+    if python.startswith("PyPy"):
+        return Reason("unsupported", "On PyPy: only CPython can publish", ())
+    version = tuple(map(int, python.split(".")))
+    if version < _OLDEST:
+        oldest = ".".join(map(str, _OLDEST))
+        return Reason("unsupported", f"On Python {python}: {oldest} and later can publish", ())
+    return None
+
+
+def _of_table(evidence: Evidence, table: str) -> Reason | None:
+    if table == "closed":
+        return Reason(
+            "withdrawn", "Publishing has been ended there (threadwatch.unpublish())", _IN_CODE
+        )
+    if table == "another's":
+        return _of_anothers_table(evidence)
+    if table == "unfinished":
+        return Reason("starting", "Just about to begin", ())
+    if evidence.files and _TABLE_FILE in evidence.files:
+        return Reason(
+            "closed-files",
+            "All files have been closed there, the table among them, as by programs that become a daemon. "
+            "There will be another one when the next thread starts",
+            (Way("in its code", ("import threadwatch; threadwatch.publish()  # behind that",)),),
+        )
+    return None
+
+
+def _of_anothers_table(evidence: Evidence) -> Reason:
+    if evidence.is_own_number:
+        return Reason("anothers-table", "The only table is of an earlier process with this PID")
+    if evidence.is_of_ancestor:
+        return Reason(
+            "forked",
+            f"Only its parent's table is there (of PID {evidence.table_of}), as in a fork that was not "
+            "made by os.fork: C code that forks runs none of Python's hooks",
+            (
+                Way("uWSGI's option", ("py-call-osafterfork = true",)),
+                Way(
+                    "or in its code",
+                    ("import threadwatch; threadwatch.publish()  # behind the fork",),
+                ),
+            ),
+        )
+    return Reason(
+        "anothers-table",
+        f"The only table is of another process, PID {evidence.table_of}",
+    )
+
+
+def _of_limits(evidence: Evidence) -> Reason | None:
+    if evidence.most_files is not None and evidence.most_files < _FEWEST_FILES:
+        return Reason(
+            "few-files",
+            f"Only {evidence.most_files} open files are allowed there: the publisher takes one where "
+            f"{_FEWEST_FILES} are",
+            (Way("unit of systemd", ("LimitNOFILE=1024",)), Way("shell", ("ulimit -n 1024",))),
+        )
+    if evidence.most_bytes is not None and evidence.most_bytes < _TABLE_BYTES:
+        return Reason(
+            "file-size",
+            f"Only files of {evidence.most_bytes:,} bytes may be written there, and a table counts as one of "
+            "8 MiB",
+            (Way("unit of systemd", ("LimitFSIZE=9M",)), Way("shell", ("ulimit -f 9216",))),
+        )
+    return None
+
+
+def _of_start(evidence: Evidence) -> Reason | None:
+    environ = evidence.environ
+    if environ is None:
+        return Reason(
+            "not-published",
+            "Whether anything has asked for it cannot be seen: the environment is hidden, or the program has "
+            "written over it",
+        )
+    if _is_frozen(evidence):
+        return Reason(
+            "frozen",
+            "The program brings a Python of its own, which heeds no environment, as PyInstaller makes them",
+            _IN_CODE,
+        )
+    if not was_asked(environ):
+        return _not_asked(evidence, environ)
+    flags = _flags(evidence.cmdline)
+    if "S" in flags:
+        return Reason(
+            "no-site",
+            "Started with -S, which leaves out what Python does at its start, publishing included",
+            _IN_CODE,
+        )
+    if ignoring := flags & {"E", "I"}:
+        said = " and ".join(f"-{letter}" for letter in sorted(ignoring))
+        return Reason(
+            "isolated",
+            f"Started with {said}, so Python ignores PYTHONPATH, by which `threadwatch run` reaches it. "
+            "Installed in its own environment, prometheus-threadwatch needs THREADWATCH=1 alone",
+            _install(evidence),
+        )
+    if evidence.age_s < _YOUNG_S:
+        return Reason("starting", "It has only just started", ())
+    if not _is_injected(environ):
+        path = environ.get("PYTHONPATH", "")
+        run = Way("or behind that" if path else "or start it by", ("threadwatch run -- COMMAND",))
+        put = f", and PYTHONPATH={shlex.quote(path)} has not what `threadwatch run` puts there"
+        return Reason(
+            "not-installed",
+            "Started with THREADWATCH=1, but its Python has no prometheus-threadwatch installed"
+            + put * bool(path),
+            _install(evidence) if _is_pex(evidence) else (*_install(evidence)[:1], run),
+        )
+    return None
+
+
+def _not_asked(evidence: Evidence, environ: Mapping[str, str]) -> Reason:
+    if "THREADWATCH" in environ:
+        said = shlex.quote(f"THREADWATCH={environ['THREADWATCH']}")
+        return Reason("switched-off", f"Started with {said}, which says not to")
+    if evidence.asked_above is not None:
+        return Reason(
+            "environment-reset",
+            f"PID {evidence.asked_above}, above, was started to publish, but in between the environment was "
+            "made anew, as by sudo, env -i or a service manager",
+            (
+                Way("behind that", ("sudo threadwatch run -- COMMAND",)),
+                _ASK[2],
+            ),
+        )
+    return Reason("not-published", "Neither its environment nor, as it seems, its code asks for it")
+
+
+def _unexplained(evidence: Evidence) -> Reason:
+    left, ways = [], [Way("to see why", ("THREADWATCH_DEBUG=1 threadwatch run -- COMMAND",))]
+    if in_front := list(_in_front(evidence.environ or {})):
+        places = " or ".join(in_front)
+        left.append(f"a sitecustomize.py in {places} comes first and hides threadwatch's")
+        ways.append(Way("or inside it", ("TOOL threadwatch run -- COMMAND",)))
+    if evidence.exe is not None and not _is_interpreter(evidence.exe):
+        program = evidence.exe.rpartition("/")[2]
+        left.append(f"{program} has Python built in, and does not run what starts publishing")
+    if evidence.filtered:
+        left.append("its filter of system calls (seccomp) refuses memfd_create")
+    left.append("its code has ended publishing")
+    left.append("the publisher has failed, which THREADWATCH_DEBUG=1 makes it say")
+    return Reason(
+        "unexplained",
+        f"It was asked for, and why it does not happen cannot be seen. Possible: {'; '.join(left)}",
+        (*ways, _ASK[2]),
+    )
+
+
+def _in_front(environ: Mapping[str, str]) -> Iterator[str]:
+    """The directories in front of ours on PYTHONPATH."""
+    for path in environ.get("PYTHONPATH", "").split(":"):
+        if path.rstrip("/").endswith(_INJECT):
+            return
+        if path:
+            yield path
+
+
+def _is_injected(environ: Mapping[str, str]) -> bool:
+    paths = environ.get("PYTHONPATH", "").split(":")
+    return any(path.rstrip("/").endswith(_INJECT) for path in paths)
+
+
+def _is_frozen(evidence: Evidence) -> bool:
+    """Whether it has a libpython beside its program, or unpacked where PyInstaller's programs do that."""
+    exe = evidence.exe or ""
+    beside = exe.rpartition("/")[0] + "/"
+    libraries = [path for path in evidence.files or () if "/libpython" in path]
+    return not _is_interpreter(exe) and any(
+        "/_MEI" in path or path.startswith(beside) for path in libraries
+    )
+
+
+def _is_pex(evidence: Evidence) -> bool:
+    """Whether it is a PEX, which starts Python anew, out of reach of ``threadwatch run``."""
+    return any("/unzipped_pexes/" in word or word.endswith(".pex") for word in evidence.cmdline)
+
+
+def _install(evidence: Evidence) -> tuple[Way, ...]:
+    if _is_pex(evidence):
+        build = Way("build it with", ("pex … prometheus-threadwatch",))
+        return build, Way("and start by", ("THREADWATCH=1 COMMAND",))
+    first = evidence.cmdline[0] if evidence.cmdline else ""
+    # a virtual environment's python is a link: what was called tells the environment
+    called = first if first.startswith("/") and _is_interpreter(first) else "python3"
+    return (
+        Way(
+            "install there",
+            (f"{shlex.quote(called)} -m pip install prometheus-threadwatch",),
+        ),
+        Way("and start by", ("THREADWATCH=1 COMMAND",)),
+    )
+
+
+def _python(evidence: Evidence) -> str | None:
+    """``3.8``, ``PyPy``; empty: there is no Python in it; None: it cannot be told."""
+    paths: Collection[str] = evidence.files or ()
+    exe = (evidence.exe or "").removesuffix(" (deleted)")
+    if "pypy" in exe.rpartition("/")[2] or any("/libpypy" in path for path in paths):
+        return "PyPy"
+    versions = {match[1] for path in (exe, *paths) for match in _VERSION.finditer(path)}
+    if len(versions) == 1:
+        return versions.pop()
+    if versions or evidence.files is None or _is_interpreter(exe):
+        return None
+    return None if evidence.environ and was_asked(evidence.environ) else ""
+
+
+def _is_interpreter(path: str) -> bool:
+    name = path.removesuffix(" (deleted)").rpartition("/")[2]
+    return _EXECUTABLE.fullmatch(name) is not None
+
+
+def _flags(cmdline: Sequence[str]) -> frozenset[str]:
+    """The one-letter options that an interpreter was started with (Python/getopt.c)."""
+    letters: set[str] = set()
+    value = False
+    for argument in cmdline[1:] if cmdline and _is_interpreter(cmdline[0]) else ():
+        if value:
+            value = False
+        elif argument.startswith("--") and len(argument) > 2:
+            value = argument == "--check-hash-based-pycs"
+        elif not argument.startswith("-") or argument in ("-", "--"):
+            break
+        else:
+            for place, letter in enumerate(argument[1:], start=2):
+                letters.add(letter)
+                if letter in "cmWXQ":
+                    value = letter in "WXQ" and not argument[place:]
+                    break
+            if letters & {"c", "m"}:
+                break
+    return frozenset(letters)

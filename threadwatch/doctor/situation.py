@@ -1,0 +1,173 @@
+"""What decides how much a process can see of others: its rights, its procfs, the kernel.
+
+It is read of the process that asks. That is the daemon's own situation only if it runs as the daemon
+does, with the same user, capabilities and mounts: so ``doctor`` shows the rights of a running daemon, too.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from threadwatch.discovery.user_names import UserNames
+from threadwatch.errors import Malformed
+from threadwatch.procfs import ProcFS, parse_cgroup, parse_schedstat
+from threadwatch.procfs.credentials import Credentials, parse_credentials
+from threadwatch.procfs.mountinfo import parse_mountinfo
+from threadwatch.procfs.own import own_link, read_own, read_setting
+from threadwatch.waits.syscalls import ways
+
+CAPABILITIES: Final = {"CAP_SYS_PTRACE": 1 << 19, "CAP_DAC_READ_SEARCH": 1 << 2}
+"""What opens other users' processes, by the bit in a :class:`Credentials`'s sets (linux/capability.h)."""
+_CAP_DAC_OVERRIDE = 1 << 1
+
+_HIDEPID = {"0": "off", "1": "noaccess", "2": "invisible", "4": "ptraceable"}
+"""Before Linux 5.8 the values of the mount option are shown as numbers (proc(5))."""
+_HOST_PIDS = "pid:[4026531836]"
+_HOST_USERS = "user:[4026531837]"
+_HOST_CGROUPS = "cgroup:[4026531835]"
+"""The first namespaces of a kernel have fixed numbers (include/linux/proc_ns.h)."""
+_IN_KUBERNETES = "KUBERNETES_SERVICE_HOST"
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """What a process is and may."""
+
+    credentials: Credentials
+    groups: frozenset[int]
+    """Its group and its supplementary ones."""
+    procfs: str
+    """Where the targets' procfs is."""
+    options: tuple[str, ...] | None
+    """How that is mounted; None: it is no mount of its own."""
+    same_namespace: bool
+    """It shows the PIDs that system calls take; otherwise CPU clocks cannot be asked for."""
+    schedstat: bool
+    """The kernel counts CPU time in ns; otherwise in ticks of 10 ms."""
+    ptrace_scope: int | None
+    """Yama's (Documentation/admin-guide/LSM/Yama.rst); None: there is no Yama, or it cannot be seen."""
+    file_limit: tuple[int, int]
+    """RLIMIT_NOFILE, soft and hard."""
+    host_pids: bool
+    """It is in the host's PID namespace, not in a container's."""
+    host_users: bool
+    """Its capabilities count on the whole host, not only in a user namespace of its own."""
+    container: bool
+    """It runs in a container, as far as that can be told."""
+    kubernetes: bool
+    machine: str
+    """uname(2)'s name for the processor."""
+    wait_reasons: bool
+    """Whether the numbers of the machine's system calls are known."""
+    label: str | None
+    """Its label by a security module (AppArmor, SELinux); None without one."""
+
+    @property
+    def lacks(self) -> frozenset[str]:
+        """Those of :data:`CAPABILITIES` that are not in force."""
+        return lacking(self.credentials)
+
+    @property
+    def hidepid(self) -> str:
+        """How the procfs hides processes that we may not trace: ``off``, ``invisible`` or the like."""
+        value = _option(self.options or (), "hidepid") or "off"
+        return _HIDEPID.get(value, value)
+
+    @property
+    def only_pids(self) -> bool:
+        """Whether the procfs shows nothing but processes: no ``/proc/sys``, no ``/proc/loadavg``."""
+        return "subset=pid" in (self.options or ())
+
+    @property
+    def is_hidden_from(self) -> bool:
+        """Whether that hides other users' processes from us (has_pid_permissions() in fs/proc/base.c)."""
+        if self.hidepid == "off" or "CAP_SYS_PTRACE" not in self.lacks:
+            return False
+        trusted = _option(self.options or (), "gid") or "0"
+        return self.hidepid == "ptraceable" or trusted not in map(str, self.groups)
+
+
+def lacking(credentials: Credentials) -> frozenset[str]:
+    """Those of :data:`CAPABILITIES` that are not in force in a process, nor one that includes them."""
+    effective = credentials.effective
+    if effective & _CAP_DAC_OVERRIDE:
+        effective |= CAPABILITIES["CAP_DAC_READ_SEARCH"]
+    return frozenset(name for name, bit in CAPABILITIES.items() if not effective & bit)
+
+
+def read_situation(procfs: ProcFS) -> Situation:
+    """The situation of this process.
+
+    :raises Malformed: what the kernel says of it cannot be understood.
+    """
+    credentials = parse_credentials(read_own("status"))
+    machine = os.uname().machine
+    host_pids = own_link("ns/pid") == _HOST_PIDS
+    return Situation(
+        credentials=credentials,
+        groups=frozenset((os.getegid(), *os.getgroups())),
+        procfs=procfs.root,
+        options=_mount_options(procfs.root),
+        same_namespace=procfs.same_namespace,
+        schedstat=_has_schedstat(),
+        ptrace_scope=_number(read_setting(procfs.root, "sys/kernel/yama/ptrace_scope")),
+        file_limit=resource.getrlimit(resource.RLIMIT_NOFILE),
+        host_pids=host_pids,
+        host_users=own_link("ns/user") == _HOST_USERS,
+        container=not host_pids or _is_contained(),
+        kubernetes=_IN_KUBERNETES in os.environ,
+        machine=machine,
+        wait_reasons=bool(ways(machine)),
+        label=read_own("attr/current").rstrip(b"\0\n").decode("utf-8", "replace") or None,
+    )
+
+
+def _mount_options(root: str) -> tuple[str, ...] | None:
+    mount = parse_mountinfo(read_own("mountinfo"), os.path.realpath(root))
+    return None if mount is None else tuple(dict.fromkeys(mount.options))
+
+
+def _is_contained() -> bool:
+    """Whether this is a container, for one that has been given the host's PID namespace.
+
+    Not by marks such as /.dockerenv: a virtual machine can have been made out of an image, too.
+    """
+    if _IN_KUBERNETES in os.environ or own_link("ns/cgroup") != _HOST_CGROUPS:
+        return True
+    with suppress(Malformed):
+        return parse_cgroup(read_own("cgroup")).container is not None
+    return False
+
+
+def _has_schedstat() -> bool:
+    """Whether the kernel counts run times: without CONFIG_SCHED_INFO all is zero or absent."""
+    try:
+        return parse_schedstat(read_own("schedstat"))[0] > 0
+    except Malformed:
+        return False
+
+
+def _option(options: Iterable[str], name: str) -> str | None:
+    for option in options:
+        key, _, value = option.partition("=")
+        if key == name:
+            return value
+    return None
+
+
+def _number(data: bytes) -> int | None:
+    text = data.strip()
+    return int(text) if text.isdigit() and len(text) < 10 else None
+
+
+_users = UserNames(wait_s=1.0)
+
+
+def user_name(uid: int) -> str:
+    """The user's name, or the number where it has none, or the name service does not answer."""
+    return _users.name(uid)

@@ -1,0 +1,180 @@
+"""The names that series get: of the thread, by name rules, and of the group, by configuration.
+
+Names come from targets, and a target can make as many as it likes, of any characters. So what has
+been worked out is kept in a cache of limited size, and no name that comes out is long, empty, or
+one of those that threadwatch gives itself, such as ``(other)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from string import Formatter
+from typing import Final
+
+from threadwatch.config.parse import DEFAULT_RULES, Config, GroupConfig, NameRule
+from threadwatch.labels.applications import (
+    UNKNOWN,
+    application_name,
+    is_multiprocessing_child,
+    is_python,
+    is_unpacked_pex,
+    tidy,
+)
+from threadwatch.labels.discretion import without_credentials
+from threadwatch.model.view import OTHER, UNATTRIBUTED
+
+__all__ = [
+    "DEFAULT_RULES",
+    "UNNAMED",
+    "ProcessFacts",
+    "ThreadNames",
+    "application_name",
+    "choose_group",
+    "config_needs",
+    "is_fixed",
+    "is_multiprocessing_child",
+    "is_python",
+    "is_unpacked_pex",
+]
+
+UNNAMED: Final = "(unnamed)"
+"""What threads and groups without any name are called."""
+
+_OWN: Final = frozenset((OTHER, UNATTRIBUTED, UNNAMED))
+_CACHED_NAMES: Final = 4096
+_NAME_LENGTH: Final = 192  # as many characters as a table's NAME_BYTES can hold
+_CMDLINE_LENGTH: Final = 4096
+
+
+class ThreadNames:
+    """Folds thread names by rules: the first that matches the whole name wins."""
+
+    __slots__ = ("_fold",)
+
+    def __init__(self, rules: Sequence[NameRule]) -> None:
+        fixed = tuple(rules)
+
+        @lru_cache(_CACHED_NAMES)
+        def fold(name: str) -> str:
+            for rule in fixed:
+                if match := rule.match.fullmatch(name):
+                    name = rule.name.format_map(match.groupdict(default=""))
+                    break
+            # lone surrogates cannot be written as UTF-8
+            return name[:_NAME_LENGTH].encode("utf-8", "replace").decode()
+
+        self._fold = fold
+
+    def fold(self, name: str) -> str:
+        """The name that ``name`` is folded into; itself, where no rule matches it."""
+        return self._fold(name)
+
+    def series_name(self, name: str) -> str:
+        """The ``thread`` label of a thread called ``name``: folded, and :data:`UNNAMED` where empty.
+
+        A thread that is called like one of threadwatch's own names gets quotes around it.
+        """
+        label = self._fold(name)
+        return _quoted(label) or UNNAMED
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessFacts:
+    """What groups are chosen by. None: not read, or it cannot be read; a matcher on it does not match."""
+
+    exe: str | None
+    """The target of ``/proc/PID/exe``."""
+    cmdline: tuple[str, ...]
+    comm: str
+    user: str | None
+    systemd_unit: str | None
+    container: str | None
+    python: bool
+    """:func:`is_python`."""
+    published: bool
+    parent_group: str | None
+    """The name of the parent's group if the process is a multiprocessing child of one that is watched."""
+    pex: str | None = None
+    """The file of an unpacked PEX."""
+    parent_config: GroupConfig | None = None
+    """The parent's group as configured; None: the configured group of that name, or the default."""
+
+
+def choose_group(config: Config, facts: ProcessFacts) -> tuple[GroupConfig, str] | None:
+    """The group of a process, as configured and by its name; None where it is not watched.
+
+    A multiprocessing child is in its parent's group. Else the first configured group wins whose
+    matchers all match. What none matches is in the default group of its application if it is
+    Python, or publishes.
+    """
+    if facts.parent_group is not None:
+        same = (group for group in config.groups if group.name == facts.parent_group)
+        return facts.parent_config or next(same, config.default), facts.parent_group
+    for group in config.groups:
+        name = _group_name(group, facts)
+        if name is not None:
+            return group, name
+    if config.watch_unmatched and (facts.python or facts.published):
+        return config.default, _group_name(config.default, facts) or UNNAMED
+    return None
+
+
+def is_fixed(name: str) -> bool:
+    """Whether a group's name, as configured, is the same for each process."""
+    return all(field is None for _, field, _, _ in Formatter().parse(name))
+
+
+def config_needs(config: Config) -> frozenset[str]:
+    """The fields of :class:`ProcessFacts` that this configuration looks at; others need not be read."""
+    needs = {field for group in config.groups for field in group.matches}
+    names = [group.name for group in config.groups]
+    if config.watch_unmatched:
+        names.append(config.default.name)
+        needs.add("exe")  # whether it is Python
+    fields = {field for name in names for _, field, _, _ in Formatter().parse(name)}
+    needs |= {"comm", "exe", "user"} & fields
+    if "app" in fields or config.watch_unmatched:
+        needs |= {"exe", "cmdline", "comm"}
+    return frozenset(needs)
+
+
+def _group_name(group: GroupConfig, facts: ProcessFacts) -> str | None:
+    """The name of this group for a process, None where its matchers do not match."""
+    fields: dict[str, str] = {}
+    for source, pattern in group.matches.items():
+        text = _text(source, facts)
+        match = None if text is None else pattern.search(text)
+        if match is None:
+            return None
+        fields |= match.groupdict(default="")
+    fields["comm"] = facts.comm
+    fields["user"] = facts.user or UNKNOWN
+    fields["exe"] = (_text("exe", facts) or UNKNOWN).rpartition("/")[2]
+    if "{app" in group.name:
+        fields["app"] = application_name(
+            exe=facts.exe, cmdline=facts.cmdline, comm=facts.comm, pex=facts.pex
+        )
+    return _quoted(tidy(without_credentials(group.name.format_map(fields)))) or UNNAMED
+
+
+def _quoted(name: str) -> str:
+    """A name that a target chose, in quotes where it is one that threadwatch gives."""
+    return f"'{name}'" if name in _OWN else name
+
+
+def _text(source: str, facts: ProcessFacts) -> str | None:
+    match source:
+        case "exe":
+            return facts.exe and facts.exe.removesuffix(" (deleted)")
+        case "cmdline":
+            return " ".join(facts.cmdline)[:_CMDLINE_LENGTH] if facts.cmdline else None
+        case "comm":
+            return facts.comm
+        case "user":
+            return facts.user
+        case "systemd_unit":
+            return facts.systemd_unit
+        case _:
+            return facts.container

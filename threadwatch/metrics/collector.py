@@ -1,0 +1,249 @@
+"""From a View to metric families, as prometheus_client has them. Pure, but for what is installed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution
+from itertools import accumulate, chain
+from platform import python_version
+
+from prometheus_client.core import Metric
+from prometheus_client.samples import Sample
+
+import threadwatch
+from threadwatch.metrics import families
+from threadwatch.metrics.exposition import format_number
+from threadwatch.metrics.families import Family
+from threadwatch.model.view import POLL_BUCKETS, SeriesKey, SeriesTotals, View
+
+
+@dataclass(frozen=True, slots=True)
+class BuildInfo:
+    """What ``threadwatch_build_info`` says; the fields are its labels."""
+
+    version: str
+    revision: str
+    """The commit that was installed; empty unless it was installed from a repository (PEP 610)."""
+    pythonversion: str
+    implementation: str
+
+    @staticmethod
+    @cache
+    def current() -> BuildInfo:
+        """Of the threadwatch that runs."""
+        return BuildInfo(
+            threadwatch.__version__, installed_revision(), python_version(), sys.implementation.name
+        )
+
+
+def installed_revision() -> str:
+    """The commit that the installer recorded (PEP 610); empty if it installed a release."""
+    try:
+        recorded = distribution("prometheus-threadwatch").read_text("direct_url.json")
+        commit = json.loads(recorded or "{}")["vcs_info"]["commit_id"]
+    except (PackageNotFoundError, ValueError, KeyError):
+        return ""
+    return str(commit)
+
+
+def collect(view: View | None, build: BuildInfo | None = None) -> Iterator[Metric]:
+    """The metric families of a view, new at each call; without a view, what is known before the first poll.
+
+    A series whose value could not be read is absent, and a family without series too.
+    """
+    known = (_plain(families.BUILD_INFO, [(asdict(build or BuildInfo.current()), 1)]),)
+    found = (
+        chain(_threads(view), _groups(view), _info(view), known, _daemon(view)) if view else known
+    )
+    return (metric for metric in found if metric.samples)
+
+
+_Labels = dict[str, str]
+_Series = list[tuple[_Labels, SeriesTotals]]
+
+
+def _threads(view: View) -> Iterator[Metric]:
+    """What is counted per thread name."""
+    now = view.monotonic_ns
+    series = [
+        (_labels(group.name, key), totals)
+        for group in view.groups
+        for key, totals in group.series.items()
+    ]
+    yield _split(
+        families.THREAD_CPU,
+        series,
+        lambda t: (("user", _seconds(t.user_ns)), ("system", _seconds(t.system_ns))),
+    )
+    yield _each(families.THREAD_RUNQUEUE, series, lambda t: _seconds(t.runqueue_ns))
+    yield _each(families.THREAD_TIMESLICES, series, lambda t: t.timeslices)
+    yield _split(
+        families.THREAD_SWITCHES,
+        series,
+        lambda t: (("voluntary", t.voluntary_switches), ("involuntary", t.involuntary_switches)),
+    )
+    yield _split(
+        families.THREAD_FAULTS,
+        series,
+        lambda t: (("minor", t.minor_faults), ("major", t.major_faults)),
+    )
+    yield _split(
+        families.THREAD_IO, series, lambda t: (("read", t.read_bytes), ("write", t.write_bytes))
+    )
+    yield _split(
+        families.THREAD_STATE,
+        series,
+        lambda t: [(state, _seconds(time.at(now))) for state, time in t.states.items()],
+    )
+    yield _split(
+        families.THREADS,
+        series,
+        lambda t: list(t.now.items()),
+    )
+    yield _each(families.GIL_HELD, series, lambda t: _seconds(t.gil_held_ns))
+    yield _each(families.GIL_WAIT, series, lambda t: _seconds(_gil_wait_ns(t, now)))
+    yield _each(families.THREADS_STARTED, series, lambda t: t.started)
+    yield _each(families.THREADS_ENDED, series, lambda t: t.ended)
+
+
+def _groups(view: View) -> Iterator[Metric]:
+    groups = [({"group": group.name}, group) for group in view.groups]
+    yield _plain(families.GROUP_CPU, [(labels, _seconds(group.cpu_ns)) for labels, group in groups])
+    yield _plain(
+        families.GROUP_ENDED_CHILDREN,
+        [(labels, _seconds(group.ended_children_ns)) for labels, group in groups],
+    )
+    yield _plain(
+        families.GROUP_INFO,
+        [
+            (
+                {
+                    **labels,
+                    "implementation": python.implementation,
+                    "version": ".".join(map(str, python.version)),
+                    "build": "free-threaded" if python.free_threaded else "default",
+                    "gil": "on" if python.gil else "off",
+                },
+                1,
+            )
+            for labels, group in groups
+            for python in sorted(group.pythons)
+        ],
+    )
+    yield _plain(families.GROUP_PROCESSES, [(labels, group.processes) for labels, group in groups])
+    yield _plain(families.GROUP_PUBLISHED, [(labels, group.published) for labels, group in groups])
+    yield _plain(families.SERIES_DROPPED, [(labels, group.dropped) for labels, group in groups])
+
+
+def _info(view: View) -> Iterator[Metric]:
+    if not view.thread_info:
+        return
+    yield _plain(
+        families.THREAD_INFO,
+        [
+            (
+                {
+                    "group": process.group,
+                    "thread": thread.thread,
+                    "pid": str(process.key.pid),
+                    "tid": str(thread.tid),
+                    "name": thread.name,
+                    "comm": thread.comm,
+                    "source": thread.source,
+                },
+                1,
+            )
+            for process in view.processes
+            for thread in process.threads
+        ],
+    )
+
+
+def _daemon(view: View) -> Iterator[Metric]:
+    """The daemon's account of itself."""
+    stats = view.stats
+    yield _plain(families.POLLS, [({}, stats.polls)])
+    yield _plain(families.POLLS_SKIPPED, [({}, stats.polls_skipped)])
+    yield _plain(families.POLL_CPU, [({}, _seconds(stats.poll_cpu_ns))])
+    yield _plain(families.SAMPLES, [({}, stats.samples)])
+    yield _plain(families.SAMPLE_CPU, [({}, _seconds(stats.sample_cpu_ns))])
+    yield _histogram(families.POLL_DURATION, stats.poll_durations, stats.poll_duration_ns)
+    yield _plain(families.LAST_POLL, [({}, view.time)])
+    yield _plain(
+        families.READ_ERRORS,
+        [
+            ({"source": source, "reason": reason}, count)
+            for (source, reason), count in sorted(stats.read_errors.items())
+        ],
+    )
+    yield _plain(families.RELOAD_SUCCESSFUL, [({}, int(stats.reload_successful))])
+    yield _plain(families.RELOAD_TIME, [({}, stats.reload_success_time)])
+
+
+def _gil_wait_ns(totals: SeriesTotals, now_ns: int) -> int | None:
+    """The time in the state of that name; None where the GIL cannot be seen."""
+    if totals.gil_held_ns is None:
+        return None
+    time = totals.states.get("gil")
+    return 0 if time is None else time.at(now_ns)
+
+
+def _seconds(ns: int | None) -> float | None:
+    # one correctly rounded division of integers: the result never falls while ns grows
+    return None if ns is None else ns / 1_000_000_000
+
+
+def _labels(group: str, key: SeriesKey) -> _Labels:
+    labels = {"group": group, "thread": key.thread}
+    if key.pid is not None:
+        labels["pid"] = str(key.pid)
+    if key.tid is not None:
+        labels["tid"] = str(key.tid)
+    return labels
+
+
+def _plain(family: Family, values: Iterable[tuple[_Labels, float | None]]) -> Metric:
+    """A family of one value per set of labels."""
+    metric = family.metric()
+    metric.samples = [
+        Sample(family.name, labels, value) for labels, value in values if value is not None
+    ]
+    return metric
+
+
+def _each(family: Family, series: _Series, value: Callable[[SeriesTotals], float | None]) -> Metric:
+    """A family of one value per thread series."""
+    return _plain(family, ((labels, value(totals)) for labels, totals in series))
+
+
+def _split(
+    family: Family,
+    series: _Series,
+    values: Callable[[SeriesTotals], Iterable[tuple[str, float | None]]],
+) -> Metric:
+    """A family of several values per thread series, told apart by the family's last label."""
+    part = family.labels[-1]
+    return _plain(
+        family,
+        (
+            ({**labels, part: which}, value)
+            for labels, totals in series
+            for which, value in values(totals)
+        ),
+    )
+
+
+def _histogram(family: Family, counts: tuple[int, ...], sum_ns: int) -> Metric:
+    """A histogram over POLL_BUCKETS; ``counts`` is not cumulative and its last is what lies beyond."""
+    metric = family.metric()
+    bounds = [*map(format_number, (*POLL_BUCKETS, float("inf")))]
+    totals = [*accumulate(counts or (0,) * len(bounds))]
+    for bound, total in zip(bounds, totals, strict=True):
+        metric.add_sample(f"{family.name}_bucket", {"le": bound}, total)
+    metric.add_sample(f"{family.name}_count", {}, totals[-1])
+    metric.add_sample(f"{family.name}_sum", {}, sum_ns / 1_000_000_000)
+    return metric

@@ -1,0 +1,342 @@
+"""What one process publishes: finds its tables, decides whether to believe them, follows them.
+
+Rules:
+
+* A table is believed only if it names the process itself: its PID in the innermost PID namespace and
+  its start time, and if who made it may speak for the process (:mod:`.ownership`). A table that
+  was inherited or handed over names another process. What is believed stays so; a table of the wrong user
+  is judged again with each look, because the process may become that user.
+* A table of another process that is open for writing was inherited: this process is a fork of that one, by
+  C code that the publisher could not notice. It has Python in it, and its maker's group. (Who watches, as we
+  do, has tables open for reading.)
+* A name is for one thread, not for a number: the slot must have been written after the thread with
+  that TID was born. TIDs are the publisher's own, in its PID namespace.
+* exec closes a table, and the new program's may get the same file descriptor. A young thread that no
+  table knows is a reason to doubt that they are still those that are followed.
+* A subinterpreter makes its table when it is made: a thread that no table knows is a reason to search again
+  (:mod:`threadwatch.names.searches`).
+* A table may be found long after it was made. Of threads that had ended before the last time that
+  anybody asked, the CPU time has been charged as nobody's by then: they are given without.
+* However many tables and slots a process has, it is read as far as it has paid for it
+  (:mod:`threadwatch.names.allowance`); what is left over comes with the next polls.
+* A table that cannot be read, or is somebody else's forgery, is an error that is counted, once. One
+  that merely names another process is not: whoever forks, or watches, holds such tables.
+"""
+
+from __future__ import annotations
+
+from time import CLOCK_BOOTTIME, clock_gettime_ns, thread_time_ns
+
+from threadwatch.errors import Gone, ReadError
+from threadwatch.model.samples import NS_PER_TICK
+from threadwatch.names.allowance import Allowance, Room
+from threadwatch.names.ownership import check_owner, clock_ahead_ns
+from threadwatch.names.searches import Searches
+from threadwatch.names.slots import Gil, TableHeader, parse_header
+from threadwatch.names.table import Followed, News, TableSlot
+from threadwatch.procfs import (
+    MAX_TABLES,
+    TABLE_LINK,
+    ProcessDir,
+    TableFile,
+    find_some_tables,
+    parse_stat,
+)
+
+__all__ = ["Published", "TableSlot"]
+
+FILES = 4096
+"""File descriptors of a process that are looked at in one go."""
+
+
+class Published:
+    """The tables of one process. Close it with the process.
+
+    ``room``: what all processes together have for their second and further tables.
+    """
+
+    def __init__(self, *, ns_pid: int, start_ticks: int, room: Room | None = None) -> None:
+        self._room = room or Room(MAX_TABLES)
+        self._allowance = Allowance(self._room)
+        self._ns_pid = ns_pid
+        self._start_ticks = start_ticks
+        self._tables: list[Followed] = []
+        self.gils: tuple[Gil, ...] = ()
+        """The GILs that the tables tell of, the main interpreter's first, each once."""
+        self._refused: set[int] = set()
+        self._complained: set[int] = set()
+        self._inherited: dict[int, TableHeader] = {}
+        """By inode."""
+        self._youngest_unknown = 0
+        self._doubtful = False
+        self._has_complained = False
+        self._overflow_told = 0
+        """Threads without a place when that was an error last: it is one again when they have doubled."""
+        self._news = News()
+        self._searches = Searches()
+        self._next_fd = 0
+        """Where to go on in a process with many files; 0: all have been looked through."""
+        self._seen: set[int] = set()
+        """Inodes of the tables that have been seen until there."""
+
+    @property
+    def header(self) -> TableHeader | None:
+        """The header of the main interpreter's table: which Python this is. None without a table."""
+        return self._tables[0].header if self._tables else None
+
+    @property
+    def inherited(self) -> TableHeader | None:
+        """The header of the youngest table that this process has from another, whose fork it is."""
+        return max(self._inherited.values(), key=lambda header: header.created_ns, default=None)
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether a table has more than has been read: the rest comes as the process pays for it."""
+        return any(followed.unread for followed in self._tables)
+
+    @property
+    def searching(self) -> bool:
+        """Whether the process has so many files that the next :meth:`find` is to go on with them."""
+        return self._next_fd > 0
+
+    def stop_searching(self) -> None:
+        """Look no further: there is nothing."""
+        self._next_fd = 0
+        self._seen.clear()
+
+    def find(self, process: ProcessDir, part: int | None = FILES) -> list[ReadError]:
+        """Look for tables among the process's file descriptors; gives the errors to be counted.
+
+        Of more than ``part`` descriptors the rest is left for the next call; None: of none.
+
+        :raises Gone: the process has ended.
+        :raises Denied: its descriptors may not be seen.
+        """
+        errors: list[ReadError] = []
+        known = {followed.file.inode for followed in self._tables} | self._refused
+        seen = self._seen
+        fds, self._next_fd = find_some_tables(process, self._next_fd, part)
+        for fd in fds:
+            try:
+                file = process.open_table(fd)
+            except Gone:
+                continue
+            except ReadError as error:
+                errors.append(error)
+                continue
+            seen.add(file.inode)
+            if file.inode in known:
+                file.close()
+                continue
+            known.add(file.inode)
+            if self._tables and self._room.used >= self._room.most:
+                file.close()
+                detail = "no file descriptors are left for another table of a process"
+                errors.append(ReadError("table", "emfile", detail))
+                break
+            header, ahead_ns = None, 0
+            data = file.read_header()
+            if any(data):  # else it is being made at this moment
+                try:
+                    parsed, ahead_ns = self._by_our_clock(parse_header(data), process)
+                    header = self._believed(parsed, file, process)
+                    if self._is_anothers(parsed) and process.is_open_for_writing(fd):
+                        self._inherited[file.inode] = parsed
+                except ReadError as error:
+                    if file.inode not in self._complained:
+                        self._complained.add(file.inode)
+                        errors.append(error)
+            if header is None:
+                file.close()
+                continue
+            self._room.used += bool(self._tables)
+            self._tables.append(
+                Followed(
+                    fd,
+                    file,
+                    header,
+                    self._news,
+                    ahead_ns=ahead_ns,
+                    found_ns=self._news.asked_ns,
+                )
+            )
+        if not self._next_fd:
+            # who makes tables and closes them again does not make us remember them all
+            self._refused &= seen
+            self._complained &= seen
+            for inode in self._inherited.keys() - seen:
+                del self._inherited[inode]
+            seen.clear()
+        # the main interpreter's first: where two tables know a thread, its name there counts
+        self._tables.sort(key=lambda t: (max(t.header.interpreter, 0), t.header.created_ns))
+        self.gils = self._gils()
+        return errors
+
+    def find_more(self, process: ProcessDir, poll: int, used_ns: int) -> list[ReadError]:
+        """As :meth:`find`, if there is reason to by now, and the process has paid for it.
+
+        ``used_ns``: CPU time of the process in its life.
+        """
+        if not self._searches.is_due(poll, used_ns):
+            return []
+        before, began_ns = len(self._tables), thread_time_ns()
+        try:
+            return self.find(process)
+        finally:
+            found = len(self._tables) > before
+            self._searches.made(poll, used_ns, thread_time_ns() - began_ns, found=found)
+
+    def update(self, process: ProcessDir) -> bool:
+        """Read what has changed. False if a table has gone: then look for another with :meth:`find`.
+
+        :raises ReadError: a table cannot be read; what was known stays.
+        :raises Gone: the process has ended; what was known stays.
+        """
+        whole, overflow = True, 0
+        self._allowance.begin()
+        for followed in list(self._tables):
+            head, closed = followed.file.read_header(), False
+            if head != followed.head or followed.unread:
+                header = parse_header(head)
+                closed = header.closed
+                overflow = max(overflow, header.overflow)
+                if header.generation != followed.generation or followed.unread:
+                    followed.read_slots(process, self._allowance, self._slots_of_others(followed))
+                    followed.generation = header.generation
+                followed.head = head
+            if closed or not _still_there(process, followed, thoroughly=self._doubtful):
+                self._drop(followed)
+                whole = False
+        self._doubtful = False
+        if whole and self._allowance.refused and not self._has_complained:
+            self._has_complained = True
+            detail = "the tables of all processes together have more threads than are kept"
+            raise ReadError("table", "enospc", detail)
+        if whole and overflow >= 2 * self._overflow_told + 1:
+            self._overflow_told = overflow
+            raise ReadError(
+                "table", "overflow", f"{overflow:,} threads found no place in the table"
+            )
+        return whole
+
+    def last_words(self) -> None:
+        """After the process has gone: read the ends of its threads from the tables that outlive it."""
+        self._allowance.begin()
+        for followed in self._tables:
+            try:
+                followed.read_slots(None, self._allowance, self._slots_of_others(followed))
+            except ReadError:
+                continue
+
+    def slot(self, ns_tid: int, start_ticks: int) -> TableSlot | None:
+        """What is published about the thread with this TID and start time, if anything is."""
+        for followed in self._tables:
+            slot = followed.by_tid.get(ns_tid)
+            if slot is not None and slot.born_ns >= (start_ticks - 1) * NS_PER_TICK:
+                return followed.file.inode, slot
+        if start_ticks > self._youngest_unknown:
+            self._youngest_unknown = start_ticks
+            self._doubtful = True
+        return None
+
+    def missed(self, start_ticks: int) -> None:
+        """Note a thread with this start time that is in no table, and had the time to publish itself."""
+        self._searches.missed(start_ticks)
+
+    def follows(self, inode: int) -> bool:
+        """Whether this table is still the process's own."""
+        return any(followed.file.inode == inode for followed in self._tables)
+
+    def tid_of_ident(self, ident: int) -> int | None:
+        """The TID, in the target's PID namespace, of the living thread with this ident."""
+        # an end can stay unnoticed, and another interpreter's thread have the ident by now
+        found = [f.by_ident[ident] for f in self._tables if ident in f.by_ident]
+        return max(found, key=lambda slot: slot.born_ns).tid if found else None
+
+    def still_tells(self, process: ProcessDir, gil: Gil) -> bool:
+        """Whether a table that the process has now tells of this GIL: exec closes it, or its interpreter."""
+        for followed in self._tables:
+            if followed.header.gil == gil:
+                try:
+                    header = parse_header(followed.file.read_header())
+                    if not header.closed and _still_there(process, followed, thoroughly=True):
+                        return True
+                except (Gone, ReadError):
+                    continue
+        return False
+
+    def take_ended(self) -> list[TableSlot]:
+        """The threads whose end was published since this was last asked."""
+        ended, self._news.ended = self._news.ended, []
+        self._news.asked_ns = clock_gettime_ns(CLOCK_BOOTTIME)
+        return ended
+
+    def take_changed(self) -> set[int]:
+        """The TIDs of threads that were born or renamed since this was last asked, as published."""
+        changed, self._news.changed = self._news.changed, set()
+        return changed
+
+    def close(self) -> None:
+        """Let go of all tables."""
+        for followed in list(self._tables):
+            self._drop(followed)
+
+    def _drop(self, followed: Followed) -> None:
+        self._tables.remove(followed)
+        self._room.used -= bool(self._tables)
+        self._allowance.give_back(self._slots_of_others(followed))
+        followed.file.close()
+        self.gils = self._gils()
+
+    def _gils(self) -> tuple[Gil, ...]:
+        gils: dict[int, Gil] = {}
+        for followed in self._tables:
+            if followed.header.gil is not None:
+                gils.setdefault(followed.header.gil.address, followed.header.gil)
+        return tuple(gils.values())
+
+    def _believed(
+        self, header: TableHeader, file: TableFile, process: ProcessDir
+    ) -> TableHeader | None:
+        """The header, if it is this process's own and in use; else the table is not looked at again.
+
+        :raises Malformed: it is another user's, for now.
+        """
+        if self._is_anothers(header) or header.closed:
+            # inherited by a fork, or held open by a daemon like ours; or out of use, and that for good
+            self._refused.add(file.inode)
+            return None
+        check_owner(process, file)
+        return header
+
+    def _by_our_clock(self, header: TableHeader, process: ProcessDir) -> tuple[TableHeader, int]:
+        """The header with its times as we have them, and how far its maker's clock is ahead of ours."""
+        if header.pid != self._ns_pid or header.start_ticks == self._start_ticks:
+            return header, 0
+        ahead_ns = clock_ahead_ns(process)
+        return header.by_our_clock(ahead_ns, self._start_ticks), ahead_ns
+
+    def _is_anothers(self, header: TableHeader) -> bool:
+        return not header.names(self._ns_pid, self._start_ticks)
+
+    def _slots_of_others(self, followed: Followed) -> int:
+        """How many slots are kept of the other tables."""
+        return sum(other.slots for other in self._tables if other is not followed)
+
+
+def _still_there(process: ProcessDir, followed: Followed, *, thoroughly: bool) -> bool:
+    """Whether the process still has the table: exec closes it, and so can the application.
+
+    Only the thorough question, ten times as dear, tells it from another table at the same place.
+
+    :raises Gone: the process has ended.
+    """
+    try:
+        if not thoroughly:
+            return bool(process.fd_link(followed.fd) == TABLE_LINK)
+        file = process.open_table(followed.fd)
+        file.close()
+        return bool(file.inode == followed.file.inode)
+    except Gone:
+        # a leader that has ended before its threads has no files, but they have
+        return parse_stat(process.read("stat", "stat")).state == "Z"

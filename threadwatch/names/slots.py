@@ -1,0 +1,297 @@
+"""Thread tables: bytes that a target has written, by the layout in :mod:`threadwatch.publisher.layout`.
+
+Nothing here is believed because it parses. A CRC tells damage and writes under way, not lies: whose
+table it is, and whether its threads exist, is for the caller to check against the kernel.
+"""
+
+from __future__ import annotations
+
+from binascii import crc32
+from dataclasses import dataclass, replace
+
+from threadwatch.errors import Malformed
+from threadwatch.publisher.layout import (
+    ADOPTED,
+    CAPACITY,
+    CLOSED,
+    CPU_UNKNOWN,
+    CRC,
+    CUT,
+    DYNAMIC,
+    DYNAMIC_OFFSET,
+    EMPTY,
+    ENDED,
+    FLAGS_OFFSET,
+    FREE_THREADED,
+    HEADER_SIZE,
+    LIVE,
+    MAGIC,
+    MAX_GIL_SIZE,
+    MAX_OFFSET,
+    NAME_BYTES,
+    SLOT,
+    SLOT_HEAD,
+    SLOT_SIZE,
+    STATIC,
+    STATIC_SIZE,
+    VERSION,
+    VISITOR,
+)
+
+_SOURCE = "table"
+_NS_PER_TICK = 10_000_000
+"""A clock tick of the kernel's interfaces (USER_HZ), in which start times are told."""
+_ZEROS = bytes(SLOT_HEAD)
+_SEED = crc32(bytes(CRC.size))
+"""The CRC of a slot is taken with zeros where it will stand itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gil:
+    """Where a GIL is in its process's memory: CPython's ``struct _gil_runtime_state``.
+
+    A claim of the target: what is read there is worth no more than what it writes there.
+    """
+
+    address: int
+    """Of its field ``interval``; ``last_holder`` (a ``PyThreadState *``) follows at 8, ``locked`` at 16."""
+    size: int
+    """Bytes from there that are the GIL's: who waits on a futex in them waits for the GIL."""
+    ident_offset: int
+    """Where in a PyThreadState its thread's ``threading.get_ident()`` is, in bytes; 0 unknown."""
+    native_offset: int
+    """Where its thread's TID is, as the target sees it; 0 before CPython 3.11, or unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableHeader:
+    """Who publishes, and what has changed."""
+
+    version: int
+    flags: int
+    free_threaded: bool
+    """A build without the GIL, whether or not it runs with one."""
+    closed: bool
+    """The publisher has left this table."""
+    capacity: int
+    pid: int
+    """The publisher's PID as it sees it itself: in the innermost PID namespace."""
+    start_ticks: int
+    python: tuple[int, int, int]
+    interpreter: int
+    """The subinterpreter's id; 0 is the main one, -1 unknown."""
+    created_ns: int
+    implementation: str
+    generation: int
+    """Changes with every change of a slot."""
+    overflow: int
+    """Threads that found no slot."""
+    gil: Gil | None
+    """None where threads run without one, or the publisher has not found it."""
+
+    def names(self, ns_pid: int, start_ticks: int) -> bool:
+        """Whether the publisher is the process with this PID, as it sees it itself, and start time."""
+        return (self.pid, self.start_ticks) == (ns_pid, start_ticks)
+
+    def by_our_clock(self, ahead_ns: int, start_ticks: int) -> TableHeader:
+        """The header, with the publisher's times as we have them, if its clock is so far ahead of ours.
+
+        ``start_ticks``: when the process started that it may be of. Itself, where it did not start then.
+        """
+        # a tick is part of one and part of the next there, where the difference is no whole number of them
+        later_ticks = self.start_ticks - start_ticks - ahead_ns // _NS_PER_TICK
+        if later_ticks not in {0, 1} or (later_ticks and ahead_ns % _NS_PER_TICK == 0):
+            return self
+        return replace(self, start_ticks=start_ticks, created_ns=self.created_ns - ahead_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """One thread that lives or has ended, as its publisher tells."""
+
+    state: int
+    """:data:`threadwatch.publisher.layout.LIVE` or :data:`threadwatch.publisher.layout.ENDED`."""
+    name: str
+    cut: bool
+    adopted: bool
+    serial: int
+    """The number of its birth in this table, from 1."""
+    tid: int
+    """As the publisher sees it: in the innermost PID namespace."""
+    ident: int
+    """``threading.get_ident()``."""
+    born_ns: int
+    ended_ns: int
+    cpu_ns: int | None
+    """CPU time in its whole life, once it has ended; None where the publisher does not know."""
+    end_serial: int
+    """The number of its death in this table, from 1."""
+
+    def by_our_clock(self, ahead_ns: int) -> Slot:
+        """The slot, with its times as we have them, if the publisher's clock is so far ahead of ours."""
+        ended_ns = self.ended_ns - ahead_ns if self.state == ENDED else self.ended_ns
+        return replace(self, born_ns=self.born_ns - ahead_ns, ended_ns=ended_ns)
+
+    visitor: bool = False
+    """A thread that :mod:`threading` has not started: of C, say."""
+    start_ns: int = 0
+    """CPU time that it used until it could be published; 0 unknown."""
+
+
+def parse_header(data: bytes) -> TableHeader:
+    """A table's first :data:`~threadwatch.publisher.layout.HEADER_SIZE` bytes, or :class:`Malformed`."""
+    if len(data) < HEADER_SIZE:
+        raise Malformed(_SOURCE, f"the header should have {HEADER_SIZE} bytes, not {len(data)}")
+    (
+        magic,
+        version,
+        header_size,
+        slot_size,
+        flags,
+        capacity,
+        pid,
+        start_ticks,
+        hexversion,
+        gil_size,
+        interpreter,
+        created_ns,
+        implementation,
+        gil_address,
+        ident_offset,
+        native_offset,
+    ) = STATIC.unpack_from(data)
+    if magic != MAGIC:
+        raise Malformed(_SOURCE, f"should begin with {MAGIC!r}, not {magic!r}")
+    if version != VERSION:
+        raise Malformed(_SOURCE, f"the layout should be version {VERSION}, not {version}")
+    if (header_size, slot_size) != (HEADER_SIZE, SLOT_SIZE):
+        raise Malformed(
+            _SOURCE, f"sizes {header_size} and {slot_size} are not those of version {VERSION}"
+        )
+    # the flags change when the table is closed, so the CRC takes them as 0
+    sealed = data[:FLAGS_OFFSET] + b"\0\0" + data[FLAGS_OFFSET + 2 : STATIC_SIZE]
+    if CRC.unpack_from(data, STATIC_SIZE) != (crc32(sealed),):
+        raise Malformed(_SOURCE, "the CRC of the header is wrong")
+    if capacity > CAPACITY:
+        raise Malformed(_SOURCE, f"the capacity should be at most {CAPACITY}, not {capacity}")
+    generation, overflow = parse_dynamic(data[DYNAMIC_OFFSET : DYNAMIC_OFFSET + DYNAMIC.size])
+    return TableHeader(
+        version=version,
+        flags=flags,
+        free_threaded=bool(flags & FREE_THREADED),
+        closed=bool(flags & CLOSED),
+        capacity=capacity,
+        pid=pid,
+        start_ticks=start_ticks,
+        python=(hexversion >> 24, hexversion >> 16 & 0xFF, hexversion >> 8 & 0xFF),
+        interpreter=interpreter,
+        created_ns=created_ns,
+        implementation=implementation.rstrip(b"\0").decode("utf-8", "replace"),
+        generation=generation,
+        overflow=overflow,
+        gil=_gil(gil_address, gil_size, ident_offset, native_offset),
+    )
+
+
+def _gil(address: int, size: int, ident_offset: int, native_offset: int) -> Gil | None:
+    if not address:
+        return None
+    if address % 8 or address >= 1 << 63:
+        raise Malformed(_SOURCE, f"no GIL is at {address:#x}")
+    if not 24 <= size <= MAX_GIL_SIZE:
+        raise Malformed(_SOURCE, f"no GIL has {size} bytes")
+    for offset in (ident_offset, native_offset):
+        if offset % 8 or offset > MAX_OFFSET:
+            raise Malformed(_SOURCE, f"no thread state has an ident or a TID at {offset}")
+    return Gil(address, size, ident_offset, native_offset)
+
+
+def parse_dynamic(data: bytes) -> tuple[int, int]:
+    """``(generation, overflow)``: the DYNAMIC bytes of a header, or :class:`Malformed`."""
+    if len(data) != DYNAMIC.size:
+        raise Malformed(_SOURCE, f"the counters should have {DYNAMIC.size} bytes, not {len(data)}")
+    generation, overflow = DYNAMIC.unpack(data)
+    return generation, overflow
+
+
+def parse_slot(data: bytes) -> Slot | None:
+    """One slot; None if no thread is in it.
+
+    The rest of an earlier, longer name may follow the name: only what the length covers counts.
+    Raises :class:`Malformed` for a wrong CRC (damage, or the publisher was just writing), state or
+    length.
+    """
+    return _slot(data, 0, len(data))
+
+
+def parse_slots(
+    data: bytes, first: int = 0, *, known: bytes = b""
+) -> tuple[list[tuple[int, Slot]], int]:
+    """The threads in a run of slots, each with its slot's number, and how many slots were torn.
+
+    ``first`` is the number of the run's first slot. ``known`` is the same run as it was read before:
+    slots that have not changed since are left out, at a tenth of the cost. Slots that cannot be
+    read (see :func:`parse_slot`) are left out and counted as torn: their bytes will be others
+    soon. Raises :class:`Malformed` where the run ends inside a slot.
+    """
+    if len(data) % SLOT_SIZE:
+        raise Malformed(_SOURCE, f"ends inside slot {first + len(data) // SLOT_SIZE}")
+    slots = []
+    torn = 0
+    for start in range(0, len(data), SLOT_SIZE):
+        end = start + SLOT_SIZE
+        if data[start:end] == known[start:end]:
+            continue
+        try:
+            slot = _slot(data, start, end)
+        except Malformed:
+            torn += 1
+        else:
+            if slot is not None:
+                slots.append((first + start // SLOT_SIZE, slot))
+    return slots, torn
+
+
+def _slot(data: bytes, start: int, end: int) -> Slot | None:
+    if end - start < SLOT_HEAD:
+        raise Malformed(_SOURCE, f"a slot has {SLOT_HEAD} bytes or more, not {end - start}")
+    (
+        crc,
+        state,
+        flags,
+        length,
+        serial,
+        tid,
+        start_ns,
+        ident,
+        born_ns,
+        ended_ns,
+        cpu_ns,
+        end_serial,
+    ) = SLOT.unpack_from(data, start)
+    if not crc and data[start : start + SLOT_HEAD] == _ZEROS:
+        return None
+    name = start + SLOT_HEAD
+    if length > NAME_BYTES or name + length > end:
+        raise Malformed(_SOURCE, f"a name of {length} bytes does not fit")
+    if crc != crc32(data[start + CRC.size : name + length], _SEED):
+        raise Malformed(_SOURCE, "the CRC of a slot is wrong")
+    if state == EMPTY:
+        return None
+    if state not in {LIVE, ENDED}:
+        raise Malformed(_SOURCE, f"no slot has state {state}")
+    return Slot(
+        state,
+        data[name : name + length].decode("utf-8", "replace"),
+        flags & CUT != 0,
+        flags & ADOPTED != 0,
+        serial,
+        tid,
+        ident,
+        born_ns,
+        ended_ns,
+        None if cpu_ns == CPU_UNKNOWN else cpu_ns,
+        end_serial,
+        flags & VISITOR != 0,
+        start_ns,
+    )

@@ -1,0 +1,146 @@
+"""One table that is followed: which of its slots have changed, and what they tell.
+
+A slot stays known after its thread has ended, until it is used again, because the kernel shows a thread a
+little longer than Python does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from threadwatch.names.allowance import Allowance
+from threadwatch.names.slots import Slot, TableHeader, parse_slots
+from threadwatch.procfs import ProcessDir, TableFile
+from threadwatch.publisher import layout as table
+
+_EMPTY_SLOT = bytes(table.SLOT_SIZE)
+
+TableSlot = tuple[int, Slot]
+"""A slot, and the inode of its table: serials count within one table."""
+
+
+@dataclass(slots=True)
+class News:
+    """What the tables of a process have told of since somebody asked."""
+
+    ended: list[TableSlot] = field(default_factory=list)
+    asked_ns: int = 0
+    """When somebody asked for those (CLOCK_BOOTTIME)."""
+    changed: set[int] = field(default_factory=set)
+    """TIDs of threads that were born or renamed."""
+
+
+@dataclass(slots=True, eq=False)
+class Followed:
+    """One table that is believed, and what was in it when it was last read."""
+
+    fd: int
+    file: TableFile
+    header: TableHeader
+    news: News
+    """Where to tell of changes."""
+    head: bytes = b""
+    """The header's bytes when the slots were last read: the same again means that nothing has changed."""
+    generation: int = -1
+    ahead_ns: int = 0
+    """How far the clock that its times are by is ahead of ours: not 0 in another time namespace."""
+    found_ns: int = 0
+    """When somebody had asked for ends last before it was found (CLOCK_BOOTTIME): what threads that had
+    ended by then have used has been charged as nobody's."""
+    unread: bool = False
+    """Slots are left to be read: they were torn, or too many."""
+    next_piece: int = 0
+    """Where to begin with them."""
+    pieces: list[bytes] = field(default_factory=list)
+    """The bytes of the slots in use, so that only those are parsed that have changed."""
+    slots: int = 0
+    """How many slots that are."""
+    by_index: dict[int, Slot] = field(default_factory=dict)
+    by_tid: dict[int, Slot] = field(default_factory=dict)
+    """The latest slot of each TID, ended or not."""
+    by_ident: dict[int, Slot] = field(default_factory=dict)
+    """The latest slot of each ident, as long as its thread lives."""
+
+    def read_slots(self, process: ProcessDir | None, allowance: Allowance, others: int) -> None:
+        """Read what has changed, as far as is allowed. ``process``: None if it has ended.
+
+        ``others``: the slots that are kept of the process's other tables.
+        """
+        first = self.next_piece if self.next_piece < len(self.pieces) else 0
+        self.unread = False
+        for index in (*range(first, len(self.pieces)), *range(first)):
+            if not allowance.allows(process):
+                self.unread, self.next_piece = True, index
+                return
+            self._read_piece(index, process, allowance, others)
+        # a run of empty slots is the end, whatever comes behind it
+        while len(self.pieces) * table.CHUNK < self.header.capacity:
+            more = self._read_piece(len(self.pieces), process, allowance, others)
+            if not more:
+                return
+
+    def _read_piece(
+        self, index: int, process: ProcessDir | None, allowance: Allowance, others: int
+    ) -> bool:
+        """Read one piece, or the first that is not known yet; whether it is known now."""
+        first = index * table.CHUNK
+        data = self.file.read_slots(first, min(table.CHUNK, self.header.capacity - first))
+        is_new = index == len(self.pieces)
+        known = b"" if is_new else self.pieces[index]
+        if data == known.ljust(len(data), b"\0"):
+            allowance.spend(process, 0 if is_new else 1)
+            return not is_new
+        if is_new and not allowance.allows(process):
+            self.unread, self.next_piece = True, index
+            return False
+        used = len(data)
+        while used > len(known) and data.endswith(_EMPTY_SLOT, 0, used):
+            used -= table.SLOT_SIZE
+        kept = data[:used]
+        grown = (len(kept) - len(known)) // table.SLOT_SIZE
+        if grown > 0 and not allowance.keep(process, others + self.slots + grown):
+            self.unread = True
+            if is_new:
+                return False
+            kept, grown = kept[: len(known)], 0
+        slots, torn = parse_slots(kept, first, known=known)
+        for number, slot in slots:
+            self._learn(number, slot.by_our_clock(self.ahead_ns) if self.ahead_ns else slot)
+        allowance.spend(process, len(slots) + torn + 1)
+        if torn:
+            # bytes that were torn must not pass for known ones when they are read again
+            kept = bytes(len(kept))
+            self.unread = True
+        self.pieces[index : index + 1] = [kept]
+        self.slots += grown
+        return True
+
+    def _learn(self, index: int, slot: Slot) -> None:
+        before = self.by_index.get(index)
+        self.by_index[index] = slot
+        if slot.state == table.LIVE:
+            self.news.changed.add(slot.tid)
+        if before is not None:
+            if (before.serial, before.tid) != (slot.serial, slot.tid):
+                _forget(self.by_tid, before.tid, before)
+            _forget(self.by_ident, before.ident, before)
+        _remember(self.by_tid, slot.tid, slot)
+        if slot.state == table.LIVE:
+            _remember(self.by_ident, slot.ident, slot)
+        newly_ended = before is None or before.serial != slot.serial or before.state == table.LIVE
+        if slot.state == table.ENDED and newly_ended:
+            if slot.ended_ns < self.found_ns:
+                slot = replace(slot, cpu_ns=None)
+            self.news.ended.append((self.file.inode, slot))
+
+
+def _forget(slots: dict[int, Slot], number: int, slot: Slot) -> None:
+    latest = slots.get(number)
+    if latest is not None and latest.serial == slot.serial:
+        del slots[number]
+
+
+def _remember(slots: dict[int, Slot], number: int, slot: Slot) -> None:
+    latest = slots.get(number)
+    if latest is None or latest.serial <= slot.serial:
+        slots[number] = slot

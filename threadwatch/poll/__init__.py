@@ -1,0 +1,1 @@
+"""One poll from end to end; gives a View."""

@@ -1,0 +1,119 @@
+"""Which processes have child processes, and when the clocks of those that have ended are read.
+
+Only of a process that has been seen with a child, or whose clock of ended children has moved, is that clock
+read, and only if the process has run since the last poll: to wait for a child, it must run. It is read
+before all other clocks of a poll; :mod:`threadwatch.accounting.children` says why, and reckons.
+"""
+
+from __future__ import annotations
+
+from threadwatch.accounting.account import Account, Closed
+from threadwatch.accounting.children import EndedChild
+from threadwatch.discovery.discovery import Discovery
+from threadwatch.errors import Gone, ReadError
+from threadwatch.model.view import ProcessKey
+from threadwatch.procfs import ProcFS
+from threadwatch.targets.process import Watched
+from threadwatch.threads.reader import ThreadReader
+
+_QUIET = 64
+"""Polls after which a process is no longer taken for one that has children, unless one is seen."""
+
+
+class Parents:
+    """Sees to what the account is told of ended children."""
+
+    def __init__(
+        self, procfs: ProcFS, discovery: Discovery, reader: ThreadReader, account: Account
+    ) -> None:
+        self._procfs = procfs
+        self._discovery = discovery
+        self._reader = reader
+        self._account = account
+        self._until: dict[int, int] = {}
+        """By PID: the poll in which it is a parent for the last time."""
+        self._due: set[int] = set()
+        """PIDs of those that are to be read whether or not they have run."""
+        self._read: list[ProcessKey] = []
+        self._grown: set[int] = set()
+
+    def due(self, poll: int, before_ns: int) -> list[Watched]:
+        """The parents that may have waited for children since the last poll, which began at ``before_ns``."""
+        self._read.clear()
+        self._grown.clear()
+        for pid in self._discovery.take_parents():
+            self._expect(pid, poll)
+        due = []
+        for pid, until in list(self._until.items()):
+            watched = self._discovery.watched.get(pid)
+            if watched is None or until < poll:
+                del self._until[pid]
+                self._due.discard(pid)
+            elif not watched.polled:
+                continue  # its first look was in this very poll
+            elif pid in self._due or self._has_run(watched):
+                self._due.add(pid)
+                due.append(watched)
+            else:
+                self._account.children.stand(watched.key, before_ns)
+        return due
+
+    def read(self, watched: Watched, poll: int) -> None:
+        """Read what ended children have used. Raises :class:`Gone` and other errors of reading."""
+        self._reader.read_waited(watched)
+        self._due.discard(watched.key.pid)
+        if watched.waited != watched.waited_told:
+            watched.waited_told = watched.waited
+            self._until[watched.key.pid] = poll + _QUIET
+            self._grown.add(watched.key.pid)
+        self._account.children.read(watched.key, watched.waited)
+        self._read.append(watched.key)
+
+    def see(self, watched: Watched, poll: int) -> None:
+        """A process has been read in this poll, and its clock of ended children perhaps with it."""
+        if watched.waited != watched.waited_told:
+            self._expect(watched.key.pid, poll)
+
+    def open(self, watched: Watched, now_ns: int, before_ns: int) -> None:
+        """A process is met. The poll before this one began at ``before_ns``."""
+        if not (watched.newborn or watched.polled):
+            watched.waited_told = watched.waited
+        self._account.children.open(
+            watched.key,
+            watched.waited_told,
+            before_ns if watched.newborn else now_ns,
+        )
+
+    def close(self, watched: Watched, closed: Closed | None, poll: int, before_ns: int) -> None:
+        """A process has been let go of. The poll before this one began at ``before_ns``."""
+        children = self._account.children
+        if watched.dir.has_task(watched.key.pid):
+            children.forget(watched.key)
+            return
+        leader = watched.known.get(watched.key.pid)
+        parent = watched.ppid if leader is None else leader.stat.ppid
+        if closed is not None:
+            child = EndedChild(
+                watched.key, parent, closed.cpu_ns, before_ns, closed.group, closed.series
+            )
+            children.close(child, watched.waited)
+        self._expect(parent, poll)
+
+    def settle(self, poll: int, now_ns: int) -> None:
+        """At the end of a poll, which began at ``now_ns``: have it all charged."""
+        self._account.children.see_gone(*self._discovery.take_gone_children(self._grown, poll))
+        self._account.settle(self._read, now_ns)
+
+    def _expect(self, pid: int, poll: int) -> None:
+        """A process has, or had, a child."""
+        if pid in self._discovery.watched:
+            self._until[pid] = poll + _QUIET
+            self._due.add(pid)
+
+    def _has_run(self, watched: Watched) -> bool:
+        if not self._procfs.same_namespace:
+            return True
+        try:
+            return self._procfs.process_clock_ns(watched.key.pid) != watched.clock_ns
+        except (Gone, ReadError):
+            return False  # it has gone, as this poll will find

@@ -1,0 +1,181 @@
+"""Finds where this process's GIL is in memory, so that a daemon can see who holds it and who waits.
+
+CPython does not tell, and its structures differ from release to release. So this searches, and takes
+nothing for the GIL that does not look like it in every respect:
+
+* ``struct _gil_runtime_state`` begins, in CPython 3.9 to 3.15, with the switch interval, the thread
+  state of the last holder and whether it is locked. We know the interval, and the last holder is this
+  very thread, which holds the GIL whenever it runs: its thread state has our ident in it.
+* The way there: an object has a header for the garbage collector, and that of the youngest one points
+  to the head of the collector's list, which is inside the state of the interpreter. The GIL of the
+  main interpreter, or of another that has its own, is in there too (3.12 and later); else a pointer
+  to it is, or to ``_PyRuntime``, where it is.
+* A free-threaded build has no such list; if it runs with the GIL, ``_PyRuntime`` is found by name.
+
+All of it is read by the kernel, through ``/proc/thread-self/mem``: where nothing is mapped it answers
+with an error. So a wrong guess costs a system call, and can neither crash the process nor change
+anything in it. Where the file may not be opened, or nothing fits, no GIL is published.
+
+Runs inside other people's processes: standard library only, CPython 3.9 and later.
+"""
+
+import os
+import sys
+from _struct import Struct  # `struct` costs 0.1 ms to import
+from itertools import islice
+
+from threadwatch import is_ours
+
+TYPE_CHECKING = False  # importing `typing` for its own would cost the target 3 ms
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Read = Callable[[int, int], bytes]
+    Found = tuple[int, int, int, int]
+
+NOT_FOUND = (0, 0, 0, 0)
+
+_TRIES = 4
+_PAGE = 4096
+_STATE_BEFORE, _STATE_SIZE = 3, 5 * _PAGE
+"""What is read of an interpreter's state: from three pages before the one with the collector's list."""
+_LOWEST = 1 << 16
+"""Nothing is mapped below it: what is smaller is a plain number."""
+_IMAGE = 1 << 26
+"""No interpreter's code and static data are larger."""
+_ALIKE = 50
+"""How many numbers like the interval are looked at: where it is 1 µs there can be more."""
+_CLOSE = 1024
+"""As far round the collector's list the pointer is, but from 3.13 on: then at the state's very start."""
+_POINTERS = 200
+"""How many pointers into static data are followed: the right one is among the first few."""
+_GC_HEAD_SIZE = 16
+_GIL_HEAD_SIZE = 24
+_GIL_WITHIN = _GIL_HEAD_SIZE if sys.version_info >= (3, 12) else 1024
+"""How much is read where such a pointer points to: to the GIL, or to ``_PyRuntime`` (there it is at 352)."""
+_RUNTIME_SIZE = 1 << 19
+_THREAD_STATE_SIZE = 512
+"""A thread state is larger, but what we look for is in its first 200 bytes."""
+_number = Struct("=Q")
+_holder_and_locked = Struct("=Qi").unpack_from
+
+
+def find(ident: int, native_id: int) -> "Found":
+    """The GIL of the interpreter and thread that call this, which have this ident and TID.
+
+    Its address, its size, and where a thread state has its thread's ident and TID: the four values that
+    a table has of it (:func:`threadwatch.publisher.layout.pack_static`). All are 0 where there is no GIL, or
+    it was not found; that of the TID also where a thread state has none, before CPython 3.11.
+    """
+    try:
+        if sys.implementation.name != "cpython" or sys.maxsize < 1 << 32:
+            return NOT_FOUND
+        if not getattr(sys, "_is_gil_enabled", _always)():
+            return NOT_FOUND
+        descriptor = os.open("/proc/thread-self/mem", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return _search(descriptor, ident, native_id)
+        finally:
+            os.close(descriptor)
+    except Exception as error:
+        if not is_ours(error):
+            raise
+        return NOT_FOUND
+
+
+def _always() -> bool:
+    return True
+
+
+def _search(memory: int, ident: int, native_id: int) -> "Found":
+    def read(address: int, size: int) -> bytes:
+        try:
+            return os.pread(memory, size, address)
+        except (OSError, OverflowError) as error:  # nothing is mapped there, or could be
+            if not is_ours(error):
+                raise
+            return b""
+
+    head = 0
+    free_threaded = "t" in sys.abiflags  # then objects have no such header
+    # While the kernel reads, this thread lets go of the GIL, and another may take it, or make objects.
+    # But for some time it has just been given back to us then, so the next try seldom meets another.
+    for _ in range(_TRIES):
+        if not free_threaded:
+            # In one expression: a trace function, which runs between lines, may make younger objects.
+            # The lowest bits of `_gc_next` are flags.
+            head = _number.unpack(os.pread(memory, 8, id(_new := [None]) - _GC_HEAD_SIZE))[0] & ~7
+        for address, holder in _candidates(read, head):
+            state = memoryview(read(holder, _THREAD_STATE_SIZE)).cast("Q").tolist()
+            if state.count(ident) == 1 and state[-1] != ident:
+                at = state.index(ident)
+                # since CPython 3.11 a thread state has the TID, right behind the ident
+                has_native_id = sys.version_info >= (3, 11) and native_id == state[at + 1]
+                return address, _size(), 8 * at, 8 * (at + 1) if has_native_id else 0
+    return NOT_FOUND
+
+
+def _size() -> int:
+    # four words, and twice a condition variable and a mutex of the C library
+    return 224 if os.uname().machine == "aarch64" else 208
+
+
+def _candidates(read: "Read", head: int) -> "Iterator[tuple[int, int]]":
+    """What looks like our GIL by itself: its address, and the thread state of its last holder.
+
+    ``head``: of the collector's list, in the state of the interpreter; 0 where there is none.
+    """
+    start, data = 0, b""
+    if head:
+        for pages in range(_STATE_BEFORE, -1, -1):
+            start = (head // _PAGE - pages) * _PAGE
+            data = read(start, _STATE_SIZE)
+            if data:
+                break
+    else:
+        import _ctypes  # noqa: PLC0415 - takes 1 ms, and is seldom needed
+
+        # None: whatever is loaded already, as dlopen(3) says
+        start = _ctypes.dlsym(_ctypes.dlopen(None, 0), "_PyRuntime")  # type: ignore[arg-type]
+        data = read(start, _RUNTIME_SIZE)
+    if sys.version_info >= (3, 12):
+        for address, holder in islice(_alike(start, data), _ALIKE):
+            # `interp->ceval.gil`; a free-threaded build has a word more before the interval
+            if _number.pack(address if head else address - 8).rstrip(b"\0") in data:
+                yield address, holder
+    if not head:
+        return
+    inside = range(start, start + len(data))
+    followed: set[int] = set()
+    for pointer in _to_static_data(data, head - start):
+        if pointer not in inside and pointer not in followed:
+            followed.add(pointer)
+            if len(followed) > _POINTERS:
+                return
+            yield from _alike(pointer, read(pointer, _GIL_WITHIN))
+
+
+def _to_static_data(data: bytes, middle: int) -> "Iterator[int]":
+    """What may be pointers into the interpreter's image: those close to the middle first."""
+    # Static objects are in that image; no program has a copy of this one in its own.
+    image = id(type(None))
+    lowest, highest = max(_LOWEST, image - _IMAGE), image + _IMAGE
+    close = data[max(0, middle - _CLOSE) : middle + _CLOSE]
+    # far from it, only what is before it: what is there is the state's for long, then anybody's
+    for part, step in ((close, 1), (data[:middle], -1)):
+        for pointer in memoryview(part).cast("Q").tolist()[::step]:
+            if lowest < pointer < highest and pointer % 8 == 0:
+                yield pointer
+
+
+def _alike(start: int, data: bytes) -> "Iterator[tuple[int, int]]":
+    """Where data that begins at ``start`` looks like a GIL that is not held, or held once."""
+    interval = _number.pack(round(sys.getswitchinterval() * 1_000_000))
+    searched = interval.rstrip(b"\0")  # many times faster than with them
+    at = data.find(searched) if searched else -1
+    while 0 <= at <= len(data) - _GIL_HEAD_SIZE:
+        if at % 8 == 0 and data[at : at + 8] == interval:
+            holder, locked = _holder_and_locked(data, at + 8)
+            if holder and holder % 8 == 0 and locked in (0, 1):
+                yield start + at, holder
+        at = data.find(searched, at + 1)

@@ -1,0 +1,1 @@
+"""Reads processes in a thread that can be given up, so that no target makes the daemon wait."""

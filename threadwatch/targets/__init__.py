@@ -1,0 +1,1 @@
+"""What is kept of each watched process from poll to poll."""

@@ -1,0 +1,1 @@
+"""Reads a process's threads from the kernel, at a cost that follows how many of them run."""

@@ -1,0 +1,98 @@
+"""What one poll tells of a thread: what the kernel says, under the name that is published for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from threadwatch.errors import Gone, ReadError
+from threadwatch.model.samples import NS_PER_TICK, ThreadSample
+from threadwatch.names.published import TableSlot
+from threadwatch.procfs import decode_comm, parse_io, parse_status
+from threadwatch.targets.process import Known, Watched
+
+_JUST_BORN_TICKS = 30
+"""A thread publishes itself within so many ticks, even where many want the GIL, if there is a CPU for it."""
+_HARDLY_RUN_NS = 1_000_000
+_LATE_TICKS = 500
+"""One that has used next to no CPU time may not have got that far: it is given so many ticks."""
+
+
+class Describer:
+    """Makes samples of known threads. ``errors`` collects what could not be read of them."""
+
+    def __init__(self, errors: list[ReadError]) -> None:
+        self._errors = errors
+
+    def describe(self, watched: Watched, tids: Iterable[int]) -> tuple[ThreadSample, ...]:
+        """Those of the threads that live, in order of their TIDs."""
+        now_ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK
+        known = watched.known
+        return tuple(
+            [self._sample(watched, known[tid], now_ticks) for tid in sorted(tids) if tid in known]
+        )
+
+    def _sample(self, watched: Watched, known: Known, now_ticks: int) -> ThreadSample:
+        stat = known.stat
+        age_ticks = now_ticks - stat.start_ticks
+        found: TableSlot | None = None
+        if watched.has_table:
+            found = watched.published.slot(known.ns_tid, stat.start_ticks)
+            if found is not None:
+                known.named = found
+            elif known.named is not None and watched.published.follows(known.named[0]):
+                found = known.named  # its slot is another's by now, but it has no other name
+        provisional = (
+            found is None
+            and watched.has_table
+            and age_ticks < (_LATE_TICKS if known.cpu_ns < _HARDLY_RUN_NS else _JUST_BORN_TICKS)
+        )
+        if found is None and watched.has_table and not provisional:
+            watched.published.missed(stat.start_ticks)
+        comm = decode_comm(stat.comm)
+        switches, io = self._extras(watched, known.tid)
+        return ThreadSample(
+            tid=known.tid,
+            start_ticks=stat.start_ticks,
+            name=comm if found is None else found[1].name,
+            source="comm" if found is None else "published",
+            name_cut=found is not None and found[1].cut,
+            slot=None if found is None else (found[0], found[1].serial),
+            comm=comm,
+            state=stat.state,
+            cpu_ns=known.cpu_ns,
+            exact=known.runqueue_ns is not None,
+            user_ticks=stat.user_ticks,
+            system_ticks=stat.system_ticks,
+            runqueue_ns=known.runqueue_ns,
+            timeslices=known.timeslices,
+            voluntary_switches=switches[0],
+            involuntary_switches=switches[1],
+            minor_faults=stat.minor_faults,
+            major_faults=stat.major_faults,
+            read_bytes=io[0],
+            write_bytes=io[1],
+            last_cpu=stat.last_cpu,
+            provisional=provisional,
+            shy=age_ticks < _JUST_BORN_TICKS,
+        )
+
+    def _extras(
+        self, watched: Watched, tid: int
+    ) -> tuple[tuple[int | None, int | None], tuple[int | None, int | None]]:
+        """Context switches and I/O bytes, where the configuration asks for them."""
+        switches: tuple[int | None, int | None] = (None, None)
+        io: tuple[int | None, int | None] = (None, None)
+        for source in watched.config.collect:
+            try:
+                if source == "context_switches":
+                    status = parse_status(watched.dir.read_task(tid, "status"))
+                    switches = status.voluntary_switches, status.involuntary_switches
+                else:
+                    read = parse_io(watched.dir.read_task(tid, "io"))
+                    io = read.read_bytes, read.write_bytes
+            except Gone:
+                break
+            except ReadError as error:
+                self._errors.append(error)
+        return switches, io

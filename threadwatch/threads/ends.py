@@ -1,0 +1,120 @@
+"""Which threads of the kernel have ended, where publishers tell of ends.
+
+A publisher speaks in TIDs of its own namespace, and in what Python takes for a thread. From CPython 3.13
+on, a thread of C that calls Python and asks for its name is another thread to Python each time, and each
+time there is an end, with the CPU time of its whole life so far. Up to 3.12 there is one, after the first
+time. But what the kernel shows with this TID later than such an end was published is still that thread.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+
+from threadwatch.errors import ReadError
+from threadwatch.model.samples import NS_PER_TICK, EndedThread
+from threadwatch.names.published import TableSlot
+from threadwatch.targets.process import Known, Watched
+from threadwatch.threads.clocks import ThreadClocks
+
+_DUMMY = re.compile(r"Dummy-\d+")
+"""What :mod:`threading` calls a thread that it has not started; older publishers do not say it otherwise."""
+
+
+def whose(watched: Watched, ended: Sequence[TableSlot]) -> tuple[EndedThread, ...]:
+    """The ends in order of time, each with the thread of the kernel that it belongs to, if that is known."""
+    if not ended:
+        return ()
+    living = _living(watched)
+    gone: dict[int, list[Known]] = {}
+    for known in watched.forgotten:
+        gone.setdefault(known.ns_tid, []).append(known)
+    told = []
+    for inode, slot in sorted(ended, key=lambda end: (end[1].ended_ns, end[1].end_serial)):
+        visitor = slot.visitor or _DUMMY.fullmatch(slot.name) is not None
+        now = living.get(slot.tid)
+        threads = [*([] if now is None else [now]), *gone.get(slot.tid, ())]
+        thread, early = _whose((inode, slot), threads, visitor=visitor)
+        told.append(
+            EndedThread(
+                (inode, slot.serial),
+                slot.tid if thread is None else thread.tid,
+                slot.name,
+                slot.cpu_ns,
+                None if thread is None else thread.identity,
+                early,
+                visitor,
+                slot.start_ns,
+            )
+        )
+    return tuple(told)
+
+
+def _whose(end: TableSlot, threads: list[Known], *, visitor: bool) -> tuple[Known | None, bool]:
+    """Whose of these the end is, the living one first; and whether it may be another's before that."""
+    inode, slot = end
+    # until it had ended, nobody else had its TID
+    candidates = [known for known in threads if slot.ended_ns >= _born_ns(known)]
+    late = [k for k in candidates if visitor or slot.ended_ns >= _born_ns(k) + NS_PER_TICK]
+    for known in candidates:
+        if known.named is not None and (known.named[0], known.named[1].serial) == (
+            inode,
+            slot.serial,
+        ):
+            return known, known not in late
+    for known in (*late, *candidates):
+        return known, known not in late
+    return None, False
+
+
+def unseen(watched: Watched, ended: Sequence[TableSlot]) -> set[int]:
+    """The TIDs, as published, of those of these that are not known."""
+    if not ended:
+        return set()
+    living = _living(watched)
+    known = {known.ns_tid for known in watched.forgotten}
+    return {slot.tid for _, slot in ended if slot.tid not in living and slot.tid not in known}
+
+
+def replaced(watched: Watched, ended: Sequence[TableSlot], clocks: ThreadClocks) -> bool:
+    """Whether another thread has the TID of one of these by now, or none; reads the stat of those that live.
+
+    Raises nothing: who cannot be read lives.
+    """
+    if not ended:
+        return False
+    living = _living(watched)
+    again = False
+    for tid in {slot.tid for _, slot in ended}:
+        known = living.get(tid)
+        if known is not None:
+            try:
+                again |= not clocks.read_stat(watched, known)
+            except ReadError:
+                continue  # it is read, and the error counted, in its turn
+    return again
+
+
+def explained_ns(watched: Watched, ended: Sequence[TableSlot], least_ns: int) -> int:
+    """What these say of CPU time that no known thread has, and ``least_ns`` for each thread."""
+    if not ended:
+        return 0
+    # one that the kernel shows yet is still among the threads whose clocks are known
+    living: Collection[int] = _living(watched)
+    told: dict[int, int] = {}
+    for _, slot in ended:
+        if slot.cpu_ns is not None and slot.tid not in living:
+            told[slot.tid] = max(told.get(slot.tid, 0), slot.cpu_ns)
+    known = {known.ns_tid: known.cpu_ns for known in watched.forgotten}
+    return sum(max(cpu_ns - known.get(tid, 0), 0) + least_ns for tid, cpu_ns in told.items())
+
+
+def _living(watched: Watched) -> Mapping[int, Known]:
+    """The living threads by TID as published."""
+    if watched.ns_pid == watched.key.pid:
+        return watched.known
+    return {known.ns_tid: known for known in watched.known.values()}
+
+
+def _born_ns(known: Known) -> int:
+    return known.stat.start_ticks * NS_PER_TICK

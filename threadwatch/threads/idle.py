@@ -1,0 +1,101 @@
+"""Which processes are awake, and how those that are not, or hardly are, are kept cheap to watch.
+
+A process whose CPU clock stands still has not run, so nothing about it can have changed, but that its
+threads may have become runnable. It is skipped whole, for one system call, and a few of its threads are read
+once in a while all the same.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from threadwatch.model.samples import NS_PER_TICK
+from threadwatch.procfs import CpuTimer, ProcFS, parse_stat
+from threadwatch.targets.process import Watched
+from threadwatch.threads.reader import ThreadReader
+from threadwatch.waits.schedule import Sampling
+
+_REST = 16
+"""Polls without running after which a process is prepared to rest for long."""
+_MANY = 64
+"""Threads of a process for each that runs, from which on its clock is worth a timer; half as many keep it."""
+_TIMER_AGAIN = 512
+"""Polls after which a timer is tried for again that the kernel has refused."""
+
+
+class Resting:
+    """Tells who is awake, poll after poll."""
+
+    def __init__(self, procfs: ProcFS, reader: ThreadReader, sampling: Sampling) -> None:
+        self._procfs = procfs
+        self._reader = reader
+        self._sampling = sampling
+
+    def awake(self, processes: Iterable[Watched], poll: int) -> list[tuple[Watched, int | None]]:
+        """The processes that have to be read, and their clocks: all that a poll costs for the others.
+
+        A clock of -1 is that of a process that has gone; None is to be asked for by :meth:`look`.
+        """
+        if not self._procfs.same_namespace:
+            return [(watched, None) for watched in processes]
+        awake: list[tuple[Watched, int | None]] = []
+        clock = time.clock_gettime_ns
+        for watched in processes:
+            try:
+                # as in ProcFS.process_clock_ns, whose call would cost as much as the clock itself
+                clock_ns = clock((~watched.key.pid << 3) | 2)
+            except OSError:
+                clock_ns = -1
+            if not self._rests(watched, clock_ns, poll):
+                awake.append((watched, clock_ns))
+        return awake
+
+    def look(self, watched: Watched, poll: int) -> int | None:
+        """The clock of a process that may be awake, where it has to be read; None: it rests.
+
+        Raises :class:`~threadwatch.errors.Gone` and other errors of reading.
+        """
+        clock_ns = self.clock_ns(watched)
+        return None if self._rests(watched, clock_ns, poll) else clock_ns
+
+    def clock_ns(self, watched: Watched) -> int:
+        """The process clock; in steps of a tick where another PID namespace's procfs shows it."""
+        if self._procfs.same_namespace:
+            return self._procfs.process_clock_ns(watched.key.pid)
+        stat = parse_stat(watched.dir.read("stat", "stat"))
+        return (stat.user_ticks + stat.system_ticks) * NS_PER_TICK
+
+    def weigh_timer(self, watched: Watched, poll: int) -> None:
+        """Make the process's clock cheap, or no longer, as few or many of its threads run."""
+        for_each = len(watched.known) // max(len(watched.hot), 1)
+        if watched.timer is not None:
+            if for_each < _MANY // 2:
+                watched.drop_timer()
+        elif (
+            for_each >= _MANY
+            and self._procfs.same_namespace
+            and poll >= max(watched.timer_from, watched.met + _REST)
+        ):
+            try:
+                watched.timer = CpuTimer(watched.key.pid)
+            except OSError:
+                watched.timer_from = poll + _TIMER_AGAIN
+
+    def _rests(self, watched: Watched, clock_ns: int, poll: int) -> bool:
+        """Whether nothing is to be read of a process in this poll."""
+        if clock_ns != watched.clock_ns or not watched.settled:
+            if watched.rested:
+                watched.wake()
+            return False
+        watched.rested += 1
+        if watched.rested == _REST:
+            self._lay_to_rest(watched, poll)
+        return watched.rested <= _REST or poll < watched.check_in
+
+    def _lay_to_rest(self, watched: Watched, poll: int) -> None:
+        """The process rests and may do so for long: make that cheap."""
+        self._sampling.forget(watched)
+        self._reader.lay_to_rest(watched, poll)
+        watched.drop_timer()  # one that began while a thread ran may lack what that used just then
+        self.weigh_timer(watched, poll)

@@ -1,0 +1,1 @@
+"""What threads wait for, and who holds the GIL: sampled between polls."""

@@ -1,0 +1,191 @@
+"""Why a thread waits, from the system call that it waits in: pure, no file is read here.
+
+The rules, in the words of the states:
+
+* ``gil``: a futex inside the GIL's own memory. ``lock``: any other futex (Lock, Condition, Queue, Event and
+  ``Thread.join`` are all futexes, and so are the locks of ``multiprocessing``), a System V semaphore, a
+  lock on a file.
+* **A wait for exactly one file descriptor is a wait for that one**: its kind is the state, whether the
+  thread has gone to sleep in the reading itself or in ``poll`` or ``select`` before it. That is how
+  Python waits for a socket with a timeout, ``subprocess.communicate`` for a single pipe,
+  ``multiprocessing`` for a single connection and ``socketserver`` for its next client.
+  A wait for more than one, and every ``epoll``, is ``poll``: an event loop.
+* A wait for time is ``sleep``, in whatever call: ``select`` without file descriptors is what
+  ``time.sleep`` is up to CPython 3.10. So is a wait for a signal.
+* ``file`` is everything that can be done with a file, a directory or a file system, and a terminal;
+  ``disk`` the same while the kernel says that it cannot be interrupted (state D), which is to say that the
+  device is at work. So is a page that has to be read from there.
+* ``child``: ``waitpid``, a pidfd, and a fork whose child has not begun (vfork).
+* ``other``: calls that are not known, those of 32-bit programs, and waits for which no rule is here.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from threadwatch.names.slots import Gil
+from threadwatch.procfs import Syscall
+from threadwatch.waits.syscalls import Way
+
+_NEAR = 1 << 32
+"""Below it a 32-bit program has everything, stack and code; no 64-bit one has both there."""
+_LOCK_COMMANDS = frozenset({7, 38})
+"""F_SETLKW and F_OFD_SETLKW (<fcntl.h>): those that wait."""
+_MAX_SELECT = 1024
+"""FD_SETSIZE."""
+_POLLFD = struct.Struct("=i4x")
+_PIPE_FUNCTIONS = (b"pipe", b"fifo", b"wait_for_partner")
+
+_DIRECT: dict[Way, str] = {
+    way: str(way.value) for way in (Way.LOCK, Way.POLL, Way.SOCKET, Way.PIPE, Way.SLEEP, Way.CHILD)
+}
+
+LETTERS = {"D": "disk", "T": "stopped", "t": "stopped", "Z": "zombie", "X": "zombie", "x": "zombie"}
+"""The kernel's letters (proc_pid_stat(5)) that are a reason by themselves, or mean that there is none."""
+
+
+class AskFd(NamedTuple):
+    """What kind of file this descriptor of the thread is: :func:`of_link` has the answer."""
+
+    fd: int
+
+
+class AskMemory(NamedTuple):
+    """Which descriptors the thread has named: its memory has them, :func:`only_fd` tells them."""
+
+    places: tuple[tuple[int, int], ...]
+    """Addresses and sizes in bytes."""
+    bits: int
+    """They are select's sets, of so many bits; 0: poll's list of one."""
+
+
+class AskState(NamedTuple):
+    """The thread's letter in ``stat``: it is in a page fault, stopped, or has ended."""
+
+
+class AskFile(NamedTuple):
+    """The thread's letter and, if that is no reason, its ``wchan``: :func:`of_file` has the answer."""
+
+
+class AskFunction(NamedTuple):
+    """The thread's ``wchan``: :func:`of_function` has the answer."""
+
+    call: Syscall
+
+
+Ask = AskFd | AskMemory | AskState | AskFile | AskFunction
+"""What has to be known before the reason can be told."""
+
+
+def reason(call: Syscall, ways: Mapping[int, Way], gils: Sequence[Gil]) -> str | Ask:
+    """The state of a thread that is blocked in this call, or what to ask first.
+
+    ``ways`` are those of the machine (:func:`threadwatch.waits.syscalls.ways`), ``gils`` the process's own.
+    """
+    number, args, sp, pc = call
+    if number < 0:
+        return AskState()
+    way = ways.get(number)
+    if way is None or (sp < _NEAR and pc < _NEAR):
+        return "other"
+    if way is Way.FUTEX:
+        return _futex(args[0], gils)
+    if way in _DIRECT:
+        return _DIRECT[way]
+    if way is Way.FD:
+        return AskFd(args[0] & 0xFFFFFFFF)
+    if way is Way.FILE:
+        return AskFile()
+    if way is Way.POLL_FDS:
+        return _poll(args)
+    if way is Way.SELECT_FDS:
+        return _select(args)
+    if way is Way.FCNTL:
+        return "lock" if args[1] & 0xFFFFFFFF in _LOCK_COMMANDS else AskFile()
+    return AskFunction(call)
+
+
+def of_link(link: str) -> str | Ask:
+    """The state of a thread that waits for what ``/proc/PID/fd/N`` says that it is (proc_pid_fd(5))."""
+    if link.startswith("socket:"):
+        return "socket"
+    if link.startswith("pipe:"):
+        return "pipe"
+    if link == "anon_inode:[pidfd]":
+        return "child"
+    if link.startswith("anon_inode:"):
+        return "poll"  # eventfd, timerfd, signalfd, inotify: something is to happen
+    return AskFile()  # or a named pipe, of which the link says the path
+
+
+def only_fd(ask: AskMemory, memory: Sequence[bytes]) -> str | AskFd:
+    """The one descriptor that is waited for; ``poll`` if there are more, ``sleep`` if there is none."""
+    if ask.bits:
+        chosen = 0
+        for bits in memory:
+            chosen |= int.from_bytes(bits, "little")
+        chosen &= (1 << ask.bits) - 1
+        if chosen.bit_count() > 1:
+            return "poll"
+        fd = chosen.bit_length() - 1
+    else:
+        (fd,) = _POLLFD.unpack(memory[0])
+    return AskFd(fd) if fd >= 0 else "sleep"  # poll ignores those that are negative
+
+
+def of_file(letter: str, wchan: bytes) -> str:
+    """The state of a thread in a call about a file, by its letter and the kernel's function."""
+    found = LETTERS.get(letter)
+    if found is not None:
+        return found
+    # to read, write or open a named pipe; what has no name for us is no pipe
+    return "pipe" if any(name in wchan for name in _PIPE_FUNCTIONS) else "file"
+
+
+def of_letter(letter: str) -> str:
+    """The state of a thread that is blocked in no system call."""
+    return "running" if letter == "R" else LETTERS.get(letter, "other")
+
+
+def of_function(call: Syscall, wchan: bytes, gils: Sequence[Gil]) -> str | Ask:
+    """The state of a thread that goes on with a wait which a stop has interrupted.
+
+    It is in ``restart_syscall`` then, which has no arguments, but the registers are as they were; what
+    the call was, the kernel's function tells. Only calls with a timeout are resumed in this way.
+    """
+    if b"_stop" in wchan:
+        return "stopped"  # once more
+    if b"futex" in wchan:
+        return _futex(call.args[0], gils)
+    if b"nanosleep" in wchan:
+        return "sleep"
+    if b"poll" in wchan:
+        return _poll(call.args)
+    return "other"
+
+
+def _futex(address: int, gils: Sequence[Gil]) -> str:
+    for gil in gils:
+        if gil.address <= address < gil.address + gil.size:
+            return "gil"
+    return "lock"
+
+
+def _poll(args: tuple[int, ...]) -> str | AskMemory:
+    fds, count = args[0], args[1] & 0xFFFFFFFF
+    if not count:
+        return "sleep"
+    return AskMemory(((fds, _POLLFD.size),), bits=0) if count == 1 else "poll"
+
+
+def _select(args: tuple[int, ...]) -> str | AskMemory:
+    count = args[0] & 0xFFFFFFFF
+    sets = [address for address in args[1:4] if address]
+    if not count or not sets:
+        return "sleep"
+    if count > _MAX_SELECT:
+        return "poll"
+    size = -(-count // 64) * 8  # sets are whole longs
+    return AskMemory(tuple((address, size) for address in sets), bits=count)

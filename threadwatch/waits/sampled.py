@@ -1,0 +1,174 @@
+"""The books of the sampler: of one process, its threads, and the time that is credited to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from threadwatch.model.samples import Waits
+from threadwatch.model.view import ProcessKey
+from threadwatch.names.slots import Gil
+from threadwatch.procfs import MemoryFile, ProcessDir, TaskFile
+from threadwatch.reading.reader import Conducts, owner_of
+from threadwatch.waits.gil_holder import Holder
+from threadwatch.waits.reasons import AskMemory
+
+_RENEW_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An awake process, as the poller knows it."""
+
+    key: ProcessKey
+    dir: ProcessDir
+    tids: Collection[int]
+    """The threads to sample."""
+    gils: tuple[Gil, ...]
+    tid_of_ident: Callable[[int], int | None]
+    """TID, in the process's own PID namespace, of the thread with that ``threading.get_ident()``."""
+    ns_tids: Mapping[int, int] | None
+    """TIDs in the process's own PID namespace → in ours; None where they are the same."""
+    conducts: Conducts = field(default_factory=Conducts)
+    still_tells: Callable[[Gil], bool] = field(default=lambda _: True)
+    """Whether a table tells of that GIL even now. For the reading thread."""
+
+    def owner_uid(self) -> int:
+        """Whose it is; -1 once it has ended."""
+        return owner_of(self.dir)
+
+
+class SampledThread:
+    """A thread that is sampled, and what is to be credited to it."""
+
+    __slots__ = ("file", "raw", "since_ns", "state", "tid", "times")
+
+    def __init__(self, tid: int, file: TaskFile | None, now_ns: int) -> None:
+        self.tid = tid
+        self.file = file
+        """Its ``syscall``, if there was room to keep it open."""
+        self.raw = b""
+        """What that said in the last sample, if the same again means the same state."""
+        self.state = "other"
+        self.since_ns = now_ns
+        """Up to when its time has been credited; what comes after is :attr:`state`."""
+        self.times: dict[str, int] = {}
+
+    def see(self, state: str, before_ns: int) -> None:
+        """It is in this state now, and is taken to have been since the sample before."""
+        if state != self.state:
+            self.credit(before_ns)
+            self.state = state
+
+    def credit(self, until_ns: int) -> None:
+        """Credit its state with the time up to then."""
+        if until_ns > self.since_ns:
+            self.times[self.state] = self.times.get(self.state, 0) + until_ns - self.since_ns
+            self.since_ns = until_ns
+
+
+class SampledProcess:
+    """A process that is sampled."""
+
+    def __init__(self, complaints: set[tuple[str, str]]) -> None:
+        self.complaints = complaints
+        """Source and reason of what has gone wrong."""
+        self.sampled_ns = 0
+        """When it was last sampled."""
+        self.denied = False
+        self.threads: dict[int, SampledThread] = {}
+        """By TID: those that live and are sampled."""
+        self.left: dict[int, SampledThread] = {}
+        """Those that were, since the last :meth:`take`."""
+        self.listed: tuple[int, ...] = ()
+        """The TIDs that were asked for in the last sample."""
+        self.kept: list[SampledThread] = []
+        self.fds: list[int] = []
+        """The descriptors of the files of :attr:`kept`, in the same order."""
+        self.others: list[SampledThread] = []
+        """Threads whose file is not kept open."""
+        self.perishable: list[SampledThread] = []
+        """Those whose state hangs on what a file descriptor is."""
+        self.memory: MemoryFile | None = None
+        self.memory_denied = False
+        self.gils: tuple[Gil, ...] = ()
+        self.asks: list[tuple[SampledThread, AskMemory]] = []
+        """What this sample has to read in the process's memory."""
+        self._renew_ns = 0
+        self._holder_seen_ns: list[int] = []
+        self._held_ns: dict[int, int] = {}
+
+    def begin(self, gils: tuple[Gil, ...], now_ns: int) -> None:
+        """See that nothing is taken from the samples before that may be otherwise by now."""
+        self.asks.clear()
+        if gils != self.gils:
+            self.gils = gils
+            self._holder_seen_ns = [0] * len(gils)
+            self.memory = None
+            self.perishable = list(self.threads.values())
+            self._renew_ns = 0
+        if now_ns >= self._renew_ns:
+            for thread in self.perishable:
+                thread.raw = b""
+            self.perishable.clear()
+            self._renew_ns = now_ns + _RENEW_NS
+
+    def add(self, thread: SampledThread) -> None:
+        """Sample this one, too."""
+        self.threads[thread.tid] = thread
+        if thread.file is None:
+            self.others.append(thread)
+        else:
+            self.kept.append(thread)
+            self.fds.append(thread.file.fileno())
+
+    def drop(self, threads: Iterable[SampledThread]) -> int:
+        """Sample these no longer; how many files that closed."""
+        closed = 0
+        for thread in threads:
+            thread.credit(self.sampled_ns)
+            if thread.file is not None:
+                thread.file.close()
+                closed += 1
+            self.left[thread.tid] = self.threads.pop(thread.tid)
+        rest = self.threads.values()
+        self.kept = [thread for thread in rest if thread.file is not None]
+        self.fds = [thread.file.fileno() for thread in rest if thread.file is not None]
+        self.others = [thread for thread in rest if thread.file is None]
+        return closed
+
+    def see_holder(self, number: int, tid: int | None, now_ns: int) -> None:
+        """This thread, or nobody that is known, holds the GIL of that number."""
+        since_ns = self._holder_seen_ns[number]
+        self._holder_seen_ns[number] = now_ns
+        if tid is not None and since_ns:
+            self._held_ns[tid] = self._held_ns.get(tid, 0) + now_ns - since_ns
+
+    def take(self) -> dict[int, Waits]:
+        """What has been seen since this was last asked, by TID."""
+        for thread in self.threads.values():
+            thread.credit(self.sampled_ns)
+        taken = {}
+        for thread in (*self.left.values(), *self.threads.values()):
+            held_ns = self._held_ns.pop(thread.tid, 0)
+            taken[thread.tid] = Waits(thread.state, thread.times, held_ns)
+            thread.times = {}
+        for tid, held_ns in self._held_ns.items():
+            taken[tid] = Waits("running", {}, held_ns)
+        self._held_ns.clear()
+        if self.left:
+            self.left.clear()
+            self.listed = ()  # one of those TIDs may be another thread's by now, and be asked for
+        return taken
+
+
+def thread_of(holder: Holder, target: Target, process: SampledProcess) -> int | None:
+    """The thread of the process that is meant, if it has such a one."""
+    names = [holder.native, target.tid_of_ident(holder.ident) if holder.ident else None]
+    for name in names:
+        if not name:
+            continue
+        tid = name if target.ns_tids is None else target.ns_tids.get(name)
+        if tid is not None and (tid in process.threads or target.dir.has_task(tid)):
+            return tid
+    return None

@@ -1,0 +1,167 @@
+"""Who is sampled for what it waits for, and when.
+
+Rules:
+
+* Samples are taken between polls, as many in a second as the group asks for. The time between two is drawn
+  at random, from half to one and a half times the period: a thread that wakes ten times a second must not
+  be seen always at the same point of its cycle.
+* Only processes that are awake, or were a few polls ago, are sampled, in them the threads that have run
+  lately. At most so many threads are looked at in one sample; where more run, they take turns from
+  poll to poll.
+* Our own process is not sampled: who looks is always seen looking, or waiting for who does.
+* Every other thread is looked at once after it has run: it waits for the same thing until it runs again. The
+  poll asks for that with :meth:`Sampling.look`, when it has read the thread's clock.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Collection, Iterable, Mapping
+
+from threadwatch.errors import ReadError
+from threadwatch.model.samples import Identity, Waits
+from threadwatch.model.view import ProcessKey
+from threadwatch.procfs.marks import Lock
+from threadwatch.reading.reader import PatientReader, owner_of, still_waiting
+from threadwatch.targets.process import Watched
+from threadwatch.waits.sampled import Target
+from threadwatch.waits.sampler import WaitSampler
+
+_AWAKE_FOR = 10
+"""Polls at rest for which a process still counts as awake."""
+_NEW_FOR = 2
+"""Polls after which we know which of a process's threads run."""
+_MOST = 256
+"""Threads that are looked at in one sample."""
+
+
+class Sampling:
+    """Samples when it is due. Not for several threads at once. ``errors`` collects what cannot be read."""
+
+    def __init__(
+        self, errors: list[ReadError], patience: PatientReader, own_pid: int | None
+    ) -> None:
+        """``own_pid``: our own process's; None where that procfs does not show it."""
+        self._complaints: dict[ProcessKey, set[tuple[str, str]]] = {}
+        self._patience = patience
+        self._own_pid = own_pid
+        self._errors = errors
+        self._sampler = WaitSampler(errors, patience, complaints=self._complaints)
+        self._looker = WaitSampler(errors, patience, keep=0, complaints=self._complaints)
+        self._targets: dict[int, list[Target]] = {}
+        """By rate: who is sampled until the next poll."""
+        self._due_ns: dict[int, int] = {}
+        """By rate: when the next sample is due (CLOCK_MONOTONIC)."""
+        self._turn = 0
+        self.samples = 0
+        """How many times a process has been sampled."""
+        self.cpu_ns = 0
+        """CPU time that the samples have cost."""
+
+    def choose(self, watched: Iterable[Watched], now_ns: int) -> None:
+        """Sample these, as far as they are awake, until the next poll."""
+        awake = [
+            (one, _who_runs(one))
+            for one in watched
+            if self._is_sampled(one) and one.rested < _AWAKE_FOR and one.polled
+        ]
+        wanted = sum(len(tids) for _, tids in awake)
+        self._turn += 1
+        self._targets.clear()
+        for one, tids in awake:
+            some = tids
+            if wanted > _MOST:
+                most = max(_MOST * len(tids) // wanted, 1)
+                first = self._turn * most % max(len(tids), 1)
+                some = (list(tids) * 2)[first : first + most]
+            self._targets.setdefault(one.config.wait_rate, []).append(_target(one, tuple(some)))
+        self._due_ns = {r: self._due_ns.get(r) or _next(r, now_ns) for r in self._targets}
+
+    def next_ns(self) -> int | None:
+        """When the next sample is due (CLOCK_MONOTONIC); None while nobody is to be sampled."""
+        return min(self._due_ns.values(), default=None)
+
+    def sample(self, now_ns: int) -> None:
+        """Take the samples that are due."""
+        began_ns = time.thread_time_ns() + self._patience.cpu_ns
+        due = [rate for rate, due_ns in self._due_ns.items() if due_ns <= now_ns]
+        if due:
+            targets = [target for rate in due for target in self._targets[rate]]
+            self._patience.work_off(
+                targets,
+                lambda target: self._sampler.sample(target, now_ns),
+                lambda target, lock: self._go_on_without(target, lock, now_ns),
+            )
+            self.samples += len(targets)
+            for rate in due:
+                self._due_ns[rate] = _next(rate, now_ns)
+        self.cpu_ns += time.thread_time_ns() + self._patience.cpu_ns - began_ns
+
+    def _go_on_without(self, target: Target, lock: Lock, now_ns: int) -> None:
+        self._sampler.go_on_without(target, lock, now_ns)
+        self._patience.give_up(target.conducts, lock, owner_of(target.dir), now_ns)
+        if lock == "exec":
+            self._errors.append(still_waiting(target.key.pid))
+
+    def take(self, watched: Watched) -> dict[Identity, Waits] | None:
+        """What samples have seen of the process's threads since this was last asked.
+
+        None: it is not to be sampled.
+        """
+        if not self._is_sampled(watched):
+            self.forget(watched)
+            return None
+        return _by_identity(watched, self._sampler.take(watched.key))
+
+    def look(self, watched: Watched, tids: Collection[int], now_ns: int) -> dict[Identity, Waits]:
+        """What these threads wait for at this moment. For the reading thread."""
+        if not tids:
+            return {}
+        self._looker.sample(_target(watched, tids), now_ns)
+        return _by_identity(watched, self._looker.take(watched.key))
+
+    def _is_sampled(self, watched: Watched) -> bool:
+        return watched.config.wait_rate > 0 and watched.key.pid != self._own_pid
+
+    def forget(self, watched: Watched, *, gone: bool = False) -> None:
+        """The process rests, or has gone: let go of it."""
+        self._sampler.forget(watched.key)
+        self._looker.forget(watched.key)
+        if gone:
+            self._complaints.pop(watched.key, None)
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._sampler.close()
+        self._looker.close()
+
+
+def _who_runs(watched: Watched) -> Collection[int]:
+    """The threads that have run lately; of a process that is new to us nobody knows, so all."""
+    return watched.known if watched.polled < watched.met + _NEW_FOR else watched.hot
+
+
+def _next(rate: int, now_ns: int) -> int:
+    return now_ns + round(random.uniform(0.5, 1.5) * 1e9 / rate)  # noqa: S311  # no secret
+
+
+def _target(watched: Watched, tids: Collection[int]) -> Target:
+    ns_tids: Mapping[int, int] | None = None
+    if watched.ns_pid != watched.key.pid:
+        ns_tids = {known.ns_tid: tid for tid, known in watched.known.items()}
+    return Target(
+        key=watched.key,
+        dir=watched.dir,
+        tids=tids,
+        gils=watched.published.gils,
+        tid_of_ident=watched.published.tid_of_ident,
+        ns_tids=ns_tids,
+        conducts=watched.conducts,
+        still_tells=lambda gil: watched.published.still_tells(watched.dir, gil),
+    )
+
+
+def _by_identity(watched: Watched, seen: Mapping[int, Waits]) -> dict[Identity, Waits]:
+    known = watched.known
+    return {known[tid].identity: waits for tid, waits in seen.items() if tid in known}

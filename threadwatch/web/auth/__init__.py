@@ -1,0 +1,1 @@
+"""Who is let in: TLS, client certificates, passwords, and the file that says so."""

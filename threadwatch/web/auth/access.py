@@ -1,0 +1,127 @@
+"""The rules that hold now: the web configuration and the files that it names, read again when they change.
+
+That they have changed is seen by stat, at each connection and each request. A file that cannot be used
+leaves the rules as they were, and is complained of once, until it changes again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from threadwatch.config.document import read
+from threadwatch.config.value import listed
+from threadwatch.errors import ConfigError
+from threadwatch.web.auth.settings import FLAG, WebSettings, parse_web_config
+from threadwatch.web.auth.tls import Tls, build
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Who is let in, and what every response carries."""
+
+    tls: Tls | None = None
+    """How connections are served; None: without TLS."""
+    users: Mapping[bytes, bytes] | None = None
+    """bcrypt hashes by users' names; empty or None: nobody has to say who they are."""
+    headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def policy(self) -> tuple[object, ...] | None:
+        """What a connection must have been made under to go on."""
+        return self.tls.policy if self.tls else None
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What an administrator should know, though it can be used."""
+        return self.tls.warnings if self.tls else ()
+
+    def __str__(self) -> str:
+        """In a few words: ``TLS, certificate valid until …, 2 users``."""
+        words = []
+        if self.tls is None:
+            words.append("no TLS")
+        else:
+            until = self.tls.valid_until
+            words.append("TLS" + (f" with a certificate valid until {until}" if until else ""))
+            if self.tls.context.verify_mode:
+                words.append("client certificates")
+        count = len(self.users or {})
+        words.append(f"{count} user{'' if count == 1 else 's'}" if count else "no users")
+        return listed(words)
+
+
+OPEN: Final = Rules()
+"""What holds without a web configuration."""
+
+
+class Access:
+    """Keeps the rules up to date with their files. For one thread."""
+
+    def __init__(self, path: str | None) -> None:
+        """Read the web configuration at ``path``; None: there is none. Raises ConfigError."""
+        self._path = path
+        self._seen: dict[str, object] = {}
+        self._rules = OPEN if path is None else self._load(path)
+        self._warn()
+
+    @property
+    def rules(self) -> Rules:
+        """What holds, as of the last look."""
+        return self._rules
+
+    def look(self, *, again: bool = False) -> Rules:
+        """The rules that hold now. ``again``: read the files even if they have not changed."""
+        path = self._path
+        if path is None or not (again or self._has_changed()):
+            return self._rules
+        try:
+            self._rules = self._load(path)
+        except ConfigError as error:
+            logger.error(  # noqa: TRY400 - the message says it all; a traceback would say nothing more
+                "bad web configuration, the one before stays", extra={"fields": {"error": error}}
+            )
+        else:
+            logger.info("web configuration read again", extra={"fields": {"web": str(self._rules)}})
+            self._warn()
+        return self._rules
+
+    def _has_changed(self) -> bool:
+        return any(_signature(path) != seen for path, seen in self._seen.items())
+
+    def _load(self, path: str) -> Rules:
+        # before they are read, so that what is written meanwhile is seen as a change
+        self._seen = {known: _signature(known) for known in (path, *self._seen)}
+        settings = parse_web_config(read(path, FLAG), path)
+        self._seen = {path: self._seen[path]} | {
+            name: _signature(name) for name in settings.files()
+        }
+        return _rules(settings)
+
+    def _warn(self) -> None:
+        for warning in self._rules.warnings:
+            logger.warning(warning)
+
+
+def load_rules(path: str) -> Rules:
+    """The rules of a web configuration. Raises ConfigError."""
+    return _rules(parse_web_config(read(path, FLAG), path))
+
+
+def _rules(settings: WebSettings) -> Rules:
+    tls = build(settings.tls) if settings.tls else None
+    return Rules(tls, settings.users, settings.headers)
+
+
+def _signature(path: str) -> object:
+    """What changes when a file is written, or another one takes its place."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as error:
+        return str(error)
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

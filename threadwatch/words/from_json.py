@@ -1,0 +1,259 @@
+"""A View from the JSON that :mod:`threadwatch.words.to_json` makes: for who asks a daemon. Pure and total.
+
+Series are not in it, so groups have none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from threadwatch.errors import Malformed
+from threadwatch.model.view import (
+    STATES,
+    GroupView,
+    Per,
+    ProcessKey,
+    ProcessView,
+    Python,
+    Source,
+    Stats,
+    ThreadView,
+    View,
+)
+
+_MOST: Final = 1 << 63
+"""No number that a daemon says is as large."""
+
+_T = TypeVar("_T")
+
+
+def parse_view(body: bytes) -> View:
+    """The view that ``/api/v1/view`` has answered with; keys that are not known are left alone.
+
+    Shares are exact to 0.01 %, times to 1 ns for as long as they are below 100 days.
+
+    :raises Malformed: it is none, with what is wrong and where.
+    """
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Malformed("view", f"is no JSON: {error}") from None
+    return _view(_Object(document, ""))
+
+
+class _Object:
+    """A JSON object, and where it stands. Its methods give a key's value, or raise Malformed."""
+
+    def __init__(self, value: object, place: str) -> None:
+        if not isinstance(value, dict):
+            raise _wrong(place, "an object", value)
+        self._values: dict[str, Any] = value
+        self._prefix = f"{place}." if place else ""
+
+    def _get(self, key: str, wanted: str, fits: Callable[[Any], bool]) -> Any:
+        try:
+            value = self._values[key]
+        except KeyError:
+            raise Malformed("view", f"{self._prefix}{key} is missing") from None
+        if not fits(value):
+            raise _wrong(self._prefix + key, wanted, value)
+        return value
+
+    def text(self, key: str) -> str:
+        return str(self._get(key, "a text", _is_text))
+
+    def word(self, key: str, words: tuple[_T, ...]) -> _T:
+        value: _T = self._get(
+            key, f"one of {', '.join(map(str, words))}", lambda v: _is_text(v) and v in words
+        )
+        return value
+
+    def whole(self, key: str) -> int:
+        return int(self._get(key, "a whole number", _is_whole))
+
+    def flag(self, key: str) -> bool:
+        return bool(self._get(key, "true or false", lambda v: isinstance(v, bool)))
+
+    def number(self, key: str) -> float:
+        return float(self._get(key, "a number", _is_number))
+
+    def ns(self, key: str) -> int:
+        return round(self.number(key) * 1e9)
+
+    def ratio(self, key: str) -> float | None:
+        value = self._get(key, "a number or null", lambda v: v is None or _is_number(v))
+        return None if value is None else value / 100
+
+    def shares(self, key: str) -> Mapping[str, float] | None:
+        value = self._get(
+            key,
+            "percents by state, or null",
+            lambda v: (
+                v is None
+                or (
+                    isinstance(v, dict) and all(k in STATES and _is_number(n) for k, n in v.items())
+                )
+            ),
+        )
+        return None if value is None else {state: n / 100 for state, n in value.items()}
+
+    def array(self, key: str, each: Callable[[_Object], _T]) -> tuple[_T, ...]:
+        values = self._get(key, "an array", lambda v: isinstance(v, list))
+        return tuple(
+            each(_Object(value, f"{self._prefix}{key}[{number}]"))
+            for number, value in enumerate(values)
+        )
+
+    def object(self, key: str) -> _Object:
+        return _Object(
+            self._get(key, "an object", lambda v: isinstance(v, dict)), self._prefix + key
+        )
+
+    def texts(self, key: str) -> tuple[str, ...]:
+        return tuple(
+            self._get(
+                key, "an array of texts", lambda v: isinstance(v, list) and all(map(_is_text, v))
+            )
+        )
+
+    def wholes(self, key: str) -> tuple[int, ...]:
+        return tuple(
+            self._get(
+                key,
+                "an array of whole numbers",
+                lambda v: isinstance(v, list) and all(map(_is_whole, v)),
+            )
+        )
+
+    def version(self, key: str) -> tuple[int, int, int]:
+        def fits(value: Any) -> bool:
+            parts = value.split(".") if isinstance(value, str) else []
+            return len(parts) == 3 and all(
+                part.isascii() and part.isdecimal() and len(part) < 10 for part in parts
+            )
+
+        major, minor, micro = map(int, self._get(key, "a version like 3.12.1", fits).split("."))
+        return major, minor, micro
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -_MOST < value < _MOST
+
+
+def _is_number(value: object) -> bool:
+    return _is_whole(value) or (
+        isinstance(value, float) and math.isfinite(value) and abs(value) < _MOST
+    )
+
+
+def _wrong(place: str, wanted: str, value: object) -> Malformed:
+    found = repr(value)
+    if len(found) > 60:
+        found = found[:60] + "…"
+    return Malformed("view", f"{place or 'it'} should be {wanted}, not {found}")
+
+
+def _view(found: _Object) -> View:
+    return View(
+        sequence=found.whole("sequence"),
+        time=found.number("time"),
+        monotonic_ns=found.ns("monotonic_seconds"),
+        boottime_ns=found.ns("boottime_seconds"),
+        interval_ns=found.ns("interval_seconds"),
+        processes=found.array("processes", _parse_process),
+        details=found.flag("details"),
+        groups=found.array("groups", _parse_group),
+        thread_info=found.flag("thread_info"),
+        stats=_parse_stats(found.object("stats")),
+    )
+
+
+def _parse_process(found: _Object) -> ProcessView:
+    return ProcessView(
+        key=ProcessKey(found.whole("pid"), found.whole("start_ticks")),
+        ppid=found.whole("ppid"),
+        uid=found.whole("uid"),
+        group=found.text("group"),
+        comm=found.text("comm"),
+        cmdline=found.texts("cmdline"),
+        python=_parse_python(found) if found.flag("published") else None,
+        cpu_ns=found.ns("cpu_seconds"),
+        cpu_ratio=found.ratio("cpu_percent"),
+        threads=found.array("threads", _parse_thread),
+    )
+
+
+def _parse_python(found: _Object) -> Python:
+    return Python(
+        found.text("implementation"),
+        found.version("version"),
+        found.flag("free_threaded"),
+        found.flag("gil"),
+    )
+
+
+_SOURCES: Final[tuple[Source, ...]] = ("published", "comm")
+_PERS: Final[tuple[Per, ...]] = ("group", "process", "thread")
+
+
+def _parse_thread(found: _Object) -> ThreadView:
+    return ThreadView(
+        tid=found.whole("tid"),
+        start_ticks=found.whole("start_ticks"),
+        name=found.text("name"),
+        source=found.word("source", _SOURCES),
+        thread=found.text("series"),
+        comm=found.text("comm"),
+        state=found.word("state", STATES),
+        user_ns=found.ns("user_seconds"),
+        system_ns=found.ns("system_seconds"),
+        cpu_ratio=found.ratio("cpu_percent"),
+        user_ratio=found.ratio("user_percent"),
+        system_ratio=found.ratio("system_percent"),
+        runqueue_ratio=found.ratio("runqueue_wait_percent"),
+        gil_held_ratio=found.ratio("gil_held_percent"),
+        gil_wait_ratio=found.ratio("gil_wait_percent"),
+        states=found.shares("states_percent"),
+        last_cpu=found.whole("last_cpu"),
+        name_cut=found.flag("name_cut"),
+    )
+
+
+def _parse_group(found: _Object) -> GroupView:
+    pythons = found.array("pythons", lambda one: (_parse_python(one), one.whole("processes")))
+    return GroupView(
+        name=found.text("name"),
+        per=found.word("per", _PERS),
+        cpu_ns=found.ns("cpu_seconds"),
+        processes=found.whole("processes"),
+        pythons=dict(pythons),
+        series={},
+        dropped=found.whole("dropped"),
+        ended_children_ns=found.ns("ended_children_cpu_seconds"),
+    )
+
+
+def _parse_stats(found: _Object) -> Stats:
+    errors = found.array(
+        "read_errors",
+        lambda one: ((one.text("source"), one.text("reason")), one.whole("count")),
+    )
+    return Stats(
+        polls=found.whole("polls"),
+        polls_skipped=found.whole("polls_skipped"),
+        poll_cpu_ns=found.ns("poll_cpu_seconds"),
+        poll_duration_ns=found.ns("poll_duration_seconds"),
+        poll_durations=found.wholes("poll_durations"),
+        read_errors=dict(errors),
+        samples=found.whole("samples"),
+        sample_cpu_ns=found.ns("sample_cpu_seconds"),
+        reload_successful=found.flag("reload_successful"),
+        reload_success_time=found.number("reload_success_time"),
+    )

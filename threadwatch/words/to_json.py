@@ -1,0 +1,170 @@
+"""A View as JSON: what ``/api/v1/view`` says, and of processes ``threadwatch ps --json``. Pure.
+
+Times are seconds, shares of time are percent; what is not known is null. Series are left out: they are
+the metrics'. :mod:`threadwatch.words.from_json` is the way back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from threadwatch.labels.applications import without_arguments
+from threadwatch.labels.discretion import without_secrets
+from threadwatch.model.view import GroupView, ProcessView, Python, Stats, ThreadView, Trace, View
+
+
+def view_json(view: View) -> dict[str, object]:
+    """The view in values that JSON has, without what processes were given as arguments.
+
+    Those may be secret, and this is for everybody who can reach the daemon.
+    """
+    return {
+        "sequence": view.sequence,
+        "time": view.time,
+        "monotonic_seconds": view.monotonic_ns / 1e9,
+        "boottime_seconds": view.boottime_ns / 1e9,
+        "interval_seconds": view.interval_ns / 1e9,
+        "details": view.details,
+        "thread_info": view.thread_info,
+        "groups": [_group(group) for group in view.groups],
+        "processes": [
+            process_json(replace(process, cmdline=without_arguments(process.cmdline)))
+            for process in view.processes
+        ],
+        "stats": _stats(view.stats),
+    }
+
+
+def history_json(view: View) -> dict[str, object]:
+    """The last minutes of what is in the view; of a view that was made with details."""
+    history = view.history
+    if history is None:
+        return {}
+    found = {process.key: history.processes.get(process.key) for process in view.processes}
+    traces = {group.name: history.groups.get(group.name) for group in view.groups}
+    return {
+        "monotonic_seconds": history.monotonic_ns / 1e9,
+        "time": view.time - (view.monotonic_ns - history.monotonic_ns) / 1e9,
+        "step_seconds": history.step_ns / 1e9,
+        "steps": history.steps,
+        "groups": [
+            {"name": name, "cpu_percent": _percents(trace)}
+            for name, trace in traces.items()
+            if trace
+        ],
+        "processes": [
+            {
+                "pid": key.pid,
+                "start_ticks": key.start_ticks,
+                "cpu_percent": _percents(process.cpu),
+                "threads": [
+                    {"tid": tid, "start_ticks": start_ticks, "cpu_percent": _percents(trace)}
+                    for (tid, start_ticks), trace in process.threads.items()
+                ],
+            }
+            for key, process in found.items()
+            if process
+        ],
+    }
+
+
+def _percents(trace: Trace) -> list[float]:
+    return [value / 10 for value in trace.per_mille()]
+
+
+def process_json(process: ProcessView) -> dict[str, object]:
+    """One process with its threads."""
+    python = process.python
+    return {
+        "pid": process.key.pid,
+        "ppid": process.ppid,
+        "uid": process.uid,
+        "start_ticks": process.key.start_ticks,
+        "group": process.group,
+        "comm": process.comm,
+        "cmdline": list(without_secrets(process.cmdline)),
+        "published": process.published,
+        "implementation": python.implementation if python else None,
+        "version": _version(python) if python else None,
+        "free_threaded": python.free_threaded if python else None,
+        "gil": python.gil if python else None,
+        "cpu_seconds": process.cpu_ns / 1e9,
+        "cpu_percent": _percent(process.cpu_ratio),
+        "gil_held_percent": _percent(process.gil_held_ratio),
+        "threads": [_thread(thread) for thread in process.threads],
+    }
+
+
+def _thread(thread: ThreadView) -> dict[str, object]:
+    states = thread.states
+    return {
+        "tid": thread.tid,
+        "name": thread.name,
+        "source": thread.source,
+        "series": thread.thread,
+        "comm": thread.comm,
+        "state": thread.state,
+        "cpu_seconds": (thread.user_ns + thread.system_ns) / 1e9,
+        "user_seconds": thread.user_ns / 1e9,
+        "system_seconds": thread.system_ns / 1e9,
+        "cpu_percent": _percent(thread.cpu_ratio),
+        "user_percent": _percent(thread.user_ratio),
+        "system_percent": _percent(thread.system_ratio),
+        "runqueue_wait_percent": _percent(thread.runqueue_ratio),
+        "gil_held_percent": _percent(thread.gil_held_ratio),
+        "gil_wait_percent": _percent(thread.gil_wait_ratio),
+        "states_percent": None
+        if states is None
+        else {state: _percent(share) for state, share in states.items()},
+        "last_cpu": thread.last_cpu,
+        "start_ticks": thread.start_ticks,
+        "name_cut": thread.name_cut,
+    }
+
+
+def _group(group: GroupView) -> dict[str, object]:
+    return {
+        "name": group.name,
+        "per": group.per,
+        "cpu_seconds": group.cpu_ns / 1e9,
+        "processes": group.processes,
+        "published": group.published,
+        "pythons": [
+            {
+                "implementation": python.implementation,
+                "version": _version(python),
+                "free_threaded": python.free_threaded,
+                "gil": python.gil,
+                "processes": count,
+            }
+            for python, count in sorted(group.pythons.items())
+        ],
+        "dropped": group.dropped,
+        "ended_children_cpu_seconds": group.ended_children_ns / 1e9,
+    }
+
+
+def _stats(stats: Stats) -> dict[str, object]:
+    return {
+        "polls": stats.polls,
+        "polls_skipped": stats.polls_skipped,
+        "poll_cpu_seconds": stats.poll_cpu_ns / 1e9,
+        "poll_duration_seconds": stats.poll_duration_ns / 1e9,
+        "poll_durations": list(stats.poll_durations),
+        "read_errors": [
+            {"source": source, "reason": reason, "count": count}
+            for (source, reason), count in sorted(stats.read_errors.items())
+        ],
+        "samples": stats.samples,
+        "sample_cpu_seconds": stats.sample_cpu_ns / 1e9,
+        "reload_successful": stats.reload_successful,
+        "reload_success_time": stats.reload_success_time,
+    }
+
+
+def _percent(ratio: float | None) -> float | None:
+    return None if ratio is None else round(ratio * 100, 2)
+
+
+def _version(python: Python) -> str:
+    return ".".join(map(str, python.version))

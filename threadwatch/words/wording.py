@@ -1,0 +1,88 @@
+"""Words for what a View has: the same in every output that people read.
+
+Everything here is text for a terminal: what a target is called has been made printable.
+"""
+
+from __future__ import annotations
+
+from threadwatch.labels.applications import is_multiprocessing_child
+from threadwatch.labels.discretion import without_secrets
+from threadwatch.model.view import ProcessView, Python, ThreadView
+from threadwatch.words.text import printable
+
+
+def thread_name(thread: ThreadView) -> str:
+    """Its Python name; the kernel's comm in parentheses."""
+    name = printable(thread.name)
+    if thread.source == "comm":
+        return f"({name})"
+    if not name:
+        return '""'
+    return name + "…" if thread.name_cut else name
+
+
+def command(process: ProcessView, parent: ProcessView | None) -> str:
+    """What the process is: its command line, or its part in the application that started it."""
+    if is_multiprocessing_child(process.cmdline):
+        code = " ".join(process.cmdline)
+        for word, part in (
+            ("_tracker import", "resource tracker"),
+            ("forkserver import", "fork server"),
+        ):
+            if word in code:
+                return part
+        return "worker"
+    if parent is not None and process.cmdline == parent.cmdline:
+        return "worker, forked"
+    if not process.cmdline:
+        return f"({printable(process.comm)})"
+    program, *arguments = without_secrets(process.cmdline)
+    return printable(" ".join([program.rpartition("/")[2] or program, *arguments]))
+
+
+def version(python: Python) -> str:
+    """``CPython 3.12.1``."""
+    name = {"cpython": "CPython"}.get(python.implementation, python.implementation or "Python")
+    kind = "" if not python.free_threaded else " free-threaded" + ", GIL on" * python.gil
+    return f"{name} {'.'.join(map(str, python.version))}{kind}"
+
+
+def count(number: int, one: str, many: str) -> str:
+    """``1 thread``, ``2 threads``."""
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def left_out(number: int) -> str:
+    """That so many processes are left out for want of file descriptors, and what to do."""
+    return (
+        f"{count(number, 'process is', 'processes are')} left out, because each needs two open files: "
+        "raise the hard limit (ulimit -n as root, LimitNOFILE= in a unit), or name processes by PID"
+    )
+
+
+def percent(ratio: float | None) -> str:
+    """``61.2``, or nothing where it is not known."""
+    return "" if ratio is None else f"{ratio * 100:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """CPU time as top shows it: ``0.07``, ``2:03.51``, ``3:25:01``."""
+    if seconds < 60:
+        return f"{seconds:.2f}"
+    minutes, rest = divmod(seconds, 60)
+    if minutes < 60:
+        return f"{int(minutes)}:{rest:05.2f}"
+    hours, minutes = divmod(int(minutes), 60)
+    return f"{hours}:{minutes:02}:{int(rest):02}"
+
+
+def age(seconds: float) -> str:
+    """``12s``, ``3m12s``, ``2h05m``, ``5d03h``: never more than seven characters in 27 years."""
+    whole = max(int(seconds), 0)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02}s"
+    if whole < 86400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02}m"
+    return f"{whole // 86400}d{whole % 86400 // 3600:02}h"
