@@ -84,3 +84,17 @@ def test_scripts_can_be_run(script: str) -> None:
     path = CHECKOUT / script
     assert path.stat().st_mode & 0o111 == 0o111
     subprocess.run(["bash", "-n", str(path)], check=True, timeout=60)
+
+
+def test_decisions_have_one_form() -> None:
+    """Each decision has its number in its title, says context, decision and consequence, and is listed."""
+    directory = CHECKOUT / "docs/decisions"
+    listed = (directory / "README.md").read_text()
+    for page in sorted(directory.glob("[0-9]*.md")):
+        lines = page.read_text().splitlines()
+        number, _, title = lines[0].removeprefix("# ").partition(": ")
+        assert number == page.name[:4], f"{page.name}: begins with {lines[0]!r}"
+        sections = {line[3:].partition(":")[0] for line in lines if line.startswith("## ")}
+        missing = {"Context", "Decision", "Consequence"} - sections
+        assert not missing, f"{page.name} lacks {sorted(missing)}"
+        assert f"| [{number}]({page.name}) | {title} |" in listed, f"README.md lacks {page.name}"
