@@ -268,8 +268,12 @@ start(spin), start(lock), start(receive)
     os.kill(process.pid, signal.SIGCONT)
     come_to(sampler, target, "lock", "pipe", "running", "socket")
     restarted = ways(os.uname().machine)
-    calls = [parse_syscall(target.dir.read_task(tid, "syscall")) for tid in target.tids]
-    assert [call and restarted[call.number] for call in calls].count(Way.RESTART) == 2
+
+    def go_on_with_their_calls() -> bool:
+        calls = [parse_syscall(target.dir.read_task(tid, "syscall")) for tid in target.tids]
+        return [call and restarted[call.number] for call in calls].count(Way.RESTART) == 2
+
+    eventually(go_on_with_their_calls)
 
 
 def test_a_leader_that_has_ended_before_its_threads(start: Start, sampler: WaitSampler) -> None:
