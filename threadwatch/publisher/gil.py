@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 NOT_FOUND = (0, 0, 0, 0)
 
 _TRIES = 4
+_TRIES_AMONG_OTHERS = 16
+"""The same where another thread is seen to have the GIL: then it is there, and is found in a quiet moment."""
 _PAGE = 4096
 _STATE_BEFORE, _STATE_SIZE = 3, 5 * _PAGE
 """What is read of an interpreter's state: from three pages before the one with the collector's list."""
@@ -100,18 +102,22 @@ def _search(memory: int, ident: int, native_id: int) -> "Found":
     free_threaded = "t" in sys.abiflags  # then objects have no such header
     # While the kernel reads, this thread lets go of the GIL, and another may take it, or make objects.
     # But for some time it has just been given back to us then, so the next try seldom meets another.
-    for _ in range(_TRIES):
+    for tries in range(_TRIES_AMONG_OTHERS):
+        is_there = False
         if not free_threaded:
             # In one expression: a trace function, which runs between lines, may make younger objects.
             # The lowest bits of `_gc_next` are flags.
             head = _number.unpack(os.pread(memory, 8, id(_new := [None]) - _GC_HEAD_SIZE))[0] & ~7
         for address, holder in _candidates(read, head):
             state = memoryview(read(holder, _THREAD_STATE_SIZE)).cast("Q").tolist()
+            is_there = is_there or bool(state)
             if state.count(ident) == 1 and state[-1] != ident:
                 at = state.index(ident)
                 # since CPython 3.11 a thread state has the TID, right behind the ident
                 has_native_id = sys.version_info >= (3, 11) and native_id == state[at + 1]
                 return address, _size(), 8 * at, 8 * (at + 1) if has_native_id else 0
+        if tries + 1 >= _TRIES and not is_there:
+            break
     return NOT_FOUND
 
 
