@@ -60,7 +60,7 @@ def test_visitors(loads: list[tuple[Watch, Load]], tmp_path: Path) -> None:
         unattributed_ns = watch.cpu.get(UNATTRIBUTED, 0)
         assert watch.cpu["Dummy-N"] + unattributed_ns >= 0.95 * 60 * 20 * MS, (str(load), watch.cpu)
         if load.interpreter.version >= (3, 13):
-            # before, nobody is told of what it has used since its last poll when it ends
+            # before, no end is published of it: what it used since its last poll has no name
             assert unattributed_ns <= 0.01 * watch.group.cpu_ns, (str(load), watch.cpu)
         load.go()
     poll_all(loads, chance)

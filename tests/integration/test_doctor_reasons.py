@@ -176,10 +176,11 @@ for _ in range(3):
     libc.pthread_create(ctypes.byref(ctypes.c_ulong()), None, libc.pause, None)
 """
 OLDER = """
-import _thread, time
+import _thread, os, time
 for _ in range(2):
     _thread.start_new_thread(time.sleep, (600,))
-time.sleep(0.1)
+while len(os.listdir('/proc/self/task')) < 3:
+    pass
 """
 FULL = """
 import threading

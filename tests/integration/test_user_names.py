@@ -56,7 +56,6 @@ programs.append(start(2))
 assert groups()[:2] == ["shop", "shop"]
 threadwatch.discovery.user_names._NONE_FOR_S = threadwatch.discovery.user_names._REFRESH_S = 1000
 down.unlink()
-time.sleep(0.1)
 poller.reload(config)
 become(["shop"] * 3)          # and by a reload
 for program in programs:

@@ -32,7 +32,7 @@ _MOST = 4096
 class _User:
     """What is known of a user."""
 
-    __slots__ = ("asked", "doubtful", "name", "told", "until")
+    __slots__ = ("asked", "doubtful", "name", "outdated", "told", "until")
 
     def __init__(self) -> None:
         self.name: str | None = None
@@ -43,6 +43,8 @@ class _User:
         """When to ask again (time.monotonic())."""
         self.asked = False
         """Whether it is about to be asked for."""
+        self.outdated = False
+        """Whether it has to be asked for again after that, because the answer may be of before a reload."""
         self.doubtful = False
         """Whether it is to have no name any more if the service knows none."""
 
@@ -94,7 +96,7 @@ class UserNames:
         with self._changed:
             self._impatient_until = self._refresh_at = 0.0
             for user in self._users.values():
-                user.until, user.doubtful = 0.0, True
+                user.until, user.doubtful, user.outdated = 0.0, True, user.asked
 
     def take_news(self) -> set[int]:
         """The users of whom something else was told than is known now, since this was last asked."""
@@ -132,7 +134,10 @@ class UserNames:
                 name = None
             with self._changed:
                 user = self._users.get(uid)
-                if user is not None:
+                if user is not None and user.outdated:
+                    user.outdated = False
+                    self._to_ask.append(uid)
+                elif user is not None:
                     self._learn(uid, user, name)
                 self._changed.notify_all()
 
