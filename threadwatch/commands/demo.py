@@ -126,7 +126,7 @@ def _ways(address: str) -> Iterator[str]:
     yield f"  in a terminal    {_own_command()} top demo_app"
     yield f"  the metrics      http://{address}/metrics"
     yield f"  in Prometheus    {query}"
-    yield f"                   once it scrapes {address} (README, “Scrape it”)"
+    yield f"                   once it scrapes {address} (README, “Quick start”)"
 
 
 def _own_command() -> str:
