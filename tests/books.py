@@ -11,7 +11,13 @@ from dataclasses import fields
 from typing import Any
 
 from threadwatch.accounting.account import Account, GroupRules
-from threadwatch.model.samples import NS_PER_TICK, EndedThread, ProcessSample, SlotKey, ThreadSample
+from threadwatch.model.readings import (
+    NS_PER_TICK,
+    EndedThread,
+    ProcessReading,
+    SlotKey,
+    ThreadReading,
+)
 from threadwatch.model.view import (
     GroupView,
     ProcessKey,
@@ -35,7 +41,7 @@ def thread(
     start_ticks: int = 6000,
     slot: int | SlotKey | None = None,
     **values: Any,
-) -> ThreadSample:
+) -> ThreadReading:
     """A living thread. ``slot``: the number of its birth in table 1."""
     known: dict[str, Any] = {
         "source": "comm" if slot is None else "published",
@@ -56,7 +62,7 @@ def thread(
         "last_cpu": 0,
         "provisional": False,
     }
-    return ThreadSample(
+    return ThreadReading(
         tid=tid,
         start_ticks=start_ticks,
         name=name,
@@ -80,8 +86,8 @@ def ended(
 
 
 def sample(
-    *threads: ThreadSample, clock_ns: int, time_ns: int, key: ProcessKey = KEY, **values: Any
-) -> ProcessSample:
+    *threads: ThreadReading, clock_ns: int, time_ns: int, key: ProcessKey = KEY, **values: Any
+) -> ProcessReading:
     """A process; its ticks are 0, and nothing has ended.
 
     ``resting`` are threads that live beside those that are given; None: nobody has looked.
@@ -90,7 +96,7 @@ def sample(
     resting = values.pop("resting", frozenset())
     if resting is not None:
         values["living"] = resting | {(t.tid, t.start_ticks) for t in threads}
-    return ProcessSample(
+    return ProcessReading(
         key=key, time_ns=time_ns, clock_ns=clock_ns, threads=threads, **{**known, **values}
     )
 
@@ -119,7 +125,7 @@ class Books:
 
     def charge(
         self,
-        *threads: ThreadSample,
+        *threads: ThreadReading,
         clock_ns: int | None = None,
         key: ProcessKey = KEY,
         open_ns: int = 0,

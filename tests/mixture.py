@@ -20,7 +20,7 @@ from tests import natives, testbed
 from tests.books import cpu_by_name, threads_ns
 from tests.harness import DEADLINE
 from tests.loads import Load, Watch
-from threadwatch.model.samples import NS_PER_TICK
+from threadwatch.model.readings import NS_PER_TICK
 
 INEXACT = 0.001
 """How much of the CPU time may be missing or too much: what is in no clock that can be read in the end."""

@@ -15,7 +15,7 @@ from threadwatch.model.view import ProcessKey
 from threadwatch.names.published import Published
 from threadwatch.procfs import ProcFS, parse_stat
 from threadwatch.procfs.marks import Lock
-from threadwatch.reading.reader import PatientReader
+from threadwatch.reading.reader import GuardedReader
 from threadwatch.waits.sampler import Target, Waits, WaitSampler
 
 
@@ -26,7 +26,7 @@ class Watch:
     sampler: WaitSampler
     target: Target
     errors: list[ReadError]
-    patience: PatientReader
+    guarded: GuardedReader
     published: Published
 
     def sample(self, now_ns: int | None = None) -> None:
@@ -38,9 +38,9 @@ class Watch:
 
         def go_on_without(target: Target, lock: Lock) -> None:
             self.sampler.go_on_without(target, lock, now_ns)
-            self.patience.give_up(target.conducts, lock, target.owner_uid(), now_ns)
+            self.guarded.give_up(target.hangs, lock, target.owner_uid(), now_ns)
 
-        self.patience.work_off(
+        self.guarded.run_all(
             targets, lambda target: self.sampler.sample(target, now_ns), go_on_without
         )
 
@@ -64,9 +64,9 @@ def watching(pid: int, *, keep: int | None = None) -> Iterator[Watch]:
         published.find(directory)
         published.update(directory)
         errors: list[ReadError] = []
-        patience = PatientReader()
-        stack.callback(patience.close)
-        sampler = WaitSampler(errors, patience, keep=keep)
+        guarded = GuardedReader()
+        stack.callback(guarded.close)
+        sampler = WaitSampler(errors, guarded, keep=keep)
         stack.callback(sampler.close)
         yield Watch(
             sampler,
@@ -79,7 +79,7 @@ def watching(pid: int, *, keep: int | None = None) -> Iterator[Watch]:
                 ns_tids=None,
             ),
             errors,
-            patience,
+            guarded,
             published,
         )
 

@@ -13,7 +13,7 @@ from tests import testbed
 from tests.books import MS
 from tests.loads import Load, Watch
 from tests.testbed import Interpreter
-from threadwatch.accounting.tails import TAIL_NS
+from threadwatch.accounting.exit_tails import TAIL_NS
 from threadwatch.model.view import UNATTRIBUTED
 
 Start = Callable[..., Load]

@@ -11,7 +11,7 @@ from tests import testbed
 from tests.books import MS
 from tests.loads import Load, Watch
 from tests.tracer import traced
-from threadwatch.accounting.tails import TAIL_NS
+from threadwatch.accounting.exit_tails import TAIL_NS
 from threadwatch.model.view import UNATTRIBUTED
 
 

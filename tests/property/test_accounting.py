@@ -21,8 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.books import MS, PYTHON, SECOND, fallen, threads_ns
 from threadwatch.accounting.account import Account, GroupRules
-from threadwatch.accounting.tails import TAIL_NS
-from threadwatch.model.samples import EndedThread, ProcessSample, ThreadSample, Waits
+from threadwatch.accounting.exit_tails import TAIL_NS
+from threadwatch.model.readings import EndedThread, ProcessReading, ThreadReading, Waits
 from threadwatch.model.view import OTHER, UNATTRIBUTED, GroupView, ProcessKey
 
 TICK_NS = 10 * MS
@@ -506,7 +506,7 @@ class Histories(RuleBasedStateMachine):
         ends = self._told(process)
         living = frozenset(life.identity for life in (*read, *unread)) if listed else None
         self.account.charge(
-            ProcessSample(
+            ProcessReading(
                 key=process.key,
                 time_ns=self.now_ns,
                 clock_ns=clock,
@@ -537,9 +537,9 @@ class Histories(RuleBasedStateMachine):
                 )
                 assert 0 <= group.cpu_ns - threads_ns(group) <= open_ns + others
 
-    def _sample(self, process: Process, life: Life, pick: int) -> ThreadSample:
+    def _sample(self, process: Process, life: Life, pick: int) -> ThreadReading:
         named = life.serial is not None and not life.silent
-        return ThreadSample(
+        return ThreadReading(
             tid=life.tid,
             start_ticks=life.start,
             name=life.name,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from threadwatch.model.samples import NS_PER_TICK
+from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.names.slots import Slot
 from threadwatch.procfs import Stat
 from threadwatch.publisher import layout as table
-from threadwatch.targets.process import Known, Watched
+from threadwatch.targets.process import KnownThread, Watched
 from threadwatch.threads import ends
 
 TICK = NS_PER_TICK
@@ -20,10 +20,10 @@ class Process:
     def __init__(self, pid: int = 100, ns_pid: int = 100) -> None:
         self.key = self
         self.pid, self.ns_pid = pid, ns_pid
-        self.known: dict[int, Known] = {}
-        self.forgotten: list[Known] = []
+        self.known: dict[int, KnownThread] = {}
+        self.forgotten: list[KnownThread] = []
 
-    def lives(self, known: Known) -> None:
+    def lives(self, known: KnownThread) -> None:
         """The kernel shows it."""
         self.known[known.tid] = known
 
@@ -35,10 +35,10 @@ class Process:
 
 def known(
     tid: int, start_ticks: int, *, ns_tid: int | None = None, named: int | None = None
-) -> Known:
+) -> KnownThread:
     """A thread; ``named``: the serial of what was published of it last."""
     stat = Stat._make([0] * len(Stat._fields))._replace(start_ticks=start_ticks)
-    found = Known(tid, (tid, start_ticks), ns_tid or tid, 1, stat)
+    found = KnownThread(tid, (tid, start_ticks), ns_tid or tid, 1, stat)
     if named is not None:
         found.named = (7, end(named, tid, 0))
     return found

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.books import KEY, MS, SECOND, Books, ended, thread
-from threadwatch.accounting.tails import TAIL_NS
-from threadwatch.model.samples import EndedThread, ThreadSample, Waits
+from threadwatch.accounting.exit_tails import TAIL_NS
+from threadwatch.model.readings import EndedThread, ThreadReading, Waits
 from threadwatch.model.view import OTHER, UNATTRIBUTED, ProcessKey
 
 
@@ -510,7 +510,7 @@ def test_the_end_of_a_process_leaves_nothing_open() -> None:
 # exec, called by a thread that is not the leader.
 
 
-def leader(name: str, cpu_ns: int, **values: int) -> ThreadSample:
+def leader(name: str, cpu_ns: int, **values: int) -> ThreadReading:
     """The thread whose TID and start time are the process's."""
     return thread(KEY.pid, name, cpu_ns, start_ticks=KEY.start_ticks, **values)
 

@@ -13,7 +13,7 @@ from tests.unit.procfs.helpers import eventually
 from threadwatch.errors import Gone, ReadError
 from threadwatch.names.slots import Gil
 from threadwatch.procfs import MemoryFile, ProcFS
-from threadwatch.waits.gil_holder import NOBODY, Holder, MemoryJob, find_holder
+from threadwatch.waits.gil_holder import NOBODY, Holder, MemoryReads, find_holder
 from threadwatch.waits.reasons import AskMemory
 
 SECOND = 1_000_000_000
@@ -109,7 +109,7 @@ def test_a_job_reads_all_that_it_can(memory: MemoryFile) -> None:
     good, bad = ctypes.addressof(text), 8
     asks = [AskMemory(((address, 8),), 0) for address in (bad, good)]
     gils = [Gil(address, 208, 0, 0) for address in (bad, good)]
-    job = MemoryJob(memory, gils, asks)
+    job = MemoryReads(memory, gils, asks)
     job.run()
     assert job.holders == [None, NOBODY]
     assert job.answers == [None, [struct.pack("=Q", 5000)]]

@@ -14,16 +14,16 @@ import pytest
 from tests.testbed import CHECKOUT
 from tests.unit.procfs.helpers import eventually
 from threadwatch.procfs.marks import Lock, reading
-from threadwatch.reading import reader as patience
-from threadwatch.reading.reader import Conducts, PatientReader
+from threadwatch.reading import reader as guarded
+from threadwatch.reading.reader import GuardedReader, HangRecords
 
 SECOND = 1_000_000_000
 
 
 @pytest.fixture
-def its() -> Iterator[PatientReader]:
+def its() -> Iterator[GuardedReader]:
     """A reader that is closed in the end."""
-    reader = PatientReader(0.02)
+    reader = GuardedReader(0.02)
     yield reader
     reader.close()
 
@@ -33,7 +33,7 @@ class Slow:
 
     def __init__(self, user: int = 1) -> None:
         self.user = user
-        self.conducts = Conducts()
+        self.hangs = HangRecords()
         self.end = threading.Event()
         self.came_back = False
 
@@ -44,49 +44,49 @@ class Slow:
         self.came_back = True
 
 
-def keep_waiting(its: PatientReader, slow: Slow, now_ns: int = 0) -> None:
+def keep_waiting(its: GuardedReader, slow: Slow, now_ns: int = 0) -> None:
     """Read it, and give it up."""
 
     def stuck(one: Slow, lock: Lock) -> None:
-        its.give_up(one.conducts, lock, one.user, now_ns)
+        its.give_up(one.hangs, lock, one.user, now_ns)
 
-    its.work_off([slow], Slow.read, stuck)
+    its.run_all([slow], Slow.read, stuck)
 
 
-def may(its: PatientReader, user: int, lock: Lock = "exec") -> bool:
+def may(its: GuardedReader, user: int, lock: Lock = "exec") -> bool:
     """Whether a process of that user may be read."""
-    return its.may_read(Conducts(), lock, lambda: user, 0)
+    return its.may_read(HangRecords(), lock, lambda: user, 0)
 
 
-def all_back(its: PatientReader) -> Callable[[], bool]:
+def all_back(its: GuardedReader) -> Callable[[], bool]:
     """Whether no thread is stuck."""
     return lambda: may(its, 0) and not its._stuck["exec"]
 
 
-def test_what_is_done_is_done_in_order_elsewhere(its: PatientReader) -> None:
+def test_what_is_done_is_done_in_order_elsewhere(its: GuardedReader) -> None:
     """By one thread, which is not the caller's, and whose CPU time is known."""
     done: list[tuple[int, int]] = []
-    its.work_off(range(3), lambda n: done.append((n, threading.get_ident())), lambda *_: None)
-    its.work_off([3], lambda n: done.append((n, threading.get_ident())), lambda *_: None)
+    its.run_all(range(3), lambda n: done.append((n, threading.get_ident())), lambda *_: None)
+    its.run_all([3], lambda n: done.append((n, threading.get_ident())), lambda *_: None)
     assert [n for n, _ in done] == [0, 1, 2, 3]
     assert len({ident for _, ident in done} - {threading.get_ident()}) == 1
     assert its.cpu_ns > 0
 
 
-def test_what_is_harmless_and_first_is_done_by_the_caller(its: PatientReader) -> None:
+def test_what_is_harmless_and_first_is_done_by_the_caller(its: GuardedReader) -> None:
     """Nobody else wakes up for it; behind one that is not, all is done elsewhere."""
     me, done = threading.get_ident(), []
 
     def do(n: int) -> None:
         done.append((n, threading.get_ident() == me))
 
-    its.work_off([0, 2], do, lambda *_: None, harmless=lambda n: n % 2 == 0)
+    its.run_all([0, 2], do, lambda *_: None, harmless=lambda n: n % 2 == 0)
     assert its.cpu_ns == 0
-    its.work_off([4, 5, 6], do, lambda *_: None, harmless=lambda n: n % 2 == 0)
+    its.run_all([4, 5, 6], do, lambda *_: None, harmless=lambda n: n % 2 == 0)
     assert done == [(0, True), (2, True), (4, True), (5, False), (6, False)]
 
 
-def test_what_comes_next_is_asked_for_when_it_is_due(its: PatientReader) -> None:
+def test_what_comes_next_is_asked_for_when_it_is_due(its: GuardedReader) -> None:
     """An item can hang on what was done with the one before, also behind one that was given up."""
     slow = Slow()
     done: list[object] = []
@@ -103,16 +103,16 @@ def test_what_comes_next_is_asked_for_when_it_is_due(its: PatientReader) -> None
         done.append(one)
 
     def stuck(_: object, lock: Lock) -> None:
-        its.give_up(slow.conducts, lock, slow.user, 0)
+        its.give_up(slow.hangs, lock, slow.user, 0)
 
-    its.work_off(items(), do, stuck)
+    its.run_all(items(), do, stuck)
     assert done == ["first", 1, 2]
     slow.end.set()
     eventually(all_back(its))
     assert done == ["first", 1, 2]
 
 
-def test_who_keeps_us_waiting_is_left_alone(its: PatientReader) -> None:
+def test_who_keeps_us_waiting_is_left_alone(its: GuardedReader) -> None:
     """The others are read, by another thread; the one that was left ends without going on."""
     slow = Slow()
     done: list[object] = []
@@ -126,21 +126,21 @@ def test_who_keeps_us_waiting_is_left_alone(its: PatientReader) -> None:
     def stuck(one: object, lock: Lock) -> None:
         assert isinstance(one, Slow)
         assert (done, lock) == ([1], "exec")
-        its.give_up(one.conducts, lock, one.user, 1000 * SECOND)
+        its.give_up(one.hangs, lock, one.user, 1000 * SECOND)
 
-    its.work_off([1, slow, 2], read, stuck)
+    its.run_all([1, slow, 2], read, stuck)
     assert done == [1, 2]
-    assert not its.may_read(slow.conducts, "exec", lambda: 1, 5000 * SECOND), "it is still stuck"
-    assert its.may_read(slow.conducts, "memory", lambda: 1, 0)
+    assert not its.may_read(slow.hangs, "exec", lambda: 1, 5000 * SECOND), "it is still stuck"
+    assert its.may_read(slow.hangs, "memory", lambda: 1, 0)
     slow.end.set()
-    eventually(lambda: its.may_read(slow.conducts, "exec", lambda: 1, 1002 * SECOND))
+    eventually(lambda: its.may_read(slow.hangs, "exec", lambda: 1, 1002 * SECOND))
     assert not slow.came_back
 
 
 def test_work_that_takes_long_is_not_given_up() -> None:
     """Only a single read that takes too long is; what lies between reads, and many reads, may."""
     slow = Slow()
-    patient = PatientReader(0.25)  # far more than a read here takes, however busy the machine is
+    patient = GuardedReader(0.25)  # far more than a read here takes, however busy the machine is
 
     def work(_: int) -> None:
         end = time.monotonic() + 0.6
@@ -149,77 +149,77 @@ def test_work_that_takes_long_is_not_given_up() -> None:
                 slow.end.wait(0.001)
         slow.end.wait(0.6)
 
-    patient.work_off([1], work, lambda *_: pytest.fail("it was given up"))
+    patient.run_all([1], work, lambda *_: pytest.fail("it was given up"))
     patient.close()
 
 
-def test_a_thread_that_wants_a_cpu_is_not_given_up(its: PatientReader) -> None:
+def test_a_thread_that_wants_a_cpu_is_not_given_up(its: GuardedReader) -> None:
     """It is in one read all the time, but does not wait for anything there."""
 
     def work(_: int) -> None:
         with reading():
             hashlib.pbkdf2_hmac("sha256", b"", b"", 500_000)  # without the GIL
 
-    its.work_off([1], work, lambda *_: pytest.fail("it was given up"))
+    its.run_all([1], work, lambda *_: pytest.fail("it was given up"))
 
 
-def test_errors_are_the_callers(its: PatientReader) -> None:
+def test_errors_are_the_callers(its: GuardedReader) -> None:
     """What is raised is raised again; the next work is done by the same thread."""
     done: list[int] = []
     with pytest.raises(ZeroDivisionError):
-        its.work_off([0, 1], lambda n: done.append(1 // n), lambda *_: None)
+        its.run_all([0, 1], lambda n: done.append(1 // n), lambda *_: None)
     assert not done
-    its.work_off([1], done.append, lambda *_: None)
+    its.run_all([1], done.append, lambda *_: None)
     assert done == [1]
 
 
-def test_who_is_merely_late_is_read_again_at_once(its: PatientReader) -> None:
+def test_who_is_merely_late_is_read_again_at_once(its: GuardedReader) -> None:
     """Less than a second too late: nothing is made of it, however often."""
-    conducts = Conducts()
+    hangs = HangRecords()
     for second in range(3):
         slow = Slow()
-        slow.conducts = conducts
+        slow.hangs = hangs
         keep_waiting(its, slow, second * SECOND)
-        assert not conducts.exec.allows(second * SECOND)
-        assert not conducts.exec.is_stuck(second * SECOND)
-        assert conducts.exec.is_stuck(second * SECOND + SECOND + 1)
+        assert not hangs.exec.allows(second * SECOND)
+        assert not hangs.exec.is_stuck(second * SECOND)
+        assert hangs.exec.is_stuck(second * SECOND + SECOND + 1)
         slow.end.set()
         eventually(all_back(its))
-        assert conducts.exec.allows(second * SECOND)
+        assert hangs.exec.allows(second * SECOND)
 
 
-def test_pauses_grow_and_are_forgiven(its: PatientReader, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pauses_grow_and_are_forgiven(its: GuardedReader, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice as long each time, up to ten minutes; after so long without trouble, from the beginning."""
     monkeypatch.setattr(
         "threadwatch.reading.reader._STUCK_NS", 0
     )  # nobody waits a second for nothing
-    conducts, now_ns = Conducts(), 10_000 * SECOND
+    hangs, now_ns = HangRecords(), 10_000 * SECOND
     pauses = []
 
     def keep_waiting_once() -> None:
         slow = Slow()
-        slow.conducts = conducts
+        slow.hangs = hangs
         keep_waiting(its, slow, now_ns)
         slow.end.set()
         eventually(all_back(its))
 
     for _ in range(12):
         keep_waiting_once()
-        pauses.append(next(p for p in range(700) if conducts.exec.allows(now_ns + p * SECOND)))
+        pauses.append(next(p for p in range(700) if hangs.exec.allows(now_ns + p * SECOND)))
         now_ns += pauses[-1] * SECOND
     assert pauses == [2, 4, 8, 16, 32, 64, 128, 256, 512, 600, 600, 600]
     now_ns += 601 * SECOND
     keep_waiting_once()
-    assert conducts.exec.allows(now_ns + 2 * SECOND)
+    assert hangs.exec.allows(now_ns + 2 * SECOND)
 
 
 def test_threads_that_are_stuck_are_few(
-    its: PatientReader, monkeypatch: pytest.MonkeyPatch
+    its: GuardedReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So many for each user and altogether, for each lock; whose they are is asked while there are any."""
     monkeypatch.setattr("threadwatch.reading.reader._MAX_STUCK", 8)
     all_slow = []
-    assert its.may_read(Conducts(), "exec", lambda: 1 // 0, 0)
+    assert its.may_read(HangRecords(), "exec", lambda: 1 // 0, 0)
     for number in range(8):
         user = number // 4
         assert may(its, user)
@@ -236,12 +236,12 @@ def test_threads_that_are_stuck_are_few(
 
 def test_two_readers_at_a_time() -> None:
     """What one waits for is not taken for what the other does, who is in no read."""
-    one, other = PatientReader(0.02), PatientReader(0.02)
+    one, other = GuardedReader(0.02), GuardedReader(0.02)
     slow = Slow()
     given_up: list[object] = []
 
     def wait_for_it() -> None:
-        other.work_off([slow], Slow.read, lambda process, _: given_up.append(process))
+        other.run_all([slow], Slow.read, lambda process, _: given_up.append(process))
 
     def work(_: int) -> None:
         end = time.monotonic() + 0.3
@@ -250,7 +250,7 @@ def test_two_readers_at_a_time() -> None:
 
     thread = threading.Thread(target=wait_for_it)
     thread.start()
-    one.work_off([1], work, lambda *_: pytest.fail("it was given up"))
+    one.run_all([1], work, lambda *_: pytest.fail("it was given up"))
     thread.join()
     assert given_up == [slow]
     slow.end.set()
@@ -274,8 +274,8 @@ def run_where_threads_are_few(program: str) -> None:
 _FEW_THREADS = """
 import os, resource, subprocess, threading, time
 from threadwatch.config.parse import DEFAULT_CONFIG
-from threadwatch.reading import reader as patience
-from threadwatch.reading.reader import Conducts, PatientReader
+from threadwatch.reading import reader as guarded
+from threadwatch.reading.reader import HangRecords, GuardedReader
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.procfs.marks import reading
@@ -297,7 +297,7 @@ def test_no_other_thread_can_be_started() -> None:
         _FEW_THREADS
         + """
 limit(3)
-its, end = PatientReader(0.02), threading.Event()
+its, end = GuardedReader(0.02), threading.Event()
 done, stuck, left = [], [], []
 def do(n):
     if n < 4 and not end.is_set():
@@ -306,13 +306,13 @@ def do(n):
     done.append(n)
 def go_on(n, lock):
     stuck.append(n)
-    its.give_up(Conducts(), lock, n, 0)
-its.work_off(range(6), do, go_on, left_out=left.append)
+    its.give_up(HangRecords(), lock, n, 0)
+its.run_all(range(6), do, go_on, left_out=left.append)
 assert (done, stuck, left) == ([], [0, 1], [2, 3, 4, 5]), (done, stuck, left)
 end.set()
 while threading.active_count() > 1:
     time.sleep(0.001)
-its.work_off(left, do, go_on)
+its.run_all(left, do, go_on)
 assert done == [2, 3, 4, 5], done
 """
     )
@@ -348,4 +348,4 @@ def test_the_unit_has_room_for_threads_that_are_stuck(unit: str) -> None:
     """So many of each lock's, and a dozen others, are fewer than the tasks that systemd allows."""
     text = (CHECKOUT / "systemd" / unit).read_text(encoding="utf-8")
     (most,) = [line.removeprefix("TasksMax=") for line in text.splitlines() if "TasksMax=" in line]
-    assert int(most) >= 2 * patience._MAX_STUCK + 12
+    assert int(most) >= 2 * guarded._MAX_STUCK + 12

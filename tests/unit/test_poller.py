@@ -180,7 +180,7 @@ def test_a_process_that_was_left_out_of_polls_is_shown_over_all_that_time(
             polled.run(100, user_ticks=20)
             with monkeypatch.context() as patch:
                 # as long as one who kept us waiting is not read
-                patch.setattr(polled.poller._patience, "may_read", lambda *_: False)
+                patch.setattr(polled.poller._guarded, "may_read", lambda *_: False)
                 polled.poll()
         now_ns += SECOND
         polled.run(100, user_ticks=20)

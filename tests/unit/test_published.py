@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from threadwatch.errors import ReadError
-from threadwatch.names.allowance import FREE, Room
 from threadwatch.names.published import Published
+from threadwatch.names.slot_budget import FREE, SharedBudget
 from threadwatch.names.slots import Gil
 from threadwatch.procfs import ProcessDir, ProcFS, parse_stat
 from threadwatch.publisher import layout
@@ -449,7 +449,7 @@ class Flood:
         os.pwrite(self._memfd, head, 0)
         self._generation = 0
 
-    def published(self, room: Room | None = None) -> Published:
+    def published(self, room: SharedBudget | None = None) -> Published:
         """What it publishes."""
         start = parse_stat(self.dir.read("stat", "stat")).start_ticks
         published = Published(ns_pid=self._program.pid, start_ticks=start, room=room)
@@ -532,7 +532,7 @@ def test_a_flood_is_read_as_far_as_it_is_paid_for(new_flood: NewFlood) -> None:
 
 def test_users_have_a_share_of_what_is_kept(new_flood: NewFlood) -> None:
     """One user's tables get half of what others leave; what has no place is one error."""
-    room = Room(2, slots=1000)
+    room = SharedBudget(2, slots=1000)
     flood = new_flood(0.1)
     flood.write(5000, b"thread")
     greedy = flood.published(room)
@@ -553,7 +553,7 @@ def test_users_have_a_share_of_what_is_kept(new_flood: NewFlood) -> None:
 
 def test_last_words_are_few_together() -> None:
     """Of those who have ended, and cannot be asked what they have paid, so many slots are read altogether."""
-    room = Room(2)
+    room = SharedBudget(2)
     most = [room.last_words()]
     for _ in range(4):
         room.spend_words(most[-1])
@@ -582,7 +582,7 @@ def test_tables_share_the_slots_of_one(
     process: ProcessDir, start_ticks: int, new_table: NewTable
 ) -> None:
     """Second and further tables of all processes have so many places together, and so many slots as one."""
-    room = Room(2)
+    room = SharedBudget(2)
     both = [Published(ns_pid=os.getpid(), start_ticks=start_ticks, room=room) for _ in range(2)]
     try:
         for number in range(4):

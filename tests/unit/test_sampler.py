@@ -15,12 +15,12 @@ from threadwatch.errors import ReadError
 from threadwatch.model.view import ProcessKey
 from threadwatch.names.slots import Gil
 from threadwatch.procfs import ProcFS, parse_stat, parse_syscall
-from threadwatch.reading.reader import PatientReader
+from threadwatch.reading.reader import GuardedReader
 from threadwatch.waits.gil_holder import Holder
-from threadwatch.waits.sampled import SampledProcess, SampledThread, thread_of
+from threadwatch.waits.records import SampledProcess, SampledThread, thread_of
 from threadwatch.waits.sampler import Target as Sampled
 from threadwatch.waits.sampler import WaitSampler
-from threadwatch.waits.syscalls import Way, ways
+from threadwatch.waits.syscalls import CallKind, ways
 
 SECOND = 1_000_000_000
 Start = Callable[..., tuple[Target, Sampled]]
@@ -41,17 +41,17 @@ def errors() -> list[ReadError]:
 
 
 @pytest.fixture
-def patience() -> Iterator[PatientReader]:
+def guarded() -> Iterator[GuardedReader]:
     """What reads for a sampler."""
-    patience = PatientReader()
-    yield patience
-    patience.close()
+    guarded = GuardedReader()
+    yield guarded
+    guarded.close()
 
 
 @pytest.fixture
-def sampler(errors: list[ReadError], patience: PatientReader) -> Iterator[WaitSampler]:
+def sampler(errors: list[ReadError], guarded: GuardedReader) -> Iterator[WaitSampler]:
     """A sampler."""
-    sampler = WaitSampler(errors, patience)
+    sampler = WaitSampler(errors, guarded)
     yield sampler
     sampler.close()
 
@@ -165,11 +165,11 @@ def test_threads_and_processes_that_vanish(
 
 @pytest.mark.parametrize("keep", [0, 2, 100])
 def test_files_that_are_kept_open(
-    keep: int, start: Start, errors: list[ReadError], patience: PatientReader
+    keep: int, start: Start, errors: list[ReadError], guarded: GuardedReader
 ) -> None:
     """No more than allowed, none when the process is forgotten; what is seen is the same."""
     _, target = start("for _ in range(5): start(time.sleep, 1000)")
-    sampler = WaitSampler(errors, patience, keep=keep)
+    sampler = WaitSampler(errors, guarded, keep=keep)
     come_to(sampler, target, "pipe", *["sleep"] * 5)
     before = len(os.listdir("/proc/self/fd"))
     sampler.sample(target, 1 * SECOND)
@@ -271,7 +271,7 @@ start(spin), start(lock), start(receive)
 
     def go_on_with_their_calls() -> bool:
         calls = [parse_syscall(target.dir.read_task(tid, "syscall")) for tid in target.tids]
-        return [call and restarted[call.number] for call in calls].count(Way.RESTART) == 2
+        return [call and restarted[call.number] for call in calls].count(CallKind.RESTART) == 2
 
     eventually(go_on_with_their_calls)
 
@@ -296,12 +296,12 @@ def test_nothing_is_given_without_permission() -> None:
 import subprocess, time
 from threadwatch.model.view import ProcessKey
 from threadwatch.names.slots import Gil
-from threadwatch.reading.reader import PatientReader
+from threadwatch.reading.reader import GuardedReader
 from threadwatch.waits.sampler import Target, WaitSampler
 become_nobody()
 own = subprocess.Popen(["sleep", "100"])
 errors = []
-sampler = WaitSampler(errors, PatientReader())
+sampler = WaitSampler(errors, GuardedReader())
 targets = []
 for pid in (int(sys.argv[1]), own.pid):
     directory = ProcFS().open_process(pid)
@@ -326,11 +326,11 @@ own.kill()
 
 
 def test_machines_that_are_not_known(
-    start: Start, patience: PatientReader, monkeypatch: pytest.MonkeyPatch
+    start: Start, guarded: GuardedReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the numbers of the calls are not known, nothing is sampled."""
     monkeypatch.setattr("threadwatch.waits.sampler.ways", lambda _: {})
-    sampler = WaitSampler([], patience)
+    sampler = WaitSampler([], guarded)
     _, target = start()
     sampler.sample(target, SECOND)
     assert not sampler.take(target.key)

@@ -6,8 +6,8 @@ import pytest
 
 from tests.books import KEY, SECOND, thread
 from threadwatch.accounting.series import Group, Series
-from threadwatch.accounting.thread import Entry
-from threadwatch.model.samples import COUNTED, counts_of
+from threadwatch.accounting.thread_account import ThreadAccount
+from threadwatch.model.readings import COUNTED, counts_of
 from threadwatch.model.view import OTHER, UNATTRIBUTED, ProcessKey, SeriesKey, StateTime
 
 UNKNOWN = (None,) * len(COUNTED)
@@ -56,7 +56,7 @@ def test_what_is_not_known_is_none_until_it_is() -> None:
     assert (totals.minor_faults, totals.major_faults) == (0, 0)
     series.touch(1)
     series.count(known, counts_of(thread(1, read_bytes=9)))
-    Entry(SeriesKey("one"), series, "running", "sleeping", thread(1)).queue(7, 0)
+    ThreadAccount(SeriesKey("one"), series, "running", "sleeping", thread(1)).queue(7, 0)
     totals = series.totals(SECOND, 0)
     assert (totals.runqueue_ns, totals.timeslices, totals.read_bytes) == (7, 0, 9)
 
@@ -164,7 +164,7 @@ def test_a_group_expires_once_it_has_had_no_process_for_long_enough() -> None:
 def test_counts_change_without_cpu_time() -> None:
     """A thread can fault, or wait, between two ticks of its clock: the totals show it."""
     series = Series(0)
-    entry = Entry(SeriesKey("a"), series, "running", "sleeping", thread(1))
+    entry = ThreadAccount(SeriesKey("a"), series, "running", "sleeping", thread(1))
     entry.gain(thread(1, cpu_ns=1000, minor_faults=1), 1)
     assert series.totals(SECOND, 0).minor_faults == 1
     entry.gain(thread(1, cpu_ns=1000, minor_faults=3, runqueue_ns=5), 2)
@@ -174,7 +174,7 @@ def test_counts_change_without_cpu_time() -> None:
 def test_user_and_system_time_only_grow_and_add_up() -> None:
     """The split follows the kernel's ticks, but each part only grows, and the sum is the exact clock."""
     series = Series(0)
-    entry = Entry(SeriesKey("a"), series, "running", "sleeping", thread(1))
+    entry = ThreadAccount(SeriesKey("a"), series, "running", "sleeping", thread(1))
     # the kernel's ticks are samples: their proportion can swing while the exact clock grows
     for cpu_ns, user, system in (
         (1000, 0, 0),

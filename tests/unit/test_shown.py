@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.books import MS, SECOND, Books, thread
-from threadwatch.model.samples import Waits
+from threadwatch.model.readings import Waits
 from threadwatch.model.view import ThreadView
 
 WHO = (100, 6000)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from threadwatch.waits.syscalls import CALLS, Way, ways
+from threadwatch.waits.syscalls import CALLS, CallKind, ways
 
 INCLUDE = Path("/usr/include")
 HEADERS = {
@@ -59,7 +59,7 @@ def test_no_number_twice() -> None:
 def test_this_machine_is_known() -> None:
     """The machine that the tests run on has a table, with its own number of read(2)."""
     read = numbers(HEADERS[os.uname().machine])["read"]
-    assert ways(os.uname().machine)[read] is Way.FD
+    assert ways(os.uname().machine)[read] is CallKind.FD
 
 
 def test_other_machines_have_no_ways() -> None:

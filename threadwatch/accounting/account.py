@@ -19,7 +19,7 @@ from threadwatch.accounting.history import History
 from threadwatch.accounting.ledger import Ledger
 from threadwatch.accounting.places import make_room
 from threadwatch.accounting.series import Group
-from threadwatch.model.samples import EndedThread, ProcessSample
+from threadwatch.model.readings import EndedThread, ProcessReading
 from threadwatch.model.view import (
     OTHER,
     GroupView,
@@ -101,7 +101,7 @@ class Account:
         ledger.move(known, now_ns)
         return group
 
-    def charge(self, sample: ProcessSample, python: Python | None) -> None:
+    def charge(self, sample: ProcessReading, python: Python | None) -> None:
         """Charge what an opened process has used since it was last charged.
 
         ``python`` is what it publishes of itself; None if it does not publish.

@@ -31,7 +31,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from threadwatch.accounting.series import Group
-from threadwatch.model.samples import NS_PER_TICK
+from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.model.view import ProcessKey, SeriesKey
 from threadwatch.procfs import Waited
 

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 from threadwatch.accounting.ledger import Ledger
 from threadwatch.accounting.series import Group
-from threadwatch.model.samples import Identity
+from threadwatch.model.readings import Identity
 from threadwatch.model.view import HistoryView, ProcessHistory, ProcessKey, Trace
 
 SLOTS: Final = 120

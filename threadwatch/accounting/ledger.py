@@ -7,7 +7,8 @@ beyond all that was used by threads that have ended:
 * First come those whose end was published, with what their last sums have beyond what they have been
   charged with.
 * A thread runs on for a moment when its end has been published: the rest of the interpreter's work,
-  and the kernel's. So the threads that have ended of late come next (:mod:`threadwatch.accounting.tails`).
+  and the kernel's. So the threads that have ended of late come next
+  (:mod:`threadwatch.accounting.exit_tails`).
 * The rest was used by threads that nobody saw, or not to their end. It is ``(unattributed)``.
 
 So what a publisher says only divides what the kernel has counted: it can add nothing.
@@ -39,17 +40,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
+from threadwatch.accounting.exit_tails import ExitTails, shares
 from threadwatch.accounting.series import Group, Series
-from threadwatch.accounting.tails import Tails, shares
-from threadwatch.accounting.thread import Entry
-from threadwatch.accounting.thread_views import Shown, newborn
-from threadwatch.model.samples import (
+from threadwatch.accounting.thread_account import ThreadAccount
+from threadwatch.accounting.thread_views import ThreadViewMaker, newborn
+from threadwatch.model.readings import (
     NS_PER_TICK,
     STATES,
     EndedThread,
     Identity,
-    ProcessSample,
-    ThreadSample,
+    ProcessReading,
+    ThreadReading,
     ThreadTimes,
 )
 from threadwatch.model.view import UNATTRIBUTED, ProcessKey, SeriesKey, ThreadView
@@ -81,11 +82,11 @@ class Ledger:
     def __init__(self, group: Group, key: ProcessKey) -> None:
         self.group = group
         self._key = key
-        self._entries: dict[Identity, Entry] = {}
+        self._entries: dict[Identity, ThreadAccount] = {}
         self._late: set[Identity] = set()
         """Threads that have gone before all that their publisher tells could be read."""
         self._dues: list[_Due] = []
-        self._tails = Tails()
+        self._tails = ExitTails()
         self._clock_ns = 0
         self._charged_ns = 0
         self._grouped_ns = 0
@@ -93,8 +94,8 @@ class Ledger:
         self._user_ticks = 0
         self._system_ticks = 0
         self._system_share = 0.0
-        self._shown: dict[Identity, Shown] = {}
-        self._newborn: list[ThreadSample] = []
+        self._shown: dict[Identity, ThreadViewMaker] = {}
+        self._newborn: list[ThreadReading] = []
         """Threads whose names are about to come: they are shown, and charged once they have one."""
 
     @property
@@ -103,11 +104,11 @@ class Ledger:
         return self._grouped_ns
 
     @property
-    def entries(self) -> Mapping[Identity, Entry]:
+    def entries(self) -> Mapping[Identity, ThreadAccount]:
         """Its living threads."""
         return self._entries
 
-    def charge(self, sample: ProcessSample) -> None:
+    def charge(self, sample: ProcessReading) -> None:
         """Charge what has been used since the sample before."""
         now_ns = sample.time_ns
         self.group.touched = True
@@ -158,7 +159,7 @@ class Ledger:
         shown, self._shown = self._shown, {}
         views = []
         for identity, entry in sorted(self._entries.items()):
-            one = Shown.of(entry, shown.get(identity), elapsed_ns)
+            one = ThreadViewMaker.of(entry, shown.get(identity), elapsed_ns)
             self._shown[identity] = one
             views.append(one.view)
         if self._newborn:
@@ -170,7 +171,7 @@ class Ledger:
         """The process belongs to another group from now on; what was charged stays where it is.
 
         So does what its clock has in the old group and some thread is yet to be charged with (see
-        :attr:`ProcessSample.unread_ns`), though that will be in the new one.
+        :attr:`ProcessReading.unread_ns`), though that will be in the new one.
         """
         self.group.touched = group.touched = True
         self.group = group
@@ -190,7 +191,7 @@ class Ledger:
         self._charge_told(self._clock_ns - self._charged_ns + _LAST_NS, now_ns)
         self._charge_rest(0, now_ns)
 
-    def _learn_share(self, sample: ProcessSample) -> None:
+    def _learn_share(self, sample: ProcessReading) -> None:
         """Which part of its CPU time the process spends in the kernel, of late."""
         user = sample.user_ticks - self._user_ticks
         system = sample.system_ticks - self._system_ticks
@@ -199,7 +200,7 @@ class Ledger:
         self._user_ticks, self._system_ticks = sample.user_ticks, sample.system_ticks
 
     def _charge_thread(
-        self, identity: Identity, thread: ThreadSample, now_ns: int, *, sampled: bool
+        self, identity: Identity, thread: ThreadReading, now_ns: int, *, sampled: bool
     ) -> None:
         state = STATES.get(thread.state, "other")
         entry = self._entries.get(identity)
@@ -226,13 +227,15 @@ class Ledger:
             elif entry.state != entry.wait:
                 entry.change(entry.wait, now_ns)
 
-    def _begin(self, identity: Identity, thread: ThreadSample, state: str, now_ns: int) -> Entry:
+    def _begin(
+        self, identity: Identity, thread: ThreadReading, state: str, now_ns: int
+    ) -> ThreadAccount:
         key, series = self.group.place(thread.name, self._key, thread.tid, now_ns)
         wait = "sleeping" if state == "running" else state
-        entry = self._entries[identity] = Entry(key, series, state, wait, thread)
+        entry = self._entries[identity] = ThreadAccount(key, series, state, wait, thread)
         return entry
 
-    def _succeed(self, identity: Identity, thread: ThreadSample, state: str, now_ns: int) -> None:
+    def _succeed(self, identity: Identity, thread: ThreadReading, state: str, now_ns: int) -> None:
         """Begin with a thread that may be the one before: charge what the clock has room for."""
         entry = self._begin(identity, thread, state, now_ns)
         entry.gain(thread._replace(cpu_ns=0), now_ns)
@@ -240,7 +243,7 @@ class Ledger:
         entry.user_ns, entry.sample = thread.cpu_ns, thread
         self._dues.append(_Due(entry.key, entry.series, thread.cpu_ns))
 
-    def _forgive(self, sample: ProcessSample) -> None:
+    def _forgive(self, sample: ProcessReading) -> None:
         """Do not charge threads as long as more has been charged than the clock has, if that ever is."""
         excess_ns = self._charged_ns - self._clock_ns - _SKEW_NS
         if excess_ns <= 0:
@@ -258,7 +261,7 @@ class Ledger:
     def _charge_times(self, times: Iterable[ThreadTimes]) -> None:
         """Charge threads of which nothing but the clocks has been read.
 
-        As :meth:`.Entry.gain` does, in one piece: it runs for each active thread.
+        As :meth:`.ThreadAccount.gain` does, in one piece: it runs for each active thread.
         """
         entries = self._entries
         charged_ns = 0
@@ -289,7 +292,7 @@ class Ledger:
                 series.owed[entry.wait] = spent_ns
         self._charged_ns += charged_ns
 
-    def _place(self, entry: Entry, name: str, now_ns: int) -> None:
+    def _place(self, entry: ThreadAccount, name: str, now_ns: int) -> None:
         """Charge the entry under ``name`` from now on."""
         key, series = self.group.place(name, self._key, entry.sample.tid, now_ns)
         entry.place(key, series, now_ns)
@@ -308,7 +311,7 @@ class Ledger:
                 entry.told = end
         return unmet
 
-    def _entry_of(self, end: EndedThread, gone: set[Identity]) -> Entry | None:
+    def _entry_of(self, end: EndedThread, gone: set[Identity]) -> ThreadAccount | None:
         """The thread that an end is told of, if it is known."""
         entry = self._entries.get(end.thread) if end.thread is not None else None
         if entry is None or entry.sample.slot == end.slot:
@@ -406,7 +409,7 @@ class Ledger:
         series.user_ns += cpu_ns - system_ns
         self._charged_ns += cpu_ns
 
-    def _follow_exec(self, sample: ProcessSample, gone: set[Identity]) -> set[Identity]:
+    def _follow_exec(self, sample: ProcessReading, gone: set[Identity]) -> set[Identity]:
         """Find out whether a thread that has gone is the leader now; gives who has really gone.
 
         What exec does is in fs/exec.c, de_thread().
@@ -435,7 +438,7 @@ class Ledger:
         return gone - {caller}
 
 
-def _has_ended(entry: Entry, thread: ThreadSample) -> bool:
+def _has_ended(entry: ThreadAccount, thread: ThreadReading) -> bool:
     """Whether a thread that looks like ``entry`` may be another one, by its publisher's word.
 
     That the one before has ended in the tick in which both were born.

@@ -1,6 +1,6 @@
 """Totals that only grow: one :class:`Series` for each set of series, and the groups that hold them.
 
-:mod:`threadwatch.accounting.thread` has a living thread's place among them.
+:mod:`threadwatch.accounting.thread_account` has a living thread's place among them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from threadwatch.model.samples import COUNTED, Counts
+from threadwatch.model.readings import COUNTED, Counts
 from threadwatch.model.view import (
     OTHER,
     UNATTRIBUTED,
@@ -53,7 +53,7 @@ class Series:
         self.runqueue_ns: int | None = None
         self.timeslices: int | None = None
         self.counts: list[int | None] = [None] * len(COUNTED)
-        """In the order of :data:`threadwatch.model.samples.COUNTED`; None where nothing is known."""
+        """In the order of :data:`threadwatch.model.readings.COUNTED`; None where nothing is known."""
         self.gil_held_ns: int | None = None
         self.started = 0
         self.ended = 0

@@ -7,26 +7,26 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Self
 
-from threadwatch.accounting.thread import Entry
-from threadwatch.model.samples import STATES, ThreadSample
+from threadwatch.accounting.thread_account import ThreadAccount
+from threadwatch.model.readings import STATES, ThreadReading
 from threadwatch.model.view import ThreadView
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ThreadViewMaker:
     """A thread's view, and what it was made from."""
 
     view: ThreadView
-    sample: ThreadSample
+    sample: ThreadReading
     spent: tuple[int, int, int | None, int]
     """CPU time, run-queue wait, time that it held the GIL and that it waited for it, in ns."""
     wait: str
     """Where its time passes from then on."""
     elsewhere: Mapping[str, int]
-    """As in :class:`threadwatch.accounting.thread.Entry`."""
+    """As in :class:`threadwatch.accounting.thread_account.ThreadAccount`."""
 
     @classmethod
-    def of(cls, entry: Entry, before: Self | None, elapsed_ns: int | None) -> Self:
+    def of(cls, entry: ThreadAccount, before: Self | None, elapsed_ns: int | None) -> Self:
         """The thread as it is now; what is new since ``before`` happened in the last ``elapsed_ns``."""
         spent = entry.spent()
         sample = entry.sample
@@ -78,7 +78,7 @@ class Shown:
         )
         return cls(view, sample, spent, entry.wait, entry.elsewhere)
 
-    def states_until(self, entry: Entry, elapsed_ns: int) -> Mapping[str, float]:
+    def states_until(self, entry: ThreadAccount, elapsed_ns: int) -> Mapping[str, float]:
         """The shares of the last ``elapsed_ns`` that the thread spent in each state; they sum to 1.
 
         What the kernel counted comes first, then what samples saw, as far as there is room for it: they
@@ -101,7 +101,7 @@ class Shown:
         return MappingProxyType(shares)
 
 
-def newborn(sample: ThreadSample, thread: str) -> ThreadView:
+def newborn(sample: ThreadReading, thread: str) -> ThreadView:
     """A thread that is not charged yet, with what its label would be."""
     return ThreadView(
         tid=sample.tid,

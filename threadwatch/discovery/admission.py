@@ -23,10 +23,10 @@ from threadwatch.labels.groups import (
     is_python,
     is_unpacked_pex,
 )
-from threadwatch.model.samples import NS_PER_TICK
+from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.model.view import ProcessKey
-from threadwatch.names.allowance import Room
 from threadwatch.names.published import FILES, Published
+from threadwatch.names.slot_budget import SharedBudget
 from threadwatch.names.slots import TableHeader
 from threadwatch.procfs import (
     Cgroup,
@@ -40,7 +40,7 @@ from threadwatch.procfs import (
 )
 from threadwatch.procfs.environ import parse_environ
 from threadwatch.procfs.marks import Lock
-from threadwatch.reading.reader import Conducts, PatientReader, owner_of
+from threadwatch.reading.reader import GuardedReader, HangRecords, owner_of
 from threadwatch.targets.process import Watched
 from threadwatch.threads.reader import ThreadReader
 
@@ -64,8 +64,8 @@ class Admission:
         config: Config,
         watched: Mapping[int, Watched],
         reader: ThreadReader,
-        patience: PatientReader,
-        room: Room,
+        guarded: GuardedReader,
+        room: SharedBudget,
         errors: list[ReadError],
         *,
         thorough: bool,
@@ -76,7 +76,7 @@ class Admission:
         """
         self._watched = watched
         self._reader = reader
-        self._patience = patience
+        self._guarded = guarded
         self._room = room
         self._errors = errors
         self._programs = Programs()
@@ -102,17 +102,17 @@ class Admission:
         """A poll begins."""
         self._files_left = self._files_per_poll
 
-    def may_read(self, conducts: Conducts, lock: Lock, process: ProcessDir) -> bool:
+    def may_read(self, hangs: HangRecords, lock: Lock, process: ProcessDir) -> bool:
         """Whether to read in a process what can wait for this lock."""
         now_ns = time.monotonic_ns()
-        return self._patience.may_read(conducts, lock, lambda: owner_of(process), now_ns)
+        return self._guarded.may_read(hangs, lock, lambda: owner_of(process), now_ns)
 
     def admit(
         self,
         process: ProcessDir,
         key: ProcessKey,
         stat: Stat,
-        conducts: Conducts,
+        hangs: HangRecords,
         *,
         asked_for: bool,
     ) -> Watched | None:
@@ -120,7 +120,7 @@ class Admission:
 
         ``asked_for``: it is watched whatever it is.
         """
-        cmdline = self._cmdline(process, conducts)
+        cmdline = self._cmdline(process, hangs)
         if not cmdline and stat.num_threads == 1 and (stat.state == "Z" or _no_memory(process)):
             return None  # a zombie, or one that has no memory of its own: the kernel's, or not yet
         status = parse_status(process.read("status", "status"))
@@ -139,7 +139,7 @@ class Admission:
                 start_ticks=stat.start_ticks,
                 room=self._room,
             ),
-            conducts=conducts,
+            hangs=hangs,
         )
         try:
             chosen = self._choose(watched, asked_for=asked_for)
@@ -154,11 +154,11 @@ class Admission:
 
     def readmit(self, watched: Watched, *, asked_for: bool) -> bool:
         """Whether a process is still to be watched; its group may be another from now on."""
-        if not self.may_read(watched.conducts, "exec", watched.dir):
+        if not self.may_read(watched.hangs, "exec", watched.dir):
             return True
         watched.looked_clock_ns = watched.clock_ns
         stat = parse_stat(watched.dir.read("stat", "stat"))
-        cmdline = self._cmdline(watched.dir, watched.conducts)
+        cmdline = self._cmdline(watched.dir, watched.hangs)
         if cmdline is None:
             watched.looked_clock_ns = -1
         watched.ppid, watched.comm = stat.ppid, decode_comm(stat.comm)
@@ -174,9 +174,9 @@ class Admission:
                 watched.settled = False
         return True
 
-    def _cmdline(self, process: ProcessDir, conducts: Conducts) -> tuple[str, ...] | None:
+    def _cmdline(self, process: ProcessDir, hangs: HangRecords) -> tuple[str, ...] | None:
         """The command line; None while that keeps us waiting."""
-        if not self.may_read(conducts, "memory", process):
+        if not self.may_read(hangs, "memory", process):
             return None
         return parse_cmdline(process.read_cmdline())
 
@@ -219,7 +219,7 @@ class Admission:
             return False
         if watched.embeds != exe:
             watched.embeds = None
-            if self.may_read(watched.conducts, "memory", watched.dir):
+            if self.may_read(watched.hangs, "memory", watched.dir):
                 watched.embeds = exe if self._programs.has_python(watched.dir) else None
         return watched.embeds is not None
 
@@ -243,7 +243,7 @@ class Admission:
     def _pex(self, watched: Watched) -> str | None:
         """The file of an unpacked PEX, where the process's environment may be read."""
         if not is_unpacked_pex(watched.cmdline) or not self.may_read(
-            watched.conducts, "memory", watched.dir
+            watched.hangs, "memory", watched.dir
         ):
             return None
         try:
@@ -274,7 +274,7 @@ class Admission:
 
         :raises ReadError: it has not paid.
         """
-        if not self.may_read(watched.conducts, "memory", watched.dir):
+        if not self.may_read(watched.hangs, "memory", watched.dir):
             return False
         if not watched.dir.maps_table():
             watched.published.stop_searching()

@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from threadwatch.config.parse import Config
 from threadwatch.discovery.admission import Admission
 from threadwatch.errors import Gone, ReadError
-from threadwatch.model.samples import NS_PER_TICK
+from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.model.view import ProcessKey
-from threadwatch.names.allowance import Room
+from threadwatch.names.slot_budget import SharedBudget
 from threadwatch.procfs import ProcFS, is_kernel_thread, parse_stat, parse_waited
 from threadwatch.procfs.marks import Lock
-from threadwatch.reading.reader import Conducts, PatientReader, owner_of, still_waiting
+from threadwatch.reading.reader import GuardedReader, HangRecords, owner_of, still_waiting
 from threadwatch.targets.process import Watched
 from threadwatch.threads.reader import ThreadReader
 
@@ -52,7 +52,7 @@ class _Passed:
     start_ticks: int
     clock_ns: int
     wait: int
-    conducts: Conducts
+    hangs: HangRecords
     ppid: int = 0
     since: int = 0
     """The poll in which it was first seen."""
@@ -75,7 +75,7 @@ class Discovery:
         procfs: ProcFS,
         config: Config,
         reader: ThreadReader,
-        patience: PatientReader,
+        guarded: GuardedReader,
         errors: list[ReadError],
         *,
         thorough: bool = False,
@@ -83,13 +83,13 @@ class Discovery:
         """``thorough``: as in :class:`~threadwatch.discovery.admission.Admission`."""
         self.watched: dict[int, Watched] = {}
         self._procfs = procfs
-        self._patience = patience
+        self._guarded = guarded
         self._errors = errors
         self._passed: dict[int, _Passed] = {}
         self._due: dict[int, list[int]] = {}
         """By the number of the poll: the PIDs to look at again in it."""
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        room = Room(soft // _TABLES_SHARE)
+        room = SharedBudget(soft // _TABLES_SHARE)
         self._most = most_watched(soft)
         self._gone: list[Watched] = []
         self._last_pid: int | None = None
@@ -107,7 +107,7 @@ class Discovery:
         self.always: frozenset[int] = frozenset()
         """PIDs that are watched whatever they are."""
         self._admission = Admission(
-            config, self.watched, reader, patience, room, errors, thorough=thorough
+            config, self.watched, reader, guarded, room, errors, thorough=thorough
         )
         self.use(config)
 
@@ -128,7 +128,7 @@ class Discovery:
 
     def scan(self, poll: int) -> list[Watched]:
         """Find processes. Gives those that are to be let go, as :meth:`take_gone`."""
-        self._patience.work_off(
+        self._guarded.run_all(
             self.due(poll),
             lambda pid: self.look_at(pid, poll),
             lambda pid, lock: self.go_on_without(pid, lock, poll),
@@ -185,17 +185,17 @@ class Discovery:
         """A process keeps the thread waiting that looks at it."""
         watched = self.watched.get(pid)
         if watched is not None:
-            conducts, directory = watched.conducts, watched.dir
+            hangs, directory = watched.hangs, watched.dir
             watched.looked_clock_ns = -1
         else:
-            conducts = self._conducts_of(pid)
-            self._passed[pid] = _Passed(-1, -1, 1, conducts)
+            hangs = self._hangs_of(pid)
+            self._passed[pid] = _Passed(-1, -1, 1, hangs)
             self._due.setdefault(poll + 1, []).append(pid)
             try:
                 directory = self._procfs.open_process(pid)
             except (Gone, ReadError):
                 return
-        self._patience.give_up(conducts, lock, owner_of(directory), time.monotonic_ns())
+        self._guarded.give_up(hangs, lock, owner_of(directory), time.monotonic_ns())
         if watched is None:
             directory.close()
         self._errors.append(
@@ -228,10 +228,10 @@ class Discovery:
         self._look_in(poll, passed.wait, pid)
         return True
 
-    def _conducts_of(self, pid: int) -> Conducts:
+    def _hangs_of(self, pid: int) -> HangRecords:
         """Those of a process that is not watched."""
         passed = self._passed.get(pid)
-        return Conducts() if passed is None else passed.conducts
+        return HangRecords() if passed is None else passed.hangs
 
     def _new_pids(self, poll: int) -> list[int]:
         """PIDs that have come since the last poll, and perhaps some others."""
@@ -257,10 +257,10 @@ class Discovery:
 
     def _look(self, pid: int, poll: int) -> None:
         passed = self._passed.get(pid)
-        conducts = self._conducts_of(pid)
+        hangs = self._hangs_of(pid)
         clock_ns = self._procfs.process_clock_ns(pid) if self._procfs.same_namespace else -1
         process = self._procfs.open_process(pid)
-        if not self._admission.may_read(conducts, "exec", process):
+        if not self._admission.may_read(hangs, "exec", process):
             process.close()
             self._due.setdefault(poll + 1, []).append(pid)
             return
@@ -275,7 +275,7 @@ class Discovery:
                     process,
                     ProcessKey(pid, stat.start_ticks),
                     stat,
-                    conducts,
+                    hangs,
                     asked_for=pid in self.always,
                 )
         except BaseException:
@@ -305,7 +305,7 @@ class Discovery:
                 since, unseen = passed.since, passed.unseen
                 parent = parent or passed.parent
             self._passed[pid] = _Passed(
-                stat.start_ticks, clock_ns, wait, conducts, stat.ppid, since, parent, unseen
+                stat.start_ticks, clock_ns, wait, hangs, stat.ppid, since, parent, unseen
             )
         self._look_in(poll, wait, pid)
 

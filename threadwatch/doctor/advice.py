@@ -15,7 +15,7 @@ from itertools import chain
 from threadwatch.doctor.daemons import of_daemons
 from threadwatch.doctor.findings import Cause, Daemon, Finding
 from threadwatch.doctor.missing import Extent, Missing, counted, listed, processes
-from threadwatch.doctor.reasons import Reason, Way
+from threadwatch.doctor.reasons import Reason, Remedy
 from threadwatch.doctor.situation import Situation, user_name
 from threadwatch.doctor.ways import BOTH, capabilities, capabilities_for, more_files, ways_for
 from threadwatch.publisher.layout import CAPACITY
@@ -98,7 +98,7 @@ def _hidden_processes(
             f"hidepid={situation.hidepid}.{listed} CAP_SYS_PTRACE sees through that.",
             ways=(
                 *capabilities(situation, BOTH),
-                Way("for everybody", (f"mount -o remount,hidepid=0 {situation.procfs}",)),
+                Remedy("for everybody", (f"mount -o remount,hidepid=0 {situation.procfs}",)),
             ),
         )
     elif not findings and not situation.host_pids:
@@ -106,8 +106,8 @@ def _hidden_processes(
             "pid-namespace",
             "No Python process can be seen, because this is a PID namespace of its own (a container's).",
             ways=(
-                Way("docker", ("docker run --pid=host …",)),
-                Way("Kubernetes", ("hostPID: true",)),
+                Remedy("docker", ("docker run --pid=host …",)),
+                Remedy("Kubernetes", ("hostPID: true",)),
             ),
         )
 
@@ -166,7 +166,7 @@ def _files(situation: Situation, extent: Extent) -> Iterator[Missing]:
             "file-descriptors",
             f"{counted(extent.left_out, 'process', 'processes')} could not be watched: the hard limit of "
             f"file descriptors is {situation.file_limit[1]}, and each process takes two.",
-            ways=(*more_files(), Way("shell", ("ulimit -n 65536",))),
+            ways=(*more_files(), Remedy("shell", ("ulimit -n 65536",))),
         )
 
 

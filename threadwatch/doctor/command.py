@@ -27,7 +27,7 @@ from threadwatch.procfs.credentials import Credentials, parse_credentials
 from threadwatch.procfs.limits import parse_file_limits
 from threadwatch.procfs.marks import Lock
 from threadwatch.procfs.own import own_pid, raise_file_limit
-from threadwatch.reading.reader import Conducts, PatientReader, owner_of
+from threadwatch.reading.reader import GuardedReader, HangRecords, owner_of
 from threadwatch.targets.process import Watched
 from threadwatch.threads.reader import ThreadReader
 
@@ -49,25 +49,25 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
     raise_file_limit()
     errors: list[ReadError] = []
     reader = ThreadReader(errors, schedstat=situation.schedstat, process_clocks=root.same_namespace)
-    patience = PatientReader(_DEADLINE_S)
-    discovery = Discovery(root, config, reader, patience, errors)
+    guarded = GuardedReader(_DEADLINE_S)
+    discovery = Discovery(root, config, reader, guarded, errors)
     discovery.always = frozenset(int(word) for word in what if word.isdecimal())
     try:
         discovery.scan(1)
         watched = {pid: one for pid, one in discovery.watched.items() if pid != own_pid(root.root)}
         running = daemons(watched.values())
-        findings = examine(root, situation, patience, choose(watched, what, situation))
+        findings = examine(root, situation, guarded, choose(watched, what, situation))
         extent = Extent(
             everything=not what,
             watched=len(discovery.watched) + len(discovery.left_out),
             unreadable=_count(errors, "stat", "denied"),
-            unknown=0 if what else count_unknown(root, patience, discovery.watched),
+            unknown=0 if what else count_unknown(root, guarded, discovery.watched),
             left_out=len(discovery.left_out),
         )
     finally:
         for one in discovery.watched.values():
             reader.close(one)
-        patience.close()
+        guarded.close()
     lacks = missing(situation, findings, running, extent)
     remarks = notes(situation, findings, extent)
     if as_json:
@@ -124,7 +124,7 @@ def daemons(processes: Iterable[Watched]) -> tuple[Daemon, ...]:
     return tuple(found)
 
 
-def count_unknown(procfs: ProcFS, patience: PatientReader, watched: Collection[int]) -> int:
+def count_unknown(procfs: ProcFS, guarded: GuardedReader, watched: Collection[int]) -> int:
     """How many other processes there are whose program is hidden: they may be Python."""
     unknown: list[int] = []
 
@@ -142,17 +142,17 @@ def count_unknown(procfs: ProcFS, patience: PatientReader, watched: Collection[i
             return
 
     def may_read(lock: Lock, process: ProcessDir) -> bool:
-        return patience.may_read(Conducts(), lock, lambda: owner_of(process), time.monotonic_ns())
+        return guarded.may_read(HangRecords(), lock, lambda: owner_of(process), time.monotonic_ns())
 
     def go_on_without(pid: int, lock: Lock) -> None:
         unknown.append(pid)
         owner = -1
         with suppress(Gone, ReadError), procfs.open_process(pid) as process:
             owner = owner_of(process)
-        patience.give_up(Conducts(), lock, owner, time.monotonic_ns())
+        guarded.give_up(HangRecords(), lock, owner, time.monotonic_ns())
 
     others = [pid for pid in procfs.pids() if pid not in watched]
-    patience.work_off(others, look, go_on_without, left_out=unknown.append)
+    guarded.run_all(others, look, go_on_without, left_out=unknown.append)
     return len(unknown)
 
 

@@ -9,7 +9,7 @@ from itertools import chain
 from threadwatch.discovery.discovery import most_watched
 from threadwatch.doctor.findings import Daemon, Finding
 from threadwatch.doctor.missing import Extent, Missing, counted, processes
-from threadwatch.doctor.reasons import Way
+from threadwatch.doctor.reasons import Remedy
 from threadwatch.doctor.situation import Situation, lacking, user_name
 from threadwatch.doctor.ways import BOTH, EVERYBODY, capabilities, more_files
 
@@ -81,7 +81,7 @@ def _files(daemons: Sequence[Daemon], extent: Extent) -> Iterator[Missing]:
             )
 
 
-def _ways(situation: Situation, daemon: Daemon, needed: Sequence[str]) -> tuple[Way, ...]:
+def _ways(situation: Situation, daemon: Daemon, needed: Sequence[str]) -> tuple[Remedy, ...]:
     """How to give a daemon these capabilities beside those that it has."""
     its = replace(situation, credentials=daemon.credentials)
     return tuple(way for way in capabilities(its, needed) if way.where != "by hand")

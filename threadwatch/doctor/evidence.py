@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from threadwatch.doctor.reasons import Evidence, was_asked
 from threadwatch.errors import Gone, Malformed, ReadError
-from threadwatch.model.samples import NS_PER_TICK
+from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.names.slots import TableHeader, parse_header
 from threadwatch.procfs import ProcessDir, ProcFS, find_tables, parse_stat, parse_status
 from threadwatch.procfs.environ import parse_environ

@@ -25,15 +25,15 @@ from threadwatch.procfs import ProcFS, TableFile, find_tables, parse_syscall
 from threadwatch.procfs.credentials import parse_credentials
 from threadwatch.procfs.marks import Lock
 from threadwatch.publisher import layout as table
-from threadwatch.reading.reader import PatientReader, no_thread, owner_of, still_waiting
+from threadwatch.reading.reader import GuardedReader, no_thread, owner_of, still_waiting
 from threadwatch.targets.process import Watched
-from threadwatch.waits.gil_holder import MemoryJob
+from threadwatch.waits.gil_holder import MemoryReads
 
 
 def examine(
     procfs: ProcFS,
     situation: Situation,
-    patience: PatientReader,
+    guarded: GuardedReader,
     processes: Iterable[Watched],
 ) -> tuple[Finding, ...]:
     """Read each of the processes once; those that end meanwhile are left out."""
@@ -41,24 +41,24 @@ def examine(
 
     def look(watched: Watched) -> None:
         with suppress(Gone, Denied):  # Denied: only now, because it has become another user's
-            findings.append(_Examination(procfs, situation, patience, watched).run())
+            findings.append(_Examination(procfs, situation, guarded, watched).run())
 
     def go_on_without(watched: Watched, lock: Lock) -> None:
         now_ns = time.monotonic_ns()
-        patience.give_up(watched.conducts, lock, owner_of(watched.dir), now_ns)
+        guarded.give_up(watched.hangs, lock, owner_of(watched.dir), now_ns)
         if lock == "memory":
             stuck.append(watched)
         else:
             findings.append(_hanging(watched, still_waiting(watched.key.pid)))
 
     stuck: list[Watched] = []
-    patience.work_off(
+    guarded.run_all(
         processes,
         look,
         go_on_without,
         left_out=lambda watched: findings.append(_hanging(watched, no_thread())),
     )
-    patience.work_off(list(stuck), look, go_on_without)  # their memory is not read again
+    guarded.run_all(list(stuck), look, go_on_without)  # their memory is not read again
     return tuple(findings)
 
 
@@ -85,13 +85,13 @@ class _Examination:
     """One process is read."""
 
     def __init__(
-        self, procfs: ProcFS, situation: Situation, patience: PatientReader, watched: Watched
+        self, procfs: ProcFS, situation: Situation, guarded: GuardedReader, watched: Watched
     ) -> None:
         self._procfs = procfs
         self._situation = situation
         self._watched = watched
         self._dir = watched.dir
-        self._patience = patience
+        self._guarded = guarded
         self._denied: set[str] = set()
         self._details: list[str] = []
 
@@ -219,10 +219,10 @@ class _Examination:
             file = self._dir.open_memory()
         except Gone:
             return "no"
-        conducts, now_ns = self._watched.conducts, time.monotonic_ns()
-        if not self._patience.may_read(conducts, "memory", self._dir.owner_uid, now_ns):
+        hangs, now_ns = self._watched.hangs, time.monotonic_ns()
+        if not self._guarded.may_read(hangs, "memory", self._dir.owner_uid, now_ns):
             raise ReadError("mem", "timeout", "it, or others of its user, give no answer")
-        job = MemoryJob(file, self._watched.published.gils, ())
+        job = MemoryReads(file, self._watched.published.gils, ())
         job.run()
         if job.error is not None and job.failed is not None:
             if not self._watched.published.still_tells(self._dir, job.failed):

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from threadwatch.doctor.findings import Finding
-from threadwatch.doctor.reasons import Way
+from threadwatch.doctor.reasons import Remedy
 from threadwatch.words.text import printable
 
 _MOST_NAMED = 6
@@ -22,7 +22,7 @@ class Missing:
     text: str
     pids: tuple[int, ...] = ()
     """The processes that it is about."""
-    ways: tuple[Way, ...] = ()
+    ways: tuple[Remedy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Remedy:
     """One way to grant something."""
 
     where: str
@@ -40,11 +40,11 @@ _TABLE_FILE: Final = "/memfd:threadwatch (deleted)"
 _VERSION = re.compile(r"/(?:lib)?python([23]\.\d+)")
 _EXECUTABLE = re.compile(r"(?:platform-)?(?:python|pypy)[0-9.]*[a-z]{0,2}(?:-dbg)?")
 _ASK: Final = (
-    Way("start it by", ("threadwatch run -- COMMAND",)),
-    Way("or by", ("THREADWATCH=1 COMMAND",)),
-    Way("or in its code", ("import threadwatch; threadwatch.publish()",)),
+    Remedy("start it by", ("threadwatch run -- COMMAND",)),
+    Remedy("or by", ("THREADWATCH=1 COMMAND",)),
+    Remedy("or in its code", ("import threadwatch; threadwatch.publish()",)),
 )
-_IN_CODE: Final = (Way("in its code", ("import threadwatch; threadwatch.publish()",)),)
+_IN_CODE: Final = (Remedy("in its code", ("import threadwatch; threadwatch.publish()",)),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class Reason:
     """A short word for programs."""
     why: str
     """A sentence about the process, or about several, without naming them, and without its full stop."""
-    ways: tuple[Way, ...] = _ASK
+    ways: tuple[Remedy, ...] = _ASK
 
 
 def reason(evidence: Evidence, table: str) -> Reason:
@@ -132,7 +132,7 @@ def _of_table(evidence: Evidence, table: str) -> Reason | None:
             "closed-files",
             "All files have been closed there, the table among them, as by programs that become a daemon. "
             "There will be another one when the next thread starts",
-            (Way("in its code", ("import threadwatch; threadwatch.publish()  # behind that",)),),
+            (Remedy("in its code", ("import threadwatch; threadwatch.publish()  # behind that",)),),
         )
     return None
 
@@ -146,8 +146,8 @@ def _of_anothers_table(evidence: Evidence) -> Reason:
             f"Only its parent's table is there (of PID {evidence.table_of}), as in a fork that was not "
             "made by os.fork: C code that forks runs none of Python's hooks",
             (
-                Way("uWSGI's option", ("py-call-osafterfork = true",)),
-                Way(
+                Remedy("uWSGI's option", ("py-call-osafterfork = true",)),
+                Remedy(
                     "or in its code",
                     ("import threadwatch; threadwatch.publish()  # behind the fork",),
                 ),
@@ -165,14 +165,17 @@ def _of_limits(evidence: Evidence) -> Reason | None:
             "few-files",
             f"Only {evidence.most_files} open files are allowed there: the publisher takes one where "
             f"{_FEWEST_FILES} are",
-            (Way("unit of systemd", ("LimitNOFILE=1024",)), Way("shell", ("ulimit -n 1024",))),
+            (
+                Remedy("unit of systemd", ("LimitNOFILE=1024",)),
+                Remedy("shell", ("ulimit -n 1024",)),
+            ),
         )
     if evidence.most_bytes is not None and evidence.most_bytes < _TABLE_BYTES:
         return Reason(
             "file-size",
             f"Only files of {evidence.most_bytes:,} bytes may be written there, and a table counts as one of "
             "8 MiB",
-            (Way("unit of systemd", ("LimitFSIZE=9M",)), Way("shell", ("ulimit -f 9216",))),
+            (Remedy("unit of systemd", ("LimitFSIZE=9M",)), Remedy("shell", ("ulimit -f 9216",))),
         )
     return None
 
@@ -212,7 +215,9 @@ def _of_start(evidence: Evidence) -> Reason | None:
         return Reason("starting", "It has only just started", ())
     if not _is_injected(environ):
         path = environ.get("PYTHONPATH", "")
-        run = Way("or behind that" if path else "or start it by", ("threadwatch run -- COMMAND",))
+        run = Remedy(
+            "or behind that" if path else "or start it by", ("threadwatch run -- COMMAND",)
+        )
         put = f", and PYTHONPATH={shlex.quote(path)} has not what `threadwatch run` puts there"
         return Reason(
             "not-installed",
@@ -233,7 +238,7 @@ def _not_asked(evidence: Evidence, environ: Mapping[str, str]) -> Reason:
             f"PID {evidence.asked_above}, above, was started to publish, but in between the environment was "
             "made anew, as by sudo, env -i or a service manager",
             (
-                Way("behind that", ("sudo threadwatch run -- COMMAND",)),
+                Remedy("behind that", ("sudo threadwatch run -- COMMAND",)),
                 _ASK[2],
             ),
         )
@@ -241,11 +246,11 @@ def _not_asked(evidence: Evidence, environ: Mapping[str, str]) -> Reason:
 
 
 def _unexplained(evidence: Evidence) -> Reason:
-    left, ways = [], [Way("to see why", ("THREADWATCH_DEBUG=1 threadwatch run -- COMMAND",))]
+    left, ways = [], [Remedy("to see why", ("THREADWATCH_DEBUG=1 threadwatch run -- COMMAND",))]
     if in_front := list(_in_front(evidence.environ or {})):
         places = " or ".join(in_front)
         left.append(f"a sitecustomize.py in {places} comes first and hides threadwatch's")
-        ways.append(Way("or inside it", ("TOOL threadwatch run -- COMMAND",)))
+        ways.append(Remedy("or inside it", ("TOOL threadwatch run -- COMMAND",)))
     if evidence.exe is not None and not _is_interpreter(evidence.exe):
         program = evidence.exe.rpartition("/")[2]
         left.append(f"{program} has Python built in, and does not run what starts publishing")
@@ -289,19 +294,19 @@ def _is_pex(evidence: Evidence) -> bool:
     return any("/unzipped_pexes/" in word or word.endswith(".pex") for word in evidence.cmdline)
 
 
-def _install(evidence: Evidence) -> tuple[Way, ...]:
+def _install(evidence: Evidence) -> tuple[Remedy, ...]:
     if _is_pex(evidence):
-        build = Way("build it with", ("pex … prometheus-threadwatch",))
-        return build, Way("and start by", ("THREADWATCH=1 COMMAND",))
+        build = Remedy("build it with", ("pex … prometheus-threadwatch",))
+        return build, Remedy("and start by", ("THREADWATCH=1 COMMAND",))
     first = evidence.cmdline[0] if evidence.cmdline else ""
     # a virtual environment's python is a link: what was called tells the environment
     called = first if first.startswith("/") and _is_interpreter(first) else "python3"
     return (
-        Way(
+        Remedy(
             "install there",
             (f"{shlex.quote(called)} -m pip install prometheus-threadwatch",),
         ),
-        Way("and start by", ("THREADWATCH=1 COMMAND",)),
+        Remedy("and start by", ("THREADWATCH=1 COMMAND",)),
     )
 
 

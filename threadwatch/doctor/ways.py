@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from threadwatch.doctor.findings import Cause
-from threadwatch.doctor.reasons import Way
+from threadwatch.doctor.reasons import Remedy
 from threadwatch.doctor.situation import CAPABILITIES, Situation
 
 BOTH: Final = tuple(CAPABILITIES)
-EVERYBODY: Final = Way("for everybody", ("sysctl kernel.yama.ptrace_scope=0",))
+EVERYBODY: Final = Remedy("for everybody", ("sysctl kernel.yama.ptrace_scope=0",))
 """Let Yama hide nothing of a user's own processes."""
 _PTRACE: Final = ("CAP_SYS_PTRACE",)
 
@@ -20,27 +20,27 @@ def capabilities_for(cause: Cause) -> tuple[str, ...]:
     return BOTH if cause in ("other user", "not dumpable") else _PTRACE
 
 
-def ways_for(situation: Situation, cause: Cause) -> tuple[Way, ...]:
+def ways_for(situation: Situation, cause: Cause) -> tuple[Remedy, ...]:
     """How to open what is hidden for that cause."""
     if cause == "yama":
         if situation.ptrace_scope == 3:
-            return (Way("in /etc/sysctl.d", ("kernel.yama.ptrace_scope = 1",)),)
+            return (Remedy("in /etc/sysctl.d", ("kernel.yama.ptrace_scope = 1",)),)
         return (*capabilities(situation, _PTRACE), EVERYBODY)
     if cause == "refused":
         return tuple(_modules(situation))
     return capabilities(situation, capabilities_for(cause))
 
 
-def _modules(situation: Situation) -> Iterator[Way]:
+def _modules(situation: Situation) -> Iterator[Remedy]:
     label = situation.label
     if label is not None and not label.startswith("unconfined"):
         option = "label=disable" if ":" in label else "apparmor=unconfined"
-        yield Way("docker", (f"docker run --security-opt {option} …",))
+        yield Remedy("docker", (f"docker run --security-opt {option} …",))
     if not situation.host_users:
-        yield Way("docker", ("docker run --userns=host …",))
+        yield Remedy("docker", ("docker run --userns=host …",))
 
 
-def capabilities(situation: Situation, needed: Sequence[str]) -> tuple[Way, ...]:
+def capabilities(situation: Situation, needed: Sequence[str]) -> tuple[Remedy, ...]:
     """How to get these capabilities, and keep what there is of the two."""
     names = [name for name in BOTH if name in needed or name not in situation.lacks]
     short = [name.removeprefix("CAP_") for name in names]
@@ -48,17 +48,17 @@ def capabilities(situation: Situation, needed: Sequence[str]) -> tuple[Way, ...]
     if not situation.container:
         line = " ".join(names)
         ways.append(
-            Way(
+            Remedy(
                 "unit of systemd",
                 (f"AmbientCapabilities={line}", f"CapabilityBoundingSet={line}"),
             )
         )
     if not situation.kubernetes:
         added = " ".join(f"--cap-add {name}" for name in short)
-        ways.append(Way("docker", (f"docker run --pid=host --user 0 {added} …",)))
+        ways.append(Remedy("docker", (f"docker run --pid=host --user 0 {added} …",)))
     else:
         ways.append(
-            Way(
+            Remedy(
                 "Kubernetes",
                 (
                     "hostPID: true",
@@ -67,13 +67,13 @@ def capabilities(situation: Situation, needed: Sequence[str]) -> tuple[Way, ...]
             )
         )
     if not situation.container and situation.credentials.uids[1] != 0:
-        ways.append(Way("by hand", ("sudo threadwatch …",)))
+        ways.append(Remedy("by hand", ("sudo threadwatch …",)))
     return tuple(ways)
 
 
-def more_files() -> tuple[Way, ...]:
+def more_files() -> tuple[Remedy, ...]:
     """How to allow more open files."""
     return (
-        Way("unit of systemd", ("LimitNOFILE=65536",)),
-        Way("docker", ("docker run --ulimit nofile=65536 …",)),
+        Remedy("unit of systemd", ("LimitNOFILE=65536",)),
+        Remedy("docker", ("docker run --ulimit nofile=65536 …",)),
     )

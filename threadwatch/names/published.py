@@ -18,7 +18,7 @@ Rules:
 * A table may be found long after it was made. Of threads that had ended before the last time that
   anybody asked, the CPU time has been charged as nobody's by then: they are given without.
 * However many tables and slots a process has, it is read as far as it has paid for it
-  (:mod:`threadwatch.names.allowance`); what is left over comes with the next polls.
+  (:mod:`threadwatch.names.slot_budget`); what is left over comes with the next polls.
 * A table that cannot be read, or is somebody else's forgery, is an error that is counted, once. One
   that merely names another process is not: whoever forks, or watches, holds such tables.
 """
@@ -28,12 +28,12 @@ from __future__ import annotations
 from time import CLOCK_BOOTTIME, clock_gettime_ns, thread_time_ns
 
 from threadwatch.errors import Gone, ReadError
-from threadwatch.model.samples import NS_PER_TICK
-from threadwatch.names.allowance import Allowance, Room
+from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.names.ownership import check_owner, clock_ahead_ns
 from threadwatch.names.searches import Searches
+from threadwatch.names.slot_budget import SharedBudget, SlotBudget
 from threadwatch.names.slots import Gil, TableHeader, parse_header
-from threadwatch.names.table import Followed, News, TableSlot
+from threadwatch.names.table import FollowedTable, TableChanges, TableSlot
 from threadwatch.procfs import (
     MAX_TABLES,
     TABLE_LINK,
@@ -55,12 +55,12 @@ class Published:
     ``room``: what all processes together have for their second and further tables.
     """
 
-    def __init__(self, *, ns_pid: int, start_ticks: int, room: Room | None = None) -> None:
-        self._room = room or Room(MAX_TABLES)
-        self._allowance = Allowance(self._room)
+    def __init__(self, *, ns_pid: int, start_ticks: int, room: SharedBudget | None = None) -> None:
+        self._room = room or SharedBudget(MAX_TABLES)
+        self._allowance = SlotBudget(self._room)
         self._ns_pid = ns_pid
         self._start_ticks = start_ticks
-        self._tables: list[Followed] = []
+        self._tables: list[FollowedTable] = []
         self.gils: tuple[Gil, ...] = ()
         """The GILs that the tables tell of, the main interpreter's first, each once."""
         self._refused: set[int] = set()
@@ -72,7 +72,7 @@ class Published:
         self._has_complained = False
         self._overflow_told = 0
         """Threads without a place when that was an error last: it is one again when they have doubled."""
-        self._news = News()
+        self._news = TableChanges()
         self._searches = Searches()
         self._next_fd = 0
         """Where to go on in a process with many files; 0: all have been looked through."""
@@ -151,7 +151,7 @@ class Published:
                 continue
             self._room.used += bool(self._tables)
             self._tables.append(
-                Followed(
+                FollowedTable(
                     fd,
                     file,
                     header,
@@ -281,7 +281,7 @@ class Published:
         for followed in list(self._tables):
             self._drop(followed)
 
-    def _drop(self, followed: Followed) -> None:
+    def _drop(self, followed: FollowedTable) -> None:
         self._tables.remove(followed)
         self._room.used -= bool(self._tables)
         self._allowance.give_back(self._slots_of_others(followed))
@@ -319,12 +319,12 @@ class Published:
     def _is_anothers(self, header: TableHeader) -> bool:
         return not header.names(self._ns_pid, self._start_ticks)
 
-    def _slots_of_others(self, followed: Followed) -> int:
+    def _slots_of_others(self, followed: FollowedTable) -> int:
         """How many slots are kept of the other tables."""
         return sum(other.slots for other in self._tables if other is not followed)
 
 
-def _still_there(process: ProcessDir, followed: Followed, *, thoroughly: bool) -> bool:
+def _still_there(process: ProcessDir, followed: FollowedTable, *, thoroughly: bool) -> bool:
     """Whether the process still has the table: exec closes it, and so can the application.
 
     Only the thorough question, ten times as dear, tells it from another table at the same place.

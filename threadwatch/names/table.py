@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from threadwatch.names.allowance import Allowance
+from threadwatch.names.slot_budget import SlotBudget
 from threadwatch.names.slots import Slot, TableHeader, parse_slots
 from threadwatch.procfs import ProcessDir, TableFile
 from threadwatch.publisher import layout as table
@@ -20,7 +20,7 @@ TableSlot = tuple[int, Slot]
 
 
 @dataclass(slots=True)
-class News:
+class TableChanges:
     """What the tables of a process have told of since somebody asked."""
 
     ended: list[TableSlot] = field(default_factory=list)
@@ -31,13 +31,13 @@ class News:
 
 
 @dataclass(slots=True, eq=False)
-class Followed:
+class FollowedTable:
     """One table that is believed, and what was in it when it was last read."""
 
     fd: int
     file: TableFile
     header: TableHeader
-    news: News
+    news: TableChanges
     """Where to tell of changes."""
     head: bytes = b""
     """The header's bytes when the slots were last read: the same again means that nothing has changed."""
@@ -61,7 +61,7 @@ class Followed:
     by_ident: dict[int, Slot] = field(default_factory=dict)
     """The latest slot of each ident, as long as its thread lives."""
 
-    def read_slots(self, process: ProcessDir | None, allowance: Allowance, others: int) -> None:
+    def read_slots(self, process: ProcessDir | None, allowance: SlotBudget, others: int) -> None:
         """Read what has changed, as far as is allowed. ``process``: None if it has ended.
 
         ``others``: the slots that are kept of the process's other tables.
@@ -80,7 +80,7 @@ class Followed:
                 return
 
     def _read_piece(
-        self, index: int, process: ProcessDir | None, allowance: Allowance, others: int
+        self, index: int, process: ProcessDir | None, allowance: SlotBudget, others: int
     ) -> bool:
         """Read one piece, or the first that is not known yet; whether it is known now."""
         first = index * table.CHUNK

@@ -20,15 +20,15 @@ from threadwatch.config.parse import Config, GroupConfig, NameRule
 from threadwatch.discovery.discovery import Discovery
 from threadwatch.errors import Gone, ReadError
 from threadwatch.labels.groups import ThreadNames, is_fixed
-from threadwatch.model.samples import Identity, ProcessSample, Waits
+from threadwatch.model.readings import Identity, ProcessReading, Waits
 from threadwatch.model.view import POLL_BUCKETS, ProcessView, Stats, View
 from threadwatch.poll.parents import Parents
 from threadwatch.poll.process_views import ProcessViews, python_of
 from threadwatch.procfs import ProcFS, parse_schedstat
 from threadwatch.procfs.marks import Lock
-from threadwatch.reading.reader import PatientReader, no_thread, owner_of, still_waiting
+from threadwatch.reading.reader import GuardedReader, no_thread, owner_of, still_waiting
 from threadwatch.targets.process import Watched
-from threadwatch.threads.idle import Resting
+from threadwatch.threads.idle import IdleProcesses
 from threadwatch.threads.reader import ThreadReader
 from threadwatch.waits.schedule import Sampling
 
@@ -64,13 +64,13 @@ class Poller:
             schedstat=_has_schedstat(procfs),
             process_clocks=procfs.same_namespace,
         )
-        self._patience = PatientReader()
+        self._guarded = GuardedReader()
         self._own_pid = os.getpid() if procfs.same_namespace else None
         self._discovery = Discovery(
-            procfs, config, self._reader, self._patience, self._errors, thorough=thorough
+            procfs, config, self._reader, self._guarded, self._errors, thorough=thorough
         )
-        self._sampling = Sampling(self._errors, self._patience, self._own_pid)
-        self._resting = Resting(procfs, self._reader, self._sampling)
+        self._sampling = Sampling(self._errors, self._guarded, self._own_pid)
+        self._resting = IdleProcesses(procfs, self._reader, self._sampling)
         self._account = Account(os.cpu_count() or 1)
         self._parents = Parents(procfs, self._discovery, self._reader, self._account)
         self._views = ProcessViews(self._account)
@@ -116,7 +116,7 @@ class Poller:
             self._reader.close(watched)
         self._discovery.watched.clear()
         self._sampling.close()
-        self._patience.close()
+        self._guarded.close()
 
     def next_sample_ns(self) -> int | None:
         """When :meth:`sample` is due (CLOCK_MONOTONIC); None: not before the next poll."""
@@ -143,10 +143,10 @@ class Poller:
         before each step, which is to look at one process.
         """
         started_ns = time.monotonic_ns()
-        cpu_ns = time.thread_time_ns() + self._patience.cpu_ns
+        cpu_ns = time.thread_time_ns() + self._guarded.cpu_ns
         self._before_ns, self._started_ns = self._started_ns, started_ns
         self._polls += 1
-        self._patience.work_off(
+        self._guarded.run_all(
             self._jobs() if getting_on is None else _told(self._jobs(), getting_on),
             self._do,
             self._go_on_without,
@@ -167,7 +167,7 @@ class Poller:
         groups = self._account.groups(started_ns)
         self._account.remember(started_ns, self._config.poll_interval_ns)
         now_ns = time.monotonic_ns()
-        self._cpu_ns += time.thread_time_ns() + self._patience.cpu_ns - cpu_ns
+        self._cpu_ns += time.thread_time_ns() + self._guarded.cpu_ns - cpu_ns
         self._duration_ns += now_ns - started_ns
         self._durations[bisect_left(POLL_BUCKETS, (now_ns - started_ns) / 1e9)] += 1
         return View(
@@ -232,8 +232,8 @@ class Poller:
             self._errors.append(error)
 
     def _may_read(self, watched: Watched) -> bool:
-        return self._patience.may_read(
-            watched.conducts, "exec", lambda: owner_of(watched.dir), time.monotonic_ns()
+        return self._guarded.may_read(
+            watched.hangs, "exec", lambda: owner_of(watched.dir), time.monotonic_ns()
         )
 
     def _poll_one(self, watched: Watched, clock_ns: int | None) -> None:
@@ -269,7 +269,7 @@ class Poller:
             return
         watched = job if isinstance(job, Watched) else job[0]
         self._leave_out(watched)
-        self._patience.give_up(watched.conducts, lock, owner_of(watched.dir), time.monotonic_ns())
+        self._guarded.give_up(watched.hangs, lock, owner_of(watched.dir), time.monotonic_ns())
         self._errors.append(still_waiting(watched.key.pid))
         watched.settled, watched.read_all = False, True
         watched.unsettled.update(watched.known)
@@ -301,7 +301,7 @@ class Poller:
         waits, all_seen = self._waits(watched, at_rest=at_rest)
         user_ticks, system_ticks = watched.ticks
         self._account.charge(
-            ProcessSample(
+            ProcessReading(
                 key=watched.key,
                 time_ns=self._started_ns,
                 clock_ns=clock_ns,

@@ -128,7 +128,7 @@ class _Worker:
             del round_  # which holds on to files
 
 
-class Conduct:
+class HangRecord:
     """How a process has behaved when it was read."""
 
     __slots__ = ("_not_before_ns", "_pause_ns", "_since_ns", "_worker")
@@ -166,21 +166,21 @@ class Conduct:
         return worker is not None and worker.is_alive() and now_ns - self._since_ns > _STUCK_NS
 
 
-class Conducts:
+class HangRecords:
     """How a process has behaved, by what we had to wait for."""
 
     __slots__ = ("exec", "memory")
 
     def __init__(self) -> None:
-        self.exec = Conduct()
-        self.memory = Conduct()
+        self.exec = HangRecord()
+        self.memory = HangRecord()
 
-    def of(self, lock: Lock) -> Conduct:
+    def of(self, lock: Lock) -> HangRecord:
         """That with one of the locks."""
         return self.exec if lock == "exec" else self.memory
 
 
-class PatientReader:
+class GuardedReader:
     """Reads for one caller, who is not made to wait. ``close`` it in the end."""
 
     def __init__(self, deadline_s: float = DEADLINE_S) -> None:
@@ -193,10 +193,10 @@ class PatientReader:
         """CPU time that the reading thread has used."""
 
     def may_read(
-        self, conducts: Conducts, lock: Lock, owner: Callable[[], int], now_ns: int
+        self, hangs: HangRecords, lock: Lock, owner: Callable[[], int], now_ns: int
     ) -> bool:
         """Whether to read of a process what that lock is for; ``owner`` tells its user."""
-        if not conducts.of(lock).allows(now_ns):
+        if not hangs.of(lock).allows(now_ns):
             return False
         if not self._stuck[lock]:
             return True
@@ -207,7 +207,7 @@ class PatientReader:
         uid = owner()
         return sum(one == uid for one, _ in stuck) < _MAX_STUCK_OF_ONE
 
-    def work_off(
+    def run_all(
         self,
         items: Iterable[_T],
         do: Callable[[_T], object],
@@ -268,10 +268,10 @@ class PatientReader:
             before = now
         return None
 
-    def give_up(self, conducts: Conducts, lock: Lock, owner: int, now_ns: int) -> None:
+    def give_up(self, hangs: HangRecords, lock: Lock, owner: int, now_ns: int) -> None:
         """Leave the reading thread to the process that keeps it waiting."""
         if self._late is not None:
-            conducts.of(lock).note(self._late, now_ns)
+            hangs.of(lock).note(self._late, now_ns)
             self._stuck[lock].append((owner, self._late))
 
     def close(self) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from threadwatch.config.parse import GroupConfig
-from threadwatch.model.samples import Identity
+from threadwatch.model.readings import Identity
 from threadwatch.model.view import ProcessKey, ProcessView
 from threadwatch.names.published import Published, TableSlot
 from threadwatch.procfs import CpuTimer, ProcessDir, Stat, TaskFile, Waited
-from threadwatch.reading.reader import Conducts
+from threadwatch.reading.reader import HangRecords
 
 
 @dataclass(slots=True, eq=False)
-class Known:
+class KnownThread:
     """A living thread of a watched process, as it was last read."""
 
     tid: int
@@ -93,11 +93,11 @@ class Watched:
     view: ProcessView | None = None
     """Of the last poll in which it was read and views were asked for."""
 
-    known: dict[int, Known] = field(default_factory=dict)
+    known: dict[int, KnownThread] = field(default_factory=dict)
     """By TID: all living threads."""
-    hot: dict[int, Known] = field(default_factory=dict)
+    hot: dict[int, KnownThread] = field(default_factory=dict)
     """By TID: those that have run lately."""
-    behind: dict[int, Known] = field(default_factory=dict)
+    behind: dict[int, KnownThread] = field(default_factory=dict)
     """By TID: those that have run since their stat was read, and are yet to have their turn."""
     unseen: set[int] = field(default_factory=set)
     """TIDs of threads that are not hot and have run since anybody saw what they wait for."""
@@ -105,13 +105,13 @@ class Watched:
     """The sum of the known threads' clocks."""
     elsewhere_ns: int = 0
     """What the process clock had beyond that sum when all were last read together: ended threads."""
-    forgotten: list[Known] = field(default_factory=list)
+    forgotten: list[KnownThread] = field(default_factory=list)
     """Known threads that have gone since all that was published was last read."""
     unsettled: set[int] = field(default_factory=set)
     """TIDs to show again in the next poll, whether or not they run: their names are about to come."""
     read_all: bool = True
     """All threads are to be read in the next poll whatever the clocks say."""
-    unchecked: list[Known] = field(default_factory=list)
+    unchecked: list[KnownThread] = field(default_factory=list)
     """Threads whose turn it is yet to be read once in a while whatever the clocks say."""
     check_in: int = 0
     """The poll in which that is done for some of them while the process rests."""
@@ -135,7 +135,7 @@ class Watched:
     searched: int = 0
     """File descriptors that have been looked at for a table beyond the first ones."""
 
-    conducts: Conducts = field(default_factory=Conducts)
+    hangs: HangRecords = field(default_factory=HangRecords)
 
     def wake(self) -> None:
         """It is no longer at rest."""

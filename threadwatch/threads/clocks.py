@@ -13,9 +13,9 @@ from __future__ import annotations
 import resource
 
 from threadwatch.errors import Gone, ReadError
-from threadwatch.model.samples import NS_PER_TICK
+from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.procfs import Stat, parse_schedstat, parse_stat, parse_status, read_again
-from threadwatch.targets.process import Known, Watched
+from threadwatch.targets.process import KnownThread, Watched
 
 _COOL_AFTER = 10
 """Polls without running after which a thread is no longer hot."""
@@ -41,7 +41,7 @@ class ThreadClocks:
         self._kept = 0
         self._keep = most_kept_files()
 
-    def meet(self, watched: Watched, tid: int, poll: int) -> Known:
+    def meet(self, watched: Watched, tid: int, poll: int) -> KnownThread:
         """Read a thread for the first time. Raises :class:`Gone` and other errors of reading."""
         # the clock before stat, as always: so stat is never behind a clock that stands still
         raw = watched.dir.read_task(tid, "schedstat") if self.schedstat else b""
@@ -50,7 +50,7 @@ class ThreadClocks:
         if watched.ns_pid != watched.key.pid:
             status = parse_status(watched.dir.read_task(tid, "status"))
             ns_tid = status.nspid[-1] if status.nspid else tid
-        known = Known(tid, (tid, stat.start_ticks), ns_tid, poll, stat, raw)
+        known = KnownThread(tid, (tid, stat.start_ticks), ns_tid, poll, stat, raw)
         if raw:
             known.cpu_ns, known.runqueue_ns, known.timeslices = parse_schedstat(raw)
         else:
@@ -61,7 +61,7 @@ class ThreadClocks:
         watched.known_ns += known.cpu_ns
         return known
 
-    def forget(self, watched: Watched, known: Known) -> None:
+    def forget(self, watched: Watched, known: KnownThread) -> None:
         """The thread has ended."""
         del watched.known[known.tid]
         watched.hot.pop(known.tid, None)
@@ -70,15 +70,15 @@ class ThreadClocks:
         watched.forgotten.append(known)
         self._close(known)
 
-    def read_hot(self, watched: Watched, ran: dict[int, Known]) -> bool:
+    def read_hot(self, watched: Watched, ran: dict[int, KnownThread]) -> bool:
         """Read the hot threads' clocks and add to ``ran`` who has run; whether one has ended."""
         if not self.schedstat:
             return self.read(watched, list(watched.hot.values()), ran)
         kept = [known for known in watched.hot.values() if known.file is not None]
-        unkept: list[Known] = []
+        unkept: list[KnownThread] = []
         if len(kept) < len(watched.hot):
             unkept = [known for known in watched.hot.values() if known.file is None]
-        lost: list[Known] = []
+        lost: list[KnownThread] = []
         gained_ns = 0
         # the one loop whose every step counts: it runs for each active thread in each poll
         for known, data in zip(kept, read_again([known.fd for known in kept]), strict=True):
@@ -102,7 +102,9 @@ class ThreadClocks:
             self.forget(watched, known)
         return self.read(watched, unkept, ran) or bool(lost)
 
-    def read(self, watched: Watched, threads: list[Known], ran: dict[int, Known]) -> bool:
+    def read(
+        self, watched: Watched, threads: list[KnownThread], ran: dict[int, KnownThread]
+    ) -> bool:
         """Read the clocks of these threads and add to ``ran`` who has run; whether one has ended."""
         lost = False
         for known in threads:
@@ -119,7 +121,7 @@ class ThreadClocks:
                 self._errors.append(error)
         return lost
 
-    def read_stat(self, watched: Watched, known: Known) -> bool:
+    def read_stat(self, watched: Watched, known: KnownThread) -> bool:
         """Read a thread's stat; False when another thread has the TID by now, or none.
 
         Raises :class:`ReadError` where it cannot be read.
@@ -135,7 +137,7 @@ class ThreadClocks:
         known.stat, known.stat_cpu_ns = stat, cpu_ns
         return True
 
-    def heat(self, watched: Watched, ran: dict[int, Known], poll: int) -> None:
+    def heat(self, watched: Watched, ran: dict[int, KnownThread], poll: int) -> None:
         """Who has run is hot; who has not for a while is no longer."""
         hot = watched.hot
         for tid, known in ran.items():
@@ -163,7 +165,7 @@ class ThreadClocks:
         for known in watched.known.values():
             self._close(known)
 
-    def _read(self, watched: Watched, known: Known) -> bool:
+    def _read(self, watched: Watched, known: KnownThread) -> bool:
         """Read a thread's clock; whether it has run since it was last read."""
         before_ns = known.cpu_ns
         if not self.schedstat:
@@ -186,7 +188,7 @@ class ThreadClocks:
         watched.known_ns += known.cpu_ns - before_ns
         return ran
 
-    def _open(self, watched: Watched, known: Known) -> None:
+    def _open(self, watched: Watched, known: KnownThread) -> None:
         try:
             known.file = watched.dir.open_task_file(known.tid, "schedstat")
         except (Gone, ReadError):
@@ -194,7 +196,7 @@ class ThreadClocks:
         known.fd = known.file.fileno()
         self._kept += 1
 
-    def _close(self, known: Known) -> None:
+    def _close(self, known: KnownThread) -> None:
         if known.file is not None:
             known.file.close()
             known.file = None

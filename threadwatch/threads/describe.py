@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterable
 
 from threadwatch.errors import Gone, ReadError
-from threadwatch.model.samples import NS_PER_TICK, ThreadSample
+from threadwatch.model.readings import NS_PER_TICK, ThreadReading
 from threadwatch.names.published import TableSlot
 from threadwatch.procfs import decode_comm, parse_io, parse_status
-from threadwatch.targets.process import Known, Watched
+from threadwatch.targets.process import KnownThread, Watched
 
 _JUST_BORN_TICKS = 30
 """A thread publishes itself within so many ticks, even where many want the GIL, if there is a CPU for it."""
@@ -24,7 +24,7 @@ class Describer:
     def __init__(self, errors: list[ReadError]) -> None:
         self._errors = errors
 
-    def describe(self, watched: Watched, tids: Iterable[int]) -> tuple[ThreadSample, ...]:
+    def describe(self, watched: Watched, tids: Iterable[int]) -> tuple[ThreadReading, ...]:
         """Those of the threads that live, in order of their TIDs."""
         now_ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK
         known = watched.known
@@ -32,7 +32,7 @@ class Describer:
             [self._sample(watched, known[tid], now_ticks) for tid in sorted(tids) if tid in known]
         )
 
-    def _sample(self, watched: Watched, known: Known, now_ticks: int) -> ThreadSample:
+    def _sample(self, watched: Watched, known: KnownThread, now_ticks: int) -> ThreadReading:
         stat = known.stat
         age_ticks = now_ticks - stat.start_ticks
         found: TableSlot | None = None
@@ -51,7 +51,7 @@ class Describer:
             watched.published.missed(stat.start_ticks)
         comm = decode_comm(stat.comm)
         switches, io = self._extras(watched, known.tid)
-        return ThreadSample(
+        return ThreadReading(
             tid=known.tid,
             start_ticks=stat.start_ticks,
             name=comm if found is None else found[1].name,

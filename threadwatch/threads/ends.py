@@ -12,9 +12,9 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 
 from threadwatch.errors import ReadError
-from threadwatch.model.samples import NS_PER_TICK, EndedThread
+from threadwatch.model.readings import NS_PER_TICK, EndedThread
 from threadwatch.names.published import TableSlot
-from threadwatch.targets.process import Known, Watched
+from threadwatch.targets.process import KnownThread, Watched
 from threadwatch.threads.clocks import ThreadClocks
 
 _DUMMY = re.compile(r"Dummy-\d+")
@@ -26,7 +26,7 @@ def whose(watched: Watched, ended: Sequence[TableSlot]) -> tuple[EndedThread, ..
     if not ended:
         return ()
     living = _living(watched)
-    gone: dict[int, list[Known]] = {}
+    gone: dict[int, list[KnownThread]] = {}
     for known in watched.forgotten:
         gone.setdefault(known.ns_tid, []).append(known)
     told = []
@@ -50,7 +50,9 @@ def whose(watched: Watched, ended: Sequence[TableSlot]) -> tuple[EndedThread, ..
     return tuple(told)
 
 
-def _whose(end: TableSlot, threads: list[Known], *, visitor: bool) -> tuple[Known | None, bool]:
+def _whose(
+    end: TableSlot, threads: list[KnownThread], *, visitor: bool
+) -> tuple[KnownThread | None, bool]:
     """Whose of these the end is, the living one first; and whether it may be another's before that."""
     inode, slot = end
     # until it had ended, nobody else had its TID
@@ -109,12 +111,12 @@ def explained_ns(watched: Watched, ended: Sequence[TableSlot], least_ns: int) ->
     return sum(max(cpu_ns - known.get(tid, 0), 0) + least_ns for tid, cpu_ns in told.items())
 
 
-def _living(watched: Watched) -> Mapping[int, Known]:
+def _living(watched: Watched) -> Mapping[int, KnownThread]:
     """The living threads by TID as published."""
     if watched.ns_pid == watched.key.pid:
         return watched.known
     return {known.ns_tid: known for known in watched.known.values()}
 
 
-def _born_ns(known: Known) -> int:
+def _born_ns(known: KnownThread) -> int:
     return known.stat.start_ticks * NS_PER_TICK

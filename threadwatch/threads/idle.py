@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from threadwatch.model.samples import NS_PER_TICK
+from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.procfs import CpuTimer, ProcFS, parse_stat
 from threadwatch.targets.process import Watched
 from threadwatch.threads.reader import ThreadReader
@@ -24,7 +24,7 @@ _TIMER_AGAIN = 512
 """Polls after which a timer is tried for again that the kernel has refused."""
 
 
-class Resting:
+class IdleProcesses:
     """Tells who is awake, poll after poll."""
 
     def __init__(self, procfs: ProcFS, reader: ThreadReader, sampling: Sampling) -> None:

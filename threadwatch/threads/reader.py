@@ -22,10 +22,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from threadwatch.errors import Gone, ReadError
-from threadwatch.model.samples import EndedThread, Identity, ThreadSample
+from threadwatch.model.readings import EndedThread, Identity, ThreadReading
 from threadwatch.names.published import TableSlot
 from threadwatch.procfs import parse_stat, parse_waited
-from threadwatch.targets.process import Known, Watched
+from threadwatch.targets.process import KnownThread, Watched
 from threadwatch.threads import ends
 from threadwatch.threads.clocks import ThreadClocks
 from threadwatch.threads.describe import Describer
@@ -55,8 +55,8 @@ _TAIL_NS = 5_000
 class Reading:
     """What one poll has read of a process's threads; as in :class:`.ProcessSample`."""
 
-    threads: tuple[ThreadSample, ...]
-    times: list[Known]
+    threads: tuple[ThreadReading, ...]
+    times: list[KnownThread]
     ended: tuple[EndedThread, ...]
     living: frozenset[Identity] | None
     unread_ns: int
@@ -94,7 +94,7 @@ class ThreadReader:
         """
         errors, at_rest = len(self._errors), clock_ns == watched.clock_ns
         stopped = self._read_leader(watched, at_rest=at_rest)
-        ran: dict[int, Known] = {}
+        ran: dict[int, KnownThread] = {}
         lost = self._clocks.read_hot(watched, ran)
         listed = lost or watched.dir.thread_count() != len(watched.known)
         if listed:
@@ -159,7 +159,7 @@ class ThreadReader:
         del watched.forgotten[: max(len(watched.forgotten) - keep, 0)]
         return lives
 
-    def to_look_at(self, watched: Watched, *, at_rest: bool) -> tuple[list[Known], bool]:
+    def to_look_at(self, watched: Watched, *, at_rest: bool) -> tuple[list[KnownThread], bool]:
         """Threads that have run since anybody saw what they wait for: as many as may be looked at now.
 
         And whether these are all.
@@ -204,7 +204,7 @@ class ThreadReader:
         count = len(watched.known)
         most = min(_CHECK_AT_REST, count)
         watched.check_in = poll + max(_CHECK_IN * most // max(count, 1), 1)
-        ran: dict[int, Known] = {}
+        ran: dict[int, KnownThread] = {}
         return not self._clocks.read(watched, _next(watched, most), ran) and not ran
 
     def close(self, watched: Watched) -> None:
@@ -229,7 +229,7 @@ class ThreadReader:
             self._errors.append(error)
         return state != leader.stat.state and bool({"T", "t"} & {state, leader.stat.state})
 
-    def _read_list(self, watched: Watched, ran: dict[int, Known], poll: int) -> None:
+    def _read_list(self, watched: Watched, ran: dict[int, KnownThread], poll: int) -> None:
         """Read the list of threads: drop who has gone, and read who is new; those are in ``ran`` then."""
         tids = watched.dir.tids()
         for tid in watched.known.keys() - set(tids):
@@ -239,7 +239,7 @@ class ThreadReader:
                 self._meet(watched, tid, ran, poll)
 
     def _meet_late(
-        self, watched: Watched, unseen: set[int], ran: dict[int, Known], poll: int
+        self, watched: Watched, unseen: set[int], ran: dict[int, KnownThread], poll: int
     ) -> set[int]:
         """Read threads whose end has been published, but the kernel shows them yet; gives their TIDs.
 
@@ -255,7 +255,7 @@ class ThreadReader:
                 watched.read_all = True  # part of it may have been explained already
         return met
 
-    def _meet(self, watched: Watched, tid: int, ran: dict[int, Known], poll: int) -> bool:
+    def _meet(self, watched: Watched, tid: int, ran: dict[int, KnownThread], poll: int) -> bool:
         """Read a thread for the first time; False if it has gone, or cannot be read."""
         try:
             ran[tid] = self._clocks.meet(watched, tid, poll)
@@ -276,7 +276,7 @@ class ThreadReader:
             or clock_ns - watched.elsewhere_ns - watched.known_ns > (0 if few else _RESIDUAL_NS)
         )
 
-    def _read_few(self, watched: Watched, ran: dict[int, Known], clock_ns: int) -> bool:
+    def _read_few(self, watched: Watched, ran: dict[int, KnownThread], clock_ns: int) -> bool:
         """Read the clocks of all but the hot threads, which have been read; whether one has ended.
 
         The list of threads is younger than ``clock_ns``. What they have used since hides nothing: it
@@ -291,7 +291,7 @@ class ThreadReader:
     def _read_all(
         self,
         watched: Watched,
-        ran: dict[int, Known],
+        ran: dict[int, KnownThread],
         clock: Callable[[], int],
         poll: int,
     ) -> bool:
@@ -338,19 +338,19 @@ class ThreadReader:
         return changed
 
 
-def _still(watched: Watched, ran: dict[int, Known], but: set[int]) -> list[Known]:
+def _still(watched: Watched, ran: dict[int, KnownThread], but: set[int]) -> list[KnownThread]:
     """Those that ran and are known still, ``but`` these."""
     now = watched.known
     return [known for tid, known in ran.items() if tid not in but and now.get(tid) is known]
 
 
-def _rest(watched: Watched, ran: dict[int, Known]) -> list[Known]:
+def _rest(watched: Watched, ran: dict[int, KnownThread]) -> list[KnownThread]:
     """The threads that have not been read in this poll: neither hot nor new."""
     hot = watched.hot
     return [known for tid, known in watched.known.items() if tid not in hot and tid not in ran]
 
 
-def _to_check(watched: Watched, poll: int) -> list[Known]:
+def _to_check(watched: Watched, poll: int) -> list[KnownThread]:
     """The threads of an awake process whose turn it is to be read whatever the clocks say."""
     count = len(watched.known)
     every = max(_CHECK_IN // max(count, 1), 1)
@@ -359,7 +359,7 @@ def _to_check(watched: Watched, poll: int) -> list[Known]:
     return [k for k in _next(watched, max(count // _CHECK_IN, 1)) if k.tid not in watched.hot]
 
 
-def _next(watched: Watched, count: int) -> list[Known]:
+def _next(watched: Watched, count: int) -> list[KnownThread]:
     """So many of the process's threads, all in turns."""
     if not watched.unchecked:
         watched.unchecked = list(watched.known.values())

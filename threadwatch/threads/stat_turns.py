@@ -9,7 +9,7 @@ rest, it is read for all that have run since their turn: what is shown of it at 
 from __future__ import annotations
 
 from threadwatch.errors import ReadError
-from threadwatch.targets.process import Known, Watched
+from threadwatch.targets.process import KnownThread, Watched
 from threadwatch.threads.clocks import ThreadClocks
 
 FEW = 32
@@ -37,7 +37,7 @@ class StatTurns:
         self._left, self._shares_left = _PER_POLL, processes
 
     def read(
-        self, watched: Watched, ran: dict[int, Known], *, of_all: bool
+        self, watched: Watched, ran: dict[int, KnownThread], *, of_all: bool
     ) -> tuple[set[int], bool]:
         """Read the stat of those that ``ran``, or of all that have since it was last read.
 

@@ -13,7 +13,13 @@ from threadwatch.model.view import ProcessKey, View
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.procfs.own import raise_file_limit
-from threadwatch.reading.reader import Conducts, PatientReader, no_thread, owner_of, still_waiting
+from threadwatch.reading.reader import (
+    GuardedReader,
+    HangRecords,
+    no_thread,
+    owner_of,
+    still_waiting,
+)
 from threadwatch.top.examine import Examined, examine
 from threadwatch.top.history import ThreadKey
 from threadwatch.words.choose import sampled_often
@@ -72,8 +78,8 @@ class ProcSource:
         self._denied: set[str] = set()
         self._poller = Poller(self._procfs, sampled_often(config, _RATE), report=self._report)
         self._poller.always_watch(pids)
-        self._examiner = PatientReader()
-        self._conducts: tuple[ProcessKey | None, Conducts] = None, Conducts()
+        self._examiner = GuardedReader()
+        self._hangs: tuple[ProcessKey | None, HangRecords] = None, HangRecords()
         """Of the process that was last examined."""
         self._interval = interval
         self._polls = 0
@@ -103,25 +109,25 @@ class ProcSource:
     def examine(self, key: ThreadKey) -> Examined | str:
         """See :class:`Source`."""
         process_key, _, _ = key
-        if self._conducts[0] != process_key:
-            self._conducts = process_key, Conducts()
-        conducts = self._conducts[1]
+        if self._hangs[0] != process_key:
+            self._hangs = process_key, HangRecords()
+        hangs = self._hangs[1]
         found: list[Examined] = []
         try:
             with self._procfs.open_process(process_key.pid) as process:
                 owner = owner_of(process)
             now_ns = time.monotonic_ns()
-            if not self._examiner.may_read(conducts, "exec", lambda: owner, now_ns):
+            if not self._examiner.may_read(hangs, "exec", lambda: owner, now_ns):
                 raise still_waiting(process_key.pid)
-            self._examiner.work_off(
+            self._examiner.run_all(
                 [key],
                 lambda key: found.append(examine(self._procfs, key)),
-                lambda _, lock: self._examiner.give_up(conducts, lock, owner, now_ns),
+                lambda _, lock: self._examiner.give_up(hangs, lock, owner, now_ns),
             )
         except ReadError as error:
             return f"cannot be read: {error}"
         if not found:
-            why = no_thread() if conducts.exec.allows(now_ns) else still_waiting(process_key.pid)
+            why = no_thread() if hangs.exec.allows(now_ns) else still_waiting(process_key.pid)
             return f"cannot be read: {why}"
         return found[0]
 

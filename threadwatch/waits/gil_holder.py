@@ -83,7 +83,7 @@ def _word(read: Callable[[int, int], bytes], address: int, offset: int) -> int:
     return int(word)
 
 
-class MemoryJob:
+class MemoryReads:
     """What is to be read of one process's memory in one round, and what was found."""
 
     __slots__ = ("answers", "asks", "error", "failed", "gils", "gone", "holders", "memory")

@@ -27,7 +27,7 @@ from typing import NamedTuple
 
 from threadwatch.names.slots import Gil
 from threadwatch.procfs import Syscall
-from threadwatch.waits.syscalls import Way
+from threadwatch.waits.syscalls import CallKind
 
 _NEAR = 1 << 32
 """Below it a 32-bit program has everything, stack and code; no 64-bit one has both there."""
@@ -38,8 +38,16 @@ _MAX_SELECT = 1024
 _POLLFD = struct.Struct("=i4x")
 _PIPE_FUNCTIONS = (b"pipe", b"fifo", b"wait_for_partner")
 
-_DIRECT: dict[Way, str] = {
-    way: str(way.value) for way in (Way.LOCK, Way.POLL, Way.SOCKET, Way.PIPE, Way.SLEEP, Way.CHILD)
+_DIRECT: dict[CallKind, str] = {
+    way: str(way.value)
+    for way in (
+        CallKind.LOCK,
+        CallKind.POLL,
+        CallKind.SOCKET,
+        CallKind.PIPE,
+        CallKind.SLEEP,
+        CallKind.CHILD,
+    )
 }
 
 LETTERS = {"D": "disk", "T": "stopped", "t": "stopped", "Z": "zombie", "X": "zombie", "x": "zombie"}
@@ -79,7 +87,7 @@ Ask = AskFd | AskMemory | AskState | AskFile | AskFunction
 """What has to be known before the reason can be told."""
 
 
-def reason(call: Syscall, ways: Mapping[int, Way], gils: Sequence[Gil]) -> str | Ask:
+def reason(call: Syscall, ways: Mapping[int, CallKind], gils: Sequence[Gil]) -> str | Ask:
     """The state of a thread that is blocked in this call, or what to ask first.
 
     ``ways`` are those of the machine (:func:`threadwatch.waits.syscalls.ways`), ``gils`` the process's own.
@@ -90,19 +98,19 @@ def reason(call: Syscall, ways: Mapping[int, Way], gils: Sequence[Gil]) -> str |
     way = ways.get(number)
     if way is None or (sp < _NEAR and pc < _NEAR):
         return "other"
-    if way is Way.FUTEX:
+    if way is CallKind.FUTEX:
         return _futex(args[0], gils)
     if way in _DIRECT:
         return _DIRECT[way]
-    if way is Way.FD:
+    if way is CallKind.FD:
         return AskFd(args[0] & 0xFFFFFFFF)
-    if way is Way.FILE:
+    if way is CallKind.FILE:
         return AskFile()
-    if way is Way.POLL_FDS:
+    if way is CallKind.POLL_FDS:
         return _poll(args)
-    if way is Way.SELECT_FDS:
+    if way is CallKind.SELECT_FDS:
         return _select(args)
-    if way is Way.FCNTL:
+    if way is CallKind.FCNTL:
         return "lock" if args[1] & 0xFFFFFFFF in _LOCK_COMMANDS else AskFile()
     return AskFunction(call)
 

@@ -29,15 +29,15 @@ import resource
 from collections.abc import Mapping
 
 from threadwatch.errors import Denied, Gone, ReadError
-from threadwatch.model.samples import Waits
+from threadwatch.model.readings import Waits
 from threadwatch.model.view import ProcessKey
 from threadwatch.procfs import ProcessDir, parse_syscall, read_calls
 from threadwatch.procfs.marks import Lock
-from threadwatch.reading.reader import PatientReader
-from threadwatch.waits.gil_holder import MemoryJob
+from threadwatch.reading.reader import GuardedReader
+from threadwatch.waits.gil_holder import MemoryReads
 from threadwatch.waits.kernel_answers import ask_kernel
 from threadwatch.waits.reasons import Ask, AskFd, AskMemory, only_fd, reason
-from threadwatch.waits.sampled import SampledProcess, SampledThread, Target, thread_of
+from threadwatch.waits.records import SampledProcess, SampledThread, Target, thread_of
 from threadwatch.waits.syscalls import ways
 
 __all__ = ["Target", "WaitSampler", "Waits"]
@@ -52,7 +52,7 @@ class WaitSampler:
     def __init__(
         self,
         errors: list[ReadError],
-        patience: PatientReader,
+        guarded: GuardedReader,
         *,
         keep: int | None = None,
         complaints: dict[ProcessKey, set[tuple[str, str]]] | None = None,
@@ -67,7 +67,7 @@ class WaitSampler:
         self._keep = min(soft // 8, _KEPT_FILES) if keep is None else keep
         self._kept = 0
         self._ways = ways(os.uname().machine)
-        self._patience = patience
+        self._guarded = guarded
         self._processes: dict[ProcessKey, SampledProcess] = {}
 
     def sample(self, target: Target, now_ns: int) -> None:
@@ -75,8 +75,8 @@ class WaitSampler:
 
         On a machine whose system calls are not known, nothing is sampled.
         """
-        if not self._ways or not self._patience.may_read(
-            target.conducts, "exec", target.owner_uid, now_ns
+        if not self._ways or not self._guarded.may_read(
+            target.hangs, "exec", target.owner_uid, now_ns
         ):
             return
         process = self._processes.get(target.key)
@@ -220,12 +220,12 @@ class WaitSampler:
 
     def _read_memory(self, process: SampledProcess, target: Target, now_ns: int) -> None:
         """Read what is in the process's memory: who holds the GILs, and what is polled for."""
-        conducts = target.conducts
-        if conducts.memory.is_stuck(now_ns):
+        hangs = target.hangs
+        if hangs.memory.is_stuck(now_ns):
             self._complain(process, ReadError("gil", "timeout", "its memory cannot be read"))
         job = None
-        if not process.memory_denied and self._patience.may_read(
-            conducts, "memory", target.owner_uid, now_ns
+        if not process.memory_denied and self._guarded.may_read(
+            hangs, "memory", target.owner_uid, now_ns
         ):
             try:
                 job = _read_job(process, target)
@@ -281,10 +281,10 @@ def _read_call(thread: SampledThread, directory: ProcessDir) -> bytes | Gone | R
         return error
 
 
-def _read_job(process: SampledProcess, target: Target) -> MemoryJob:
+def _read_job(process: SampledProcess, target: Target) -> MemoryReads:
     """What the process's memory says. Raises :class:`Gone` and :class:`ReadError` if it cannot be opened."""
     memory = process.memory or target.dir.open_memory()
-    job = MemoryJob(memory, process.gils, [ask for _, ask in process.asks])
+    job = MemoryReads(memory, process.gils, [ask for _, ask in process.asks])
     job.run()
     return job
 

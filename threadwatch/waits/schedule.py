@@ -20,12 +20,12 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 
 from threadwatch.errors import ReadError
-from threadwatch.model.samples import Identity, Waits
+from threadwatch.model.readings import Identity, Waits
 from threadwatch.model.view import ProcessKey
 from threadwatch.procfs.marks import Lock
-from threadwatch.reading.reader import PatientReader, owner_of, still_waiting
+from threadwatch.reading.reader import GuardedReader, owner_of, still_waiting
 from threadwatch.targets.process import Watched
-from threadwatch.waits.sampled import Target
+from threadwatch.waits.records import Target
 from threadwatch.waits.sampler import WaitSampler
 
 _AWAKE_FOR = 10
@@ -40,15 +40,15 @@ class Sampling:
     """Samples when it is due. Not for several threads at once. ``errors`` collects what cannot be read."""
 
     def __init__(
-        self, errors: list[ReadError], patience: PatientReader, own_pid: int | None
+        self, errors: list[ReadError], guarded: GuardedReader, own_pid: int | None
     ) -> None:
         """``own_pid``: our own process's; None where that procfs does not show it."""
         self._complaints: dict[ProcessKey, set[tuple[str, str]]] = {}
-        self._patience = patience
+        self._guarded = guarded
         self._own_pid = own_pid
         self._errors = errors
-        self._sampler = WaitSampler(errors, patience, complaints=self._complaints)
-        self._looker = WaitSampler(errors, patience, keep=0, complaints=self._complaints)
+        self._sampler = WaitSampler(errors, guarded, complaints=self._complaints)
+        self._looker = WaitSampler(errors, guarded, keep=0, complaints=self._complaints)
         self._targets: dict[int, list[Target]] = {}
         """By rate: who is sampled until the next poll."""
         self._due_ns: dict[int, int] = {}
@@ -84,11 +84,11 @@ class Sampling:
 
     def sample(self, now_ns: int) -> None:
         """Take the samples that are due."""
-        began_ns = time.thread_time_ns() + self._patience.cpu_ns
+        began_ns = time.thread_time_ns() + self._guarded.cpu_ns
         due = [rate for rate, due_ns in self._due_ns.items() if due_ns <= now_ns]
         if due:
             targets = [target for rate in due for target in self._targets[rate]]
-            self._patience.work_off(
+            self._guarded.run_all(
                 targets,
                 lambda target: self._sampler.sample(target, now_ns),
                 lambda target, lock: self._go_on_without(target, lock, now_ns),
@@ -96,11 +96,11 @@ class Sampling:
             self.samples += len(targets)
             for rate in due:
                 self._due_ns[rate] = _next(rate, now_ns)
-        self.cpu_ns += time.thread_time_ns() + self._patience.cpu_ns - began_ns
+        self.cpu_ns += time.thread_time_ns() + self._guarded.cpu_ns - began_ns
 
     def _go_on_without(self, target: Target, lock: Lock, now_ns: int) -> None:
         self._sampler.go_on_without(target, lock, now_ns)
-        self._patience.give_up(target.conducts, lock, owner_of(target.dir), now_ns)
+        self._guarded.give_up(target.hangs, lock, owner_of(target.dir), now_ns)
         if lock == "exec":
             self._errors.append(still_waiting(target.key.pid))
 
@@ -157,7 +157,7 @@ def _target(watched: Watched, tids: Collection[int]) -> Target:
         gils=watched.published.gils,
         tid_of_ident=watched.published.tid_of_ident,
         ns_tids=ns_tids,
-        conducts=watched.conducts,
+        hangs=watched.hangs,
         still_tells=lambda gil: watched.published.still_tells(watched.dir, gil),
     )
 

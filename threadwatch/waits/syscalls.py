@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 
-class Way(Enum):
+class CallKind(Enum):
     """How the reason of a wait follows from the call."""
 
     LOCK = "lock"
@@ -32,23 +32,23 @@ class Way(Enum):
 Call = tuple[str, int | None, int | None]
 """A system call's name, and its number on x86-64 and on aarch64; None: that one does not have it."""
 
-CALLS: Mapping[Way, tuple[Call, ...]] = {
+CALLS: Mapping[CallKind, tuple[Call, ...]] = {
     # A futex: where it is says whose.
-    Way.FUTEX: (
+    CallKind.FUTEX: (
         ("futex", 202, 98),
         ("futex_wait", 455, 455),
     ),
     # Locks of other kinds.
-    Way.LOCK: (
+    CallKind.LOCK: (
         ("futex_waitv", 449, 449),
         ("flock", 73, 32),
         ("semop", 65, 193),
         ("semtimedop", 220, 192),
     ),
     # A lock on a file, if the command says so.
-    Way.FCNTL: (("fcntl", 72, 25),),
+    CallKind.FCNTL: (("fcntl", 72, 25),),
     # Time, or a signal.
-    Way.SLEEP: (
+    CallKind.SLEEP: (
         ("nanosleep", 35, 101),
         ("clock_nanosleep", 230, 115),
         ("pause", 34, None),
@@ -56,24 +56,24 @@ CALLS: Mapping[Way, tuple[Call, ...]] = {
         ("rt_sigtimedwait", 128, 137),
     ),
     # Any of a list of file descriptors.
-    Way.POLL_FDS: (
+    CallKind.POLL_FDS: (
         ("poll", 7, None),
         ("ppoll", 271, 73),
     ),
     # Any of up to three sets of file descriptors.
-    Way.SELECT_FDS: (
+    CallKind.SELECT_FDS: (
         ("select", 23, None),
         ("pselect6", 270, 72),
     ),
     # Any of many file descriptors, or what the kernel has been asked to do.
-    Way.POLL: (
+    CallKind.POLL: (
         ("epoll_wait", 232, None),
         ("epoll_pwait", 281, 22),
         ("epoll_pwait2", 441, 441),
         ("io_uring_enter", 426, 426),
     ),
     # A socket: only sockets have these calls.
-    Way.SOCKET: (
+    CallKind.SOCKET: (
         ("accept", 43, 202),
         ("accept4", 288, 242),
         ("connect", 42, 203),
@@ -85,14 +85,14 @@ CALLS: Mapping[Way, tuple[Call, ...]] = {
         ("sendmmsg", 307, 269),
     ),
     # A message queue.
-    Way.PIPE: (
+    CallKind.PIPE: (
         ("mq_timedreceive", 243, 183),
         ("mq_timedsend", 242, 182),
         ("msgrcv", 70, 188),
         ("msgsnd", 69, 189),
     ),
     # One file descriptor of any kind, the first argument.
-    Way.FD: (
+    CallKind.FD: (
         ("read", 0, 63),
         ("readv", 19, 65),
         ("write", 1, 64),
@@ -103,7 +103,7 @@ CALLS: Mapping[Way, tuple[Call, ...]] = {
         ("vmsplice", 278, 75),
     ),
     # A child to end, or to have begun (vfork).
-    Way.CHILD: (
+    CallKind.CHILD: (
         ("wait4", 61, 260),
         ("waitid", 247, 95),
         ("clone", 56, 220),
@@ -112,7 +112,7 @@ CALLS: Mapping[Way, tuple[Call, ...]] = {
         ("vfork", 58, None),
     ),
     # A file, a directory or a whole file system.
-    Way.FILE: (
+    CallKind.FILE: (
         ("access", 21, None),
         ("chdir", 80, 49),
         ("chmod", 90, None),
@@ -198,14 +198,14 @@ CALLS: Mapping[Way, tuple[Call, ...]] = {
         ("utimes", 235, None),
     ),
     # The wait that a signal or a stop has interrupted.
-    Way.RESTART: (("restart_syscall", 219, 128),),
+    CallKind.RESTART: (("restart_syscall", 219, 128),),
 }
 """Every system call that is known here, by the way that its waits are told apart."""
 
 _COLUMNS = {"x86_64": 1, "aarch64": 2}
 
 
-def ways(machine: str) -> Mapping[int, Way]:
+def ways(machine: str) -> Mapping[int, CallKind]:
     """The ways of a machine (as ``uname -m`` calls it) by its own, 64-bit, numbers; empty: not known."""
     column = _COLUMNS.get(machine)
     if column is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from threadwatch.accounting.series import Series
-from threadwatch.model.samples import COUNTED, Counts, EndedThread, ThreadSample, Waits, counts_of
+from threadwatch.model.readings import COUNTED, Counts, EndedThread, ThreadReading, Waits, counts_of
 from threadwatch.model.view import SeriesKey
 
 _AWAKE = frozenset({"running", "runnable"})
@@ -22,7 +22,7 @@ _NOTHING: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class ThreadAccount:
     """A living thread: where it is charged, and up to where it has been.
 
     Its time passes in :attr:`wait`, the state in which it was last seen waiting. What it runs and is ready
@@ -36,7 +36,7 @@ class Entry:
     """What it does now."""
     wait: str
     """Where its time passes."""
-    sample: ThreadSample
+    sample: ThreadReading
     """As it was last read in full."""
     user_ns: int = 0
     system_ns: int = 0
@@ -88,7 +88,7 @@ class Entry:
             self.series.enter(state, wait, now_ns)
             self.state, self.wait = state, wait
 
-    def gain(self, thread: ThreadSample, now_ns: int, before: Series | None = None) -> int:
+    def gain(self, thread: ThreadReading, now_ns: int, before: Series | None = None) -> int:
         """Charge what ``thread`` has beyond what has been charged; gives the CPU time.
 
         ``before`` is the series that it was in meanwhile, if it is in another one now: its time has passed

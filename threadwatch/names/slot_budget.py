@@ -3,8 +3,8 @@
 A target can fill its table with whatever it likes, and again for each poll, at next to no cost to
 itself. So it pays, with the CPU time that the kernel says it has used: what a thread that starts and ends
 costs its process at the very least is what each slot must have cost, to be read and to be kept. An honest
-process has always paid more than it needs. All together have a bound besides (:class:`Room`), because a
-process that has paid once keeps its slots for good.
+process has always paid more than it needs. All together have a bound besides (:class:`SharedBudget`),
+because a process that has paid once keeps its slots for good.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 from collections import Counter
 
 from threadwatch.errors import Gone, ReadError
-from threadwatch.model.samples import NS_PER_TICK
+from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.procfs import ProcessDir, parse_stat
 from threadwatch.publisher import layout as table
 
@@ -29,7 +29,7 @@ _LAST_WORDS_PER_S = _MOST
 """Changed slots that are read in the tables of processes that have ended, of all of them together."""
 
 
-class Room:
+class SharedBudget:
     """What the tables of all processes have together: descriptors, places for slots, time for last words."""
 
     __slots__ = ("_kept", "_left", "_words", "_words_ns", "most", "used")
@@ -75,7 +75,7 @@ class Room:
         self._words -= slots
 
 
-class Allowance:
+class SlotBudget:
     """How many slots of one process may be kept, and how many that have changed may be read."""
 
     __slots__ = (
@@ -83,7 +83,7 @@ class Allowance:
         *("_room", "_saved", "_uid", "_used_ns", "_words", "refused"),
     )
 
-    def __init__(self, room: Room) -> None:
+    def __init__(self, room: SharedBudget) -> None:
         self._room = room
         self._uid = -1
         self._used_ns = -1

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from threadwatch.model.samples import EndedThread
+from threadwatch.model.readings import EndedThread
 from threadwatch.model.view import SeriesKey
 
 TAIL_NS = 100_000
@@ -17,7 +17,7 @@ _TAIL_BY_START = 4
 Measured: 0.5 to 1.2, on an idle machine, a crowded one, and one ten times as slow."""
 
 
-class Tails:
+class ExitTails:
     """The claims of one process's ended threads to CPU time that nobody has been charged with."""
 
     def __init__(self) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from threadwatch.model.samples import Waits
+from threadwatch.model.readings import Waits
 from threadwatch.model.view import ProcessKey
 from threadwatch.names.slots import Gil
 from threadwatch.procfs import MemoryFile, ProcessDir, TaskFile
-from threadwatch.reading.reader import Conducts, owner_of
+from threadwatch.reading.reader import HangRecords, owner_of
 from threadwatch.waits.gil_holder import Holder
 from threadwatch.waits.reasons import AskMemory
 
@@ -29,7 +29,7 @@ class Target:
     """TID, in the process's own PID namespace, of the thread with that ``threading.get_ident()``."""
     ns_tids: Mapping[int, int] | None
     """TIDs in the process's own PID namespace → in ours; None where they are the same."""
-    conducts: Conducts = field(default_factory=Conducts)
+    hangs: HangRecords = field(default_factory=HangRecords)
     still_tells: Callable[[Gil], bool] = field(default=lambda _: True)
     """Whether a table tells of that GIL even now. For the reading thread."""
 

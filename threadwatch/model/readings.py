@@ -34,7 +34,7 @@ SlotKey = tuple[int, int]
 """One thread in one table: the table's inode and the thread's serial number in it."""
 
 
-class ThreadSample(NamedTuple):
+class ThreadReading(NamedTuple):
     """One living thread.
 
     (A named tuple, because many are made in each poll, and it takes a third of a dataclass's time.)
@@ -68,7 +68,7 @@ class ThreadSample(NamedTuple):
     shy: bool = False
     """It is not to be shown before that."""
 
-    def can_be(self, before: ThreadSample) -> bool:
+    def can_be(self, before: ThreadReading) -> bool:
         """Whether it can be the same thread, later: what the kernel counts never falls."""
         if self.exact and before.exact and self.cpu_ns < before.cpu_ns:
             return False
@@ -107,7 +107,7 @@ COUNTED = (
     "read_bytes",
     "write_bytes",
 )
-counts_of: Callable[[ThreadSample], Counts] = attrgetter(*COUNTED)
+counts_of: Callable[[ThreadReading], Counts] = attrgetter(*COUNTED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ class EndedThread:
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessSample:
+class ProcessReading:
     """One process. Its clock was read before its threads were."""
 
     key: ProcessKey
@@ -151,7 +151,7 @@ class ProcessSample:
     clock_ns: int
     user_ticks: int
     system_ticks: int
-    threads: tuple[ThreadSample, ...]
+    threads: tuple[ThreadReading, ...]
     """Those that may have changed since the sample before, and those that are new."""
     ended: tuple[EndedThread, ...]
     times: Sequence[ThreadTimes] = ()
