@@ -16,7 +16,6 @@ from dashboards.model import (
     variables,
 )
 from dashboards.promql import (
-    STATES,
     gil_utilisation,
     lifetime,
     published_share,
@@ -25,14 +24,21 @@ from dashboards.promql import (
     strongest_state,
     total,
 )
+from threadwatch.model.states import Kind, of_kind
 
 UID = "threadwatch-application"
 _ONE = "application"
 _DISK = 'state="disk"'
+_IDLE = of_kind(Kind.IDLE)
+_SEEN_IDLE = [state for state in _IDLE if state != "sleeping"]
 
 
 def _by_thread(metric: str, *matchers: str) -> str:
     return total("thread", rate(metric, _ONE, *matchers, thread=True))
+
+
+def _in_words(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def build() -> Json:
@@ -160,14 +166,14 @@ def build() -> Json:
                 ),
                 unit="short",
                 stacked=True,
-                colours={state: COLOURS[state] for state in STATES},
+                colours=COLOURS,
             ),
             12,
         ),
         (
             graph(
                 "Where the time goes of threads that are not idle",
-                "The same without sleep, poll, lock, socket, pipe and child, which idle threads are "
+                f"The same without {_in_words(_SEEN_IDLE)}, which idle threads are "
                 "in: what is left runs, or wants to and cannot.",
                 Query(
                     total(
@@ -175,7 +181,7 @@ def build() -> Json:
                         rate(
                             "threadwatch_thread_state_seconds_total",
                             _ONE,
-                            'state!~"sleep|sleeping|poll|lock|socket|pipe|child"',
+                            f'state!~"{"|".join(_IDLE)}"',
                             thread=True,
                         ),
                     ),
@@ -183,7 +189,7 @@ def build() -> Json:
                 ),
                 unit="short",
                 stacked=True,
-                colours={state: COLOURS[state] for state in STATES},
+                colours=COLOURS,
             ),
             12,
         ),

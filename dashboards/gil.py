@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from dashboards.grid import Grid
-from dashboards.model import Json, Query, dashboard, graph, link, stat, table, variables
+from dashboards.model import (
+    COLOURS,
+    Json,
+    Query,
+    dashboard,
+    graph,
+    link,
+    stat,
+    table,
+    variables,
+)
 from dashboards.promql import gil_utilisation, lifetime, rate, select, total
+from threadwatch.model.states import Kind, of_kind
 
 UID = "threadwatch-gil"
 _HELD = "threadwatch_gil_held_seconds_total"
@@ -15,6 +26,7 @@ _EACH = f"{_BY}, thread"
 _WITHOUT = select("threadwatch_group_info", "groups", 'gil="off"')
 _LEGEND = "{{group}} on {{instance}}"
 _THREAD = "{{thread}} of {{group}} on {{instance}}"
+_KEPT = of_kind(Kind.KEPT)
 _SHARE = ((None, "transparent"), (0.25, "orange"), (0.5, "red"))
 _TO_APPLICATION = link(
     "Threads of ${__field.labels.group}",
@@ -175,14 +187,14 @@ def build() -> Json:
                     rate(
                         "threadwatch_thread_state_seconds_total",
                         "groups",
-                        'state=~"gil|runnable|disk"',
+                        f'state=~"{"|".join(_KEPT)}"',
                         thread=True,
                     ),
                 ),
                 "{{state}}",
             ),
             unit="short",
-            colours={"gil": "red", "runnable": "orange", "disk": "dark-red"},
+            colours={state: COLOURS[state] for state in _KEPT},
         ),
         graph(
             "Wait per second of work",

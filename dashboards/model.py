@@ -16,23 +16,7 @@ _SCHEMA: Final = 39
 """Grafana 10.4's; later ones bring older schemas up to theirs when they load them."""
 
 NOT_SEEN: Final = "not seen"
-COLOURS: Final = {
-    "running": "green",
-    "runnable": "orange",
-    "gil": "red",
-    "lock": "purple",
-    "disk": "dark-red",
-    "socket": "blue",
-    "pipe": "light-blue",
-    "file": "dark-blue",
-    "poll": "#6d8a96",
-    "child": "light-purple",
-    "sleep": "#5a5f66",
-    "sleeping": "#7b7f86",
-    "stopped": "yellow",
-    "zombie": "#222222",
-    "other": "white",
-}
+COLOURS: Final = {state.name: state.grafana.colour for state in STATES}
 """One colour per state on all dashboards: warm ones where a thread wants to run and cannot."""
 
 
@@ -187,8 +171,12 @@ def graph(
 def timeline(title: str, description: str, query: Query) -> Json:
     """A bar per series, coloured by the state whose number is its value."""
     options = {
-        str(number): {"text": state, "color": COLOURS[state], "index": number - 1}
-        for number, state in enumerate(STATES, 1)
+        str(state.grafana.number): {
+            "text": state.name,
+            "color": state.grafana.colour,
+            "index": state.grafana.number - 1,
+        }
+        for state in STATES
     }
     return _panel(
         "state-timeline",

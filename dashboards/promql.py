@@ -4,24 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-STATES: Final = (
-    "running",
-    "runnable",
-    "gil",
-    "lock",
-    "disk",
-    "socket",
-    "pipe",
-    "file",
-    "poll",
-    "child",
-    "sleep",
-    "sleeping",
-    "stopped",
-    "zombie",
-    "other",
-)
-"""All states of a thread; the place, from 1, is the number that a timeline shows for it."""
+from threadwatch.model import states
+
+STATES: Final = tuple(sorted(states.STATES, key=lambda state: state.grafana.number))
+"""The states of a thread, in the order of their numbers on dashboards."""
 
 _SCOPES: Final = {
     "host": 'job=~"$job", instance=~"$instance"',
@@ -90,8 +76,8 @@ def strongest_state(by: str, scope: str) -> str:
         f"{by}, state", rate("threadwatch_thread_state_seconds_total", scope, thread=True)
     )
     numbers = "\n  or ".join(
-        f'label_replace(vector({number}), "state", "{state}", "", "")'
-        for number, state in enumerate(STATES, 1)
+        f'label_replace(vector({state.grafana.number}), "state", "{state.name}", "", "")'
+        for state in STATES
     )
     return (
         f"max by ({by}) (\n  (topk by ({by}) (1, {share} > 0) > bool 0)\n"

@@ -31,6 +31,7 @@ from tests.harness import (
 )
 from tests.testbed import CHECKOUT
 from threadwatch.config.parse import DEFAULT_CONFIG
+from threadwatch.model.states import NAMES
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 
@@ -38,8 +39,6 @@ SETTLE = 10.0
 """Seconds in which threads that have ended must be gone from what is shown."""
 NAME_BYTES = 192
 """The documented length of a published name, in bytes of UTF-8."""
-WAITS = ("gil", "lock", "poll", "socket", "file", "pipe", "sleep", "child", "disk")
-STATES = frozenset(("running", "runnable", *WAITS, "sleeping", "stopped", "zombie", "other"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +111,7 @@ def compare(
             continue  # it has ended since
         if comm != found.comm:
             wrong.append(f"tid {tid}: the kernel's comm is {comm!r}, shown {found.comm!r}")
-        if found.state not in STATES:
+        if found.state not in NAMES:
             wrong.append(f"tid {tid}: unknown state {found.state!r}")
         if tid not in known and not (
             expected.others == "comm" and found.source == "comm" and found.name == found.comm

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from threadwatch.errors import Malformed, ReadError
+from threadwatch.model.states import NAMES
 from threadwatch.names.slots import Gil
 from threadwatch.procfs import RUNNING, Syscall, parse_syscall
 from threadwatch.waits.gil_holder import NOBODY, find_holder
@@ -26,12 +27,8 @@ from threadwatch.waits.reasons import (
 )
 from threadwatch.waits.syscalls import CALLS, ways
 
-STATES = frozenset(
-    {
-        *("running", "gil", "lock", "poll", "socket", "pipe", "file", "sleep"),
-        *("child", "disk", "stopped", "zombie", "other"),
-    }
-)
+STATES = frozenset(NAMES) - {"runnable", "sleeping"}
+"""What a sample can see: not that a CPU is missing, nor that nothing can be seen."""
 U64 = st.integers(0, 2**64 - 1)
 NUMBERS = [number for calls in CALLS.values() for call in calls for number in call[1:]]
 CALL = st.builds(

@@ -253,8 +253,8 @@ def test_the_timeline_shows_what_threads_do(server: Prometheus) -> None:
     """The sleeper is shown asleep, the event loop in poll, and whoever else in a state that there is."""
     asked = _named("application", "What each thread mostly does")
     found = {labels["thread"]: v for labels, v in _answer(server, asked, _values("application"))}
-    assert {STATES[int(number) - 1] for number in found["housekeeping"]} == {"sleep"}
-    assert {STATES[int(number) - 1] for number in found["event-loop"]} <= {
+    assert {STATES[int(number) - 1].name for number in found["housekeeping"]} == {"sleep"}
+    assert {STATES[int(number) - 1].name for number in found["event-loop"]} <= {
         *("poll", "gil", "runnable")
     }
     assert all(
@@ -266,7 +266,7 @@ def test_the_timeline_shows_what_threads_do(server: Prometheus) -> None:
         if panel["title"] == asked.panel
     )
     texts = {int(number): shown["text"] for number, shown in mapping["options"].items()}
-    assert texts == dict(enumerate(STATES, 1))
+    assert texts == {state.grafana.number: state.name for state in STATES}
 
 
 def test_the_states_add_up_to_the_threads(server: Prometheus) -> None:

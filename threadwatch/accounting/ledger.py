@@ -46,18 +46,18 @@ from threadwatch.accounting.thread_account import ThreadAccount
 from threadwatch.accounting.thread_views import ThreadViewMaker, newborn
 from threadwatch.model.readings import (
     NS_PER_TICK,
-    STATES,
     EndedThread,
     Identity,
     ProcessReading,
     ThreadReading,
     ThreadTimes,
 )
+from threadwatch.model.states import OF_LETTER
 from threadwatch.model.view import UNATTRIBUTED, ProcessKey, SeriesKey, ThreadView
 
 _LAST_NS = 1_000_000_000
 """CPU time beyond the last reading of its clock that a process's last ends are believed."""
-_UNREASONED = frozenset(STATES.values())
+_UNREASONED = frozenset(OF_LETTER.values())
 """States that the kernel's letter says without a sample."""
 _SKEW_NS = 20_000_000
 """CPU time that a thread uses at most while a poll reads its process."""
@@ -202,7 +202,7 @@ class Ledger:
     def _charge_thread(
         self, identity: Identity, thread: ThreadReading, now_ns: int, *, sampled: bool
     ) -> None:
-        state = STATES.get(thread.state, "other")
+        state = OF_LETTER.get(thread.state, "other")
         entry = self._entries.get(identity)
         if entry is not None and not thread.can_be(entry.sample):
             self._end(identity, now_ns)  # another one, born in the same tick

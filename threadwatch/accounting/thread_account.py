@@ -8,15 +8,12 @@ from types import MappingProxyType
 
 from threadwatch.accounting.series import Series
 from threadwatch.model.readings import COUNTED, Counts, EndedThread, ThreadReading, Waits, counts_of
+from threadwatch.model.states import AWAKE, OF_LETTER, Kind, of_kind
 from threadwatch.model.view import SeriesKey
 
-_AWAKE = frozenset({"running", "runnable"})
-"""States whose time the kernel counts."""
-
-_HALTED = frozenset({"stopped", "zombie"})
-_STOPPED = frozenset("TtZXx")
+_HALTED = frozenset(of_kind(Kind.HALTED))
+_HALTED_LETTERS = frozenset(letter for letter, state in OF_LETTER.items() if state in _HALTED)
 """Letters of the kernel that no sample knows better."""
-
 
 _NOTHING: Mapping[str, int] = MappingProxyType({})
 
@@ -80,7 +77,7 @@ class ThreadAccount:
     def change(self, state: str, now_ns: int) -> None:
         """It is in another state from now on."""
         wait = state
-        if state in _AWAKE:
+        if state in AWAKE:
             # neither stopped nor dead, then; what it will wait for is not known yet
             wait = "sleeping" if self.wait in _HALTED else self.wait
         if state != self.state or wait != self.wait:
@@ -147,13 +144,13 @@ class ThreadAccount:
 
     def credit(self, waits: Waits, now_ns: int, *, has_gil: bool) -> None:
         """Charge what samples have seen since it was last charged, before anything else is charged."""
-        if self.sample.state in _STOPPED:  # in whatever call that was
+        if self.sample.state in _HALTED_LETTERS:  # in whatever call that was
             return
         series = self.series
         series.touch(now_ns)
         for state, spent_ns in waits.times.items():
             # the clocks know better how long it ran; and in its own state, its time passes by itself
-            if state not in _AWAKE and state != self.wait:
+            if state not in AWAKE and state != self.wait:
                 series.credit(state, spent_ns, now_ns)
                 series.owe(self.wait, spent_ns)
                 known = self.elsewhere
@@ -165,16 +162,16 @@ class ThreadAccount:
 
     def see(self, waits: Waits, now_ns: int, *, has_gil: bool) -> None:
         """Be in the state that it was seen in last. Its clocks have been charged before."""
-        if self.sample.state in _STOPPED:
+        if self.sample.state in _HALTED_LETTERS:
             return
         if has_gil and self.gil_held_ns is None:
             self.gil_held_ns = 0
             self.series.touch(now_ns)
             self.series.gil_held_ns = self.series.gil_held_ns or 0
         state = waits.state
-        if state in _AWAKE and self.wait == "sleeping":
+        if state in AWAKE and self.wait == "sleeping":
             # nobody has seen yet what it waits for, but in between
-            reasons = [other for other in waits.times if other not in _AWAKE]
+            reasons = [other for other in waits.times if other not in AWAKE]
             if reasons:
                 self.change(max(reasons, key=waits.times.__getitem__), now_ns)
         if state == "running" and self.waited_ns > self.gained_ns:

@@ -8,7 +8,8 @@ from types import MappingProxyType
 from typing import Self
 
 from threadwatch.accounting.thread_account import ThreadAccount
-from threadwatch.model.readings import STATES, ThreadReading
+from threadwatch.model.readings import ThreadReading
+from threadwatch.model.states import OF_LETTER
 from threadwatch.model.view import ThreadView
 
 
@@ -110,7 +111,7 @@ def newborn(sample: ThreadReading, thread: str) -> ThreadView:
         source=sample.source,
         thread=thread,
         comm=sample.comm,
-        state=STATES.get(sample.state, "other"),
+        state=OF_LETTER.get(sample.state, "other"),
         user_ns=sample.cpu_ns,
         system_ns=0,
         cpu_ratio=None,

@@ -14,19 +14,6 @@ from threadwatch.model.view import TICKS_PER_SECOND, ProcessKey, Source
 
 NS_PER_TICK = 1_000_000_000 // TICKS_PER_SECOND
 
-STATES = {
-    "R": "running",
-    "S": "sleeping",
-    "D": "disk",
-    "T": "stopped",
-    "t": "stopped",
-    "Z": "zombie",
-    "X": "zombie",
-    "x": "zombie",
-}
-"""The kernel's letters (proc_pid_stat(5)) in the project's words; every other is ``other``. Of a thread
-that is ``sleeping``, samples can say why (:class:`Waits`)."""
-
 Identity = tuple[int, int]
 """A thread within its process: TID and start time in clock ticks."""
 

@@ -18,14 +18,6 @@ Source = Literal["published", "comm"]
 Per = Literal["group", "process", "thread"]
 """What one series stands for: a thread name in the group, in one process, or one thread."""
 
-STATES = (
-    *("running", "runnable", "gil", "lock", "poll", "socket", "pipe", "file", "sleep", "child"),
-    *("disk", "stopped", "zombie", "sleeping", "other"),
-)
-"""What a thread does: it runs; it is ready, but has no CPU; it waits for the GIL, for a lock, for any of
-several events, a socket, a pipe, a file, a time, a child process, a device; it is stopped; it has ended.
-``sleeping`` is a wait whose reason cannot be seen, ``other`` one that has no name here."""
-
 TICKS_PER_SECOND = 100
 """USER_HZ is 100 on every architecture that Linux runs CPython on (time(7))."""
 
@@ -70,7 +62,7 @@ class ThreadView:
     """The label of its series: :attr:`name` after the name rules, or ``(other)``."""
     comm: str
     state: str
-    """One of :data:`STATES`."""
+    """The name of one of :data:`threadwatch.model.states.STATES`."""
     user_ns: int
     system_ns: int
     """CPU time in its life so far; user + system is the kernel's exact clock, split as it splits it."""
@@ -85,8 +77,8 @@ class ThreadView:
     gil_wait_ratio: float | None
     """Time that it held the GIL and waited for it, by samples, per elapsed time; None: cannot be seen."""
     states: Mapping[str, float] | None = field(hash=False)
-    """The share of the time since the poll before that it spent in each of :data:`STATES`, without those
-    in which it was not; together 1. What it ran and was ready is the kernel's, the rest by samples. None
+    """The share of the time since the poll before that it spent in each state, by name, without those in
+    which it was not; together 1. What it ran and was ready is the kernel's, the rest by samples. None
     at first sight."""
     last_cpu: int
     """The CPU that it ran on last: field 39 of stat."""

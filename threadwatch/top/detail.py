@@ -6,7 +6,8 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 
-from threadwatch.model.view import STATES, TICKS_PER_SECOND, ProcessView, ThreadView
+from threadwatch.model.states import NAMES
+from threadwatch.model.view import TICKS_PER_SECOND, ProcessView, ThreadView
 from threadwatch.top.bars import BUSY, LETTERS, MEANINGS, divide, letters
 from threadwatch.top.columns import Span
 from threadwatch.top.examine import Examined
@@ -155,7 +156,7 @@ def _history(line: Sequence[tuple[float, Shares]], columns: int) -> list[Line]:
             Span(pad(f"{percent(parts[state])} %", 8, right=True), "figure"),
             Span(f"   {MEANINGS[state]}", "dim"),
         ]
-        for state in sorted(STATES, key=lambda state: -parts.get(state, 0.0))
+        for state in sorted(NAMES, key=lambda state: -parts.get(state, 0.0))
         if parts.get(state, 0.0) >= 0.0005
     )
     return lines

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threadwatch.model.view import STATES
+from threadwatch.model.states import NAMES
 from threadwatch.top.bars import LETTERS, MEANINGS, letters
 from threadwatch.top.columns import Span
 from threadwatch.top.history import WINDOW
@@ -50,7 +50,7 @@ def guide() -> list[list[Span]]:
             Span(f"{LETTERS[state]}  ", "dim"),
             Span(MEANINGS[state]),
         ]
-        for state in STATES
+        for state in NAMES
     )
     lines += ([], [Span("Columns", "title")])
     lines += (_entry(name, what) for name, what in _COLUMNS)

@@ -12,34 +12,14 @@ from types import MappingProxyType
 from rich.segment import Segment
 from rich.style import Style
 
-from threadwatch.model.view import STATES
+from threadwatch.model.states import STATES
 from threadwatch.top.bars import BUSY
 from threadwatch.top.columns import Span
 
-STATE_COLORS: Mapping[str, str] = MappingProxyType(
-    {
-        "running": "#2b88c8",
-        "runnable": "#7cc0ec",
-        "gil": "#e0661a",
-        "lock": "#d9a21b",
-        "poll": "#3aa888",
-        "socket": "#0f8a68",
-        "pipe": "#5fb8a0",
-        "file": "#7fb8a6",
-        "sleep": "#8a9199",
-        "child": "#8d98a3",
-        "disk": "#c56fa5",
-        "stopped": "#7b858f",
-        "zombie": "#8a8f98",
-        "sleeping": "#8a9199",
-        "other": "#8a94a0",
-    }
-)
+STATE_COLORS: Mapping[str, str] = MappingProxyType({s.name: s.top.colour for s in STATES})
 """The hues are those of the status page: of Okabe and Ito's palette, told apart by the color-blind."""
 _INK = "#101418"
 _PAPER = "#ffffff"
-_LIGHT = frozenset({"runnable"})
-"""Blocks on which a letter has to be dark."""
 _ACCENT = "#2b88c8"
 _CURSOR = Style(color=_PAPER, bgcolor="#1d4f85", dim=False)
 _CURSOR_PLAIN = Style(reverse=True, dim=False)
@@ -62,7 +42,11 @@ _PLAIN: Mapping[str, Style] = MappingProxyType(
         "paused": Style(reverse=True, bold=True),
         "alarm": Style(reverse=True),
         "warning": Style(bold=True),
-        **{f"{kind}-{state}": Style() for kind in ("state", "bar", "chart") for state in STATES},
+        **{
+            f"{kind}-{state}": Style()
+            for kind in ("state", "bar", "chart")
+            for state in STATE_COLORS
+        },
     }
 )
 
@@ -80,17 +64,22 @@ def _colored() -> Mapping[str, Style]:
             "warning": Style(color=STATE_COLORS["gil"]),
         }
     )
-    for state in STATES:
-        color = STATE_COLORS[state]
+    for state, color in STATE_COLORS.items():
         quiet = state not in BUSY
         styles[f"state-{state}"] = Style(color=color)
         styles[f"bar-{state}"] = (
             Style(color=color)
             if quiet
-            else Style(color=_INK if state in _LIGHT else _PAPER, bgcolor=color)
+            else Style(color=_INK if _is_light(color) else _PAPER, bgcolor=color)
         )
         styles[f"chart-{state}"] = styles[f"bar-{state}"]
     return MappingProxyType(styles)
+
+
+def _is_light(color: str) -> bool:
+    """Whether a letter on this colour has to be dark."""
+    red, green, blue = bytes.fromhex(color.removeprefix("#"))
+    return 0.299 * red + 0.587 * green + 0.114 * blue > 160  # luma (ITU-R BT.601), 0 to 255
 
 
 _COLORED = _colored()

@@ -1,6 +1,6 @@
 """Why a thread waits, from the system call that it waits in: pure, no file is read here.
 
-The rules, in the words of the states:
+The rules, in the words of the states (:mod:`threadwatch.model.states`):
 
 * ``gil``: a futex inside the GIL's own memory. ``lock``: any other futex (Lock, Condition, Queue, Event and
   ``Thread.join`` are all futexes, and so are the locks of ``multiprocessing``), a System V semaphore, a
@@ -23,8 +23,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
+from threadwatch.model.states import OF_LETTER, Kind, of_kind
 from threadwatch.names.slots import Gil
 from threadwatch.procfs import Syscall
 from threadwatch.waits.syscalls import CallKind
@@ -38,20 +40,14 @@ _MAX_SELECT = 1024
 _POLLFD = struct.Struct("=i4x")
 _PIPE_FUNCTIONS = (b"pipe", b"fifo", b"wait_for_partner")
 
-_DIRECT: dict[CallKind, str] = {
-    way: str(way.value)
-    for way in (
-        CallKind.LOCK,
-        CallKind.POLL,
-        CallKind.SOCKET,
-        CallKind.PIPE,
-        CallKind.SLEEP,
-        CallKind.CHILD,
-    )
-}
-
-LETTERS = {"D": "disk", "T": "stopped", "t": "stopped", "Z": "zombie", "X": "zombie", "x": "zombie"}
-"""The kernel's letters (proc_pid_stat(5)) that are a reason by themselves, or mean that there is none."""
+LETTERS: Mapping[str, str] = MappingProxyType(
+    {
+        letter: state
+        for letter, state in OF_LETTER.items()
+        if state in of_kind(Kind.KEPT, Kind.HALTED)
+    }
+)
+"""The kernel's letters that are a reason by themselves, or mean that there is none."""
 
 
 class AskFd(NamedTuple):
@@ -87,7 +83,7 @@ Ask = AskFd | AskMemory | AskState | AskFile | AskFunction
 """What has to be known before the reason can be told."""
 
 
-def reason(call: Syscall, ways: Mapping[int, CallKind], gils: Sequence[Gil]) -> str | Ask:
+def reason(call: Syscall, ways: Mapping[int, str | CallKind], gils: Sequence[Gil]) -> str | Ask:
     """The state of a thread that is blocked in this call, or what to ask first.
 
     ``ways`` are those of the machine (:func:`threadwatch.waits.syscalls.ways`), ``gils`` the process's own.
@@ -100,8 +96,8 @@ def reason(call: Syscall, ways: Mapping[int, CallKind], gils: Sequence[Gil]) -> 
         return "other"
     if way is CallKind.FUTEX:
         return _futex(args[0], gils)
-    if way in _DIRECT:
-        return _DIRECT[way]
+    if isinstance(way, str):
+        return way
     if way is CallKind.FD:
         return AskFd(args[0] & 0xFFFFFFFF)
     if way is CallKind.FILE:

@@ -11,15 +11,8 @@ from enum import Enum
 
 
 class CallKind(Enum):
-    """How the reason of a wait follows from the call."""
+    """How the reason of a wait follows from the call's arguments."""
 
-    LOCK = "lock"
-    POLL = "poll"
-    SOCKET = "socket"
-    PIPE = "pipe"
-    SLEEP = "sleep"
-    CHILD = "child"
-    # the rest is decided by the arguments
     FUTEX = "futex"
     FCNTL = "fcntl"
     POLL_FDS = "poll fds"
@@ -32,14 +25,14 @@ class CallKind(Enum):
 Call = tuple[str, int | None, int | None]
 """A system call's name, and its number on x86-64 and on aarch64; None: that one does not have it."""
 
-CALLS: Mapping[CallKind, tuple[Call, ...]] = {
+CALLS: Mapping[str | CallKind, tuple[Call, ...]] = {
     # A futex: where it is says whose.
     CallKind.FUTEX: (
         ("futex", 202, 98),
         ("futex_wait", 455, 455),
     ),
     # Locks of other kinds.
-    CallKind.LOCK: (
+    "lock": (
         ("futex_waitv", 449, 449),
         ("flock", 73, 32),
         ("semop", 65, 193),
@@ -48,7 +41,7 @@ CALLS: Mapping[CallKind, tuple[Call, ...]] = {
     # A lock on a file, if the command says so.
     CallKind.FCNTL: (("fcntl", 72, 25),),
     # Time, or a signal.
-    CallKind.SLEEP: (
+    "sleep": (
         ("nanosleep", 35, 101),
         ("clock_nanosleep", 230, 115),
         ("pause", 34, None),
@@ -66,14 +59,14 @@ CALLS: Mapping[CallKind, tuple[Call, ...]] = {
         ("pselect6", 270, 72),
     ),
     # Any of many file descriptors, or what the kernel has been asked to do.
-    CallKind.POLL: (
+    "poll": (
         ("epoll_wait", 232, None),
         ("epoll_pwait", 281, 22),
         ("epoll_pwait2", 441, 441),
         ("io_uring_enter", 426, 426),
     ),
     # A socket: only sockets have these calls.
-    CallKind.SOCKET: (
+    "socket": (
         ("accept", 43, 202),
         ("accept4", 288, 242),
         ("connect", 42, 203),
@@ -85,7 +78,7 @@ CALLS: Mapping[CallKind, tuple[Call, ...]] = {
         ("sendmmsg", 307, 269),
     ),
     # A message queue.
-    CallKind.PIPE: (
+    "pipe": (
         ("mq_timedreceive", 243, 183),
         ("mq_timedsend", 242, 182),
         ("msgrcv", 70, 188),
@@ -103,7 +96,7 @@ CALLS: Mapping[CallKind, tuple[Call, ...]] = {
         ("vmsplice", 278, 75),
     ),
     # A child to end, or to have begun (vfork).
-    CallKind.CHILD: (
+    "child": (
         ("wait4", 61, 260),
         ("waitid", 247, 95),
         ("clone", 56, 220),
@@ -200,13 +193,13 @@ CALLS: Mapping[CallKind, tuple[Call, ...]] = {
     # The wait that a signal or a stop has interrupted.
     CallKind.RESTART: (("restart_syscall", 219, 128),),
 }
-"""Every system call that is known here, by the way that its waits are told apart."""
+"""Every system call that is known here, by the state of a thread that waits in it or the way to find that."""
 
 _COLUMNS = {"x86_64": 1, "aarch64": 2}
 
 
-def ways(machine: str) -> Mapping[int, CallKind]:
-    """The ways of a machine (as ``uname -m`` calls it) by its own, 64-bit, numbers; empty: not known."""
+def ways(machine: str) -> Mapping[int, str | CallKind]:
+    """The states and ways by a machine's own, 64-bit, numbers; empty: not known. ``uname -m`` names it."""
     column = _COLUMNS.get(machine)
     if column is None:
         return {}

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from threadwatch.errors import Malformed
+from threadwatch.model.states import NAMES
 from threadwatch.model.view import (
-    STATES,
     GroupView,
     Per,
     ProcessKey,
@@ -93,9 +93,7 @@ class _Object:
             "percents by state, or null",
             lambda v: (
                 v is None
-                or (
-                    isinstance(v, dict) and all(k in STATES and _is_number(n) for k, n in v.items())
-                )
+                or (isinstance(v, dict) and all(k in NAMES and _is_number(n) for k, n in v.items()))
             ),
         )
         return None if value is None else {state: n / 100 for state, n in value.items()}
@@ -211,7 +209,7 @@ def _parse_thread(found: _Object) -> ThreadView:
         source=found.word("source", _SOURCES),
         thread=found.text("series"),
         comm=found.text("comm"),
-        state=found.word("state", STATES),
+        state=found.word("state", NAMES),
         user_ns=found.ns("user_seconds"),
         system_ns=found.ns("system_seconds"),
         cpu_ratio=found.ratio("cpu_percent"),

@@ -1,5 +1,6 @@
 // What threads do, in the order of the bars: work first, idleness last.
 
+// made by ./dev states: begin
 export const STATES = [
   ["running", "runs on a CPU"],
   ["runnable", "ready to run, but no CPU is free"],
@@ -17,6 +18,7 @@ export const STATES = [
   ["zombie", "has ended"],
   ["other", "waits for something that has no name here"],
 ];
+// made by ./dev states: end
 
 export const MEANING = new Map(STATES);
 
