@@ -45,10 +45,11 @@ def unpublish() -> None:
 
 
 def is_ours(error: Exception) -> bool:
-    """Whether an exception is a fault of ours, to be kept from the application.
+    """Return whether an exception is a fault of ours, which must not reach the application.
 
-    While our code runs in its thread, the application's own signal handlers can run in the middle of
-    it; what they raise is the application's, and has to reach it. Where it was raised tells.
+    While our code runs in its thread, the application's own signal handlers can interrupt it. An
+    exception that they raise is the application's, and has to reach it. The place where an
+    exception was raised tells the two apart.
     """
     traceback = error.__traceback__
     while traceback is not None and traceback.tb_next is not None:
@@ -60,7 +61,7 @@ def is_ours(error: Exception) -> bool:
 
 
 def complain(error: Exception) -> None:
-    """Say why nothing is published, once, where somebody has asked to be told."""
+    """Print once why nothing is published, if the environment asks for that."""
     global _complained  # noqa: PLW0603 - once for the process
     try:
         import os  # noqa: PLC0415 - as above
@@ -69,11 +70,11 @@ def complain(error: Exception) -> None:
         if not _complained and os.environ.get("THREADWATCH_DEBUG") == "1":
             _complained = True
             sys.stderr.write(f"threadwatch: not publishing: {error}\n")
-    except Exception as another:  # no standard error, nobody to tell
+    except Exception as another:  # there is no standard error
         if not is_ours(another):
             raise
 
 
 _complained = False
-# ours, and the import system that they are loaded by
+# Our modules, and the import system that loads them.
 _OUR_MODULES = ("threadwatch", "importlib", "_frozen_importlib", "_frozen_importlib_external")

@@ -1,4 +1,4 @@
-"""``python -m threadwatch``."""
+"""Runs the command line: ``python -m threadwatch``."""
 
 import sys
 

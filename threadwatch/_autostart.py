@@ -1,4 +1,4 @@
-"""Where start-up files of earlier versions find what they run (packaging/prometheus-threadwatch.pth)."""
+"""Serves the start-up files of earlier versions, which import it (packaging/prometheus-threadwatch.pth)."""
 
 from threadwatch.publisher.autostart import main
 

@@ -1,14 +1,14 @@
-"""The errors of the project. Each says what went wrong, where, and what would be right.
+"""Defines the errors of the project. Each says what went wrong, where, and what would be right.
 
-Reading the kernel knows two kinds. :class:`Gone` is normal: processes and threads end at any
-moment, and the caller goes on with the next one. A :class:`ReadError` is worth counting: it names
-the source that could not be read and the reason, which become the labels of
+Reads of the kernel raise two kinds. :class:`Gone` is normal: processes and threads end at any
+moment, and the caller goes on with the next one. A :class:`ReadError` is counted: it names the
+source that could not be read and the reason, which become the labels of
 ``threadwatch_read_errors_total``.
 """
 
 
 class ThreadwatchError(Exception):
-    """Base of every error that the project raises on purpose."""
+    """The base of every error that the project raises on purpose."""
 
 
 class Gone(ThreadwatchError):
@@ -16,7 +16,7 @@ class Gone(ThreadwatchError):
 
 
 class ReadError(ThreadwatchError):
-    """Something that should be readable was not.
+    """A file or table that should be readable was not.
 
     ``source`` is the file or table by its short name (``stat``, ``schedstat``, ``fd``, ``table``),
     ``reason`` a short word: ``denied``, ``malformed`` or the errno's name in lower case (``emfile``).
@@ -28,18 +28,18 @@ class ReadError(ThreadwatchError):
         self.reason = reason
         self.detail = detail
         self.pid: int | None = None
-        """The process that it happened with; None: with none in particular, or the detail says it."""
+        """The process that was read; None: none in particular, or the detail names it."""
 
 
 class Denied(ReadError):
-    """The kernel refused for want of permission (EACCES or EPERM)."""
+    """The kernel refused permission (EACCES or EPERM)."""
 
     def __init__(self, source: str, detail: str = "") -> None:
         super().__init__(source, "denied", detail)
 
 
 class Malformed(ReadError):
-    """The bytes are not what the source's format says. The one error that parsers raise."""
+    """The bytes do not follow the source's format. The only error that parsers raise."""
 
     def __init__(self, source: str, detail: str = "") -> None:
         super().__init__(source, "malformed", detail)

@@ -1,4 +1,4 @@
-"""What can be said on the command line, with its help. :mod:`threadwatch.commands.main` has the commands.
+"""Parses the command line and holds its help. :mod:`threadwatch.commands.main` has the commands.
 
 Runs on Python 3.9 and later, as that does.
 """
@@ -9,10 +9,10 @@ import math
 from threadwatch import __version__
 
 DEFAULT_ADDRESS = "127.0.0.1:9749"
-"""Where to answer if nobody says."""
+"""Where to answer if the command line names no address."""
 _SORT_NAMES = ("cpu", "held", "wait", "ready", "time", "age", "state", "tid")
 _LEAST_INTERVAL = 0.1
-"""Seconds. More often, top would be what it shows."""
+"""Seconds. At shorter intervals, top would mostly show itself."""
 _MOST_INTERVAL = 3600
 
 _EXAMPLES = """\
@@ -27,7 +27,7 @@ examples:
 
 
 def parser() -> argparse.ArgumentParser:
-    """What can be said on the command line."""
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="threadwatch",
         description="Which Python thread, by name, uses the CPU, and what it waits for.",

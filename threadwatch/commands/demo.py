@@ -1,4 +1,4 @@
-"""``threadwatch demo``: an application with every kind of thread, watched."""
+"""``threadwatch demo`` starts an application with every kind of thread, and watches it."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from threadwatch.words.ps_text import report
 
 _APPLICATION = Path(__file__).with_name("demo_app.py")
 _LOOK_AFTER_POLLS = 3
-"""By then the worker processes are up, and CPU % is that of a whole second."""
+"""By then the worker processes have started, and CPU % covers a whole second."""
 
 
 def demo(listen: str | None, default: str, seconds: float | None) -> int:
-    """Start the application, show the mapping, and serve its metrics until Ctrl-C; the exit code.
+    """Start the application, show the mapping, serve its metrics until Ctrl-C, and return the exit code.
 
     :raises Unusable: nothing can be watched or served here, or the application ended by itself.
     """
-    publish()  # it is a Python process like those that it shows
+    publish()  # the demo is a Python process like those that it shows
     exporter = Exporter()
     server = _server(exporter, listen, default)
     stop = threading.Event()
@@ -92,7 +92,7 @@ def _server(exporter: Exporter, listen: str | None, default: str) -> WebServer:
 
 
 def _family(view: View, pid: int) -> View:
-    """The view of the application and its workers, without the rest of the host."""
+    """Return the view of the application and its workers, without the rest of the host."""
     members = (
         choose(view, [str(pid)], "demo") if any(p.key.pid == pid for p in view.processes) else ()
     )
@@ -119,7 +119,7 @@ def _show(view: View, pid: int, server: WebServer) -> None:
 
 
 def _ways(address: str) -> Iterator[str]:
-    """Where to look next, each as it can be pasted."""
+    """Yield the commands and addresses to look at next, each ready to be pasted."""
     query = "sum by (thread) (rate(threadwatch_thread_cpu_seconds_total[1m]))"
     yield "Look at it while this runs; Ctrl-C stops it:"
     yield f"  in the browser   http://{address}/"
@@ -130,7 +130,7 @@ def _ways(address: str) -> Iterator[str]:
 
 
 def _own_command() -> str:
-    """How a shell calls this very threadwatch."""
+    """Return the command by which a shell starts this threadwatch."""
     own = sys.argv[0]
     if Path(own).name == "__main__.py":
         return f"{shlex.quote(sys.executable)} -m threadwatch"

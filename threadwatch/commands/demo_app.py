@@ -1,6 +1,6 @@
-"""A small shop with every kind of thread, for ``threadwatch demo``. Knows nothing of threadwatch.
+"""A small shop with every kind of thread, for ``threadwatch demo``. It imports nothing of threadwatch.
 
-Standard library only; what each thread does is in its name.
+It uses the standard library only. The name of each thread says what the thread does.
 """
 
 import asyncio
@@ -16,27 +16,27 @@ from concurrent.futures import ThreadPoolExecutor
 
 
 def work(seconds: float) -> None:
-    """Use about so much CPU time."""
+    """Use about this much CPU time."""
     end = time.thread_time() + seconds
     while time.thread_time() < end:
         sum(range(500))
 
 
 def price_engine() -> None:
-    """Busy about a quarter of the time."""
+    """Keep a CPU busy for about a quarter of the time."""
     while True:
         work(0.05)
         time.sleep(0.15)
 
 
 def sleeper() -> None:
-    """Does nothing, regularly."""
+    """Sleep, again and again."""
     while True:
         time.sleep(1)
 
 
 def lock_holder(lock: threading.Lock) -> None:
-    """Holds the stock's lock most of the time."""
+    """Hold the stock's lock most of the time."""
     while True:
         with lock:
             time.sleep(0.8)
@@ -44,7 +44,7 @@ def lock_holder(lock: threading.Lock) -> None:
 
 
 def lock_waiter(lock: threading.Lock) -> None:
-    """Wants the stock's lock."""
+    """Take the stock's lock again and again."""
     while True:
         with lock:
             work(0.002)
@@ -52,20 +52,20 @@ def lock_waiter(lock: threading.Lock) -> None:
 
 
 def order_consumer(orders: "queue.Queue[int]") -> None:
-    """Waits for orders."""
+    """Wait for orders."""
     while True:
         orders.get()
         work(0.003)
 
 
 def handle_request() -> None:
-    """What a pool's thread does."""
+    """Handle one request, in a thread of a pool."""
     work(0.01)
     time.sleep(random.random() / 20)  # noqa: S311 - for load, not for secrets
 
 
 def recommendations() -> None:
-    """What a worker process does, until there is nobody to work for."""
+    """Work as a worker process does, until the parent process has ended."""
     parent = os.getppid()
     while os.getppid() == parent:
         work(0.02)
@@ -73,14 +73,14 @@ def recommendations() -> None:
 
 
 async def events() -> None:
-    """An event loop that also uses its own thread pool."""
+    """Run an event loop that also uses its own thread pool."""
     while True:
         await asyncio.sleep(0.1)
         await asyncio.to_thread(work, 0.005)
 
 
 def native_thread() -> None:
-    """A thread that Python knows nothing of, as C libraries start them."""
+    """Start a thread that Python does not know, as C libraries do."""
     libc = ctypes.CDLL(None)
     thread = ctypes.c_ulong()
     sleep = ctypes.cast(libc.pause, ctypes.c_void_p)
@@ -89,7 +89,7 @@ def native_thread() -> None:
 
 
 def tick(interval: float) -> None:
-    """A timer that starts the next one: a new thread each time."""
+    """Start a timer that starts the next one: a new thread each time."""
     work(0.001)
     timer = threading.Timer(interval, tick, (interval,))
     timer.daemon = True
@@ -102,7 +102,7 @@ def start(name: str, target: object, *arguments: object) -> None:
 
 
 def main() -> None:
-    """Run until killed, or until the process has gone whose PID is given as argument."""
+    """Run until killed, or until the process whose PID is given as argument has ended."""
     parent = int(sys.argv[1]) if sys.argv[1:] else None
     context = multiprocessing.get_context("spawn")
     for number in (1, 2):

@@ -1,4 +1,4 @@
-"""Log lines on standard error, in logfmt or JSON, one event a line whatever it contains.
+"""Writes log lines to standard error, in logfmt or JSON: one event a line, whatever it contains.
 
 Where standard error is systemd's journal, each line begins with its priority, ``<N>`` (sd-daemon(3)).
 """
@@ -20,12 +20,12 @@ _LEVELS = {
     "error": logging.ERROR,
 }
 _PRIORITIES = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4}
-"""syslog(3)'s; what is not here is an error, 3."""
+"""Priorities of syslog(3); any other level is an error, 3."""
 _NAMES = {"WARNING": "warn", "CRITICAL": "error"}
 
 
 class _Formatter(logging.Formatter):
-    """Time, level, message, and the fields that were given as ``extra={"fields": {…}}``."""
+    """Formats time, level, message, and the fields that were given as ``extra={"fields": {…}}``."""
 
     def __init__(self, *, as_json: bool, for_journal: bool) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class _Formatter(logging.Formatter):
 
 
 def _quoted(value: str) -> str:
-    """As logfmt wants it: bare where that is unambiguous, else as a JSON string, so on one line."""
+    """Return a value in logfmt: bare where that is unambiguous, else as a JSON string, so on one line."""
     bare = value and value.isascii() and value.isprintable() and not set(value) & set(' "=\\')
     return value if bare else json.dumps(value)
 
@@ -67,6 +67,6 @@ def set_up(*, level: str, form: str) -> None:
 def _to_journal() -> bool:
     try:
         error = os.fstat(sys.stderr.fileno())
-    except (OSError, ValueError):  # closed, or something that is no file
+    except (OSError, ValueError):  # standard error is closed, or is not a file
         return False
     return is_journal(os.environ, error.st_dev, error.st_ino)

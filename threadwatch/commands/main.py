@@ -1,7 +1,7 @@
-"""The commands: arguments in, exit code out. What a command does is in a module of its own.
+"""Dispatches the commands: arguments in, exit code out. Each command has a module of its own.
 
 Runs on Python 3.9 and later, because ``run`` has to; the other commands say which Python they need.
-Exit codes: 0, 1 a failure, 2 usage, 78 bad configuration.
+Exit codes: 0 success, 1 a failure, 2 wrong usage, 78 bad configuration.
 """
 
 import argparse
@@ -20,13 +20,13 @@ _DAEMON_PYTHON = (3, 11)
 
 
 def main(arguments: "Sequence[str] | None" = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command and return its exit code."""
     output.guard()
     try:
         try:
             return _run_command(arguments)
         finally:
-            sys.stdout.flush()  # of usage texts, too, which end by SystemExit
+            sys.stdout.flush()  # usage texts too, which end by SystemExit
     except output.OutputError as error:
         return output.give_up(error)
 

@@ -1,9 +1,10 @@
-"""What keeps a command's Python from publishing under ``threadwatch run``, as far as the command line tells.
+"""Finds out why a command's Python would not publish under ``threadwatch run``, from its command line.
 
-``run`` gives its command two environment variables, and Python reads them where it is told to: not with -I,
-not behind ``env -i``, not in a program that brings a Python of its own. So ``run`` looks at the command, as
-the kernel and the tools in front of a program will, and says in a line what will not work and what would.
-What it cannot tell, it is silent about: a shell script, or what a program does to its children.
+``run`` sets two environment variables for its command. Python does not read them with -I, behind
+``env -i``, or in a program that contains its own Python. So ``run`` reads the command as the kernel
+and the wrapping tools will, and prints one line that says what will not work and what would. It
+prints nothing where the command line does not tell: for a shell script, or for the children that a
+program starts.
 
 Standard library only; runs on Python 3.9 and later.
 """
@@ -20,7 +21,8 @@ _PYTHON = re.compile(r"(?:python|pypy)[0-9.]*[a-z]{0,2}(?:-dbg)?")
 _VALUED = "WXQ"
 """Options of the interpreter that take a value; -c and -m end them."""
 
-# Start a program in the environment that they have; what may stand before it is skipped.
+# These tools start a program in their own environment; what may stand before the program is
+# skipped.
 _TRANSPARENT = frozenset(
     (
         "catchsegv", "chrt", "exec", "ionice", "linux32", "linux64", "nice", "nohup", "numactl", "prlimit",
@@ -28,7 +30,7 @@ _TRANSPARENT = frozenset(
     )
 )  # fmt: skip
 _ARGUMENT = re.compile(r"-.*|[0-9][0-9a-zA-Z,.:-]*|[A-Za-z_]\w*=.*")
-"""What stands between such a tool and its program: options, numbers, durations, masks."""
+"""The words that may stand between such a tool and its program: options, numbers, durations, masks."""
 _RESET = frozenset(("doas", "sudo"))
 _RESET_IF = {
     "runuser": frozenset(("-", "-l", "--login")),
@@ -45,16 +47,18 @@ _MAX_DEPTH = 8
 _HEAD = 512
 _TAIL = 1 << 16
 _PYINSTALLER = b"MEI\x0c\x0b\x0a\x0b\x0e"
-"""PyInstaller's archive, in the last 88 bytes before what else is appended: a signature, say."""
+"""The magic of PyInstaller's archive: in the last 88 bytes, or before data appended later, such as
+a signature."""
 _PROBE = "import sys; print('threadwatch.publisher.publisher' in sys.modules)"
 _PROBE_SECONDS = 10
 
 
 def obstacle(command: Sequence[str], environment: Mapping[str, str]) -> "str | None":
-    """Why the Python that a command starts will not publish, and what to do instead; None: nothing is known.
+    """Return why the Python that a command starts will not publish, and what to do instead; None if unknown.
 
-    ``environment`` is what it is started in. The interpreter is started once more, with the options that
-    it is given, only where something is in the way: an installed threadwatch publishes nevertheless.
+    ``environment`` is the environment of the command. Where the command line shows an obstacle, the
+    interpreter is started once more with its options: an installed threadwatch publishes
+    nevertheless.
     """
     with suppress(OSError, ValueError):
         return _look(list(command), environment)
@@ -62,11 +66,11 @@ def obstacle(command: Sequence[str], environment: Mapping[str, str]) -> "str | N
 
 
 def _look(words: "list[str]", environment: Mapping[str, str]) -> "str | None":
-    before: list[str] = []  # what an interpreter is to be started by, to be asked
+    before: list[str] = []  # the tools in front of the interpreter: needed to ask it
     trouble = None
     for _ in range(_MAX_DEPTH):  # env runs nice runs a script …
         name = os.path.basename(words[0]) if words else "threadwatch"
-        if name == "threadwatch" or _runs_again(words):  # it will look by itself
+        if name == "threadwatch" or _runs_again(words):  # it will examine the command itself
             return None
         if _PYTHON.fullmatch(name):
             options, script = _interpreter(words)
@@ -97,7 +101,7 @@ def _look(words: "list[str]", environment: Mapping[str, str]) -> "str | None":
 
 
 def _runs_again(words: "list[str]") -> bool:
-    """Whether ``threadwatch run`` stands further behind."""
+    """Return whether ``threadwatch run`` stands further behind."""
     return any(
         os.path.basename(word) == "threadwatch" and following == "run"
         for word, following in zip(words[1:], words[2:])
@@ -105,7 +109,7 @@ def _runs_again(words: "list[str]") -> bool:
 
 
 def _interpreter(words: "list[str]") -> "tuple[list[str], str | None]":
-    """The options that an interpreter is given, and the script or directory that it is to run."""
+    """Return the options that an interpreter is given, and the script or directory that it is to run."""
     index = 1
     while index < len(words) and words[index].startswith("-") and words[index] != "-":
         word = words[index]
@@ -123,7 +127,7 @@ def _interpreter(words: "list[str]") -> "tuple[list[str], str | None]":
 
 
 def _ignored(name: str, options: "list[str]") -> "str | None":
-    """What an interpreter's options keep it from."""
+    """Return what an interpreter's options make it ignore."""
     letters = ""
     for option in options:
         if re.fullmatch("-[a-zA-Z]+", option):
@@ -139,7 +143,7 @@ def _ignored(name: str, options: "list[str]") -> "str | None":
 
 
 def _publishes(command: "list[str]", environment: Mapping[str, str]) -> bool:
-    """Whether an interpreter, started in this way, publishes; by asking it."""
+    """Start an interpreter in this way, and return whether it publishes."""
     try:
         done = subprocess.run(
             [*command, "-c", _PROBE],
@@ -156,7 +160,7 @@ def _publishes(command: "list[str]", environment: Mapping[str, str]) -> bool:
 
 
 def _elsewhere(name: str, words: "list[str]") -> "str | None":
-    """What a tool does that starts its command in an environment that is not ours."""
+    """Return the reason if a tool starts its command in an environment that is not ours."""
     if name in _ELSEWHERE and not (name == "systemd-run" and "--scope" in words):
         return f"{name} starts its command elsewhere, without this environment: {_BEHIND}"
     resets = sorted(_RESET_IF.get(name, frozenset()).intersection(words[1:]))
@@ -167,7 +171,7 @@ def _elsewhere(name: str, words: "list[str]") -> "str | None":
 
 
 def _env(words: "list[str]") -> "tuple[int, str | None]":
-    """How many words are env(1)'s own, and what it does to the environment."""
+    """Return how many words are env(1)'s own, and the reason if it keeps our variables from the command."""
     index, trouble = 1, None
     while index < len(words):
         word = words[index]
@@ -197,7 +201,7 @@ def _env(words: "list[str]") -> "tuple[int, str | None]":
 
 
 def _chroot(words: "list[str]") -> "tuple[int, str | None]":
-    """How many words are chroot(8)'s own, and whether what Python is to find is there."""
+    """Return how many words are chroot(8)'s own, and the reason if Python would not find us there."""
     index = 1
     while index < len(words) and words[index].startswith("-"):
         index += 1
@@ -218,7 +222,7 @@ def _kept_by_sudo(words: "list[str]") -> bool:
 
 
 def _program(path: str) -> "str | None":
-    """What is wrong with a program or a script by what it is."""
+    """Return the obstacle that a program or a script itself is."""
     with open(path, "rb") as file:
         head = file.read(_HEAD)
         if head.startswith(b"\x7fELF"):
@@ -242,14 +246,14 @@ def _shebang(path: str) -> "list[str]":
 
 
 def _pex(path: str) -> "str | None":
-    """What is wrong with a script that is a PEX, a file or a directory: it starts Python anew, isolated."""
+    """Return the obstacle if a script is a PEX, file or directory: a PEX starts Python anew, isolated."""
     directory = os.path.dirname(path) if os.path.basename(path) == "__main__.py" else path
     information = ""
     if os.path.isdir(directory):
         with suppress(OSError), open(os.path.join(directory, "PEX-INFO"), encoding="utf-8") as file:
             information = file.read()
     elif os.path.isfile(path):
-        import zipfile  # noqa: PLC0415 - seldom of use
+        import zipfile  # noqa: PLC0415 - seldom needed
 
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive, suppress(KeyError):

@@ -1,11 +1,14 @@
-"""What the commands print, and what happens when it cannot be written.
+"""Prints for all commands, and decides what happens when the output cannot be written.
 
-One place for all commands, usage texts included. Rules, as other programs of Unix have them:
+All commands print through this module, usage texts included. The rules are those of other Unix
+programs:
 
-- The reader has left (``threadwatch ps | head``): the command ends by SIGPIPE, without a word.
-- The output cannot be written, because the disk is full or it was closed before the command began (``>&-``):
-  one line on standard error, and exit code 1.
-- Standard error that cannot be written changes nothing: there is no other place to say so.
+- The reader has left (``threadwatch ps
+ head``): the command ends by SIGPIPE and prints nothing more.
+- The output cannot be written, because the disk is full or it was closed before the command began
+  (``>&-``): the command prints one line on standard error and returns exit code 1.
+- Standard error cannot be written: the command goes on, because there is no other place for
+  messages.
 
 Runs on Python 3.9 and later, because ``run`` has to.
 """
@@ -28,10 +31,10 @@ class OutputError(ThreadwatchError):
 
 
 class _Output(io.FileIO):
-    """A standard stream whose errors can be told from those of other files."""
+    """A standard stream whose errors are distinguished from those of other files."""
 
     def write(self, data: Any) -> int:
-        """Write all or some of it.
+        """Write all or some of ``data``.
 
         :raises OutputError: it cannot be written. Not an OSError: argparse takes no notice of those.
         """
@@ -42,10 +45,10 @@ class _Output(io.FileIO):
 
 
 class _Messages(io.FileIO):
-    """A standard stream whose errors are nobody's concern."""
+    """A standard stream whose errors are ignored."""
 
     def write(self, data: Any) -> int:
-        """Write it, or do not."""
+        """Write ``data`` if that is possible."""
         try:
             return super().write(data)
         except OSError:
@@ -55,8 +58,8 @@ class _Messages(io.FileIO):
 def guard() -> None:
     """Replace the standard streams by ones that keep the rules above.
 
-    What a test or another program has put in their place stays. Characters that the encoding does not have
-    are escaped: a terminal without emoji must not keep anybody from seeing the threads.
+    A stream that a test or another program has installed stays. Characters that the encoding lacks
+    are escaped, so that a thread whose name has an emoji is shown in every terminal.
     """
     sys.stdout = _guarded(sys.stdout, sys.__stdout__, _Output, 1)
     sys.stderr = _guarded(sys.stderr, sys.__stderr__, _Messages, 2)
@@ -79,9 +82,10 @@ def _guarded(
 
 
 def _occupy(number: int) -> None:
-    """Put something where no descriptor is that cannot be written, and is not handed on to other programs.
+    """Occupy a closed descriptor with one that cannot be written and that other programs do not inherit.
 
-    A file that is opened later would else lie where messages go.
+    Otherwise a file that is opened later would get this number, and messages would be written into
+    it.
     """
     descriptor = os.open(os.devnull, os.O_RDONLY)
     if descriptor != number:
@@ -90,8 +94,8 @@ def _occupy(number: int) -> None:
 
 
 def give_up(error: OutputError) -> int:
-    """Say that nothing more can be written; the exit code, unless it ends the process by SIGPIPE."""
-    # what is left in the buffer goes nowhere when Python ends
+    """Report that the output cannot be written; return the exit code, unless SIGPIPE ends the process."""
+    # What is left in the buffer is dropped when Python ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if error.reader_left:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""``threadwatch ps``: the mapping of kernel threads to Python names, once."""
+"""``threadwatch ps`` prints the mapping of kernel threads to Python names, once."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def ps(
     config_file: str | None,
     procfs: str,
 ) -> int:
-    """Print the processes that ``what`` names by PID or application, or all; the exit code.
+    """Print all processes, or those that ``what`` names by PID or application; return the exit code.
 
     :raises ConfigError: the configuration cannot be used.
     :raises Unusable: there is no procfs, or nothing fits ``what``.

@@ -1,4 +1,4 @@
-"""``threadwatch run``: start a command whose Python processes publish their threads.
+"""``threadwatch run`` starts a command whose Python processes publish their threads.
 
 Works for any interpreter from 3.9 on and for everything that the command starts in turn, by two
 environment variables that children inherit: THREADWATCH=1, which the start-up file of an installed
@@ -18,7 +18,7 @@ INJECT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 
 
 def environment(base: Mapping[str, str]) -> "dict[str, str]":
-    """``base``, and what makes Python publish."""
+    """Return ``base`` with the variables that make Python publish."""
     result = dict(base)
     result["THREADWATCH"] = "1"
     paths = [path for path in result.get("PYTHONPATH", "").split(os.pathsep) if path != INJECT]
@@ -27,12 +27,12 @@ def environment(base: Mapping[str, str]) -> "dict[str, str]":
 
 
 def run(command: Sequence[str]) -> "None":
-    """Become ``command``. Returns only by raising :class:`Unusable`, where it cannot be started."""
+    """Become ``command``. Raise :class:`Unusable` if it cannot be started, and do not return otherwise."""
     there = environment(os.environ)
     if why := obstacle(command, there):
         print(f"threadwatch: run: {why}", file=sys.stderr, flush=True)
     try:
-        os.execvpe(command[0], list(command), there)  # noqa: S606 - this is what run is for
+        os.execvpe(command[0], list(command), there)  # noqa: S606 - run exists for this
     except OSError as error:
         message = f"run: {command[0]}: {error.strerror}"
         if isinstance(error, FileNotFoundError):

@@ -1,13 +1,14 @@
-"""``threadwatch serve``: poll on a timer, answer scrapes, obey signals.
+"""``threadwatch serve`` polls on a timer, answers scrapes and obeys signals.
 
 The main thread polls and waits for signals; the web server has a thread of its own and shows the
-last View. Signals are blocked everywhere and taken by the main thread while it waits for the next
-poll, so none can come at a bad moment. Polls start at multiples of the interval; one that takes
-longer than the interval costs the polls that it overran: they are counted, and never made up for.
+last View. Signals are blocked in all threads. The main thread takes them while it waits for the
+next poll, so that none interrupts a poll. Polls start at multiples of the interval. A poll that
+takes longer than the interval skips the polls that it overran: they are counted, and not made up
+for.
 
-A service manager is told of each complete poll, while it waits for one of each step as well, and of nothing
-that would hide that there are none: a main thread that hangs, in a poll or between two, gets the daemon
-killed and started again. What Python was doing at that moment is then in the log (faulthandler).
+A service manager is told of each complete poll and, while it waits for a poll, of each step. So a
+main thread that hangs, in a poll or between two, gets the daemon killed and started again. The log
+then has the stack of Python at that moment (faulthandler).
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _SIGNALS = frozenset({signal.SIGHUP, signal.SIGTERM, signal.SIGINT})
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """What the command line says."""
+    """The options of the command line."""
 
     config_file: str | None
     listen: tuple[str, ...]
@@ -55,7 +56,7 @@ class ServeOptions:
 
 
 class ErrorLog:
-    """Logs each kind of read error as a warning once, and from then on for debugging only."""
+    """Logs each kind of read error once as a warning, and from then on at debug level only."""
 
     def __init__(self) -> None:
         self._seen: set[tuple[str, str]] = set()
@@ -78,7 +79,7 @@ def _fields(error: ReadError) -> dict[str, str]:
 
 
 def serve(options: ServeOptions) -> int:
-    """Run the daemon until SIGTERM or SIGINT; the exit code.
+    """Run the daemon until SIGTERM or SIGINT, and return the exit code.
 
     :raises ConfigError: the configuration cannot be used.
     :raises Unusable: something that the daemon needs is not there, such as procfs or the port.
@@ -92,8 +93,8 @@ def serve(options: ServeOptions) -> int:
     procfs = ProcFS(options.procfs)
     raise_file_limit()
     signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    # Never called. While a thread waits for a signal the kernel shows it as not blocked, and systemd
-    # (262 and later) starts nobody for Type=notify-reload whom SIGHUP seems to kill.
+    # Never called. The kernel shows a signal that a thread waits for as not blocked, and systemd
+    # (262 and later) does not start a Type=notify-reload service that SIGHUP seems to kill.
     signal.signal(signal.SIGHUP, lambda _number, _frame: None)
     publish()
     exporter = Exporter()
@@ -149,7 +150,7 @@ def _run(
             sample_ns = poller.next_sample_ns()
             until_ns = due_ns if sample_ns is None else min(sample_ns, due_ns)
             caught = signal.sigtimedwait(_SIGNALS, max(until_ns - now_ns, 0) / 1e9)
-            # a signal of no sense is how it says that we were stopped, and continued
+            # After SIGSTOP and SIGCONT sigtimedwait() returns a meaningless number: ignore it
             if caught is None or caught.si_signo not in _SIGNALS:
                 if until_ns < due_ns:
                     poller.sample()
@@ -159,7 +160,7 @@ def _run(
                 return
             config = _reload(poller, config, config_file, manager)
             server.reload()
-            due_ns = time.monotonic_ns()  # a reload is over when a poll has been made with it
+            due_ns = time.monotonic_ns()  # a reload ends with the first poll that uses it
 
 
 def _reload(
@@ -171,7 +172,7 @@ def _reload(
     except ConfigError as error:
         poller.reload(None)
         manager.reloaded(error)
-        logger.error(  # noqa: TRY400 - the message says it all; a traceback would say nothing more
+        logger.error(  # noqa: TRY400 - the message is complete; a traceback would add nothing
             "bad configuration, the one before stays", extra={"fields": {"error": error}}
         )
     else:

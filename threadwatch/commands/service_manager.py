@@ -1,4 +1,4 @@
-"""What a service manager is told and asked: readiness, watchdog, status, inherited sockets, the journal.
+"""Talks to the service manager: readiness, watchdog, status, inherited sockets, the journal.
 
 These are systemd's protocols, sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3) and JOURNAL_STREAM of
 systemd.exec(5): environment variables, and datagrams of ``NAME=value`` lines. Where the environment names
@@ -32,9 +32,10 @@ FIRST_FD: Final = 3
 """SD_LISTEN_FDS_START: inherited descriptors are numbered from here on."""
 
 _EVERY_NS: Final = 5_000_000_000
-"""How often the status is brought up to date, and the watchdog fed, unless it wants that more often."""
+"""How often the status is brought up to date, and the watchdog fed, unless the watchdog needs it
+more often."""
 _FEEDS: Final = 4
-"""Feeds within the watchdog's time, so that a few that get lost kill nobody."""
+"""Feeds within the watchdog's time, so that a few lost ones do not kill the daemon."""
 _STEP_US: Final = 60_000_000
 """How long one step of the first poll may take, unless the watchdog says how long a poll may."""
 _MOST_FDS: Final = 1024
@@ -51,7 +52,7 @@ class InheritedFd(NamedTuple):
 
 
 def parse_notify_socket(value: str) -> str:
-    """The address for :meth:`socket.socket.sendto` that ``$NOTIFY_SOCKET`` stands for.
+    """Return the address for :meth:`socket.socket.sendto` that ``$NOTIFY_SOCKET`` stands for.
 
     Raises ValueError for what is neither a path nor, with an ``@`` in front, an abstract socket's name.
     """
@@ -65,7 +66,7 @@ def parse_notify_socket(value: str) -> str:
 
 
 def parse_watchdog(environ: Mapping[str, str], pid: int) -> int | None:
-    """After how many microseconds without a word ``pid`` is killed; None: never.
+    """Return after how many microseconds without a message ``pid`` is killed; None: never.
 
     Raises ValueError for values that are no numbers.
     """
@@ -77,7 +78,7 @@ def parse_watchdog(environ: Mapping[str, str], pid: int) -> int | None:
 
 
 def parse_listen_fds(environ: Mapping[str, str], pid: int) -> tuple[InheritedFd, ...]:
-    """The descriptors that have been handed over to ``pid``; none if they are another process's.
+    """Return the descriptors that have been handed over to ``pid``; none if they are another process's.
 
     Raises ValueError for values that are no numbers, or too large.
     """
@@ -95,9 +96,9 @@ def parse_listen_fds(environ: Mapping[str, str], pid: int) -> tuple[InheritedFd,
 
 
 def is_journal(environ: Mapping[str, str], device: int, inode: int) -> bool:
-    """Whether the file of that device and inode is the stream to the journal that the manager has opened.
+    """Return whether the file of that device and inode is the manager's stream to the journal.
 
-    JOURNAL_STREAM alone does not say so: standard error may have been sent elsewhere since.
+    JOURNAL_STREAM alone does not prove that: standard error may have been redirected since.
     """
     return environ.get("JOURNAL_STREAM") == f"{device}:{inode}"
 
@@ -111,9 +112,9 @@ def _number(environ: Mapping[str, str], name: str) -> int:
 
 
 def take_sockets(environ: Mapping[str, str]) -> tuple[socket.socket, ...]:
-    """The listening sockets that this process has inherited, as its own: children do not get them.
+    """Return the listening sockets that this process has inherited, as its own: children do not get them.
 
-    Raises Unusable for a descriptor that is nothing to answer HTTP on.
+    Raises Unusable for a descriptor that cannot serve HTTP.
     """
     try:
         inherited = parse_listen_fds(environ, os.getpid())
@@ -143,10 +144,10 @@ def _listener(fd: InheritedFd) -> socket.socket:
 
 
 class ServiceManager:
-    """Whoever has started the daemon, if that is systemd or something that speaks as it does."""
+    """The process that has started the daemon, if that is systemd or speaks systemd's protocols."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        """Raises Unusable for an environment that makes no sense."""
+        """Raise Unusable for an environment that contradicts the protocols."""
         self._address: str | None = None
         try:
             if environ.get("NOTIFY_SOCKET"):
@@ -165,7 +166,7 @@ class ServiceManager:
 
     @property
     def waits(self) -> bool:
-        """Whether the next complete poll is waited for: the first one, or one after a reload."""
+        """Return whether the next complete poll is waited for: the first one, or one after a reload."""
         return self._socket is not None and not self._said_ready
 
     def expect_polls(self, interval_ns: int) -> None:
@@ -176,7 +177,7 @@ class ServiceManager:
             self._say(f"WATCHDOG_USEC={needed_us}")
 
     def getting_on(self) -> None:
-        """The poll that the manager waits for has made a step: it is given time for the next one.
+        """Report a step of the poll that the manager waits for, and so get time for the next step.
 
         EXTEND_TIMEOUT_USEC (sd_notify(3)) ends a start, or a reload, only after the time that the unit allows
         for it anyway: ``TimeoutStartSec=``.
@@ -187,7 +188,7 @@ class ServiceManager:
             self._say(f"EXTEND_TIMEOUT_USEC={self._watchdog_us or _STEP_US}")
 
     def polled(self, view: View) -> None:
-        """A poll is complete."""
+        """Report a complete poll."""
         now_ns = time.monotonic_ns()
         if self._socket is None or (self._said_ready and now_ns < self._due_ns):
             return
@@ -202,39 +203,39 @@ class ServiceManager:
             self._due_ns = now_ns
 
     def reloading(self) -> None:
-        """The configuration is being read again; ends with the next poll."""
+        """Report that the configuration is being read again; the report ends with the next poll."""
         self._said_ready = False
         self._due_ns = 0
         self._say("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def reloaded(self, error: object = None) -> None:
-        """It has been read; or, with an ``error``, the one before stays."""
+        """Report that the configuration has been read; or, with an ``error``, that the one before stays."""
         self._complaint = f" The last reload failed: {error}" if error is not None else ""
 
     def stopping(self) -> None:
-        """The end begins."""
+        """Report that the daemon is about to end."""
         self._say("STOPPING=1", _status("Stopping."))
 
     def close(self) -> None:
-        """Say no more."""
+        """Close the socket: nothing is sent any more."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
     def _say(self, *lines: str) -> bool:
-        """Send one message; whether it has been taken."""
+        """Send one message; return whether the manager has taken it."""
         if self._socket is None or self._address is None:
             return False
         message = "\n".join(lines).encode(errors="backslashreplace")
         try:
             self._socket.sendto(message, socket.MSG_DONTWAIT, self._address)
-        except OSError:  # full, or away for a moment: systemd can be restarted
+        except OSError:  # the socket is full, or away for a moment: systemd can be restarted
             return False
         return True
 
 
 def describe(view: View, before: View | None) -> str:
-    """What ``systemctl status`` shows: how much is watched, and what that has cost since ``before``."""
+    """Return what ``systemctl status`` shows: how much is watched, and its costs since ``before``."""
     processes = sum(group.processes for group in view.groups)
     threads = sum(sum(one.now.values()) for group in view.groups for one in group.series.values())
     published = sum(group.published for group in view.groups)
@@ -264,6 +265,6 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def _status(text: str) -> str:
-    """On one line, and short enough for the manager to take."""
+    """Return the text on one line, short enough for the manager to take."""
     text = printable(text)
     return f"STATUS={text if len(text) <= _STATUS_LENGTH else text[: _STATUS_LENGTH - 1] + '…'}"

@@ -1,1 +1,1 @@
-"""The configuration: YAML to frozen values, or one line that says what is wrong and where."""
+"""Parses the configuration: YAML to frozen values, or one line that says what is wrong and where."""

@@ -1,9 +1,9 @@
-"""YAML to values that know their line, from a file whose bytes nobody vouches for.
+"""Parses YAML into values that know their line, from the bytes of an untrusted file.
 
-A small part of YAML is enough for settings, and only that part is read: one document of mappings,
-lists and scalars. Anchors, aliases and tags are refused, so that nothing stands for more than what
-is written there; size, depth and number of values are bounded, so that reading costs about a second
-at the worst (docs/decisions/0005-config-reading.md). The parser is PyYAML's, up to its events.
+Settings need only a small part of YAML, and only that part is read: one document of mappings, lists
+and scalars. Anchors, aliases and tags are refused, so that every value means just what is written.
+Size, depth and number of values are bounded, so that reading takes about a second at worst
+(docs/decisions/0005-config-reading.md). The parser is PyYAML's, up to its events.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ _HINTS: Final = {
     r"'\t'": " (indent with spaces, not tabs)",
     "mapping values are not allowed": " (quote text that has a colon and a blank in it)",
 }
-"""What mostly is behind a message of PyYAML's."""
+"""The usual causes of PyYAML's messages."""
 _QUOTED: Final = re.compile(r"'[^']{2,}'")
 
 
 def read(path: str, flag: str) -> bytes:
-    """The bytes of a configuration file that ``flag`` names. Raises :class:`ConfigError`."""
+    """Return the bytes of a configuration file that ``flag`` names. Raises :class:`ConfigError`."""
     try:
         with Path(path).open("rb") as file:
             return file.read(MAX_BYTES + 1)
@@ -51,10 +51,10 @@ def read(path: str, flag: str) -> bytes:
 def document(
     data: bytes, path: str, *, flag: str = "--config.file", secretive: bool = False
 ) -> Value:
-    """The one document in a file's bytes; :class:`ConfigError` for any bytes that are not one.
+    """Return the one document in a file's bytes; :class:`ConfigError` for any bytes that are not one.
 
-    ``secretive``: the file holds secrets, and one that stands in a wrong place must not get into a
-    message, so messages say what is wrong without what was found.
+    ``secretive``: the file holds secrets. A secret may stand in a wrong place, so messages then say
+    what is wrong without quoting what was found.
     """
     if len(data) > MAX_BYTES:
         raise ConfigError(
@@ -74,7 +74,7 @@ def document(
 
 
 class _Builder:
-    """Makes values of PyYAML's events. PyYAML's own composer recurses as deep as the file says."""
+    """Makes values of PyYAML's events. PyYAML's own composer would recurse as deep as the file is nested."""
 
     def __init__(self, text: str, path: str, flag: str, *, secretive: bool) -> None:
         self._path = path
@@ -85,7 +85,7 @@ class _Builder:
         self._events: Iterator[yaml.Event] = yaml.parse(text, Loader=yaml.SafeLoader)
 
     def build(self) -> Value:
-        """The document, which is the only one and has something in it."""
+        """Return the document, which must be the only one and not empty."""
         self._next()  # the stream's start
         if isinstance(self._next(), yaml.StreamEndEvent):
             self._empty()
@@ -118,7 +118,7 @@ class _Builder:
             message = f"is not valid YAML: {problem}{hint}"
             raise ConfigError(self._path, line, "", message) from None
         except (yaml.YAMLError, ValueError, OverflowError):
-            # numbers that PyYAML converts without a look at their size: "\UFFFFFFFF", %YAML 9999…
+            # PyYAML converts these numbers without checking their size: "\UFFFFFFFF", %YAML 9999…
             message = "is not valid YAML: a number here is out of range"
             raise ConfigError(self._path, self._line, "", message) from None
         self._line = _line(event.end_mark)
@@ -186,5 +186,5 @@ class _Mark(Protocol):
 
 
 def _line(mark: _Mark | None) -> int:
-    """A mark's line as editors count. What comes from a parser has one, though the types do not say so."""
+    """Return a mark's line, counted from 1. A parser's mark is never None, though its type allows that."""
     return 1 if mark is None else mark.line + 1

@@ -1,4 +1,4 @@
-"""The configuration: YAML text to frozen values, or one line that says what is wrong and where."""
+"""Parses the configuration: YAML text to frozen values, or one line that says what is wrong and where."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class NameRule:
 
 @dataclass(frozen=True, slots=True)
 class ThreadsConfig:
-    """How the threads of a group become series."""
+    """The rules by which the threads of a group become series."""
 
     rules: tuple[NameRule, ...]
     """The configured rules, then the default ones unless they are switched off."""
@@ -36,7 +36,7 @@ class ThreadsConfig:
 
 @dataclass(frozen=True, slots=True)
 class GroupConfig:
-    """Which processes share series, and how their series are made."""
+    """The rules by which processes share series, and by which their series are made."""
 
     name: str
     """A template over :data:`GROUP_FIELDS` and the matchers' named captures: ``shop-{worker}``."""
@@ -44,11 +44,11 @@ class GroupConfig:
     """exe, cmdline, comm, user, systemd_unit, container → a pattern; all must match."""
     threads: ThreadsConfig
     collect: frozenset[str]
-    """Costly sources to read: ``context_switches``, ``io``."""
+    """Costly sources that are read as well: ``context_switches``, ``io``."""
     expire_after_ns: int
-    """How long after its last process the group's series are still shown."""
+    """How long the group's series are shown after the end of its last process."""
     wait_rate: int = 10
-    """Samples per second of what threads wait for; 0: none are taken."""
+    """Samples per second of the threads' waits; 0: none are taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +58,16 @@ class Config:
     poll_interval_ns: int
     groups: tuple[GroupConfig, ...]
     default: GroupConfig
-    """What applies to processes that no group matches; its name is the application's."""
+    """The settings of processes that no group matches; its name is the application's."""
     watch_unmatched: bool
     """Whether Python processes that no group matches are watched at all."""
     thread_info: bool
     path: str = field(default="", compare=False)
-    """The file that it was read from, empty for the defaults. Two configurations can be equal without."""
+    """The file that it was read from; empty for the defaults. Two equal configurations can differ in it."""
 
 
 _SECOND: Final = 1_000_000_000
-# Tables keep ended threads for table.RETAIN_NS: whoever polls more seldom than that misses some.
+# Tables keep ended threads for table.RETAIN_NS: at a longer poll interval, ends would be missed.
 _POLL_INTERVAL: Final = (100_000_000, 30 * _SECOND)
 _EXPIRE_AFTER: Final = (_SECOND, 365 * 86400 * _SECOND)
 _CAP: Final = (1, 100_000)
@@ -99,10 +99,10 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "groups[].threads": _THREADS_KEYS,
     "groups[].threads.rules[]": ("match", "name"),
 }
-"""Every key that a configuration can have, by where it stands."""
+"""Every key that a configuration can have, by section."""
 
 GROUP_FIELDS: Final = ("app", "comm", "exe", "user")
-"""What the name of a group can hold besides the captures of its own matchers."""
+"""The fields that the name of a group can use, besides the captures of its own matchers."""
 
 
 def _rule(match: str, name: str) -> NameRule:
@@ -110,12 +110,13 @@ def _rule(match: str, name: str) -> NameRule:
 
 
 DEFAULT_RULES: Final = (
-    # CPython: threading, concurrent.futures, asyncio's child watcher (up to 3.10 without "asyncio-")
+    # CPython: threading, concurrent.futures, asyncio's child watcher (up to 3.10 without
+    # "asyncio-").
     _rule(r"Thread-[0-9]+(?P<target> \(.*\))?", "Thread-N{target}"),
     _rule(r"Dummy-[0-9]+", "Dummy-N"),
     _rule(r"(?P<pool>(?:Thread|Interpreter)PoolExecutor)-[0-9]+_[0-9]+", "{pool}-N_N"),
     _rule(r"(?P<watcher>(?:asyncio-)?waitpid)-[0-9]+", "{watcher}-N"),
-    # libraries, each as its source spells it
+    # Libraries, each as its source spells the name.
     _rule(r"waitress-[0-9]+", "waitress-N"),
     _rule(r"CP Server Thread-[0-9]+", "CP Server Thread-N"),  # cheroot, CherryPy
     _rule(r"(?P<backend>asyncio|trio)-portal-[0-9a-f]+", "{backend}-portal-N"),  # AnyIO
@@ -133,9 +134,10 @@ DEFAULT_RULES: Final = (
         r"subshell-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "subshell-N"
     ),  # ipykernel
     _rule(r"zeroconf-ServiceBrowser-(?P<types>.*)-[0-9]+", "zeroconf-ServiceBrowser-{types}-N"),
-    # threads that the kernel makes in a process: io_uring/io-wq.c, io_uring/sqpoll.c, drivers/vhost/vhost.c
+    # Threads that the kernel makes in a process: io_uring/io-wq.c, io_uring/sqpoll.c,
+    # drivers/vhost/vhost.c.
     _rule(r"(?P<kind>iou-(?:wrk|sqp|mgr)|vhost)-[0-9]+", "{kind}-N"),
-    # threads of libraries in C, C++ and Rust, by their comm
+    # Threads of libraries in C, C++ and Rust, by their comm.
     _rule(r"rdk:broker-?[0-9]+", "rdk:brokerN"),  # librdkafka
     _rule(r"ZMQbg/(?P<kind>IO/|)[0-9]+", "ZMQbg/{kind}N"),  # libzmq
     _rule(r"(?P<side>client|server)\.poll[0-9]+", "{side}.pollN"),  # Ray
@@ -146,15 +148,16 @@ DEFAULT_RULES: Final = (
     _rule(r"rocksdb:(?P<pool>low|high|bottom|user)[0-9]+", "rocksdb:{pool}N"),
     _rule(r"llvmpipe-[0-9]+", "llvmpipe-N"),  # Mesa
     _rule(r"(?P<kind>GC Thread|G1 (?:Conc|Refine))#[0-9]+", "{kind}#N"),  # a JVM in the process
-    # concurrent.futures with a thread_name_prefix: the prefix is a person's, the number Python's
+    # concurrent.futures with a thread_name_prefix: a person has chosen the prefix, Python the
+    # number.
     _rule(r"(?P<prefix>.+)_[0-9]+", "{prefix}_N"),
 )
-"""Fold what Python and its common libraries number themselves; every other name stays as it is."""
+"""Folds names that Python and its common libraries number; every other name stays as it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Threads:
-    """What ``threads`` sets, before a group's own settings are laid over the top level's."""
+    """The section ``threads``, before a group's own settings override those of the top level."""
 
     cap: int = 200
     per: Per = "group"
@@ -179,7 +182,7 @@ DEFAULT_CONFIG: Final = Config(
     watch_unmatched=True,
     thread_info=False,
 )
-"""What applies without a file."""
+"""The configuration without a file."""
 
 
 def load_config(path: str) -> Config:
@@ -188,7 +191,7 @@ def load_config(path: str) -> Config:
 
 
 def parse_config(data: bytes, path: str) -> Config:
-    """The configuration in a file's bytes. ``path`` is for messages. Raises :class:`ConfigError`."""
+    """Return the configuration in a file's bytes. ``path`` is for messages. Raises :class:`ConfigError`."""
     top = document(data, path).mapping(SECTIONS[""])
     default, poll_interval_ns = DEFAULT_CONFIG.default, DEFAULT_CONFIG.poll_interval_ns
     watch_unmatched, thread_info = DEFAULT_CONFIG.watch_unmatched, DEFAULT_CONFIG.thread_info
@@ -221,7 +224,7 @@ def parse_config(data: bytes, path: str) -> Config:
 
 
 def describe_config(config: Config) -> str:
-    """The configuration in one line for ``threadwatch check-config``."""
+    """Return the configuration in one line for ``threadwatch check-config``."""
     count = len(config.groups)
     groups = f"{count or 'no'} group{'' if count == 1 else 's'}"
     ignored = "" if config.watch_unmatched else ", other processes are ignored"
@@ -260,7 +263,7 @@ def _group(value: Value, default: GroupConfig, threads: _Threads) -> GroupConfig
 
 
 def _shared(entries: Mapping[str, Value], group: GroupConfig) -> GroupConfig:
-    """``group`` with what can stand at the top level and in a group alike."""
+    """Return ``group`` with the settings that may stand both at the top level and in a group."""
     if value := entries.get("expire_after"):
         group = replace(group, expire_after_ns=value.duration_ns(*_EXPIRE_AFTER))
     if value := entries.get("collect"):
@@ -279,7 +282,7 @@ def _shared(entries: Mapping[str, Value], group: GroupConfig) -> GroupConfig:
 
 
 def _threads(entries: Mapping[str, Value], threads: _Threads) -> _Threads:
-    """``threads`` with what the section of the same name sets; its rules come before those there."""
+    """Return ``threads`` with the section of that name applied: its rules come before the present ones."""
     if "threads" not in entries:
         return threads
     section = entries["threads"].mapping(_THREADS_KEYS)

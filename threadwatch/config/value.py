@@ -1,7 +1,7 @@
-"""A value of a configuration file that knows its line, and what the file's keys can want of it.
+"""Holds a value of a configuration file with its line, and reads it as each key wants it.
 
-What a plain scalar means is decided here, by the key that it stands under, and not by YAML, whose
-versions differ about ``on``, ``010`` and ``1_0``. Nothing here knows the keys themselves.
+The key decides what a plain scalar means, and not YAML, whose versions disagree about ``on``,
+``010`` and ``1_0``. This module does not know the keys themselves.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ MAX_TEXT: Final = 1000
 UNPRINTABLE = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 )
-"""All but YAML's c-printable (https://yaml.org/spec/1.1/#c-printable), and besides U+0085, U+2028 and
-U+2029, which YAML 1.1 counts as ends of lines and editors do not."""
+"""All characters but YAML's c-printable (https://yaml.org/spec/1.1/#c-printable); also U+0085,
+U+2028 and U+2029, which YAML 1.1 counts as ends of lines and editors do not."""
 NULLS: Final = frozenset(("", "~", "null", "Null", "NULL"))
 _BOOLEANS: Final = {
     spelling: truth
@@ -50,32 +50,32 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A value in a file, with where it stands.
+    """A value in a file, with its place.
 
-    Its methods read it as what a key wants, and raise :class:`ConfigError`, which says file, line,
-    key and what would be right.
+    Its methods read it as a key wants it. They raise :class:`ConfigError`, which names file, line
+    and key, and says what would be right.
     """
 
     path: str
     """The file, as the user named it."""
     key: str
-    """Where the value stands in the document: ``groups[0].match.exe``; empty for the whole."""
+    """The value's place in the document: ``groups[0].match.exe``; empty for the whole."""
     line: int
     """The line that the value begins on, from 1."""
     key_line: int
-    """The line of its key; that of the value where it has none."""
+    """The line of its key; the line of the value if it has no key."""
     content: str | tuple[Value, ...] | Mapping[str, Value]
     plain: bool = False
     """A scalar without quotes."""
     secretive: bool = False
-    """It may be a secret: no message shows it, except where a word of a list is wanted."""
+    """The value may be a secret: no message quotes it, except a wrong word in a list of words."""
 
     def fail(self, message: str) -> NoReturn:
         """Raise :class:`ConfigError` about this value."""
         raise ConfigError(self.path, self.line, self.key, message)
 
     def wrong(self, wanted: str, hint: str = "", *, show: bool = False) -> NoReturn:
-        """Raise :class:`ConfigError`: it should be what is wanted. ``show``: what it is can be no secret."""
+        """Raise :class:`ConfigError`: it should be ``wanted``. ``show``: the value cannot be a secret."""
         if self.plain and self.content in NULLS:
             self.fail(f"should be {wanted}, but is empty")
         if self.secretive and not show and isinstance(self.content, str):
@@ -98,7 +98,7 @@ class Value:
                 return "a mapping"
 
     def mapping(self, known: Collection[str]) -> Mapping[str, Value]:
-        """The values by their keys, which all are among the ``known`` ones."""
+        """Return the values by their keys, which must be among the ``known`` ones."""
         if not isinstance(self.content, Mapping):
             self.wrong(f"a mapping of {listed(known)}")
         for key, value in self.content.items():
@@ -109,19 +109,19 @@ class Value:
         return self.content
 
     def items(self) -> tuple[Value, ...]:
-        """The values of a list."""
+        """Return the values of a list."""
         if not isinstance(self.content, tuple):
             self.wrong("a list, each item on a line that begins with '- '")
         return self.content
 
     def entries(self, wanted: str) -> Mapping[str, Value]:
-        """The values of a mapping by its keys, whatever they are."""
+        """Return the values of a mapping by its keys, whatever they are."""
         if not isinstance(self.content, Mapping):
             self.wrong(wanted)
         return self.content
 
     def text(self, wanted: str = "text", most: int = MAX_TEXT) -> str:
-        """A text that is not empty. What YAML might read as something else has to be in quotes."""
+        """Return a text that is not empty. A text that YAML might read as another type must be quoted."""
         if not isinstance(self.content, str):
             self.wrong(wanted, ": quote what begins with { or [")
         text = self.content
@@ -131,19 +131,19 @@ class Value:
             self.wrong(wanted, f": put it in quotes, '{shown(text)}'")
         if len(text) > most:
             self.fail(f"should be at most {most} characters long, not {len(text)}")
-        # double quotes can spell what the file itself may not hold: "\0", "\ud800"
+        # Double quotes can spell characters that the file itself may not contain: "\0", "\ud800".
         if bad := UNPRINTABLE.search(text):
             self.fail(f"should be without the control character U+{ord(bad[0]):04X}")
         return text
 
     def boolean(self) -> bool:
-        """True or false, in any of YAML's spellings."""
+        """Return true or false, in any of YAML's spellings."""
         if not (self.plain and isinstance(self.content, str) and self.content in _BOOLEANS):
             self.wrong("true or false", show=True)
         return _BOOLEANS[self.content]
 
     def whole(self, low: int, high: int) -> int:
-        """A whole number from ``low`` to ``high``."""
+        """Return a whole number from ``low`` to ``high``."""
         wanted = f"a whole number from {low} to {high}"
         if not (self.plain and isinstance(self.content, str) and _WHOLE.fullmatch(self.content)):
             self.wrong(wanted)
@@ -152,7 +152,7 @@ class Value:
         return number
 
     def choice(self, words: Mapping[str, _T]) -> _T:
-        """What one of these words stands for."""
+        """Return the value of one of these words."""
         if not isinstance(self.content, str):
             self.wrong(listed(words, "or"))
         if self.content not in words:
@@ -162,7 +162,7 @@ class Value:
         return words[self.content]
 
     def duration_ns(self, low: int, high: int) -> int:
-        """A duration in ns, written as in Prometheus: whole numbers with their units, ``1m30s``."""
+        """Return a duration in ns, written as in Prometheus: whole numbers with their units, ``1m30s``."""
         wanted = "a duration such as 500ms, 1s or 1m30s"
         if not isinstance(self.content, str) or not self.content:
             self.wrong(wanted)
@@ -178,11 +178,11 @@ class Value:
         return duration
 
     def pattern(self) -> re.Pattern[str]:
-        """A regular expression of Python's :mod:`re`."""
+        """Return a regular expression of Python's :mod:`re`."""
         text = self.text("a regular expression")
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("error")  # "possible nested set" and the like: say it here
+                warnings.simplefilter("error")  # warnings like "possible nested set" become errors
                 pattern = re.compile(text)
         except re.error as error:
             place = "" if error.pos is None else f" at position {error.pos} of {shown(text)}"
@@ -190,7 +190,7 @@ class Value:
         except Warning as warning:
             self.fail(f"should be a clear regular expression: {one_line(str(warning))}")
         except (RecursionError, OverflowError, ValueError):
-            # groups too deep, or a repetition count beyond what re can hold
+            # Groups nested too deeply, or a repetition count beyond re's limit.
             self.fail("should be a regular expression that can be compiled: make it simpler")
         if text.endswith("\n") and not pattern.flags & re.VERBOSE:
             self.fail("should not end with a line break: write |- instead of |")
@@ -198,7 +198,7 @@ class Value:
 
 
 def format_duration(ns: int) -> str:
-    """A duration as the configuration writes it, ``1m30s``; what is below 1 ms is left out."""
+    """Return a duration as the configuration writes it, ``1m30s``; fractions of 1 ms are left out."""
     parts = []
     for unit, size in _UNITS.items():
         count, ns = divmod(ns, size)
@@ -208,18 +208,18 @@ def format_duration(ns: int) -> str:
 
 
 def listed(words: Collection[str], joint: str = "and") -> str:
-    """Words for a sentence: ``a, b and c``."""
+    """Return words as part of a sentence: ``a, b and c``."""
     *most, last = words
     return f"{', '.join(most)} {joint} {last}" if most else last
 
 
 def shown(text: str) -> str:
-    """Text from a file for a message: on one line, printable, cut where it is long."""
+    """Return text from a file for a message: on one line, printable, cut if it is long."""
     cut = text if len(text) <= 60 else text[:57] + "..."
     return cut if cut and cut.isprintable() and cut == cut.strip() else repr(cut)
 
 
 def one_line(text: str) -> str:
-    """Another program's message on one line, printable."""
+    """Return another program's message on one line, printable."""
     line = " ".join(text.split())
     return line if line.isprintable() else repr(line)

@@ -1,1 +1,1 @@
-"""``threadwatch doctor``: what can be seen, what is hidden, and how to grant it."""
+"""``threadwatch doctor`` says what is visible, what is hidden, and how to grant it."""

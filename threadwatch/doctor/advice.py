@@ -1,10 +1,10 @@
-"""What is missing, and how to grant it. Pure: from what has been found to sentences.
+"""Derives what is missing, and how to grant it. Pure: from findings to sentences.
 
 Rules:
 
-* Only what was found is spoken of, and only ways that lead there from here: no sudo to root, no unit of
-  systemd to who runs in a container.
-* What nobody can change from here, and what is lost by it is little, is a note and not missing.
+* Only findings are mentioned, and only ways that work from here: no sudo for root, no systemd unit
+in a container.
+* A restriction that cannot be lifted from here and costs little is a note, and not missing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def missing(
     daemons: Sequence[Daemon],
     extent: Extent,
 ) -> tuple[Missing, ...]:
-    """What is missing, what hides most first. Empty: all is as it should be."""
+    """Return what is missing, the worst first. Empty: all is as it should be."""
     return tuple(
         chain(
             _hidden_processes(situation, findings, extent),
@@ -44,7 +44,7 @@ def missing(
 
 
 def notes(situation: Situation, findings: Sequence[Finding], extent: Extent) -> tuple[str, ...]:
-    """What is good to know, and needs nothing to be done."""
+    """Return notes: facts that are good to know and need no action."""
     found = []
     if not situation.schedstat:
         found.append(
@@ -191,7 +191,8 @@ _NAMELESS: dict[str, str] = {
     "older": "started before publishing began, and not by the module threading.",
     "unread": "a table is read as far as its process has used CPU time, and the rest is to come.",
 }
-"""Why threads of a process that publishes have no name in Python, by the words of ``doctor_evidence``."""
+"""Why threads of a publishing process have no name in Python, by the words of
+:mod:`threadwatch.doctor.evidence`."""
 
 
 def _nameless(findings: Sequence[Finding]) -> Iterator[str]:

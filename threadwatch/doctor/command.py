@@ -1,4 +1,4 @@
-"""``threadwatch doctor``: what is visible, what publishes, what permission hides, and how to grant it."""
+"""``threadwatch doctor`` says what is visible, what publishes, what permission hides, and how to grant it."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from threadwatch.targets.process import Watched
 from threadwatch.threads.reader import ThreadReader
 
 _DEADLINE_S = 1.0
-"""How long one read of a process may keep us waiting, at least."""
+"""How long one read of a process may make us wait, at least."""
 
 
 def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procfs: str) -> int:
-    """Say what is there, and what is missing, of the processes that ``what`` names or of all.
+    """Print what is visible and what is missing, for the processes that ``what`` names or for all.
 
-    Gives 0 if all is as it should be, else 1.
+    Return 0 if all is as it should be, else 1.
 
     :raises ConfigError: the configuration cannot be used.
     :raises Unusable: there is no procfs, or nothing fits ``what``.
@@ -87,9 +87,9 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
 def choose(
     watched: Mapping[int, Watched], what: Sequence[str], situation: Situation
 ) -> list[Watched]:
-    """The processes that any word of ``what`` names by PID or application, and those that they started.
+    """Return the processes that a word of ``what`` names by PID or application, and their descendants.
 
-    :raises Unusable: a word names none.
+    :raises Unusable: a word names no process.
     """
     chosen = set() if what else set(watched)
     why = f" (hidepid={situation.hidepid})" if situation.is_hidden_from else ""
@@ -113,7 +113,7 @@ def _is_meant(word: str, watched: Watched) -> bool:
 
 
 def daemons(processes: Iterable[Watched]) -> tuple[Daemon, ...]:
-    """The processes among them that run ``threadwatch serve``, by their command lines."""
+    """Return the processes that run ``threadwatch serve``, by their command lines."""
     found = []
     for watched in processes:
         if _serves(watched.cmdline):
@@ -125,7 +125,7 @@ def daemons(processes: Iterable[Watched]) -> tuple[Daemon, ...]:
 
 
 def count_unknown(procfs: ProcFS, guarded: GuardedReader, watched: Collection[int]) -> int:
-    """How many other processes there are whose program is hidden: they may be Python."""
+    """Return the number of other processes whose program is hidden: they may be Python."""
     unknown: list[int] = []
 
     def look(pid: int) -> None:
@@ -133,7 +133,7 @@ def count_unknown(procfs: ProcFS, guarded: GuardedReader, watched: Collection[in
             with procfs.open_process(pid) as process:
                 if not all(may_read(lock, process) for lock in ("exec", "memory")):
                     unknown.append(pid)
-                # kernel threads have no command line
+                # Kernel threads have no command line
                 elif parse_cmdline(process.read_cmdline()):
                     process.exe()
         except Denied:

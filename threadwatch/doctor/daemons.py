@@ -1,4 +1,4 @@
-"""What a daemon that runs lacks of what who asks can see. Pure."""
+"""Derives what the running daemons lack, compared with what the asking process can see. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from threadwatch.doctor.ways import BOTH, EVERYBODY, capabilities, more_files
 def of_daemons(
     situation: Situation, findings: Sequence[Finding], daemons: Sequence[Daemon], extent: Extent
 ) -> Iterator[Missing]:
-    """What the daemons cannot see of that which we can."""
+    """Yield what the daemons cannot see and we can."""
     return chain(
         _other_users(situation, findings, daemons),
         _yama(situation, findings, daemons),
@@ -82,6 +82,6 @@ def _files(daemons: Sequence[Daemon], extent: Extent) -> Iterator[Missing]:
 
 
 def _ways(situation: Situation, daemon: Daemon, needed: Sequence[str]) -> tuple[Remedy, ...]:
-    """How to give a daemon these capabilities beside those that it has."""
+    """Return ways to give a daemon these capabilities besides those that it has."""
     its = replace(situation, credentials=daemon.credentials)
     return tuple(way for way in capabilities(its, needed) if way.where != "by hand")

@@ -1,4 +1,4 @@
-"""Reads of a process what shows why it does not publish, or why some of its threads have no name."""
+"""Reads from a process the evidence why it does not publish, or why some of its threads have no name."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from threadwatch.targets.process import Watched
 _T = TypeVar("_T")
 
 _DEEPEST = 16
-"""Processes above one that are looked at."""
+"""Ancestors of a process that are examined."""
 _FILTERED = re.compile(rb"^Seccomp:\t2$", re.MULTILINE)
 
 
 def evidence_of(procfs: ProcFS, watched: Watched) -> Evidence:
-    """What the process shows of why it does not publish; of one that ends meanwhile, anything."""
+    """Return the evidence why the process does not publish; arbitrary if the process ends meanwhile."""
     process = watched.dir
     files = _read(lambda: parse_maps(process.read("maps", "maps")))
     limits = _read(lambda: parse_file_limits(process.read("limits", "limits")))
@@ -52,7 +52,7 @@ def evidence_of(procfs: ProcFS, watched: Watched) -> Evidence:
 
 
 def _read(read: Callable[[], _T]) -> _T | None:
-    """What ``read`` gives; None where it is hidden, or not there: not every kernel has all files."""
+    """Return the result of ``read``; None if it is hidden or missing: not every kernel has all files."""
     try:
         return read()
     except (Gone, ReadError):
@@ -60,7 +60,7 @@ def _read(read: Callable[[], _T]) -> _T | None:
 
 
 def _above(procfs: ProcFS, pid: int) -> Iterator[tuple[int, int, bool]]:
-    """The processes above: PID, PID as it sees it itself, whether it was started to publish."""
+    """Yield the ancestors: PID, PID as the process sees itself, whether it was started to publish."""
     for _ in range(_DEEPEST):
         if pid <= 0:
             return
@@ -76,7 +76,7 @@ def _above(procfs: ProcFS, pid: int) -> Iterator[tuple[int, int, bool]]:
 
 
 def _table_of(process: ProcessDir) -> int | None:
-    """The PID that the first table names which the process holds."""
+    """Return the PID in the first table that the process holds."""
     for fd in find_tables(process):
         with suppress(Gone, Malformed), process.open_table(fd) as file:
             return parse_header(file.read_header()).pid
@@ -84,11 +84,11 @@ def _table_of(process: ProcessDir) -> int | None:
 
 
 def nameless(watched: Watched, header: TableHeader) -> dict[str, int]:
-    """How many of a publishing process's living threads have no name in Python, by why.
+    """Return how many living threads of a publishing process have no name in Python, by reason.
 
-    - ``older``: they had started before it began to publish, by other means than :mod:`threading`.
-    - ``full``: more threads than a table has slots.
-    - ``unread``: the table has more than has been read yet.
+    - ``older``: they started before the process published, by other means than :mod:`threading`.
+    - ``full``: the table has fewer slots than the process has threads.
+    - ``unread``: the table has more slots than have been read yet.
     - ``starting``: they have only just started.
     - ``native``: C code has started them.
 

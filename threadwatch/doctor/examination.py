@@ -1,4 +1,4 @@
-"""Reads each process once, in the way in which the daemon reads it, and notes what the kernel answers."""
+"""Reads each process once, in the same way as the daemon does, and notes the kernel's answers."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def examine(
     guarded: GuardedReader,
     processes: Iterable[Watched],
 ) -> tuple[Finding, ...]:
-    """Read each of the processes once; those that end meanwhile are left out."""
+    """Read each of the processes once; leave out those that end meanwhile."""
     findings = []
 
     def look(watched: Watched) -> None:
-        with suppress(Gone, Denied):  # Denied: only now, because it has become another user's
+        with suppress(Gone, Denied):  # Denied: it has only just become another user's
             findings.append(_Examination(procfs, situation, guarded, watched).run())
 
     def go_on_without(watched: Watched, lock: Lock) -> None:
@@ -63,7 +63,7 @@ def examine(
 
 
 def _hanging(watched: Watched, why: ReadError) -> Finding:
-    """Of a process that cannot be looked at: as a rule, because it keeps everybody waiting who does."""
+    """Return the finding about a process that cannot be read, usually because its reads hang."""
     header = watched.published.header
     return Finding(
         pid=watched.key.pid,
@@ -82,7 +82,7 @@ def _hanging(watched: Watched, why: ReadError) -> Finding:
 
 
 class _Examination:
-    """One process is read."""
+    """The examination of one process."""
 
     def __init__(
         self, procfs: ProcFS, situation: Situation, guarded: GuardedReader, watched: Watched
@@ -96,9 +96,9 @@ class _Examination:
         self._details: list[str] = []
 
     def run(self) -> Finding:
-        """Raises :class:`Gone` if the process has ended."""
+        """Examine it. Raises :class:`Gone` if the process has ended."""
         watched = self._watched
-        if watched.published.searching:  # the daemon takes several polls for so many files
+        if watched.published.searching:  # the daemon takes several polls for this many files
             with suppress(ReadError):
                 watched.published.find(self._dir, None)
         header = watched.published.header
@@ -128,7 +128,7 @@ class _Examination:
             reason=why,
             nameless={} if header is None else nameless(watched, header),
         )
-        self._dir.owner_uid()  # of a process that has ended since, not all of that is so
+        self._dir.owner_uid()  # of a process that has ended since, some of it is wrong
         return found
 
     def _access(self, read: Callable[[], Access]) -> Access:
@@ -142,7 +142,7 @@ class _Examination:
             return "no"
 
     def _exe(self) -> str | None:
-        """The program; what keeps us from seeing that is noted for :meth:`_cause`, and no harm in itself."""
+        """Return the program. An obstacle is noted for :meth:`_cause`, and is no harm in itself."""
         try:
             return self._dir.exe()
         except ReadError as error:
@@ -151,7 +151,7 @@ class _Examination:
             return None
 
     def _table(self) -> TableState:
-        """Why no table of the process's own has been found."""
+        """Return why no table of the process's own has been found."""
         states: list[TableState] = []
         try:
             for fd in find_tables(self._dir):
@@ -163,7 +163,7 @@ class _Examination:
         except ReadError as error:
             self._details.append(str(error))
             return "malformed"
-        # another process's is what a fork leaves, and says nothing if there is one of its own
+        # A fork leaves another process's table, which does not matter if the process has its own.
         return next((s for s in states if s != "another's"), states[0] if states else "none")
 
     def _state_of(self, file: TableFile) -> TableState:
@@ -185,7 +185,8 @@ class _Examination:
         try:
             self._watched.published.update(self._dir)
         except ReadError as error:
-            # what there was room for has been read; which threads have no name is told elsewhere
+            # As much as there was room for has been read; ``nameless`` tells which threads have no
+            # name.
             if error.reason not in ("overflow", "enospc"):
                 raise
             if error.reason == "enospc":
@@ -200,7 +201,7 @@ class _Examination:
         return "free-threaded" if header.free_threaded else "not found"
 
     def _states(self) -> Access:
-        """Whether the system call can be read that a thread is in."""
+        """Return whether the system calls of its threads can be read."""
         if not self._situation.wait_reasons:
             return "no"
         for tid in self._dir.tids():
@@ -214,7 +215,7 @@ class _Examination:
         raise Gone("task: all threads have ended")
 
     def _read_memory(self) -> Access:
-        """Whether the memory may be read; where a GIL is known, whether it says who holds it."""
+        """Return whether the memory may be read; if a GIL is known, whether it shows the holder."""
         try:
             file = self._dir.open_memory()
         except Gone:
@@ -245,7 +246,7 @@ class _Examination:
 
 
 def _layout(data: bytes) -> int | None:
-    """Which version of the layout a table says that it has; None: it is no table at all."""
+    """Return the layout version that a table claims; None: it is no table."""
     if len(data) < table.STATIC.size:
         return None
     magic, version = table.STATIC.unpack_from(data)[:2]

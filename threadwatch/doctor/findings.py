@@ -1,4 +1,4 @@
-"""What can be seen of a process, and why the rest is hidden. Pure: who reads is ``doctor_examination``."""
+"""Holds what can be seen of a process, and why the rest is hidden. Pure."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from threadwatch.doctor.situation import Situation
 from threadwatch.procfs.credentials import Credentials
 
 Access = Literal["yes", "hidden", "no"]
-"""It can be read; permission hides it; there is nothing that can be read."""
+"""It can be read; permission hides it; there is nothing to read."""
 
 TableState = Literal[
     "found", "none", "hidden", "malformed", "other layout", "another's", "closed", "unfinished"
 ]
-"""What has become of a process's thread table. ``another's``: it holds only those of other processes."""
+"""The state of a process's thread table. ``another's``: it holds only those of other processes."""
 
 UNPUBLISHED: Final = frozenset({"none", "closed", "another's", "unfinished"})
-"""What a table is like where threads are not published: there is a reason then."""
+"""The states of a table that mean that threads are not published: then there is a reason."""
 
 GilState = Literal["found", "free-threaded", "not found", "unknown"]
 
@@ -27,39 +27,40 @@ Cause = Literal["other user", "not dumpable", "more privileges", "yama", "refuse
 """Why permission hides something: see :func:`cause_of`."""
 
 _ATTACH = frozenset({"syscall", "mem"})
-"""What takes the right to trace a process, and not only to look at it (PTRACE_MODE_ATTACH in fs/proc)."""
+"""Files that need the right to trace a process, and not only to look at it (PTRACE_MODE_ATTACH in
+fs/proc)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What can be seen of one process."""
+    """The findings about one process."""
 
     pid: int
     uid: int
     application: str
     cmdline: tuple[str, ...]
     interpreter: str
-    """``CPython 3.12.1`` as published; else the program's name."""
+    """``CPython 3.12.1`` as published; or else the program's name."""
     table: TableState
     gil: GilState
     names: Access
     states: Access
-    """With their reasons; without, everybody can see them."""
+    """Access to states with their reasons; the states alone are visible to all users."""
     memory: Access
-    """Where who holds the GIL is."""
+    """Access to the memory, which shows the holder of the GIL."""
     cause: Cause | None
     """Why something is hidden; None: nothing is."""
     detail: str
-    """What went wrong otherwise, in the words of the error."""
+    """Any other problem, in the words of the error."""
     reason: Reason | None = None
     """Why it does not publish; None: it does, or that is hidden or malformed."""
     nameless: Mapping[str, int] = field(default_factory=dict)
-    """How many of its threads have no name in Python although it publishes, by why
+    """How many of its threads have no name in Python although it publishes, by reason
     (:func:`threadwatch.doctor.evidence.nameless`)."""
 
     @property
     def publishes(self) -> bool | None:
-        """None: that is hidden."""
+        """Return whether it publishes; None: that is hidden."""
         return None if self.table == "hidden" else self.table == "found"
 
 
@@ -70,19 +71,20 @@ class Daemon:
     pid: int
     credentials: Credentials
     most_files: int | None = None
-    """How many files it may have open; None: as many as it likes, or that cannot be read."""
+    """The limit of its open files; None: unlimited, or unreadable."""
 
 
 def cause_of(
     situation: Situation, target: Credentials, *, files_owner: int | None, denied: Collection[str]
 ) -> Cause:
-    """Why the kernel has refused to show ``denied``, by the rules of __ptrace_may_access() (kernel/ptrace.c).
+    """Return why the kernel refuses to show ``denied``, by __ptrace_may_access() (kernel/ptrace.c).
 
     - ``other user``: not all of the target's user and group ids are ours.
-    - ``not dumpable``: it has changed its user, or is otherwise marked (PR_SET_DUMPABLE in prctl(2)).
-    - ``more privileges``: it has capabilities that we do not have (cap_ptrace_access_check()).
+    - ``not dumpable``: it has changed its user, or is otherwise marked (PR_SET_DUMPABLE in
+      prctl(2)).
+    - ``more privileges``: it has capabilities that we lack (cap_ptrace_access_check()).
     - ``yama``: it may be looked at, but not traced.
-    - ``refused``: none of these. A security module or a user namespace is left.
+    - ``refused``: none of these. A security module or a user namespace remains.
     """
     ours = situation.credentials
     only_tracing = _ATTACH.issuperset(denied)
@@ -99,5 +101,5 @@ def cause_of(
         return "yama"
     if target.permitted & ~ours.effective:
         return "more privileges"
-    # of root's processes, the files do not tell
+    # For a process of root, the owner of its files proves nothing.
     return "not dumpable" if ours.uids[1] == 0 and not only_tracing else "refused"

@@ -1,12 +1,12 @@
-"""Why a process does not publish, from what it shows of itself. Pure: who reads is ``doctor_evidence``.
+"""Derives why a process does not publish, from what it shows. Pure.
 
 Rules:
 
-* A reason is given only where there is evidence of it: a flag in its command line, a variable in its
-  environment, a file that it has mapped. The nearest cause comes first: where the interpreter cannot publish
-  at all, it does not matter whether it was asked to.
-* Where nothing shows why, that is said, with what is left.
-* A way is one that works from there: no ``threadwatch run`` for what does not heed it.
+* A reason is given only with evidence: a flag in the command line, a variable in the environment, a
+mapped file. The nearest cause comes first: if the interpreter cannot publish at all, it does not
+matter whether it was asked to.
+* Without any evidence, the reason says so, and names the remaining possibilities.
+* A remedy is one that works there: no ``threadwatch run`` for a process that ignores it.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class Remedy:
 
     where: str
     lines: tuple[str, ...]
-    """To be copied as they are."""
+    """Lines to copy as they are."""
 
 
 _OLDEST: Final = (3, 9)
 _FEWEST_FILES: Final = 64
-"""Open files that a process has to be allowed for its publisher to take one of them (publisher/memfd.py)."""
+"""The open files that a process must be allowed so that its publisher takes one (publisher/memfd.py)."""
 _TABLE_BYTES: Final = 8 << 20
-"""The size of a table: a process has to be allowed a file so large."""
+"""The size of a table: the process must be allowed a file of this size."""
 _YOUNG_S: Final = 2.0
 _INJECT: Final = "/threadwatch/inject"
 """The end of the directory that ``threadwatch run`` puts on PYTHONPATH."""
@@ -49,30 +49,30 @@ _IN_CODE: Final = (Remedy("in its code", ("import threadwatch; threadwatch.publi
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a process that has no table of its own shows. None: it cannot be read."""
+    """What a process without a table of its own shows. None: it cannot be read."""
 
     cmdline: tuple[str, ...]
     exe: str | None
     """The path of its program."""
     files: frozenset[str] | None
-    """Those that it has mapped."""
+    """The files that it has mapped."""
     environ: Mapping[str, str] | None
-    """As it was started, if the program has not written over it."""
+    """Its environment at the start, unless the program has overwritten that."""
     asked_above: int | None
-    """The nearest process above it that was started to publish."""
+    """The nearest ancestor that was started to publish."""
     age_s: float
     filtered: bool
-    """It has a filter of system calls (seccomp(2))."""
+    """Whether it has a filter of system calls (seccomp(2))."""
     most_files: int | None = None
-    """How many it may have open; also None without a limit."""
+    """Its limit of open files; also None without a limit."""
     most_bytes: int | None = None
-    """How large a file may be that it writes; also None without a limit."""
+    """Its limit of a file's size; also None without a limit."""
     table_of: int | None = None
-    """Whose table it holds: a PID, as that process sees it itself."""
+    """The PID in the table that it holds, as that process sees itself."""
     is_own_number: bool = False
-    """That is its own PID."""
+    """Whether that is its own PID."""
     is_of_ancestor: bool = False
-    """That is the PID of a process above it."""
+    """Whether that is the PID of an ancestor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +82,12 @@ class Reason:
     kind: str
     """A short word for programs."""
     why: str
-    """A sentence about the process, or about several, without naming them, and without its full stop."""
+    """A sentence about a process, or several, without subject and full stop."""
     ways: tuple[Remedy, ...] = _ASK
 
 
 def reason(evidence: Evidence, table: str) -> Reason:
-    """Why it does not publish; ``table`` is what has become of its table (doctor_findings.TableState)."""
+    """Return why it does not publish; ``table`` is the state of its table."""
     found = (
         _of_program(evidence)
         or _of_table(evidence, table)
@@ -98,7 +98,7 @@ def reason(evidence: Evidence, table: str) -> Reason:
 
 
 def was_asked(environ: Mapping[str, str]) -> bool:
-    """Whether a Python that is started with this environment is to publish."""
+    """Return whether a Python that starts with this environment publishes."""
     value = environ.get("THREADWATCH")
     return _is_injected(environ) if value is None else value.strip().lower() not in _OFF
 
@@ -266,7 +266,7 @@ def _unexplained(evidence: Evidence) -> Reason:
 
 
 def _in_front(environ: Mapping[str, str]) -> Iterator[str]:
-    """The directories in front of ours on PYTHONPATH."""
+    """Yield the directories before ours on PYTHONPATH."""
     for path in environ.get("PYTHONPATH", "").split(":"):
         if path.rstrip("/").endswith(_INJECT):
             return
@@ -280,7 +280,7 @@ def _is_injected(environ: Mapping[str, str]) -> bool:
 
 
 def _is_frozen(evidence: Evidence) -> bool:
-    """Whether it has a libpython beside its program, or unpacked where PyInstaller's programs do that."""
+    """Return whether it has a libpython beside its program, or where PyInstaller's programs unpack."""
     exe = evidence.exe or ""
     beside = exe.rpartition("/")[0] + "/"
     libraries = [path for path in evidence.files or () if "/libpython" in path]
@@ -290,7 +290,7 @@ def _is_frozen(evidence: Evidence) -> bool:
 
 
 def _is_pex(evidence: Evidence) -> bool:
-    """Whether it is a PEX, which starts Python anew, out of reach of ``threadwatch run``."""
+    """Return whether it is a PEX, which starts Python anew, out of reach of ``threadwatch run``."""
     return any("/unzipped_pexes/" in word or word.endswith(".pex") for word in evidence.cmdline)
 
 
@@ -299,7 +299,8 @@ def _install(evidence: Evidence) -> tuple[Remedy, ...]:
         build = Remedy("build it with", ("pex … prometheus-threadwatch",))
         return build, Remedy("and start by", ("THREADWATCH=1 COMMAND",))
     first = evidence.cmdline[0] if evidence.cmdline else ""
-    # a virtual environment's python is a link: what was called tells the environment
+    # A virtual environment's python is a link: only the name by which it was called names the
+    # environment.
     called = first if first.startswith("/") and _is_interpreter(first) else "python3"
     return (
         Remedy(
@@ -311,7 +312,7 @@ def _install(evidence: Evidence) -> tuple[Remedy, ...]:
 
 
 def _python(evidence: Evidence) -> str | None:
-    """``3.8``, ``PyPy``; empty: there is no Python in it; None: it cannot be told."""
+    """Return ``3.8``, ``PyPy``; empty: there is no Python in it; None: unknown."""
     paths: Collection[str] = evidence.files or ()
     exe = (evidence.exe or "").removesuffix(" (deleted)")
     if "pypy" in exe.rpartition("/")[2] or any("/libpypy" in path for path in paths):
@@ -330,7 +331,7 @@ def _is_interpreter(path: str) -> bool:
 
 
 def _flags(cmdline: Sequence[str]) -> frozenset[str]:
-    """The one-letter options that an interpreter was started with (Python/getopt.c)."""
+    """Return the one-letter options of an interpreter (Python/getopt.c)."""
     letters: set[str] = set()
     value = False
     for argument in cmdline[1:] if cmdline and _is_interpreter(cmdline[0]) else ():

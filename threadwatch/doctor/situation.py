@@ -1,7 +1,7 @@
-"""What decides how much a process can see of others: its rights, its procfs, the kernel.
+"""Reads what decides how much a process can see of others: its rights, its procfs, the kernel.
 
-It is read of the process that asks. That is the daemon's own situation only if it runs as the daemon
-does, with the same user, capabilities and mounts: so ``doctor`` shows the rights of a running daemon, too.
+It reads this of the process that asks. A daemon's situation is the same only if it has the same
+user, capabilities and mounts: so ``doctor`` shows the rights of a running daemon, too.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from threadwatch.procfs.own import own_link, read_own, read_setting
 from threadwatch.waits.syscalls import ways
 
 CAPABILITIES: Final = {"CAP_SYS_PTRACE": 1 << 19, "CAP_DAC_READ_SEARCH": 1 << 2}
-"""What opens other users' processes, by the bit in a :class:`Credentials`'s sets (linux/capability.h)."""
+"""The capabilities that open other users' processes, as bits of a :class:`Credentials`'s sets
+(linux/capability.h)."""
 _CAP_DAC_OVERRIDE = 1 << 1
 
 _HIDEPID = {"0": "off", "1": "noaccess", "2": "invisible", "4": "ptraceable"}
-"""Before Linux 5.8 the values of the mount option are shown as numbers (proc(5))."""
+"""Before Linux 5.8 the mount option has numbers as values (proc(5))."""
 _HOST_PIDS = "pid:[4026531836]"
 _HOST_USERS = "user:[4026531837]"
 _HOST_CGROUPS = "cgroup:[4026531835]"
@@ -36,56 +37,56 @@ _IN_KUBERNETES = "KUBERNETES_SERVICE_HOST"
 
 @dataclass(frozen=True, slots=True)
 class Situation:
-    """What a process is and may."""
+    """The rights and the surroundings of a process."""
 
     credentials: Credentials
     groups: frozenset[int]
-    """Its group and its supplementary ones."""
+    """Its group and its supplementary groups."""
     procfs: str
-    """Where the targets' procfs is."""
+    """The path of the targets' procfs."""
     options: tuple[str, ...] | None
-    """How that is mounted; None: it is no mount of its own."""
+    """The mount options of that; None: it is no mount of its own."""
     same_namespace: bool
-    """It shows the PIDs that system calls take; otherwise CPU clocks cannot be asked for."""
+    """Whether it shows the PIDs that system calls take; otherwise CPU clocks cannot be read."""
     schedstat: bool
-    """The kernel counts CPU time in ns; otherwise in ticks of 10 ms."""
+    """Whether the kernel counts CPU time in ns; otherwise in ticks of 10 ms."""
     ptrace_scope: int | None
-    """Yama's (Documentation/admin-guide/LSM/Yama.rst); None: there is no Yama, or it cannot be seen."""
+    """Yama's setting (Documentation/admin-guide/LSM/Yama.rst); None: there is no Yama, or it is hidden."""
     file_limit: tuple[int, int]
     """RLIMIT_NOFILE, soft and hard."""
     host_pids: bool
-    """It is in the host's PID namespace, not in a container's."""
+    """Whether it is in the host's PID namespace, not in a container's."""
     host_users: bool
-    """Its capabilities count on the whole host, not only in a user namespace of its own."""
+    """Whether its capabilities count on the whole host, not only in a user namespace of its own."""
     container: bool
-    """It runs in a container, as far as that can be told."""
+    """Whether it runs in a container, as far as that can be told."""
     kubernetes: bool
     machine: str
     """uname(2)'s name for the processor."""
     wait_reasons: bool
     """Whether the numbers of the machine's system calls are known."""
     label: str | None
-    """Its label by a security module (AppArmor, SELinux); None without one."""
+    """Its label of a security module (AppArmor, SELinux); None without one."""
 
     @property
     def lacks(self) -> frozenset[str]:
-        """Those of :data:`CAPABILITIES` that are not in force."""
+        """Return those of :data:`CAPABILITIES` that are not in force."""
         return lacking(self.credentials)
 
     @property
     def hidepid(self) -> str:
-        """How the procfs hides processes that we may not trace: ``off``, ``invisible`` or the like."""
+        """Return how the procfs hides processes that we may not trace: ``off``, ``invisible`` or the like."""
         value = _option(self.options or (), "hidepid") or "off"
         return _HIDEPID.get(value, value)
 
     @property
     def only_pids(self) -> bool:
-        """Whether the procfs shows nothing but processes: no ``/proc/sys``, no ``/proc/loadavg``."""
+        """Return whether the procfs shows only processes: no ``/proc/sys``, no ``/proc/loadavg``."""
         return "subset=pid" in (self.options or ())
 
     @property
     def is_hidden_from(self) -> bool:
-        """Whether that hides other users' processes from us (has_pid_permissions() in fs/proc/base.c)."""
+        """Return whether it hides other users' processes from us (has_pid_permissions(), fs/proc/base.c)."""
         if self.hidepid == "off" or "CAP_SYS_PTRACE" not in self.lacks:
             return False
         trusted = _option(self.options or (), "gid") or "0"
@@ -93,7 +94,7 @@ class Situation:
 
 
 def lacking(credentials: Credentials) -> frozenset[str]:
-    """Those of :data:`CAPABILITIES` that are not in force in a process, nor one that includes them."""
+    """Return the :data:`CAPABILITIES` that a process lacks, counting those that include them."""
     effective = credentials.effective
     if effective & _CAP_DAC_OVERRIDE:
         effective |= CAPABILITIES["CAP_DAC_READ_SEARCH"]
@@ -101,9 +102,9 @@ def lacking(credentials: Credentials) -> frozenset[str]:
 
 
 def read_situation(procfs: ProcFS) -> Situation:
-    """The situation of this process.
+    """Return the situation of this process.
 
-    :raises Malformed: what the kernel says of it cannot be understood.
+    :raises Malformed: the kernel's text cannot be parsed.
     """
     credentials = parse_credentials(read_own("status"))
     machine = os.uname().machine
@@ -133,9 +134,9 @@ def _mount_options(root: str) -> tuple[str, ...] | None:
 
 
 def _is_contained() -> bool:
-    """Whether this is a container, for one that has been given the host's PID namespace.
+    """Return whether this is a container, in a process that is in the host's PID namespace.
 
-    Not by marks such as /.dockerenv: a virtual machine can have been made out of an image, too.
+    Marks such as /.dockerenv do not count: a virtual machine can be made from an image, too.
     """
     if _IN_KUBERNETES in os.environ or own_link("ns/cgroup") != _HOST_CGROUPS:
         return True
@@ -145,7 +146,7 @@ def _is_contained() -> bool:
 
 
 def _has_schedstat() -> bool:
-    """Whether the kernel counts run times: without CONFIG_SCHED_INFO all is zero or absent."""
+    """Return whether the kernel counts run times: without CONFIG_SCHED_INFO they are zero or absent."""
     try:
         return parse_schedstat(read_own("schedstat"))[0] > 0
     except Malformed:
@@ -169,5 +170,5 @@ _users = UserNames(wait_s=1.0)
 
 
 def user_name(uid: int) -> str:
-    """The user's name, or the number where it has none, or the name service does not answer."""
+    """Return the user's name; or the number if it has none, or if the name service does not answer."""
     return _users.name(uid)

@@ -1,4 +1,4 @@
-"""The text of ``threadwatch doctor``: the situation, a table of processes, what is missing. Pure."""
+"""Writes the text of ``threadwatch doctor``: situation, processes, what is missing. Pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from threadwatch.procfs.credentials import Credentials
 from threadwatch.words.text import cut, pad, printable, width
 
 _WIDEST: Final = 100
-"""Columns of running text."""
+"""Width of running text."""
 _MOST_NAME: Final = 32
 _MANY: Final = 20
-"""Processes from which on those that look the same share a line."""
+"""From this number of processes on, those that look the same share a line."""
 _LABEL: Final = 15
 
 _TITLES: Final = (
@@ -32,27 +32,27 @@ _GIL: Final = {"unknown": "?"}
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How to write: with colour, and how wide."""
+    """The style of the text: colours, and width."""
 
     color: bool
     columns: int | None
-    """The terminal's width; None: it is no terminal."""
+    """The terminal's width; None: there is no terminal."""
 
     @property
     def text_columns(self) -> int:
-        """How wide running text is."""
+        """Return the width of running text."""
         return _WIDEST if self.columns is None else max(min(self.columns, _WIDEST), 40)
 
     def bold(self, text: str) -> str:
-        """A heading."""
+        """Return a heading."""
         return f"\x1b[1m{text}\x1b[0m" if self.color else text
 
     def bad(self, text: str) -> str:
-        """Something that is not as it should be."""
+        """Return a text that marks a problem."""
         return f"\x1b[31m{text}\x1b[0m" if self.color else text
 
     def good(self, text: str) -> str:
-        """All is well."""
+        """Return a text that marks success."""
         return f"\x1b[32m{text}\x1b[0m" if self.color else text
 
 
@@ -64,7 +64,7 @@ def text(
     notes: Sequence[str],
     style: Style,
 ) -> Iterator[str]:
-    """The lines of the report."""
+    """Yield the lines of the report."""
     yield style.bold("THIS PROCESS")
     for label, value in _situation(situation, daemons):
         yield from _labelled(label, value, style)
@@ -126,7 +126,7 @@ def _situation(situation: Situation, daemons: Sequence[Daemon]) -> Iterator[tupl
 
 
 def user(uid: int) -> str:
-    """``nobody (65534)``."""
+    """Return a user's name and number: ``nobody (65534)``."""
     name = user_name(uid)
     return name if name == str(uid) else f"{printable(name)} ({uid})"
 
@@ -192,7 +192,7 @@ def _processes(findings: Sequence[Finding], style: Style) -> Iterator[str]:
 
 
 def _rows(findings: Sequence[Finding]) -> list[tuple[tuple[str, ...], int]]:
-    """The cells of each line, and how many processes it stands for; the PID is that of the first."""
+    """Return the cells of each line and the number of its processes; its PID is that of the first."""
     rows = [_cells(finding) for finding in findings]
     if len(rows) < _MANY:
         return [(row, 1) for row in rows]

@@ -1,4 +1,4 @@
-"""Ways to grant what is missing: lines to be copied, for how threadwatch is run here. Pure."""
+"""Lists ways to grant what is missing: lines to copy, for the way in which threadwatch runs here. Pure."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from threadwatch.doctor.situation import CAPABILITIES, Situation
 
 BOTH: Final = tuple(CAPABILITIES)
 EVERYBODY: Final = Remedy("for everybody", ("sysctl kernel.yama.ptrace_scope=0",))
-"""Let Yama hide nothing of a user's own processes."""
+"""Makes Yama hide nothing of a user's own processes."""
 _PTRACE: Final = ("CAP_SYS_PTRACE",)
 
 
 def capabilities_for(cause: Cause) -> tuple[str, ...]:
-    """The capabilities that open what is hidden for that cause."""
+    """Return the capabilities that open what is hidden for that cause."""
     return BOTH if cause in ("other user", "not dumpable") else _PTRACE
 
 
 def ways_for(situation: Situation, cause: Cause) -> tuple[Remedy, ...]:
-    """How to open what is hidden for that cause."""
+    """Return ways to open what is hidden for that cause."""
     if cause == "yama":
         if situation.ptrace_scope == 3:
             return (Remedy("in /etc/sysctl.d", ("kernel.yama.ptrace_scope = 1",)),)
@@ -41,7 +41,7 @@ def _modules(situation: Situation) -> Iterator[Remedy]:
 
 
 def capabilities(situation: Situation, needed: Sequence[str]) -> tuple[Remedy, ...]:
-    """How to get these capabilities, and keep what there is of the two."""
+    """Return ways to get these capabilities, and to keep those of the two that are there."""
     names = [name for name in BOTH if name in needed or name not in situation.lacks]
     short = [name.removeprefix("CAP_") for name in names]
     ways = []
@@ -72,7 +72,7 @@ def capabilities(situation: Situation, needed: Sequence[str]) -> tuple[Remedy, .
 
 
 def more_files() -> tuple[Remedy, ...]:
-    """How to allow more open files."""
+    """Return ways to allow more open files."""
     return (
         Remedy("unit of systemd", ("LimitNOFILE=65536",)),
         Remedy("docker", ("docker run --ulimit nofile=65536 …",)),

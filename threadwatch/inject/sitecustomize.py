@@ -1,4 +1,4 @@
-"""Publishes a process that ``threadwatch run`` has started: what interpreters import first of all."""
+"""Publishes a process that ``threadwatch run`` has started: interpreters import this module first."""
 
 import threadwatch_start  # type: ignore[import-not-found]  # found on the path, beside this file
 

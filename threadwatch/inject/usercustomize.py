@@ -1,6 +1,6 @@
-"""Publishes where another tool's ``sitecustomize`` stands before ours and does not hand over to it.
+"""Publishes where another tool's ``sitecustomize`` precedes ours and does not hand over to it.
 
-Interpreters import this one after that, unless they are those of a virtual environment.
+Interpreters import this one afterwards, except those of virtual environments.
 """
 
 import threadwatch_start  # type: ignore[import-not-found]  # found on the path, beside this file

@@ -1,1 +1,1 @@
-"""What groups and series are called. Pure."""
+"""Chooses the names of groups and series. Pure."""

@@ -1,12 +1,13 @@
-"""Which application a process runs, and whether it is Python, from what the kernel shows of it.
+"""Derives a process's application, and whether it is Python, from what the kernel shows of it.
 
 A command line reads ``python3 /opt/venv/bin/gunicorn -w 4 shop.wsgi:application``; a person calls
-that *shop*. So the interpreter's options are skipped as CPython reads them, tools that run another
-program (pdb, coverage, ``threadwatch run``) are looked through, and a launcher is asked for what it
-serves. Programs that write a title over their arguments (setproctitle) get the same name by either.
+that *shop*. So this module skips the interpreter's options as CPython reads them, looks through
+tools that run another program (pdb, coverage, ``threadwatch run``), and takes from a launcher the
+application that it serves. A program that writes a title over its arguments (setproctitle) gets the
+same name from either.
 
-Pure functions. Their input comes from targets and may be anything: whatever it is, a name comes
-out that is short, printable and not empty, at a cost that is bounded by :data:`MAX_ARGUMENTS`.
+Pure functions. Their input comes from targets and may be anything. The name that they return is
+short, printable and not empty, at a cost that is bounded by :data:`MAX_ARGUMENTS`.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from threadwatch.labels.launchers import application_in_title, launched_by, titl
 
 NAME_LENGTH: Final = 100
 UNKNOWN: Final = "(unknown)"
-"""What stands where there is nothing to take a name from."""
+"""The name of a process that shows nothing to take a name from."""
 
 _EXTENSION = re.compile(r"\.(?:py[cwz]?|pex)$")
-# Where PEX unpacks an application: below PEX_ROOT, by the hash of what is in it
+# PEX unpacks an application below PEX_ROOT, into a directory named by a hash of the contents.
 _PEX = re.compile(
     r".*/(?:unzipped_pexes/[0-9]+/[0-9a-f]{40}|venvs/[0-9]+/.*/pex)(?:/__main__\.py)?"
 )
@@ -45,7 +46,7 @@ _CHILD_TITLE = re.compile(r"\[celeryd: [^\]]*PoolWorker-[0-9]+\]", re.DOTALL)
 def application_name(
     *, exe: str | None, cmdline: Sequence[str], comm: str, pex: str | None = None
 ) -> str:
-    """The application that a process runs, at most :data:`NAME_LENGTH` printable characters.
+    """Return the application that a process runs, at most :data:`NAME_LENGTH` printable characters.
 
     ``exe`` is the target of ``/proc/PID/exe``, None where it cannot be read; ``cmdline`` the
     arguments, none for a kernel thread or a zombie; ``comm`` the kernel's name for the process; ``pex`` the
@@ -68,7 +69,7 @@ def application_name(
 
 
 def is_python(exe: str | None, cmdline: Sequence[str], comm: str) -> bool:
-    """Whether a process is a Python interpreter: by its program; where that cannot be read, by its names."""
+    """Return whether a process is a Python interpreter: by its program, or else by its names."""
     if exe and not is_loader(exe):
         return is_interpreter(exe)
     call = called(cmdline)
@@ -78,7 +79,7 @@ def is_python(exe: str | None, cmdline: Sequence[str], comm: str) -> bool:
 
 
 def is_unpacked_pex(cmdline: Sequence[str]) -> bool:
-    """Whether a process runs a PEX from where that was unpacked: its path is a hash, and says not what it is.
+    """Return whether a process runs an unpacked PEX, whose path is a hash that does not name the application.
 
     The file that it came from stands in the process's environment as ``PEX``.
     """
@@ -90,11 +91,11 @@ def is_unpacked_pex(cmdline: Sequence[str]) -> bool:
 
 
 def is_multiprocessing_child(cmdline: Sequence[str]) -> bool:
-    """Whether a process was started by multiprocessing or its kin, so that its parent says what it is.
+    """Return whether a process was started by multiprocessing or its kin, so that its parent says what it is.
 
     True for the workers and helpers whose command line names no application: those of the start
     methods spawn and forkserver, resource trackers, joblib's and celery's workers. A child by fork
-    has its parent's command line, and is not told apart.
+    has its parent's command line, and cannot be distinguished.
     """
     call = called(cmdline)
     if not call.words:
@@ -108,10 +109,10 @@ def is_multiprocessing_child(cmdline: Sequence[str]) -> bool:
 
 
 def without_arguments(cmdline: Sequence[str]) -> tuple[str, ...]:
-    """A command line up to the script or module that it runs: what follows may be secret, as may code.
+    """Return a command line up to the script or module that it runs: later arguments and code may be secret.
 
-    The code that multiprocessing runs says what kind of process it is, and stays. Of a title that is the
-    program's own text, what follows something like an option is left out.
+    The code that multiprocessing runs names the kind of process, and stays. In a title, which is
+    the program's own text, everything behind a word like an option is left out.
     """
     call = called(cmdline)
     if not call.words:
@@ -135,7 +136,7 @@ def without_arguments(cmdline: Sequence[str]) -> tuple[str, ...]:
 
 
 def tidy(name: str) -> str:
-    """A name without what is not printable, nor blanks around it, at most :data:`NAME_LENGTH` long."""
+    """Return a name without unprintable characters and outer blanks, at most :data:`NAME_LENGTH` long."""
     name = name[:MAX_ARGUMENT].strip()[:NAME_LENGTH].rstrip()
     if name.isprintable():
         return name
@@ -144,7 +145,7 @@ def tidy(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Options:
-    """How a program that runs Python code reads the options before that code's name."""
+    """The options that a program which runs Python code accepts before that code's name."""
 
     valued: str = ""
     """Letters that take a value."""
@@ -152,7 +153,7 @@ class _Options:
     code: str = ""
     """The letter before code: ``-c``."""
     command: str = ""
-    """The subcommand which runs code; the program has others."""
+    """The subcommand that runs code, of a program that has others, too."""
 
 
 # Python/initconfig.c and Python/getopt.c; --jit is PyPy's
@@ -185,7 +186,7 @@ _RUNNERS: Final[Mapping[str, _Options]] = {
 
 
 def _target(arguments: Sequence[str], options: _Options) -> tuple[str, list[str]]:
-    """What is run: its kind (script, module, code, stdin or nothing), and it with its own arguments."""
+    """Return what is run: its kind (script, module, code, stdin or nothing), and its name and arguments."""
     index = 0
     while index < len(arguments):
         argument = arguments[index]
@@ -199,7 +200,7 @@ def _target(arguments: Sequence[str], options: _Options) -> tuple[str, list[str]
         if argument.startswith("--"):
             index += argument in options.long_valued
             continue
-        # one-letter options can be written together: -um pkg, -Xdev
+        # One-letter options can be written together: -um pkg, -Xdev.
         for place, letter in enumerate(argument[1:], start=2):
             if letter == "m" or letter in options.code:
                 rest = [argument[place:]] if argument[place:] else []
@@ -213,9 +214,9 @@ def _target(arguments: Sequence[str], options: _Options) -> tuple[str, list[str]
 
 
 def _run_by(arguments: list[str]) -> str:
-    """The application of a command: a Python interpreter with its arguments, or any program."""
+    """Return the application of a command: a Python interpreter with its arguments, or any program."""
     kind, rest, name = "script", arguments, ""
-    for _ in range(8):  # runners can run runners, but nobody needs more
+    for _ in range(8):  # runners can run runners; 8 levels are enough
         if kind in _UNNAMED or not rest or not rest[0]:
             return _UNNAMED.get(kind, name)
         program, rest = rest[0], rest[1:]
@@ -238,7 +239,7 @@ def _run_by(arguments: list[str]) -> str:
 
 
 def _script(path: str) -> tuple[str, bool]:
-    """A script's name, and whether it can be an installed tool: somebody's own ``flask.py`` is not flask."""
+    """Return a script's name, and whether it can be an installed tool (``./flask.py`` is not flask)."""
     name = basename(path)
     directory = basename(path.rstrip("/").rpartition("/")[0])
     if directory in {".", ".."}:

@@ -1,9 +1,10 @@
-"""How a process was called: the words of its command line, also where a title stands in its place.
+"""Splits a command line into words, also where a title has replaced the command line.
 
-A program can write any text over its arguments (setproctitle). Most write one of two kinds: a text of
-their own (``shop: worker 3``), or the old command line, joined by blanks, with something behind it
-(``/usr/bin/python3 /usr/bin/salt-minion MinionProcessManager``). The second is a command still; even
-the question what the title is (``getproctitle()``) leaves such a text in the arguments' place.
+A program can write any text over its arguments (setproctitle). Most write one of two kinds: a text
+of their own (``shop: worker 3``), or the old command line, joined by blanks, with a text behind it
+(``/usr/bin/python3 /usr/bin/salt-minion MinionProcessManager``). The second is still a command;
+even a program that only reads its title (``getproctitle()``) leaves such a text in the place of its
+arguments.
 
 Pure functions. Their input comes from targets and may be anything; their cost is bounded by
 :data:`MAX_ARGUMENTS`.
@@ -18,7 +19,7 @@ from typing import Final
 
 MAX_ARGUMENTS: Final = 256
 MAX_ARGUMENT: Final = 4096
-"""Characters of one argument that are looked at, and arguments of one command line."""
+"""Characters that are examined of one argument, and arguments that are examined of one command line."""
 
 # python3.13t: free-threaded; platform-python: Red Hat's
 _PYTHON = re.compile(r"(?:platform-)?(?:python|pypy)[0-9.]*[a-z]{0,2}(?:-dbg)?")
@@ -36,18 +37,18 @@ _LOADER_VALUED: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """What stands in a process's command line."""
+    """The content of a process's command line."""
 
     words: tuple[str, ...]
-    """The program and its arguments, or the words of a title; none where nothing is there."""
+    """The program and its arguments, or the words of a title; empty if there are none."""
     title: bool
-    """Whether it is a text of the program's own, so that its first word need not be a program."""
+    """Whether the text is the program's own, so that its first word need not be a program."""
     joined: bool
-    """Whether it was one text: a word is then what stands between blanks."""
+    """Whether the text was one argument, so that its words are what stands between blanks."""
 
 
 def called(cmdline: Sequence[str]) -> Called:
-    """The words of a command line. Where the dynamic loader was told to start a program: of that program."""
+    """Return the words of a command line; behind the dynamic loader, those of the program that it starts."""
     arguments = [argument[:MAX_ARGUMENT] for argument in cmdline[:MAX_ARGUMENTS]]
     text = arguments[0] if len(arguments) == 1 else ""
     path = text.startswith(("/", "."))
@@ -62,23 +63,24 @@ def called(cmdline: Sequence[str]) -> Called:
 
 
 def is_interpreter(path: str) -> bool:
-    """Whether a program is called as Python interpreters are."""
+    """Return whether a program's name is that of a Python interpreter."""
     return _PYTHON.fullmatch(basename(path)) is not None
 
 
 def is_loader(path: str) -> bool:
-    """Whether a program is the dynamic loader, which starts the program that its arguments name."""
+    """Return whether a program is the dynamic loader, which starts the program that its arguments name."""
     return _LOADER.fullmatch(basename(path)) is not None
 
 
 def basename(path: str) -> str:
-    """The last part of a path, as the kernel gives it for ``exe`` too."""
-    # the kernel puts " (deleted)" behind a program that has been replaced since, by an upgrade say
+    """Return the last part of a path, as the kernel gives it for ``exe`` too."""
+    # The kernel puts " (deleted)" behind a program that has been replaced since, for example by an
+    # upgrade.
     return path.removesuffix(" (deleted)").rstrip("/").rpartition("/")[2]
 
 
 def _interpreter_first(words: list[str]) -> list[str]:
-    """The words, with an interpreter's path in one piece also where its directories' names have blanks."""
+    """Return the words, with an interpreter's path in one piece even if a directory's name has blanks."""
     for end, word in enumerate(words, start=1):
         if end > 1 and word.startswith(("/", ".", "-")):
             break  # another argument begins

@@ -1,8 +1,8 @@
-"""What is not shown of command lines, titles and URLs: who logs in where, and by which secret.
+"""Removes users, passwords and other secrets from command lines, titles and URLs.
 
-A person may see the arguments of a host's processes, in ``ps``; they are not for every screen that the
-name of an application gets to. So of what is shown, users and passwords in URLs are left out, and the
-values of what is called a password or the like. Pure functions, for any text, at a cost in proportion to it.
+A user of the host may see the arguments of its processes, in ``ps``; but the name of an application
+also gets to other screens. So users and passwords in URLs are left out, and the values of arguments
+called a password or the like. Pure functions, for any text, at a cost in proportion to its length.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from typing import Final
 
 HIDDEN: Final = "…"
-"""What stands for a secret."""
+"""The text in the place of a secret."""
 
-# RFC 3986: what is before the last @ of the authority. Many write a password that has a / as it is: then what
-# is behind the first colon is no port.
+# RFC 3986: users and passwords stand before the last @ of the authority. Many users do not escape a
+# / in a password: then the text behind the first colon is not a port.
 _USER = re.compile(
     r"(?<=://)(?:[^\s/?#]{0,400}@|[^\s:/?#]{0,200}:(?![0-9]{1,5}(?:[/?#\s]|$))\S{0,200}@)"
 )
@@ -28,12 +28,12 @@ _JOINED = re.compile(rf"(?i)((?:^|\s)--?[\w-]{{0,40}}{_CALLED}\s+)(?!-)\S+")
 
 
 def without_credentials(text: str) -> str:
-    """A text without the users and passwords of the URLs in it: ``https://me:secret@host`` → ``https://host``."""
+    """Return a text without users and passwords in URLs: ``https://me:secret@host`` → ``https://host``."""
     return _USER.sub("", text) if "://" in text and "@" in text else text
 
 
 def without_secrets(cmdline: Sequence[str]) -> tuple[str, ...]:
-    """A command line, or a title, without users and passwords in URLs and without the values of secrets.
+    """Return a command line or title without users and passwords in URLs and without the values of secrets.
 
     ``--db=https://me:secret@host --token=x --password y key`` →
     ``--db=https://host --token=… --password … key``.

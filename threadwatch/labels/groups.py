@@ -1,8 +1,8 @@
-"""The names that series get: of the thread, by name rules, and of the group, by configuration.
+"""Chooses the names of series: of the thread, by name rules, and of the group, by configuration.
 
-Names come from targets, and a target can make as many as it likes, of any characters. So what has
-been worked out is kept in a cache of limited size, and no name that comes out is long, empty, or
-one of those that threadwatch gives itself, such as ``(other)``.
+Names come from targets, and a target can make any number of them, of any characters. So results are
+kept in a cache of limited size. No name that comes out is long or empty, or one of those that
+threadwatch gives itself, such as ``(other)``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 UNNAMED: Final = "(unnamed)"
-"""What threads and groups without any name are called."""
+"""The name of threads and groups without a name."""
 
 _OWN: Final = frozenset((OTHER, UNATTRIBUTED, UNNAMED))
 _CACHED_NAMES: Final = 4096
@@ -62,19 +62,19 @@ class ThreadNames:
                 if match := rule.match.fullmatch(name):
                     name = rule.name.format_map(match.groupdict(default=""))
                     break
-            # lone surrogates cannot be written as UTF-8
+            # Lone surrogates cannot be written as UTF-8.
             return name[:_NAME_LENGTH].encode("utf-8", "replace").decode()
 
         self._fold = fold
 
     def fold(self, name: str) -> str:
-        """The name that ``name`` is folded into; itself, where no rule matches it."""
+        """Return the name that ``name`` is folded into; ``name`` itself if no rule matches."""
         return self._fold(name)
 
     def series_name(self, name: str) -> str:
-        """The ``thread`` label of a thread called ``name``: folded, and :data:`UNNAMED` where empty.
+        """Return the ``thread`` label of a thread called ``name``: folded, and :data:`UNNAMED` if empty.
 
-        A thread that is called like one of threadwatch's own names gets quotes around it.
+        A thread whose name is one of threadwatch's own gets quotes around it.
         """
         label = self._fold(name)
         return _quoted(label) or UNNAMED
@@ -82,7 +82,7 @@ class ThreadNames:
 
 @dataclass(frozen=True, slots=True)
 class ProcessFacts:
-    """What groups are chosen by. None: not read, or it cannot be read; a matcher on it does not match."""
+    """The facts by which groups are chosen. None: unread or unreadable; no matcher matches it."""
 
     exe: str | None
     """The target of ``/proc/PID/exe``."""
@@ -99,15 +99,15 @@ class ProcessFacts:
     pex: str | None = None
     """The file of an unpacked PEX."""
     parent_config: GroupConfig | None = None
-    """The parent's group as configured; None: the configured group of that name, or the default."""
+    """The parent's configured group; None: the configured group of that name, or the default."""
 
 
 def choose_group(config: Config, facts: ProcessFacts) -> tuple[GroupConfig, str] | None:
-    """The group of a process, as configured and by its name; None where it is not watched.
+    """Return the group of a process, as configured and by its name; None where it is not watched.
 
-    A multiprocessing child is in its parent's group. Else the first configured group wins whose
-    matchers all match. What none matches is in the default group of its application if it is
-    Python, or publishes.
+    A multiprocessing child is in its parent's group. Any other process is in the first configured
+    group whose matchers all match. A process that no group matches is in the default group of its
+    application if it is Python, or publishes.
     """
     if facts.parent_group is not None:
         same = (group for group in config.groups if group.name == facts.parent_group)
@@ -122,17 +122,17 @@ def choose_group(config: Config, facts: ProcessFacts) -> tuple[GroupConfig, str]
 
 
 def is_fixed(name: str) -> bool:
-    """Whether a group's name, as configured, is the same for each process."""
+    """Return whether a group's configured name is the same for every process."""
     return all(field is None for _, field, _, _ in Formatter().parse(name))
 
 
 def config_needs(config: Config) -> frozenset[str]:
-    """The fields of :class:`ProcessFacts` that this configuration looks at; others need not be read."""
+    """Return the fields of :class:`ProcessFacts` that this configuration uses; others need not be read."""
     needs = {field for group in config.groups for field in group.matches}
     names = [group.name for group in config.groups]
     if config.watch_unmatched:
         names.append(config.default.name)
-        needs.add("exe")  # whether it is Python
+        needs.add("exe")  # to decide whether it is Python
     fields = {field for name in names for _, field, _, _ in Formatter().parse(name)}
     needs |= {"comm", "exe", "user"} & fields
     if "app" in fields or config.watch_unmatched:
@@ -141,7 +141,7 @@ def config_needs(config: Config) -> frozenset[str]:
 
 
 def _group_name(group: GroupConfig, facts: ProcessFacts) -> str | None:
-    """The name of this group for a process, None where its matchers do not match."""
+    """Return the name of this group for a process; None if its matchers do not match."""
     fields: dict[str, str] = {}
     for source, pattern in group.matches.items():
         text = _text(source, facts)
@@ -160,7 +160,7 @@ def _group_name(group: GroupConfig, facts: ProcessFacts) -> str | None:
 
 
 def _quoted(name: str) -> str:
-    """A name that a target chose, in quotes where it is one that threadwatch gives."""
+    """Return a name that a target chose, in quotes if it is one of threadwatch's own."""
     return f"'{name}'" if name in _OWN else name
 
 

@@ -1,6 +1,6 @@
-"""Which application a launcher runs: gunicorn, celery, uWSGI …, from its arguments or its title.
+"""Derives the application that a launcher (gunicorn, celery, uWSGI …) runs, from arguments or title.
 
-A launcher that does not say gives None. Pure functions, for any text.
+The result is None if the launcher does not name it. Pure functions, for any text.
 """
 
 from __future__ import annotations
@@ -14,19 +14,20 @@ _MODULE_AND_OBJECT = re.compile(r"(?!(?:python|file):)[^\W\d]\w*(?:\.\w+)*:[^\W\
 _SAYS_NOTHING: Final = frozenset(
     ("app", "application", "asgi", "celery", "celery_app", "main", "wsgi")
 )
-"""Last parts of a path that do not tell one application from another."""
+"""Last parts of a path that do not distinguish one application from another."""
 _VERSION = re.compile(r"[-_.]?[0-9][0-9.]*$")
 _GUNICORN_TITLE = re.compile(r"gunicorn: [\w-]+(?: \[(.*)\])?", re.DOTALL)
 _CELERY_TITLE = re.compile(r"\[celeryd?[ :][^\]]*\](.*)", re.DOTALL)
 _WORD = re.compile(r"[\[(]*([^\s:\])]+)")
-# What a machine counts or draws: a UUID, a hash, a process's or a job's number, a date, a share of work done
+# Numbers and hashes that machines write: a UUID, a hash, a process's or a job's number, a date, a
+# percentage.
 _UUID: Final = r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}"
 _HASH: Final = r"(?=[0-9a-fA-F]*[0-9][a-fA-F])[0-9a-fA-F]{8,}"
 _MADE = re.compile(rf"{_UUID}|{_HASH}|[^a-zA-Z\u00aa-\U0010ffff]*")
 _MADE_BEHIND = re.compile(rf"[-_.#@=](?:{_UUID}|{_HASH}|[0-9]{{5,}})$")
 _WORD_LENGTH: Final = 200
 
-# The options of WSGI and ASGI servers that take no value, besides all that begin with --no-
+# The options of WSGI and ASGI servers that take no value, besides all that begin with --no-.
 _FLAGS: Final = frozenset(
     (
         "--access-log", "--call", "--capture-output", "--casefold-http-method", "--check-config",
@@ -42,10 +43,10 @@ _FLAGS: Final = frozenset(
 
 
 def application_in(specification: str) -> str | None:
-    """What a module, an object in it or a file is called for: ``shop.wsgi:application`` → ``shop``.
+    """Return the name for a module, an object in it or a file: ``shop.wsgi:application`` → ``shop``.
 
     A last part that every application has, such as ``wsgi``, ``app`` or ``main``, is left out, as
-    long as something remains.
+    long as another part remains.
     """
     path, _, _ = specification.partition(":")
     if "/" in path or path.endswith(".py"):
@@ -56,22 +57,22 @@ def application_in(specification: str) -> str | None:
 
 
 def launched_by(program: str, arguments: Sequence[str]) -> str | None:
-    """The application that ``program``, called with these arguments, launches."""
+    """Return the application that ``program``, called with these arguments, launches."""
     launcher = _LAUNCHERS.get(program) or _LAUNCHERS.get(_VERSION.sub("", program))
     return launcher(arguments) if launcher else None
 
 
 def titled_by_python(title: str) -> bool:
-    """Whether only a Python program writes such a title over its arguments."""
+    """Return whether only Python programs write such a title over their arguments."""
     return bool(_GUNICORN_TITLE.match(title) or _CELERY_TITLE.match(title))
 
 
 def application_in_title(title: str) -> str | None:
-    """The application of a process that wrote a title over its arguments (setproctitle)."""
+    """Return the application of a process that wrote a title over its arguments (setproctitle)."""
     if match := _GUNICORN_TITLE.match(title):
         return application_in(match[1]) or match[1] if match[1] else "gunicorn"
     if match := _CELERY_TITLE.match(title):
-        # what follows is the state and the arguments: -active- (-A shop worker)
+        # The state and the arguments follow: -active- (-A shop worker).
         return _app_option(match[1].replace("(", " ").replace(")", " ").split()) or "celery"
     words = title.split()
     if words[:1] == ["granian"]:
@@ -91,7 +92,7 @@ def _telling(parts: list[str]) -> list[str]:
 
 
 def _option(arguments: Sequence[str], *names: str) -> str | None:
-    """The value of the first of these options that is given: ``-A x``, ``-Ax``, ``--app x``, ``--app=x``."""
+    """Return the value of the first of these options: ``-A x``, ``-Ax``, ``--app x``, ``--app=x``."""
     for index, argument in enumerate(arguments):
         for name in names:
             if argument == name:
@@ -108,7 +109,7 @@ def _object(arguments: Sequence[str]) -> str | None:
 
 
 def _server(arguments: Sequence[str], *names: str) -> str | None:
-    """The application of a WSGI or ASGI server: the name given to it, or the module that it serves."""
+    """Return the application of a WSGI or ASGI server: its configured name, or the module that it serves."""
     if names and (name := _option(arguments, *names)):
         return application_in(name) or name
     value_of_option = False
@@ -121,7 +122,7 @@ def _server(arguments: Sequence[str], *names: str) -> str | None:
             value_of_option = False
         elif _MODULE.fullmatch(argument):
             return application_in(argument)
-    return _object(arguments)  # behind a flag that is not known here
+    return _object(arguments)  # behind an option that is not known here
 
 
 def _gunicorn(arguments: Sequence[str]) -> str | None:
@@ -133,7 +134,7 @@ def _granian(arguments: Sequence[str]) -> str | None:
 
 
 def _app_option(arguments: Sequence[str]) -> str | None:
-    """The application of celery and flask."""
+    """Return the application of celery and flask."""
     specification = _option(arguments, "-A", "--app")
     return application_in(specification) if specification else None
 
@@ -149,7 +150,7 @@ def _django(arguments: Sequence[str]) -> str | None:
 
 
 def _file(arguments: Sequence[str]) -> str | None:
-    """The application of ``fastapi run app/main.py`` or ``streamlit run app.py``."""
+    """Return the application of ``fastapi run app/main.py`` or ``streamlit run app.py``."""
     files = (text for text in arguments[1:] if text.endswith(".py") and not text.startswith("-"))
     return application_in(next(files, ""))
 

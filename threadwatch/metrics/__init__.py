@@ -1,1 +1,1 @@
-"""A View as Prometheus metrics."""
+"""Turns a View into Prometheus metrics."""

@@ -1,4 +1,4 @@
-"""From a View to metric families, as prometheus_client has them. Pure, but for what is installed."""
+"""Turns a View into metric families of prometheus_client. Pure, apart from looking up the version."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from threadwatch.model.view import POLL_BUCKETS, SeriesKey, SeriesTotals, View
 
 @dataclass(frozen=True, slots=True)
 class BuildInfo:
-    """What ``threadwatch_build_info`` says; the fields are its labels."""
+    """The content of ``threadwatch_build_info``; the fields are its labels."""
 
     version: str
     revision: str
@@ -34,14 +34,14 @@ class BuildInfo:
     @staticmethod
     @cache
     def current() -> BuildInfo:
-        """Of the threadwatch that runs."""
+        """Return the build info of the running threadwatch."""
         return BuildInfo(
             threadwatch.__version__, installed_revision(), python_version(), sys.implementation.name
         )
 
 
 def installed_revision() -> str:
-    """The commit that the installer recorded (PEP 610); empty if it installed a release."""
+    """Return the commit that the installer recorded (PEP 610); empty if it installed a release."""
     try:
         recorded = distribution("prometheus-threadwatch").read_text("direct_url.json")
         commit = json.loads(recorded or "{}")["vcs_info"]["commit_id"]
@@ -51,9 +51,10 @@ def installed_revision() -> str:
 
 
 def collect(view: View | None, build: BuildInfo | None = None) -> Iterator[Metric]:
-    """The metric families of a view, new at each call; without a view, what is known before the first poll.
+    """Yield the metric families of a view, new at each call.
 
-    A series whose value could not be read is absent, and a family without series too.
+    Without a view, only those are yielded that are known before the first poll. A series whose
+    value could not be read is absent, and so is a family without series.
     """
     known = (_plain(families.BUILD_INFO, [(asdict(build or BuildInfo.current()), 1)]),)
     found = (
@@ -67,7 +68,7 @@ _Series = list[tuple[_Labels, SeriesTotals]]
 
 
 def _threads(view: View) -> Iterator[Metric]:
-    """What is counted per thread name."""
+    """Yield the families of what is counted per thread name."""
     now = view.monotonic_ns
     series = [
         (_labels(group.name, key), totals)
@@ -164,7 +165,7 @@ def _info(view: View) -> Iterator[Metric]:
 
 
 def _daemon(view: View) -> Iterator[Metric]:
-    """The daemon's account of itself."""
+    """Yield the families about the daemon itself."""
     stats = view.stats
     yield _plain(families.POLLS, [({}, stats.polls)])
     yield _plain(families.POLLS_SKIPPED, [({}, stats.polls_skipped)])
@@ -185,7 +186,7 @@ def _daemon(view: View) -> Iterator[Metric]:
 
 
 def _gil_wait_ns(totals: SeriesTotals, now_ns: int) -> int | None:
-    """The time in the state of that name; None where the GIL cannot be seen."""
+    """Return the time in the state ``gil``; None where the GIL cannot be seen."""
     if totals.gil_held_ns is None:
         return None
     time = totals.states.get("gil")
@@ -193,7 +194,7 @@ def _gil_wait_ns(totals: SeriesTotals, now_ns: int) -> int | None:
 
 
 def _seconds(ns: int | None) -> float | None:
-    # one correctly rounded division of integers: the result never falls while ns grows
+    # One correctly rounded division of integers: the result never falls while ns grows.
     return None if ns is None else ns / 1_000_000_000
 
 
@@ -207,7 +208,7 @@ def _labels(group: str, key: SeriesKey) -> _Labels:
 
 
 def _plain(family: Family, values: Iterable[tuple[_Labels, float | None]]) -> Metric:
-    """A family of one value per set of labels."""
+    """Return a family of one value per set of labels."""
     metric = family.metric()
     metric.samples = [
         Sample(family.name, labels, value) for labels, value in values if value is not None
@@ -216,7 +217,7 @@ def _plain(family: Family, values: Iterable[tuple[_Labels, float | None]]) -> Me
 
 
 def _each(family: Family, series: _Series, value: Callable[[SeriesTotals], float | None]) -> Metric:
-    """A family of one value per thread series."""
+    """Return a family of one value per thread series."""
     return _plain(family, ((labels, value(totals)) for labels, totals in series))
 
 
@@ -225,7 +226,7 @@ def _split(
     series: _Series,
     values: Callable[[SeriesTotals], Iterable[tuple[str, float | None]]],
 ) -> Metric:
-    """A family of several values per thread series, told apart by the family's last label."""
+    """Return a family of several values per thread series, distinguished by the family's last label."""
     part = family.labels[-1]
     return _plain(
         family,
@@ -238,7 +239,7 @@ def _split(
 
 
 def _histogram(family: Family, counts: tuple[int, ...], sum_ns: int) -> Metric:
-    """A histogram over POLL_BUCKETS; ``counts`` is not cumulative and its last is what lies beyond."""
+    """Return a histogram over POLL_BUCKETS; the last of the (not cumulative) ``counts`` is above all."""
     metric = family.metric()
     bounds = [*map(format_number, (*POLL_BUCKETS, float("inf")))]
     totals = [*accumulate(counts or (0,) * len(bounds))]

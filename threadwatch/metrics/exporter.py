@@ -1,9 +1,10 @@
-"""Serves a View's metrics.
+"""Serves a View's metrics: rendered on demand, once for all scrapers.
 
-- The poll thread publishes a view, which is one assignment; all work is done by who renders.
-- A view is rendered at most once for each format and encoding: the second scrape of the same view
-  sends bytes that are already there, so ten scrapers cost what one does.
-- What was rendered goes away with its view.
+- The poll thread publishes a view, which is one assignment; the thread that renders does all the
+  work.
+- A view is rendered at most once for each format and encoding: a second scrape of the same view
+  gets the same bytes, so ten scrapers cost what one does.
+- What was rendered is dropped together with its view.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ _GZIP_LEVEL = 1
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A body to send, with the headers that say what it is."""
+    """A response body, with the headers that describe it."""
 
     body: bytes
     content_type: str
     encoding: str | None
-    """``gzip``, or None as it is."""
+    """``gzip``, or None for no encoding."""
 
 
 class _Page:
@@ -52,15 +53,15 @@ class Exporter:
 
     @property
     def view(self) -> View | None:
-        """The last published view; None before the first."""
+        """Return the last published view; None before the first."""
         return self._page.view
 
     def publish(self, view: View) -> None:
-        """Make ``view`` the one that is served, from the next request on."""
+        """Make ``view`` the one that is served from the next request on."""
         self._page = _Page(view)
 
     def render(self, accept: str | None, accept_encoding: str | None) -> Rendered:
-        """The metrics in the format and encoding that these request headers ask for."""
+        """Return the metrics in the format and encoding that these request headers ask for."""
         page = self._page  # once: the poll thread may replace it meanwhile
         form, compress = negotiate(accept), accepts_gzip(accept_encoding)
         rendered = page.rendered.get((form, compress))

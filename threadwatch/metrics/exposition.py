@@ -1,14 +1,14 @@
-"""Metric families as bytes: the Prometheus text format 0.0.4 and OpenMetrics 1.0.0.
+"""Encodes metric families as bytes: the Prometheus text format 0.0.4 and OpenMetrics 1.0.0.
 
-prometheus_client's own ``generate_latest`` gives the same bytes (a test compares them) and costs
-five times as much per sample, most of it for escaping the same thread names again: a name stands
-in a dozen samples, at each poll. Here escaped labels are remembered.
+prometheus_client's own ``generate_latest`` returns the same bytes (a test compares them) but takes
+five times as long per sample. Most of that time goes into escaping the same thread names again: a
+name stands in a dozen samples, at each poll. Here escaped labels are remembered.
 
-Label values may hold any character: only backslash, quote and newline have an escape, and the
-parsers of Prometheus 2 and 3, promtool and prometheus_client take all others as they are, NUL
-included (tested). What UTF-8 cannot hold, lone surrogates, is written as ``\\udcXX``.
+Label values may hold any character: only backslash, quote and newline have an escape. The parsers
+of Prometheus 2 and 3, promtool and prometheus_client accept all others unescaped, NUL included
+(tested). Lone surrogates, which UTF-8 cannot hold, are written as ``\\udcXX``.
 
-Which format a scraper gets is decided here too: :func:`negotiate`, :func:`accepts_gzip`.
+This module also decides which format a scraper gets: :func:`negotiate`, :func:`accepts_gzip`.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from prometheus_client.core import Metric
 from prometheus_client.utils import floatToGoString
 
 _REMEMBERED_LABELS = 16384
-"""Some MiB at most; what does not fit is escaped anew each time."""
+"""Some MiB at most; labels beyond that are escaped anew each time."""
 
 format_number: Callable[[float], str] = floatToGoString
-"""A number as Go writes it: ``+Inf``, ``1e+06``; every float in as many digits as tell it from all others."""
+"""Formats a number as Go writes it: ``+Inf``, ``1e+06``; a float in enough digits to distinguish it."""
 
 
 class Format(enum.Enum):
-    """What the metrics can be served as; the value is the Content-Type."""
+    """A format of the metrics; the value is the Content-Type."""
 
     TEXT = "text/plain; version=0.0.4; charset=utf-8"
     OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 def encode(families: Iterable[Metric], form: Format) -> bytes:
-    """The exposition of ``families``, whose samples carry neither timestamps nor exemplars."""
+    """Return the exposition of ``families``, whose samples carry neither timestamps nor exemplars."""
     lines: list[str] = []
     for family in families:
         lines += _metadata(family, form)
@@ -68,23 +68,21 @@ def _metadata(family: Metric, form: Format) -> Iterator[str]:
 
 @lru_cache(maxsize=_REMEMBERED_LABELS)
 def _label(name: str, value: str) -> str:
-    # backslashreplace before escaping: what it writes has a backslash that needs escaping too
+    # Use backslashreplace before escaping: it writes a backslash, which needs escaping too.
     value = value.encode(errors="backslashreplace").decode()
     value = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
     return f'{name}="{value}"'
 
 
 def negotiate(accept: str | None) -> Format:
-    """The format that an Accept header asks for (RFC 9110, section 12.5.1); never refuses.
+    """Return the format that an Accept header asks for (RFC 9110, section 12.5.1); never refuses.
 
-    OpenMetrics must be asked for by its name, without a version or with 1.0.0, and at least as
-    eagerly as plain text. A part that makes no sense counts for nothing, and where nothing is
-    left the answer is plain text.
+    OpenMetrics must be asked for by its name, without a version or with 1.0.0, and with at least
+    the weight of plain text. A part that cannot be parsed is ignored; if no part is left, the
+    answer is plain text.
     """
     openmetrics = 0.0
-    text: dict[
-        str, float
-    ] = {}  # the most specific range that fits plain text is the one that counts
+    text: dict[str, float] = {}  # the most specific range that fits plain text counts
     for media, parameters, weight in _weighted(accept):
         if media == "application/openmetrics-text":
             if parameters.get("version", "1.0.0") == "1.0.0":
@@ -96,7 +94,7 @@ def negotiate(accept: str | None) -> Format:
 
 
 def accepts_gzip(accept_encoding: str | None) -> bool:
-    """Whether an Accept-Encoding header allows gzip, and not less than no encoding (section 12.5.3)."""
+    """Return whether Accept-Encoding allows gzip, at least as much as no encoding (section 12.5.3)."""
     weights = {coding: weight for coding, _, weight in _weighted(accept_encoding)}
     gzip = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
     return gzip > 0 and gzip >= weights.get("identity", 0.0)

@@ -1,7 +1,7 @@
-"""The metric families that the daemon exposes: names, types, units, labels and HELP texts.
+"""Lists the metric families that the daemon exposes: names, types, units, labels and HELP texts.
 
-Names, types and labels are what users build dashboards and alerts on: they change with a major
-release only. ``docs/metrics.md`` says more about each, and a test keeps the two equal.
+Users build dashboards and alerts on names, types and labels: they change with a major release only.
+``docs/metrics.md`` explains each family, and a test keeps the two equal.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ class Family:
     """One metric family."""
 
     name: str
-    """As it stands in a query: with ``_total`` or ``_info`` where the type asks for it."""
+    """The name in a query: with ``_total`` or ``_info`` where the type asks for it."""
     type: FamilyType
     help: str
     labels: tuple[str, ...] = ()
-    """Every label that a sample of this family can have; ``le`` of a histogram left out."""
+    """Every label that a sample of this family can have, except ``le`` of a histogram."""
     unit: str = ""
     """Base unit: the name's last part before the suffix. Shown as UNIT in OpenMetrics."""
 
     def metric(self) -> Metric:
-        """A new, empty family in prometheus_client's terms, whose names are without suffix."""
+        """Return a new, empty family in prometheus_client's terms, whose names are without suffix."""
         return Metric(self.name.removesuffix(_SUFFIXES[self.type]), self.help, self.type, self.unit)
 
 
@@ -319,4 +319,4 @@ FAMILIES: Final = (
     PROCESS_OPEN_FDS,
     PROCESS_MAX_FDS,
 )
-"""All of them, in the order in which they are exposed."""
+"""All families, in the order in which they are exposed."""

@@ -1,7 +1,7 @@
-"""The daemon's own process: the ``process_*`` metrics that every Prometheus client exposes.
+"""Collects the ``process_*`` metrics of the daemon itself, which every Prometheus client exposes.
 
 prometheus_client has a collector for them, but it exposes nothing where ``/proc/stat`` is hidden
-(``ProcSubset=pid`` in a systemd unit), as it takes the time of boot from there.
+(``ProcSubset=pid`` in a systemd unit), because it takes the time of boot from there.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from threadwatch.metrics import families
 from threadwatch.metrics.families import Family
 
 _SELF = "/proc/self"
-"""Always our own ``/proc``, wherever the one is mounted that shows the targets."""
+"""Our own ``/proc``, wherever the procfs is mounted that shows the targets."""
 
 
 class OwnProcess:
-    """Collects the metrics of the process that it is made in. What cannot be read is left out."""
+    """Collects the metrics of the process that it is made in. A value that cannot be read is left out."""
 
     def __init__(self) -> None:
         self._start = _start_time()
 
     def collect(self) -> Iterator[Metric]:
-        """The families, as they are now."""
+        """Yield the families, as they are now."""
         yield _family(families.PROCESS_CPU, time.process_time_ns() / 1_000_000_000)
         if self._start is not None:
             yield _family(families.PROCESS_START, self._start)
@@ -60,7 +60,7 @@ def _read(name: str) -> bytes:
 
 
 def _start_time() -> float | None:
-    """Unix time of our start: proc_pid_stat(5), field 22, is in clock ticks since boot."""
+    """Return the Unix time of our start: proc_pid_stat(5), field 22, is in clock ticks since boot."""
     try:
         ticks = int(_read("stat").rpartition(b")")[2].split()[19])
     except OSError:
@@ -70,7 +70,7 @@ def _start_time() -> float | None:
 
 
 def _memory() -> tuple[int, int] | None:
-    """Resident and virtual memory in bytes: proc_pid_statm(5) has them in pages."""
+    """Return resident and virtual memory in bytes: proc_pid_statm(5) has them in pages."""
     try:
         virtual, resident = _read("statm").split()[:2]
     except OSError:
@@ -81,8 +81,9 @@ def _memory() -> tuple[int, int] | None:
 
 def _open_fds() -> int | None:
     try:
-        # since Linux 6.2 the directory's size is the number; to list thousands takes milliseconds
+        # Since Linux 6.2 the directory's size is the number; listing thousands of entries takes
+        # milliseconds.
         counted = os.stat(f"{_SELF}/fd").st_size
-        return counted or len(os.listdir(f"{_SELF}/fd")) - 1  # less the one that lists them
+        return counted or len(os.listdir(f"{_SELF}/fd")) - 1  # minus the descriptor that lists them
     except OSError:
         return None

@@ -1,1 +1,1 @@
-"""The frozen values that pass between the parts. Imports nothing of the rest."""
+"""Defines the frozen values that pass between the parts. Imports nothing of the rest."""

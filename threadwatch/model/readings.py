@@ -1,6 +1,7 @@
-"""What one poll has read of a process, in the kernel's own units; the input of accounting.
+"""Holds what one poll has read of a process, in the kernel's own units; the input of accounting.
 
-Everything is cumulative over a life. ``None`` is what could not be read or was not asked for.
+Every count is cumulative over a life. ``None`` is a value that could not be read or was not asked
+for.
 """
 
 from __future__ import annotations
@@ -51,12 +52,12 @@ class ThreadReading(NamedTuple):
     write_bytes: int | None
     last_cpu: int
     provisional: bool
-    """Just born in a process that publishes, and not published yet: its name is about to come."""
+    """A newborn thread of a process that publishes, not published yet: its name is about to come."""
     shy: bool = False
-    """It is not to be shown before that."""
+    """The thread is not to be shown before it has its name."""
 
     def can_be(self, before: ThreadReading) -> bool:
-        """Whether it can be the same thread, later: what the kernel counts never falls."""
+        """Return whether this can be the same thread, later: the kernel's counts never fall."""
         if self.exact and before.exact and self.cpu_ns < before.cpu_ns:
             return False
         if self.timeslices is not None and self.timeslices < (before.timeslices or 0):
@@ -65,27 +66,27 @@ class ThreadReading(NamedTuple):
 
 
 class ThreadTimes(Protocol):
-    """What schedstat says of a thread about which nothing else has been read."""
+    """The times in schedstat of a thread of which no other file was read."""
 
     @property
     def identity(self) -> Identity:
-        """Which thread."""
+        """Return the identity of the thread."""
 
     @property
     def cpu_ns(self) -> int:
-        """CPU time."""
+        """Return its CPU time."""
 
     @property
     def runqueue_ns(self) -> int | None:
-        """Time ready to run, but without a CPU."""
+        """Return its time ready to run, but without a CPU."""
 
     @property
     def timeslices(self) -> int | None:
-        """How often it was given a CPU."""
+        """Return how often it was given a CPU."""
 
 
 Counts = tuple[int | None, ...]
-"""What else the kernel counts of a thread, in the order of :data:`COUNTED`."""
+"""The kernel's other counts of a thread, in the order of :data:`COUNTED`."""
 COUNTED = (
     "voluntary_switches",
     "involuntary_switches",
@@ -99,33 +100,34 @@ counts_of: Callable[[ThreadReading], Counts] = attrgetter(*COUNTED)
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """What samples between polls have seen of a thread since the poll before."""
+    """What samples between two polls have seen of a thread."""
 
     state: str
-    """Now: one of the project's states, but never ``runnable``, which no sample can tell from ``running``."""
+    """The state now: one of the project's, but never ``runnable``, which no sample can tell from
+    ``running``."""
     times: Mapping[str, int]
-    """ns by state: together, the time that was sampled."""
+    """ns by state: together, the sampled time."""
     gil_held_ns: int
 
 
 @dataclass(frozen=True, slots=True)
 class EndedThread:
-    """One thread that has ended, as its publisher tells."""
+    """One thread that has ended, as its publisher says."""
 
     slot: SlotKey
     tid: int
     name: str
     cpu_ns: int | None
-    """CPU time in its whole life; None: not known, or charged already as nobody's."""
+    """CPU time in its whole life; None: unknown, or charged already to (unattributed)."""
     thread: Identity | None = None
-    """The thread of the kernel that it was, if any poll has seen that."""
+    """The kernel's thread that it was, if any poll has seen that."""
     early: bool = False
-    """It ended within the tick in which :attr:`thread` was born: this may be another one, with its TID and
-    start time."""
+    """It ended within the tick in which :attr:`thread` was born: that may be another thread with
+    the same TID and start time."""
     visitor: bool = False
-    """A thread of C that called Python. That it has left Python need not be its end."""
+    """A thread of C that called Python. It may live on after it has left Python."""
     start_ns: int = 0
-    """CPU time that it used until it could be published; 0 unknown."""
+    """CPU time that it used before it could be published; 0 unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +141,17 @@ class ProcessReading:
     user_ticks: int
     system_ticks: int
     threads: tuple[ThreadReading, ...]
-    """Those that may have changed since the sample before, and those that are new."""
+    """Threads that may have changed since the reading before, and new ones."""
     ended: tuple[EndedThread, ...]
     times: Sequence[ThreadTimes] = ()
-    """Others that have run; good until the next poll."""
+    """The times of others that have run; valid until the next poll."""
     living: frozenset[Identity] | None = None
-    """All that live. None: nobody has looked, so none has gone."""
+    """All living threads. None: the list was not read, so no thread counts as ended."""
     waits: Mapping[Identity, Waits] | None = None
-    """Of threads that were sampled. None: the process is not sampled."""
+    """Waits of the sampled threads. None: the process is not sampled."""
     has_gil: bool = False
-    """Who holds its GIL can be seen, and who waits for it."""
+    """Whether samples can see which thread holds its GIL and which wait for it."""
     unread_ns: int = 0
-    """How much of the clock may be of living threads that were not read; 0 where all were."""
+    """How much of the clock may belong to living threads that were not read; 0 if all were."""
     behind: bool = False
-    """Not all that its publisher tells could be read; ends may be told later."""
+    """Part of the publisher's table could not be read yet; ends may be told later."""

@@ -1,8 +1,9 @@
 """The values that pass between the parts of the daemon, all of them frozen.
 
-Samples are what one poll read, in the kernel's own units. Totals are what has been accounted so
-far. A :class:`View` is the whole result of one poll; every output shows a View and reads nothing
-else. What could not be read is ``None``, never 0. Units are in the names: ``_ns``, ``_ticks``.
+Readings are what one poll has read, in the kernel's own units. Totals are what has been accounted
+so far. A :class:`View` is the whole result of one poll; every output shows a View and reads nothing
+else. A value that could not be read is ``None``, never 0. Units are in the names: ``_ns``,
+``_ticks``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Source = Literal["published", "comm"]
 """Where a thread's name comes from: its publisher's table, or the kernel."""
 
 Per = Literal["group", "process", "thread"]
-"""What one series stands for: a thread name in the group, in one process, or one thread."""
+"""What one series stands for: a thread name in the group, a thread name in one process, or one thread."""
 
 TICKS_PER_SECOND = 100
 """USER_HZ is 100 on every architecture that Linux runs CPython on (time(7))."""
@@ -38,7 +39,7 @@ class ProcessKey:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Python:
-    """Which Python a process is, as its publisher tells."""
+    """The Python that a process runs, as its publisher says."""
 
     implementation: str
     """``cpython`` …"""
@@ -46,7 +47,7 @@ class Python:
     free_threaded: bool
     """A build without the GIL."""
     gil: bool
-    """It runs with a GIL: always, but for a free-threaded build that was not told to."""
+    """It runs with a GIL. False only for a free-threaded build that was not told to use one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ class ThreadView:
     tid: int
     start_ticks: int
     name: str
-    """Exactly as published; the kernel's comm where :attr:`source` says so."""
+    """Exactly as published; the kernel's comm if :attr:`source` says so."""
     source: Source
     thread: str
     """The label of its series: :attr:`name` after the name rules, or ``(other)``."""
@@ -67,15 +68,17 @@ class ThreadView:
     system_ns: int
     """CPU time in its life so far; user + system is the kernel's exact clock, split as it splits it."""
     cpu_ratio: float | None
-    """CPU time per elapsed time since the poll before (1.0 is one CPU); None at first sight."""
+    """CPU time per elapsed time since the poll before (1.0 is one CPU); None in its first poll."""
     user_ratio: float | None
     system_ratio: float | None
     """The parts of :attr:`cpu_ratio`."""
     runqueue_ratio: float | None
-    """Time ready to run, but without a CPU, per elapsed time; None also where the kernel does not say."""
+    """Time ready to run, but without a CPU, per elapsed time; None also where the kernel does not
+    count it."""
     gil_held_ratio: float | None
     gil_wait_ratio: float | None
-    """Time that it held the GIL and waited for it, by samples, per elapsed time; None: cannot be seen."""
+    """Time that it held the GIL, and that it waited for the GIL, by samples, per elapsed time; None
+    where that cannot be seen."""
     states: Mapping[str, float] | None = field(hash=False)
     """The share of the time since the poll before that it spent in each state, by name, without those in
     which it was not; together 1. What it ran and was ready is the kernel's, the rest by samples. None
@@ -105,7 +108,7 @@ class ProcessView:
 
     @property
     def published(self) -> bool:
-        """Whether it publishes its thread names."""
+        """Return whether the process publishes its thread names."""
         return self.python is not None
 
     @property
@@ -117,7 +120,7 @@ class ProcessView:
 
 @dataclass(frozen=True, slots=True, order=True)
 class SeriesKey:
-    """What one set of series stands for: a folded thread name, told apart as the group's ``per`` says."""
+    """The key of one set of series: a folded thread name, split up as the group's ``per`` says."""
 
     thread: str
     pid: int | None = None
@@ -126,19 +129,20 @@ class SeriesKey:
 
 @dataclass(frozen=True, slots=True)
 class StateTime:
-    """How long threads have been in a state altogether.
+    """The time that threads have been in a state, in all.
 
-    Cheap for threads that sleep: nothing needs to change while nobody enters or leaves the state.
+    Threads that sleep cost nothing: no value has to change while no thread enters or leaves the
+    state.
     """
 
     count: int
-    """Threads whose time passes in this state until more is known of them."""
+    """Threads whose time passes in this state until a poll or sample sees another one."""
     total_ns: int
     since_ns: int
     """The time (CLOCK_MONOTONIC) up to which :attr:`total_ns` has been counted."""
 
     def at(self, now_ns: int) -> int:
-        """Thread-nanoseconds in this state up to ``now_ns``."""
+        """Return the thread-nanoseconds in this state up to ``now_ns``."""
         return self.total_ns + self.count * (now_ns - self.since_ns)
 
 
@@ -174,34 +178,34 @@ class GroupView:
     cpu_ns: int
     processes: int
     pythons: Mapping[Python, int]
-    """Of processes that publish: which Pythons they are, and how many of each."""
+    """The Pythons of the processes that publish, and how many processes run each."""
     series: Mapping[SeriesKey, SeriesTotals]
     dropped: int
     """Thread names that found no place under the cap and went to ``(other)``."""
     ended_children_ns: int = 0
-    """CPU time that child processes have used without a poll that saw it, and to which no name belongs."""
+    """CPU time of child processes that ended without any poll seeing them, and to which no name belongs."""
 
     @property
     def published(self) -> int:
-        """How many processes publish their thread names."""
+        """Return how many processes publish their thread names."""
         return sum(self.pythons.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """CPU use of one thing over time, as it is kept: a ring of slots."""
+    """CPU use over time of a process or thread: a ring of slots."""
 
     first: int
-    """The step in which it was met: it has values since then."""
+    """The step in which its values begin."""
     last: int
     """The step of the newest value that is not 0."""
     step: int
-    """Now."""
+    """The current step."""
     ring: bytes
     """Thousandths of a CPU, as unsigned 16-bit numbers: that of step ``n`` at ``n`` modulo their number."""
 
     def per_mille(self) -> list[int]:
-        """A value for each step up to now, oldest first: thousandths of a CPU."""
+        """Return a value for each step up to now, oldest first: thousandths of a CPU."""
         values = memoryview(self.ring).cast("H")
         size = len(values)
         return [
@@ -216,17 +220,17 @@ class ProcessHistory:
 
     cpu: Trace
     threads: Mapping[tuple[int, int], Trace]
-    """By TID and start time; those that have not run have none."""
+    """By TID and start time; threads that have not run have none."""
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryView:
-    """The last minutes of everything that is watched."""
+    """The last minutes of every process that is watched."""
 
     step_ns: int
-    """What one value stands for."""
+    """The length of a step."""
     steps: int
-    """How many are kept."""
+    """How many steps are kept."""
     monotonic_ns: int
     """CLOCK_MONOTONIC at the end of the last step."""
     groups: Mapping[str, Trace]
@@ -235,7 +239,7 @@ class HistoryView:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """The daemon's account of itself."""
+    """The daemon's figures about itself."""
 
     polls: int = 0
     polls_skipped: int = 0
@@ -244,7 +248,8 @@ class Stats:
     poll_duration_ns: int = 0
     """Sum over all polls."""
     poll_durations: tuple[int, ...] = ()
-    """How many polls fell between each bound of ``POLL_BUCKETS`` and the one before; last, above all."""
+    """How many polls fell between each bound of ``POLL_BUCKETS`` and the one before; last, above
+    all bounds."""
     read_errors: Mapping[tuple[str, str], int] = field(default_factory=lambda: MappingProxyType({}))
     """Counts by (source, reason)."""
     samples: int = 0
@@ -261,7 +266,7 @@ POLL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Everything that one poll found out."""
+    """The result of one poll."""
 
     sequence: int
     """The poll's number, from 1."""
@@ -270,13 +275,13 @@ class View:
     monotonic_ns: int
     """CLOCK_MONOTONIC at the same moment: the ``now`` of :meth:`StateTime.at`."""
     boottime_ns: int
-    """CLOCK_BOOTTIME at :attr:`time`: what start times count from the beginning of."""
+    """CLOCK_BOOTTIME at :attr:`time`, which start times refer to."""
     interval_ns: int
-    """From poll to poll, as configured."""
+    """The configured time from poll to poll."""
     processes: tuple[ProcessView, ...]
-    """All that are watched, if somebody has asked for :attr:`details`; else none."""
+    """All watched processes if :attr:`details`; else none."""
     details: bool
-    """Whether single processes and threads were looked at."""
+    """Whether the poll looked at single processes and threads, because a client has asked for them."""
     groups: tuple[GroupView, ...]
     """In order of their names."""
     thread_info: bool
@@ -286,5 +291,5 @@ class View:
     """Only with :attr:`details`."""
 
     def started(self, start_ticks: int) -> float:
-        """The Unix time in seconds of a start time in ticks since boot."""
+        """Return the Unix time in seconds of a start time in ticks since boot."""
         return self.time - self.boottime_ns / 1e9 + start_ticks / TICKS_PER_SECOND

@@ -1,4 +1,4 @@
-"""Reading the kernel and the targets' thread tables: one reader, and pure parsers beside it."""
+"""Reads the kernel's files and the targets' thread tables: one reader, and pure parsers beside it."""
 
 from threadwatch.procfs.cgroup import Cgroup, parse_cgroup
 from threadwatch.procfs.cmdline import parse_cmdline

@@ -1,4 +1,4 @@
-"""``/proc/PID/cgroup`` (cgroups(7)): which systemd unit and which container a process is in."""
+"""Parses ``/proc/PID/cgroup`` (cgroups(7)): a process's systemd unit and container."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CONTAINER = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Cgroup:
-    """Where a process belongs. None: nowhere, or a cgroup namespace hides it."""
+    """The unit and the container of a process. None: it has none, or a cgroup namespace hides it."""
 
     systemd_unit: str | None
     """The innermost ``*.service`` or ``*.scope``."""
@@ -30,17 +30,18 @@ class Cgroup:
 
 
 def parse_cgroup(data: bytes) -> Cgroup:
-    """The unit and the container that the process's cgroup paths name, or :class:`Malformed`.
+    """Return the unit and the container that the process's cgroup paths name, or :class:`Malformed`.
 
-    The unit is looked for in systemd's own hierarchy (v1, ``name=systemd``), and where that has
-    none, in cgroup v2. Containers are looked for in every hierarchy.
+    The unit is taken from systemd's own hierarchy (v1, ``name=systemd``), or else from cgroup v2.
+    Containers are searched for in every hierarchy.
     """
     named = unified = container = None
     for text in data.decode("utf-8", "replace").removesuffix("\n").split("\n") if data else ():
         match = _LINE.fullmatch(text)
         if match is None:
             raise Malformed("cgroup", f"should be N:controllers:/path, not {text[:100]!r}")
-        # a cgroup that was removed while processes were in it has " (deleted)" at its end
+        # The kernel appends " (deleted)" to the path of a cgroup that was removed while processes
+        # were in it.
         parts = match[2].removesuffix(" (deleted)").split("/")[::-1]
         if match[1] == "name=systemd":
             named = named or _unit(parts)
@@ -53,7 +54,7 @@ def parse_cgroup(data: bytes) -> Cgroup:
 def _unit(innermost_first: list[str]) -> str | None:
     for part in innermost_first:
         if part.endswith((".service", ".scope")):
-            # systemd puts one "_" before names that the kernel could mistake: "_cpu.service"
+            # systemd puts one "_" before names that the kernel could mistake: "_cpu.service".
             return part.removeprefix("_")
     return None
 

@@ -1,4 +1,4 @@
-"""Who a process is to the kernel's access checks: lines of ``/proc/PID/status`` (proc_pid_status(5))."""
+"""Parses the lines of ``/proc/PID/status`` (proc_pid_status(5)) that decide the kernel's access checks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _HEX = frozenset(b"0123456789abcdefABCDEF")
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What decides whether one process may look into another (ptrace(2), credentials(7))."""
+    """The facts by which one process may look into another (ptrace(2), credentials(7))."""
 
     uids: tuple[int, int, int, int]
     """Real, effective, saved, file system."""
@@ -21,11 +21,11 @@ class Credentials:
     permitted: int
     """Capabilities (capabilities(7)) that it may use: bit n is number n of linux/capability.h."""
     effective: int
-    """Those that are in force."""
+    """The capabilities that are in force."""
 
 
 def parse_credentials(data: bytes) -> Credentials:
-    """The lines Uid, Gid, CapPrm and CapEff of status, or :class:`Malformed`."""
+    """Return the lines Uid, Gid, CapPrm and CapEff of status, or :class:`Malformed`."""
     return Credentials(
         uids=_ids(data, "Uid"),
         gids=_ids(data, "Gid"),

@@ -1,7 +1,7 @@
-"""ELF files (elf(5)), as far as to tell what a program has in it: its sections, and what it exports.
+"""Parses ELF files (elf(5)) as far as needed to find a program's sections and exported symbols.
 
-Pure and total: any bytes give a value or :class:`Malformed`. Of 64 bits and little-endian, as on all machines
-that we are tested on.
+Pure and total: any bytes give a value or :class:`Malformed`. Only 64-bit little-endian files are
+parsed, as on all machines that the tests run on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from threadwatch.errors import Malformed
 HEADER_SIZE = 64
 """Bytes of a file for :func:`parse_elf_header`."""
 MOST = 1 << 22
-"""No region is larger that is read of a file."""
+"""No larger region of a file is read."""
 
 _SOURCE = "exe"
 _MAGIC = b"\x7fELF\x02\x01"
@@ -30,7 +30,7 @@ _SYMBOL = Struct("<IBBHQQ")
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A part of a file, at most :data:`MOST` bytes of it."""
+    """A part of a file, cut to :data:`MOST` bytes."""
 
     offset: int
     size: int
@@ -38,7 +38,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Sections:
-    """Where in a file is what :func:`has_section` and :func:`exports` ask for; None: it is not in it."""
+    """The regions that :func:`has_section` and :func:`exports` need; None: the file has none."""
 
     table: bytes
     names: Region | None
@@ -47,7 +47,7 @@ class Sections:
 
 
 def parse_elf_header(data: bytes) -> tuple[Region, int]:
-    """Where the table of sections is, and which of them has the sections' names."""
+    """Return the region of the table of sections, and the index of the section with their names."""
     if len(data) < HEADER_SIZE or not data.startswith(_MAGIC):
         raise Malformed(_SOURCE, "is no ELF file of 64 bits")
     offset, _, _, _, _, entry_size, count, names = _HEADER.unpack_from(data, 40)
@@ -57,7 +57,7 @@ def parse_elf_header(data: bytes) -> tuple[Region, int]:
 
 
 def parse_sections(table: bytes, names: int) -> Sections:
-    """Where to read on; ``names`` is from :func:`parse_elf_header`."""
+    """Return the regions to read; ``names`` is from :func:`parse_elf_header`."""
     sections = list(_SECTION.iter_unpack(table[: len(table) // _SECTION.size * _SECTION.size]))
 
     def region(number: int) -> Region | None:
@@ -73,15 +73,15 @@ def parse_sections(table: bytes, names: int) -> Sections:
 
 
 def has_section(table: bytes, names: bytes, name: bytes) -> bool:
-    """Whether one of the sections is called so."""
+    """Return whether one of the sections has this name."""
     usable = table[: len(table) // _SECTION.size * _SECTION.size]
     wanted = name + b"\0"
     return any(names.startswith(wanted, section[0]) for section in _SECTION.iter_unpack(usable))
 
 
 def exports(symbols: bytes, strings: bytes, name: bytes) -> bool:
-    """Whether a symbol of this name is defined there, rather than only used."""
-    # a name can be the end of a longer one
+    """Return whether a symbol of this name is defined there, rather than only used."""
+    # A name can be the end of a longer one.
     starts = {found.start() for found in re.finditer(re.escape(name + b"\0"), strings)}
     usable = symbols[: len(symbols) // _SYMBOL.size * _SYMBOL.size]
     return bool(starts) and any(

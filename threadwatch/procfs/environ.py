@@ -1,13 +1,13 @@
-"""``/proc/PID/environ`` (proc_pid_environ(5)): the environment that a program was started with."""
+"""Parses ``/proc/PID/environ`` (proc_pid_environ(5)): the environment that a program was started with."""
 
 from __future__ import annotations
 
 
 def parse_environ(data: bytes) -> dict[str, str] | None:
-    """The variables by name; where one is given twice, the first, which is what getenv(3) gives.
+    """Return the variables by name; of two with the same name the first, as getenv(3) does.
 
-    None for what is no environment: a program may write anything over it, as setproctitle does. Any bytes
-    are one or the other.
+    Return None for bytes that are not an environment: a program may write anything over it, as
+    setproctitle does. Any bytes are one or the other.
     """
     if not data:
         return {}

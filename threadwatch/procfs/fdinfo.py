@@ -1,4 +1,4 @@
-"""``/proc/PID/fdinfo/FD`` (proc_pid_fdinfo(5))."""
+"""Parses ``/proc/PID/fdinfo/FD`` (proc_pid_fdinfo(5))."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from threadwatch.procfs.fields import line, number
 
 @dataclass(frozen=True, slots=True)
 class FdInfo:
-    """What an open file descriptor is, asked without touching the file itself."""
+    """The facts about an open file descriptor that the kernel tells without touching the file itself."""
 
     mnt_id: int
     """The mount that the file is on; the kernel's own mounts (memfds, pipes) have one too."""
@@ -19,7 +19,7 @@ class FdInfo:
 
 
 def parse_fdinfo(data: bytes) -> FdInfo:
-    """The mount and the flags, or :class:`Malformed`."""
+    """Return the mount and the flags, or :class:`Malformed`."""
     flags = line(data, b"flags:\t", "fdinfo")
     if not flags.isdigit() or len(flags) > 12 or flags.strip(b"01234567"):
         raise Malformed("fdinfo", f"flags should be an octal number, not {flags[:40]!r}")

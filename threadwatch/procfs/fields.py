@@ -1,6 +1,6 @@
-"""What the parsers share: strict decimal numbers, and lines that begin with a key.
+"""Parses what several files have in common: strict decimal numbers, and lines that begin with a key.
 
-The kernel writes plain ASCII digits. ``int()`` takes more than that (``+1``, ``1_0``, blanks), so
+The kernel writes plain ASCII digits. ``int()`` accepts more than that (``+1``, ``1_0``, blanks), so
 the digits are checked before.
 """
 
@@ -13,19 +13,19 @@ _LONGEST = 20
 
 
 def number(field: bytes, source: str, what: str) -> int:
-    """A decimal number of the kernel; ``what`` names it in the :class:`Malformed` otherwise."""
+    """Return a decimal number of the kernel; ``what`` names it in the message of :class:`Malformed`."""
     if not field.isdigit() or len(field) > _LONGEST:
         raise Malformed(source, f"{what} should be a decimal number, not {field[:40]!r}")
     return int(field)
 
 
 def numbers(fields: list[bytes], source: str, what: str) -> tuple[int, ...]:
-    """Each of the fields as by :func:`number`."""
+    """Return the number in each of the fields, as :func:`number` does."""
     return tuple(number(field, source, what) for field in fields)
 
 
 def find_line(data: bytes, key: bytes) -> bytes | None:
-    r"""What follows ``key`` in the first line that begins with it, or None.
+    r"""Return what follows ``key`` in the first line that begins with it, or None.
 
     ``key`` includes the separator: ``b"Uid:\t"``. A last line without its newline was cut in the
     middle of a read, perhaps inside a number, and does not count.
@@ -42,7 +42,7 @@ def find_line(data: bytes, key: bytes) -> bytes | None:
 
 
 def line(data: bytes, key: bytes, source: str) -> bytes:
-    """The line as by :func:`find_line`, or :class:`Malformed`."""
+    """Return the line that :func:`find_line` finds, or raise :class:`Malformed`."""
     rest = find_line(data, key)
     if rest is None:
         raise Malformed(source, f"no line {key.decode('ascii').strip()}")

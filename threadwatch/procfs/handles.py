@@ -1,6 +1,6 @@
-"""Files that the reader keeps open, and what the kernel's errnos mean.
+"""Reads files that the reader keeps open, and translates the kernel's errnos.
 
-Nothing here opens anything: :mod:`threadwatch.procfs.reader` does.
+This module opens nothing: :mod:`threadwatch.procfs.reader` does.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ MAX_FILE = 1 << 20
 """No file is read further than this many bytes."""
 
 PAGE = 4096
-"""What is asked for in one read: more than all but a few files of ``/proc`` have."""
+"""Bytes asked for in one read: more than all but a few files of ``/proc`` have."""
 
 _SHORT = 255
-"""What is asked for where little will come: to make room for more takes longer."""
+"""Bytes asked for where the file is short: a larger buffer takes longer to allocate."""
 
 _ADDRESSES = 1 << 63
-"""As far as pread(2) goes; a program's own addresses end before."""
+"""The range of pread(2); a program's own addresses end below it."""
 
 OWN = "self"
-"""The source of errors with the daemon's own ``/proc/self``: there, nothing has ended."""
+"""The source of errors with the daemon's own ``/proc/self``: such a file is never gone."""
 
 
 def failure(error: OSError, source: str) -> ThreadwatchError:
-    """The error of ours for what the kernel answered when ``source`` was read."""
+    """Return our error for the kernel's answer to reading ``source``."""
     number = error.errno or 0
     if number in (errno.ENOENT, errno.ESRCH) and source != OWN:
         return Gone(f"{source}: the process or thread has ended")
-    if number == errno.EINVAL and source == "clock":  # how clock_gettime(2) says ESRCH
+    if number == errno.EINVAL and source == "clock":  # clock_gettime(2) reports ESRCH in this way
         return Gone("clock: the process has ended")
     if number in (errno.EACCES, errno.EPERM):
         return Denied(source)
@@ -47,7 +47,7 @@ def failure(error: OSError, source: str) -> ThreadwatchError:
 
 @contextmanager
 def translated(source: str) -> Iterator[None]:
-    """Raises :func:`failure` for an OSError inside. On the hot paths a plain try is cheaper."""
+    """Raise :func:`failure` for an OSError inside. On the hot paths a plain try is cheaper."""
     try:
         yield
     except OSError as error:
@@ -55,14 +55,14 @@ def translated(source: str) -> Iterator[None]:
 
 
 class Handle:
-    """What is kept open. Close it, or use it in ``with``."""
+    """An open file or directory. Close it, or use it in ``with``."""
 
     __slots__ = ("_fd",)
 
     _fd: int
 
     def close(self) -> None:
-        """Let go of it. May be called twice."""
+        """Close the file. May be called twice."""
         self._fd = close(self._fd)
 
     def __enter__(self) -> Self:
@@ -73,7 +73,7 @@ class Handle:
 
 
 class TaskFile(Handle):
-    """One file of one thread, kept open: tied to that thread, even if its TID is used again."""
+    """One file of one thread, kept open. It stays tied to that thread, even if the TID is used again."""
 
     __slots__ = ("_source",)
 
@@ -82,7 +82,7 @@ class TaskFile(Handle):
         self._source = source
 
     def read(self) -> bytes:
-        """The file as it is now. Raises :class:`Gone` when the thread has ended."""
+        """Return the file's present content. Raises :class:`Gone` when the thread has ended."""
         marks = enter()
         try:
             data = os.pread(self._fd, PAGE, 0)
@@ -95,28 +95,29 @@ class TaskFile(Handle):
             leave(marks)
 
     def fileno(self) -> int:
-        """The file descriptor."""
+        """Return the file descriptor."""
         return self._fd
 
 
 def read_again(fds: Iterable[int]) -> list[bytes | None]:
-    """What short files (up to 255 bytes) are now, in their order; None for a thread that has ended.
+    """Return the content of short files (up to 255 bytes), in their order; None if the thread has ended.
 
-    For ``schedstat``, which never keeps anybody waiting, and in :func:`read_calls`. As
-    :meth:`TaskFile.read` by its :meth:`TaskFile.fileno`, where the cost of a call for each thread counts.
+    Use it for ``schedstat``, which never makes the reader wait, and in :func:`read_calls`. It does
+    the same as :meth:`TaskFile.read`, with :meth:`TaskFile.fileno`, without the cost of a call for
+    each thread.
     """
     pread = os.pread
     contents: list[bytes | None] = []
     for fd in fds:
         try:
             contents.append(pread(fd, _SHORT, 0))
-        except OSError:  # nothing but ESRCH comes from a file that has been opened
+        except OSError:  # an open file can only raise ESRCH
             contents.append(None)
     return contents
 
 
 def read_calls(fds: Sequence[int]) -> list[bytes | None]:
-    """As :func:`read_again`, of files ``syscall``."""
+    """Return the content of files ``syscall``, as :func:`read_again` does."""
     marks = enter()
     try:
         return read_again(fds)
@@ -127,9 +128,10 @@ def read_calls(fds: Sequence[int]) -> list[bytes | None]:
 class MemoryFile:
     """A target's memory, open for reading. Closed when the last reference to it goes.
 
-    It is that of the program that ran when it was opened: exec ends it. Whoever reads it may be made to
-    wait for ever by the target, which can have a file system of its own behind an address. (That is also
-    why there is no close(): who still waits in a read must not find the descriptor used for another file.)
+    It is the memory of the program that ran when it was opened: exec ends it. A target can make a
+    read wait for ever, because it can have a file system of its own behind an address. (For that
+    reason there is no close(): a thread that still waits in a read must not find the descriptor
+    used for another file.)
     """
 
     __slots__ = ("_fd",)
@@ -138,10 +140,10 @@ class MemoryFile:
         self._fd = fd
 
     def read(self, address: int, size: int) -> bytes:
-        """The bytes from there.
+        """Return the bytes from there.
 
         :raises Gone: the program has ended.
-        :raises ReadError: nothing is mapped there, or not so much.
+        :raises ReadError: fewer bytes or none are mapped there.
         """
         if not 0 <= address < _ADDRESSES:
             raise ReadError("mem", "eio", f"no address is {address:#x}")
@@ -163,17 +165,17 @@ class MemoryFile:
 
 
 class ProgramFile(Handle):
-    """The file of a process's program, open for reading. It can be on a file system that keeps us waiting."""
+    """The file of a process's program, open for reading. Its file system can make us wait."""
 
     __slots__ = ("identity",)
 
     def __init__(self, fd: int, identity: tuple[int, ...]) -> None:
         self._fd = fd
         self.identity = identity
-        """The same as long as it is this file, and has not been changed."""
+        """Equal as long as it is the same, unchanged file."""
 
     def read(self, offset: int, size: int) -> bytes:
-        """The bytes there, as far as there are any."""
+        """Return the bytes there, as many as there are."""
         marks = enter("memory")
         try:
             return os.pread(self._fd, size, offset) if offset < _ADDRESSES else b""
@@ -184,10 +186,11 @@ class ProgramFile(Handle):
 
 
 class TableFile(Handle):
-    """A target's thread table, open for reading. What it holds is the target's to choose.
+    """A target's thread table, open for reading. The target chooses its content.
 
-    It stays readable when the target has ended or has closed it. The target may write at any
-    moment, and cut it short if it has not sealed it: what is missing is missing from the bytes.
+    The table stays readable when the target has ended or has closed it. The target may write at any
+    moment, and shorten the file unless it has sealed it: bytes beyond the end are missing from the
+    result.
     """
 
     __slots__ = ("inode", "owner_uid")
@@ -195,16 +198,16 @@ class TableFile(Handle):
     def __init__(self, fd: int, *, owner_uid: int, inode: int) -> None:
         self._fd = fd
         self.owner_uid = owner_uid
-        """Who made it; the effective uid of a target that does not play tricks."""
+        """The uid of its maker: the effective uid of an honest target."""
         self.inode = inode
-        """Tells one memfd from another while both exist."""
+        """Distinguishes memfds that exist at the same time."""
 
     def read_header(self) -> bytes:
-        """The bytes for :func:`~threadwatch.names.slots.parse_header`."""
+        """Return the bytes for :func:`~threadwatch.names.slots.parse_header`."""
         return self._read(table.HEADER_SIZE, 0)
 
     def read_slots(self, first: int, count: int) -> bytes:
-        """Up to ``count`` slots, from number ``first``; none beyond the capacity."""
+        """Return up to ``count`` slots, from number ``first``; none beyond the capacity."""
         count = min(count, table.CAPACITY - first)
         if first < 0 or count <= 0:
             return b""
@@ -218,9 +221,9 @@ class TableFile(Handle):
 
 
 def whole(fd: int, source: str, data: bytes = b"", *, most: int = MAX_FILE + 1) -> bytes:
-    """The file from its beginning, of which ``data`` has been read, to its end, or for ``most`` bytes.
+    """Return the file from ``data``, its beginning, to its end, or at most ``most`` bytes.
 
-    :raises Malformed: it goes on for more than :data:`MAX_FILE` bytes.
+    :raises Malformed: the file is longer than :data:`MAX_FILE` bytes.
     """
     chunks = [data]
     size = len(data)
@@ -233,7 +236,7 @@ def whole(fd: int, source: str, data: bytes = b"", *, most: int = MAX_FILE + 1) 
 
 
 def close(fd: int) -> int:
-    """Close it if it is open; what it is then: no file descriptor, -1."""
+    """Close the descriptor if it is open; return -1, which stands for no descriptor."""
     if fd >= 0:
         os.close(fd)
     return -1

@@ -1,4 +1,4 @@
-"""``/proc/PID/uid_map`` and ``gid_map`` (user_namespaces(7); kernel/user_namespace.c)."""
+"""Parses ``/proc/PID/uid_map`` and ``gid_map`` (user_namespaces(7); kernel/user_namespace.c)."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from threadwatch.errors import Malformed
 from threadwatch.procfs.fields import numbers
 
 _UNMAPPED = 0xFFFFFFFF
-"""What the kernel shows for an id that the reader's user namespace does not have: (uid_t) -1."""
+"""What the kernel shows for an id that is not in the reader's user namespace: (uid_t) -1."""
 _FIELDS = 3
 
 
 def parse_root(data: bytes, source: str = "uid_map") -> int | None:
-    """The id, as the reader knows it, of a user namespace's root; :class:`Malformed` for what is no map.
+    """Return the id of a user namespace's root, as the reader sees it, or raise :class:`Malformed`.
 
-    Each line has an id inside, the one outside that it stands for, and for how many ids that goes on. None
-    where the namespace has no root, or one that the reader's does not know.
+    Each line has an id inside, the id outside that it stands for, and the number of ids for which
+    that continues. None: the namespace has no root, or one that the reader's namespace does not
+    have.
     """
     for line in data.splitlines():
         fields = numbers(line.split(), source, "a range")

@@ -1,4 +1,4 @@
-"""``/proc/PID/task/TID/io`` (proc_pid_io(5))."""
+"""Parses ``/proc/PID/task/TID/io`` (proc_pid_io(5))."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Io:
 
 
 def parse_io(data: bytes) -> Io:
-    """The two counts, or :class:`Malformed`."""
+    """Return the two counts, or :class:`Malformed`."""
     return Io(
         read_bytes=number(line(data, b"read_bytes: ", "io"), "io", "read_bytes"),
         write_bytes=number(line(data, b"write_bytes: ", "io"), "io", "write_bytes"),

@@ -1,4 +1,4 @@
-"""``/proc/PID/limits`` (proc_pid_limits(5)): what a process may use of each resource."""
+"""Parses ``/proc/PID/limits`` (proc_pid_limits(5)): a process's limits."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _FILE_SIZE = b"Max file size "
 
 
 def parse_file_limits(data: bytes) -> tuple[int | None, int | None]:
-    """How many files may be open, and how many bytes one may have (RLIMIT_NOFILE, RLIMIT_FSIZE; soft).
+    """Return the limits of open files and of a file's bytes (RLIMIT_NOFILE, RLIMIT_FSIZE; soft).
 
-    None: there is no limit. :class:`Malformed` where it does not say.
+    None: there is no limit. Raise :class:`Malformed` if a line is missing.
     """
     return _soft(data, _FILES), _soft(data, _FILE_SIZE)
 

@@ -1,8 +1,9 @@
-"""Marks each read of a process's files, so that who watches the reading thread can tell whether it is stuck.
+"""Marks each read of a process's files, so that its caller can see whether the reading thread is stuck.
 
-A target can make whoever reads it wait for ever: see :mod:`threadwatch.reading.reader`, which does all
-reading in a thread that it can give up. Only in the middle of a read can a thread be given up, because
-there it has nothing of anybody else's in its hands. So each read is between :func:`enter` and :func:`leave`.
+A target can make its reader wait for ever: see :mod:`threadwatch.reading.reader`, which does all
+reading in a thread that it can give up. A thread can be given up only in the middle of a read,
+because then it holds nothing that others use. So each read is between :func:`enter` and
+:func:`leave`.
 """
 
 from __future__ import annotations
@@ -14,21 +15,21 @@ from itertools import count
 from typing import Literal
 
 Lock = Literal["exec", "memory"]
-"""What a read may have to wait for: the end of an exec, or the process's memory."""
+"""What a read may wait for: the end of an exec, or the process's memory."""
 
 Mark = tuple[int, Lock]
 """One read: its number, and what it may wait for."""
 
 
 class GivenUp(BaseException):
-    """Raised in a thread that comes back from a read and has been given up: it is to touch nothing more.
+    """Raised in a thread that was given up, when it comes back from its read: it must touch nothing more.
 
-    No Exception, so that nobody takes it for an error of what was read.
+    Derived from BaseException, so that no handler takes it for an error of the read.
     """
 
 
 class _Marks(threading.local):
-    """Each thread's own: who watches one must not take another's read for its."""
+    """The marks of each thread: two reading threads must not share them."""
 
     def __init__(self) -> None:
         self.current: list[Mark] = []
@@ -39,20 +40,20 @@ _marks = _Marks()
 
 
 def begin() -> list[Mark]:
-    """From now on, this thread's reads are those of a new attempt; where they are marked."""
+    """Begin a new attempt of this thread, and return the list in which its reads are marked."""
     _marks.current = []
     return _marks.current
 
 
 def enter(lock: Lock = "exec") -> list[Mark]:
-    """A read begins; what it gives is for :func:`leave`."""
+    """Mark the beginning of a read; pass the result to :func:`leave`."""
     marks = _marks.current
     marks.append((next(_numbers), lock))
     return marks
 
 
 def leave(marks: list[Mark]) -> None:
-    """The read is over, however it has ended. Raises :class:`GivenUp`."""
+    """Mark the end of a read, however it has ended. Raises :class:`GivenUp`."""
     try:
         marks.pop()
     except IndexError:
@@ -61,7 +62,7 @@ def leave(marks: list[Mark]) -> None:
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """What is read inside is marked. On the hot paths :func:`enter` and :func:`leave` are cheaper."""
+    """Mark the reads inside. On the hot paths :func:`enter` and :func:`leave` are cheaper."""
     marks = enter()
     try:
         yield
@@ -70,9 +71,9 @@ def reading() -> Iterator[None]:
 
 
 def take(marks: list[Mark]) -> Mark | None:
-    """The read that goes on in that thread, which is given up by that; None: none does.
+    """Give up the thread in its present read, and return that read; None: it is in no read.
 
-    (To take it is atomic: either the thread does, or we do.)
+    (Taking the mark is atomic: either the thread takes it, or the caller does.)
     """
     try:
         return marks.pop()

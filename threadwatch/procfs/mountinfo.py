@@ -1,4 +1,4 @@
-"""``/proc/self/mountinfo`` (proc_pid_mountinfo(5)): how a file system is mounted."""
+"""Parses ``/proc/self/mountinfo`` (proc_pid_mountinfo(5)): the options of a mounted file system."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ _ESCAPED = re.compile(rb"\\([0-7]{3})")
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """What is mounted at one place."""
+    """The file system that is mounted at one place."""
 
     kind: str
     """``proc``, ``tmpfs`` …"""
     options: tuple[str, ...]
-    """Those of this mount and then those of the file system: ``rw``, ``relatime``, ``hidepid=invisible`` …"""
+    """The options of this mount, then those of the file system: ``rw``, ``relatime``,
+    ``hidepid=invisible`` …"""
 
 
 def parse_mountinfo(data: bytes, place: str) -> Mount | None:
-    """What is mounted at ``place`` itself (an absolute path without links), or :class:`Malformed`.
+    """Return the mount at ``place`` itself (an absolute path without links), or raise :class:`Malformed`.
 
-    None where nothing is. Where several things are, the last one hides the others.
+    None if nothing is mounted there. Of several mounts, the last one hides the others.
     """
     found = None
     for text in data.splitlines():
@@ -45,6 +46,6 @@ def _split(options: bytes) -> list[str]:
 
 
 def _plain(field: bytes) -> str:
-    """A field with the kernel's escapes of blanks and backslashes undone."""
+    """Return a field with the kernel's escapes of blanks and backslashes undone."""
     raw = _ESCAPED.sub(lambda match: bytes([int(match[1], 8) & 0xFF]), field)
     return raw.decode("utf-8", "surrogateescape")

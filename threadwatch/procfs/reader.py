@@ -1,19 +1,21 @@
-"""Reading processes in ``/proc``: the only module that opens their files. Bytes come out, no values.
+"""Reads processes in ``/proc``: the only module that opens their files. It returns bytes, no values.
 
 Rules:
 
 * **A process is a directory, not a number.** :class:`ProcessDir` keeps ``/proc/PID`` open (O_PATH)
-  and opens everything relative to it. The kernel ties that directory to the very process: once it
-  has ended, every read raises :class:`Gone`, even if its PID has been given to another.
+and opens everything relative to it. The kernel ties that directory to one process: after its end,
+every read raises :class:`Gone`, even if another process has the PID.
 * **Every errno becomes an error of ours in one function**,
-  :func:`~threadwatch.procfs.handles.failure`: ended is :class:`Gone`, refused is :class:`Denied`,
-  the rest a :class:`ReadError` with the errno's name.
-* **Small files are read whole.** Their sizes are unknown before (stat says 0), so until the end.
-* **A target's files are never opened**, but for its thread table, and that one only after the kernel
-  has shown that it is a memfd: see :meth:`ProcessDir.open_table`; and its program, which is a plain file, or
-  could not have been run. Nothing is ever mapped.
-* **Whatever a process could keep us waiting for is marked** (:mod:`threadwatch.procfs.marks`). Not: the
-  directory itself, the lists of ``task`` and ``fd``, whether a thread is there, and CPU clocks.
+:func:`~threadwatch.procfs.handles.failure`: ended is :class:`Gone`, refused is :class:`Denied`, the
+rest a :class:`ReadError` with the errno's name.
+* **Small files are read whole**, until the end, because their sizes are unknown before (stat says
+0).
+* **A target's files are never opened**, with two exceptions. The first is its thread table, after
+the kernel has shown that it is a memfd: see :meth:`ProcessDir.open_table`. The second is its
+program, which is a plain file, or could not have been run. Nothing is ever mapped.
+* **Every read for which a process could make us wait is marked** (:mod:`threadwatch.procfs.marks`).
+These reads are not: the directory itself, the lists of ``task`` and ``fd``, the existence of a
+thread, and CPU clocks.
 """
 
 from __future__ import annotations
@@ -45,26 +47,26 @@ from threadwatch.procfs.marks import enter, leave, reading
 from threadwatch.publisher import layout as table
 
 TABLE_LINK = f"/memfd:{table.NAME} (deleted)"
-"""What the kernel shows in ``/proc/PID/fd`` for a thread table."""
+"""The kernel's text for a thread table in ``/proc/PID/fd``."""
 
 MAX_TABLES = 64
-"""Thread tables that are looked at in one process: one for each subinterpreter."""
+"""Thread tables that are examined in one process: one for each subinterpreter."""
 
 MAX_CMDLINE = 1 << 17
-"""Bytes of a command line that are read: as many as its longest single argument can have (execve(2))."""
+"""Bytes of a command line that are read: the limit of a single argument (execve(2))."""
 
 _OF_MEMORY = frozenset({"cmdline", "environ", "maps"})
-"""Files that are in the process's memory, or that list it."""
+"""Files that are in the process's memory, or list it."""
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _PATH = os.O_PATH | os.O_CLOEXEC
-# O_NONBLOCK: a target that holds a lease on its memfd would make open() wait for it
+# O_NONBLOCK: otherwise a target with a lease on its memfd could make open() wait.
 _TABLE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class ProcessDir(Handle):
-    """One process, by its directory in ``/proc`` that is kept open.
+    """One process, by its directory in ``/proc``, which is kept open.
 
     Every method raises :class:`Gone` when the process has ended and :class:`Denied` when the kernel
     refuses; ``source`` is the short name that errors then carry.
@@ -77,15 +79,16 @@ class ProcessDir(Handle):
         self._fd = fd
 
     def read(self, name: str, source: str, *, most: int = MAX_FILE + 1) -> bytes:
-        """The file ``name``, whole or its first ``most`` bytes, a page at least.
+        """Return the file ``name``, whole or its first ``most`` bytes, a page at least.
 
-        :raises Malformed: it is longer than :data:`MAX_FILE`.
+        :raises Malformed: the file is longer than :data:`MAX_FILE`.
         """
         marks = enter("memory" if name in _OF_MEMORY else "exec")
         try:
             fd = os.open(name, _READ, dir_fd=self._fd)
             try:
-                # the kernel makes these files in one piece: a read that is not full has it all
+                # The kernel makes these files in one piece: a read that is not full has the whole
+                # file.
                 data = os.read(fd, PAGE)
                 return data if len(data) < PAGE else whole(fd, source, data, most=most)
             finally:
@@ -96,11 +99,11 @@ class ProcessDir(Handle):
             leave(marks)
 
     def read_cmdline(self) -> bytes:
-        """The command line, or the first :data:`MAX_CMDLINE` bytes of it: some list thousands of files."""
+        """Return the command line or its first :data:`MAX_CMDLINE` bytes: some list thousands of files."""
         return self.read("cmdline", "cmdline", most=MAX_CMDLINE)
 
     def read_task(self, tid: int, name: str) -> bytes:
-        """The file ``name`` of one thread, whole; ``name`` is the source as well."""
+        """Return the file ``name`` of one thread, whole; ``name`` is the source as well."""
         marks = enter()
         try:
             fd = os.open(f"task/{tid}/{name}", _READ, dir_fd=self._fd)
@@ -115,9 +118,10 @@ class ProcessDir(Handle):
             leave(marks)
 
     def open_task_file(self, tid: int, name: str) -> TaskFile:
-        """The file ``name`` of one thread, kept open to be read again and again.
+        """Return the file ``name`` of one thread, kept open to be read again and again.
 
-        Twice as fast to read as :meth:`read_task`, but costs the kernel 4 KiB: for threads that run.
+        It is twice as fast to read as :meth:`read_task`, but takes 4 KiB of the kernel's memory:
+        for threads that run.
         """
         try:
             return TaskFile(os.open(f"task/{tid}/{name}", _READ, dir_fd=self._fd), name)
@@ -136,7 +140,7 @@ class ProcessDir(Handle):
         return link.decode("utf-8", "replace")
 
     def has_task(self, tid: int) -> bool:
-        """Whether one of its threads has this TID."""
+        """Return whether one of its threads has this TID."""
         try:
             os.stat(b"task/%d" % tid, dir_fd=self._fd)
         except OSError:
@@ -154,7 +158,7 @@ class ProcessDir(Handle):
             leave(marks)
 
     def tids(self) -> list[int]:
-        """The TIDs of the process's threads."""
+        """Return the TIDs of the process's threads."""
         with translated("task"):
             fd = os.open("task", _LIST, dir_fd=self._fd)
             try:
@@ -163,9 +167,10 @@ class ProcessDir(Handle):
                 os.close(fd)
 
     def thread_count(self) -> int:
-        """How many threads the process has, at a cost that does not depend on it.
+        """Return the number of the process's threads, at a cost that does not depend on that number.
 
-        The kernel gives it as the number of links of ``task`` (fs/proc/base.c, proc_task_getattr()).
+        The kernel reports it as the number of links of ``task`` (fs/proc/base.c,
+        proc_task_getattr()).
         """
         try:
             return os.stat("task", dir_fd=self._fd).st_nlink - 2
@@ -173,42 +178,43 @@ class ProcessDir(Handle):
             raise failure(error, "task") from None
 
     def owner_uid(self) -> int:
-        """The effective uid."""
+        """Return the effective uid."""
         with translated("owner"):
             uid = os.fstat(self._fd).st_uid
-            # of a process that has ended, the kernel says 0 without an error: see that it lives
+            # For a process that has ended the kernel reports 0 without an error: check that it is
+            # alive.
             os.stat("stat", dir_fd=self._fd)
             return uid
 
     def files_owner(self) -> int | None:
-        """Whose its private files here are: root's, if it is not dumpable; None if it cannot be told."""
+        """Return the owner of its private files here (root if it is not dumpable); None if unknown."""
         try:
             return os.stat("fd", dir_fd=self._fd).st_uid
         except OSError:
             return None
 
     def exe(self) -> str | None:
-        """The executable's path, with `` (deleted)`` behind it if it was replaced.
+        """Return the executable's path, with `` (deleted)`` behind it if the file was replaced.
 
-        None for a process without one: a kernel thread, a zombie.
+        None for a process without an executable: a kernel thread, a zombie.
         """
         with translated("exe"), reading():
             try:
                 return os.readlink(b"exe", dir_fd=self._fd).decode("utf-8", "replace")
             except FileNotFoundError:
-                os.stat("stat", dir_fd=self._fd)  # has it ended, then?
+                os.stat("stat", dir_fd=self._fd)  # or has it ended?
                 return None
 
     def namespace(self, kind: str) -> str:
-        """Which namespace of that kind (namespaces(7)) it is in: ``user:[4026531837]``.
+        """Return the process's namespace of that kind (namespaces(7)): ``user:[4026531837]``.
 
-        The same text for the same one, as long as that exists.
+        Two processes in the same namespace have the same text, as long as the namespace exists.
         """
         with translated("ns"), reading():
             return os.readlink(f"ns/{kind}", dir_fd=self._fd)
 
     def open_program(self) -> ProgramFile:
-        """The file of its program, as it was when that was started, whatever has become of the path."""
+        """Return the file of its program, as it was when that was started, even if the path has changed."""
         marks = enter("memory")
         try:
             fd = os.open("exe", _READ | os.O_NONBLOCK, dir_fd=self._fd)
@@ -220,7 +226,7 @@ class ProcessDir(Handle):
         return ProgramFile(fd, (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns))
 
     def read_maps(self, name: Literal["maps", "smaps"], most: int) -> bytes:
-        """What is mapped in its memory, from the lowest address on, as far as it fits into so many bytes."""
+        """Return the list of its mappings, from the lowest address on, cut to ``most`` bytes."""
         marks = enter("memory")
         try:
             fd = os.open(name, _READ, dir_fd=self._fd)
@@ -238,11 +244,12 @@ class ProcessDir(Handle):
         return b"".join(chunks)
 
     def fds(self, limit: int | None = None, *, first: int = 0) -> list[int]:
-        """The numbers of the open file descriptors from ``first`` on, in order; at most ``limit`` of them."""
+        """Return the numbers of open file descriptors from ``first`` on, in order; at most ``limit``."""
         with translated("fd"):
             fd = os.open("fd", _LIST, dir_fd=self._fd)
             try:
-                # a descriptor's place in the directory is its number, behind . and .. (proc_readfd_common())
+                # A descriptor's place in the directory is its number, behind . and ..
+                # (proc_readfd_common()).
                 os.lseek(fd, first and first + 2, os.SEEK_SET)
                 with os.scandir(fd) as entries:
                     return [int(entry.name) for entry in islice(entries, limit)]
@@ -250,7 +257,7 @@ class ProcessDir(Handle):
                 os.close(fd)
 
     def fd_link(self, fd: int) -> str:
-        """What the kernel says that a file descriptor is. The owner of a file can choose the text."""
+        """Return the kernel's text for a file descriptor. The owner of a file can choose the text."""
         marks = enter()
         try:
             return os.readlink(b"fd/%d" % fd, dir_fd=self._fd).decode("utf-8", "replace")
@@ -260,28 +267,28 @@ class ProcessDir(Handle):
             leave(marks)
 
     def maps_table(self) -> bool:
-        """Whether something called like a thread table is mapped into its memory, or may be.
+        """Return whether a mapping with the name of a thread table exists, or may exist.
 
-        It may be where there is more mapped than is read.
+        It may exist if the list of mappings is longer than what is read.
         """
         data = self.read_maps("maps", MAX_FILE)
         return TABLE_LINK.encode() in data or len(data) >= MAX_FILE
 
     def is_open_for_writing(self, fd: int) -> bool:
-        """Whether the process may write to this file of its own (proc_pid_fd(5): the link's permissions)."""
+        """Return whether the process may write to its descriptor (proc_pid_fd(5): the link's permissions)."""
         with translated("fd"), reading():
             return bool(os.lstat(b"fd/%d" % fd, dir_fd=self._fd).st_mode & stat.S_IWUSR)
 
     def open_table(self, fd: int) -> TableFile:
-        """The target's memfd ``fd``, to be read. Never blocks, whatever the target has there.
+        """Return the target's memfd ``fd``, open for reading. Never blocks, whatever ``fd`` is.
 
-        The name proves nothing: any file can be called like a memfd in some mount namespace, and to
-        open a FIFO, a device or a file on the target's own FUSE mount could block, or do things. So
-        the fd is first opened as a mere place (O_PATH: no file system is asked), and its mount
-        compared with that of a memfd of ours. All memfds live on one mount that only the kernel
-        uses; what is there is a memfd, and can be opened.
+        The name proves nothing: in some mount namespace any file can be called like a memfd.
+        Opening a FIFO, a device or a file on the target's own FUSE mount could block, or have
+        effects. So the descriptor is first opened as a mere place (O_PATH: no file system is
+        asked), and its mount is compared with that of a memfd of ours. All memfds live on one mount
+        that only the kernel uses; so a file on that mount is a memfd, and can be opened.
 
-        :raises Gone: also if ``fd`` has been closed or is something else by now.
+        :raises Gone: also if ``fd`` has been closed or replaced meanwhile.
         :raises Malformed: it only looks like a table.
         """
         if self.fd_link(fd) != TABLE_LINK:
@@ -303,16 +310,16 @@ class ProcessDir(Handle):
 
 
 def find_tables(process: ProcessDir) -> list[int]:
-    """The process's file descriptors that are called like thread tables: at most :data:`MAX_TABLES`."""
+    """Return the descriptors with the name of thread tables: at most :data:`MAX_TABLES`."""
     return find_some_tables(process, 0, None)[0]
 
 
 def find_some_tables(process: ProcessDir, first: int, part: int | None) -> tuple[list[int], int]:
-    """As :func:`find_tables`, of ``part`` descriptors from ``first`` on; and where to go on, 0 at the end."""
+    """Do the same for ``part`` descriptors from ``first`` on; return also the next one, 0 at the end."""
     found: list[int] = []
     fds = process.fds(part, first=first)
     for fd in fds:
-        with suppress(Gone):  # closed since it was listed
+        with suppress(Gone):  # closed since the list was read
             if process.fd_link(fd) == TABLE_LINK:
                 found.append(fd)
                 if len(found) == MAX_TABLES:
@@ -322,7 +329,7 @@ def find_some_tables(process: ProcessDir, first: int, part: int | None) -> tuple
 
 @functools.cache
 def _memfd_mount() -> int:
-    """The id of the mount that the kernel keeps all memfds on."""
+    """Return the id of the kernel's mount of all memfds."""
     with translated(OWN):
         fd = os.memfd_create("threadwatch-mount", os.MFD_CLOEXEC)
         try:
@@ -332,7 +339,7 @@ def _memfd_mount() -> int:
 
 
 def _mount(fd: int) -> int:
-    """The id of the mount that a file of our own is on."""
+    """Return the id of the mount of a file of our own."""
     with translated(OWN):
         info = os.open(f"/proc/self/fdinfo/{fd}", _READ)
         try:

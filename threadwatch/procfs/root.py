@@ -1,6 +1,6 @@
-"""A procfs as a whole: which processes it shows, and their CPU clocks.
+"""Reads a procfs as a whole: its processes, and their CPU clocks.
 
-Rules for whatever opens files there are in :mod:`threadwatch.procfs.reader`.
+The rules for opening files there are in :mod:`threadwatch.procfs.reader`.
 """
 
 from __future__ import annotations
@@ -24,38 +24,39 @@ _KEEP = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 class ProcFS:
     """A procfs, or a captured tree of one.
 
-    :raises Unusable: there is none at ``root``.
+    :raises Unusable: there is no procfs at ``root``.
     """
 
     def __init__(self, root: str = "/proc") -> None:
         self.root = root
         self.same_namespace = _own_namespace(root)
-        """Whether PIDs here are the ones that system calls take: then, and only then,
-        :meth:`process_clock_ns` may be asked. False for another PID namespace's procfs."""
+        """Whether PIDs here are the ones that system calls take: only then may
+        :meth:`process_clock_ns` be asked. False for another PID namespace's procfs."""
         if not self.same_namespace:
             _check_usable(root)
         self._device = os.stat(root).st_dev
         self._counts_pids: bool | None = None
-        """Whether loadavg tells of this namespace's PIDs; None: that has not been tried."""
+        """Whether loadavg shows this namespace's PIDs; None: not tried yet."""
 
     def pids(self) -> list[int]:
-        """The PIDs of all processes that can be seen."""
+        """Return the PIDs of all visible processes."""
         with translated("proc"):
             return [int(name) for name in os.listdir(self.root) if name.isdecimal()]
 
     def last_pid(self) -> int | None:
-        """The PID or TID that was given out last in our PID namespace: field 5 of loadavg.
+        """Return the last PID or TID given out in our PID namespace: field 5 of loadavg.
 
-        None where that is not to be had: where a container has another file there (lxcfs), with the host's
-        numbers, or a kernel that keeps none (gVisor). While it stays the same, no process has been born.
+        None if that is unknown: a container may have another file there (lxcfs), with the host's
+        numbers, or a kernel that keeps none (gVisor). While the number stays the same, no process
+        has been born.
         """
         if self._counts_pids is None:
-            # twice more: the numbers may begin anew just then
+            # Twice more: the numbers may begin anew just then.
             self._counts_pids = any(self._counts_our_thread() for _ in range(3))
         return self._read_last_pid() if self._counts_pids else None
 
     def _counts_our_thread(self) -> bool:
-        """Whether loadavg tells of a thread that starts here."""
+        """Return whether loadavg shows the TID of a thread that starts here."""
         before = self._read_last_pid()
         tid = _tid_of_a_thread() if before is not None else None
         after = self._read_last_pid() if tid is not None else None
@@ -70,7 +71,7 @@ class ProcFS:
             fd = os.open(f"{self.root}/loadavg", _READ)
             try:
                 if os.fstat(fd).st_dev != self._device:
-                    return None  # it has been mounted there
+                    return None  # another file is mounted there
                 return int(os.read(fd, PAGE).split()[4])
             finally:
                 os.close(fd)
@@ -78,7 +79,7 @@ class ProcFS:
             return None
 
     def is_process(self, pid: int) -> bool:
-        """Whether a number of our PID namespace is a PID; it can be a TID, or nobody's."""
+        """Return whether a number of our PID namespace is a PID; it can also be a TID, or unused."""
         try:
             time.clock_gettime_ns((~pid << 3) | 2)
         except OSError:
@@ -86,18 +87,19 @@ class ProcFS:
         return True
 
     def open_process(self, pid: int) -> ProcessDir:
-        """The process that has this PID now. Raises :class:`Gone` if there is none."""
+        """Return the process that has this PID now. Raises :class:`Gone` if there is none."""
         try:
             return ProcessDir(pid, os.open(f"{self.root}/{pid}", _KEEP))
         except OSError as error:
             raise failure(error, "process") from None
 
     def process_clock_ns(self, pid: int) -> int:
-        """CPU time in ns of all the process's threads in its life, the ended ones too.
+        """Return the CPU time in ns of all the process's threads in its life, ended ones included.
 
-        It knows the PID alone: a caller who has kept the PID for a while must make sure, by reading
-        from the :class:`ProcessDir` afterwards, that it is still the same process. The clock's
-        number is that of clock_getcpuclockid(3). Meaningless unless :attr:`same_namespace`.
+        Only the PID identifies the process: a caller who has kept the PID for a while must make
+        sure, by reading from the :class:`ProcessDir` afterwards, that it is still the same process.
+        The clock's number is that of clock_getcpuclockid(3). The result is meaningless unless
+        :attr:`same_namespace`.
         """
         try:
             return time.clock_gettime_ns((~pid << 3) | 2)
@@ -106,7 +108,7 @@ class ProcFS:
 
 
 def _tid_of_a_thread() -> int | None:
-    """The TID of a thread that has just been started; None where none can be."""
+    """Return the TID of a new thread; None if no thread can be started."""
     tids: list[int] = []
     told = threading.Lock()
     told.acquire()
@@ -116,7 +118,7 @@ def _tid_of_a_thread() -> int | None:
         told.release()
 
     try:
-        _thread.start_new_thread(tell, ())  # nobody's business: it is not published
+        _thread.start_new_thread(tell, ())  # a bare thread: it is not published
     except RuntimeError:
         return None
     told.acquire()
@@ -124,7 +126,7 @@ def _tid_of_a_thread() -> int | None:
 
 
 def _own_namespace(root: str) -> bool:
-    """Whether ``root`` shows this process, by the PID that it knows itself by."""
+    """Return whether ``root`` shows this process under its own PID."""
     pid = os.getpid()
     try:
         if os.readlink(f"{root}/self") != str(pid):
@@ -133,7 +135,7 @@ def _own_namespace(root: str) -> bool:
             nspid = parse_status(file.read()).nspid
     except (OSError, Malformed):
         return False
-    # the PIDs from the procfs's namespace down to ours: by chance the first could be equal to ours
+    # The PIDs from the procfs's namespace down to ours: by chance the first could be equal to ours.
     return nspid in ((), (pid,))
 
 
@@ -143,7 +145,7 @@ def _check_usable(root: str) -> None:
         with open(path, "rb") as file:
             parse_stat(file.read())
     except (OSError, Malformed) as error:
-        # neither a captured tree nor the procfs of a namespace that is not around us has "self"
+        # Neither a captured tree nor the procfs of an unrelated namespace has "self".
         with suppress(OSError):
             if any(
                 name.isdecimal() and os.path.exists(f"{root}/{name}/stat")

@@ -1,4 +1,4 @@
-"""``/proc/PID/stat`` and ``/proc/PID/task/TID/stat`` (proc_pid_stat(5), fs/proc/array.c)."""
+"""Parses ``/proc/PID/stat`` and ``/proc/PID/task/TID/stat`` (proc_pid_stat(5), fs/proc/array.c)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from threadwatch.errors import Malformed
 _KTHREAD = 0x00200000
 """PF_KTHREAD in a task's flags (include/linux/sched.h)."""
 _LAST = 36
-"""Where the last field that is used (39, processor) stands among those after comm."""
+"""The index of the last used field (39, processor) among those after comm."""
 
 
 class Stat(NamedTuple):
-    """One line of stat. Of a task, all but ``num_threads`` is that thread's alone.
+    """One line of stat. In a thread's stat, all but ``num_threads`` counts that thread alone.
 
-    Of a process, faults and ticks are those of all its threads, the ended ones too. (A named tuple,
-    because many are made in each poll, and it takes a third of a dataclass's time.)
+    In a process's stat, faults and ticks count all its threads, ended ones included. (A named
+    tuple, because many are made in each poll, and one takes a third of a dataclass's time.)
     """
 
     pid: int
-    """The TID in a task's stat."""
+    """The TID in a thread's stat."""
     comm: bytes
     """As the kernel has it: any bytes but NUL, at most 15 for what users may name."""
     state: str
@@ -37,7 +37,7 @@ class Stat(NamedTuple):
 
 
 def parse_stat(data: bytes) -> Stat:
-    """The fields of stat that are used, or :class:`Malformed`.
+    """Return the fields of stat that are used, or :class:`Malformed`.
 
     comm stands between the first ``(`` and the last ``)``: a thread may be called ``a) R (b``.
     """
@@ -58,7 +58,7 @@ def parse_stat(data: bytes) -> Stat:
             fields[19],  # starttime
             fields[_LAST],  # processor
         )
-        # int() alone would take "+1", "1_0" or blanks, and an empty field fails in int()
+        # int() alone would accept "+1", "1_0" or blanks, and an empty field fails in int().
         if len(fields) == _LAST + 1 or not b"".join(used).isdigit():
             raise Malformed("stat", f"a field is no number, or the line is cut: {data[:400]!r}")
         pid, ppid, minor, major, user, system, threads, start, cpu = map(int, used)
@@ -82,7 +82,7 @@ def parse_stat(data: bytes) -> Stat:
 
 
 class Waited(NamedTuple):
-    """CPU time of ended children for which a process has waited, and of those that they had waited for.
+    """CPU time of the ended children that a process has waited for, their own such children included.
 
     Each field is cut off to a tick.
     """
@@ -92,10 +92,10 @@ class Waited(NamedTuple):
 
 
 def parse_waited(data: bytes) -> Waited:
-    """The clocks of ended children (cutime and cstime), or :class:`Malformed`.
+    """Return the clocks of ended children (cutime and cstime), or :class:`Malformed`.
 
-    They are the process's, also in the stat of one thread (fs/proc/array.c, do_task_stat()), where the kernel
-    does not walk all threads for the rest of the line.
+    They are the process's, even in the stat of one thread (fs/proc/array.c, do_task_stat()), and
+    there the kernel does not walk all threads for the rest of the line.
     """
     try:
         user, system = data[data.rindex(b") ") + 2 :].split(b" ", 15)[13:15]
@@ -107,6 +107,6 @@ def parse_waited(data: bytes) -> Waited:
 
 
 def is_kernel_thread(data: bytes) -> bool:
-    """Whether a line that :func:`parse_stat` takes is a thread of the kernel's own; it stays one for life."""
+    """Return whether a line of stat is that of a kernel thread. A kernel thread stays one for life."""
     flags = data[data.rindex(b") ") + 2 :].split(b" ", 7)[6]
     return flags.isdigit() and bool(int(flags) & _KTHREAD)

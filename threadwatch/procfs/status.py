@@ -1,4 +1,4 @@
-"""``/proc/PID/status`` and ``/proc/PID/task/TID/status`` (proc_pid_status(5))."""
+"""Parses ``/proc/PID/status`` and ``/proc/PID/task/TID/status`` (proc_pid_status(5))."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Status:
     uids: tuple[int, int, int, int]
     """Real, effective, saved, file system."""
     nspid: tuple[int, ...]
-    """Its PID (of a task: TID) in each PID namespace from the reader's inwards; the last is the one
-    that it sees itself. Empty on a kernel without NSpid (before 4.1)."""
+    """The PID (of a task: the TID) in each PID namespace from the reader's inwards; the last one is
+    what the process itself sees. Empty on a kernel without NSpid (before 4.1)."""
     threads: int
     voluntary_switches: int | None
     """Context switches of this one thread, not of the process; None where the kernel has none."""
@@ -30,10 +30,10 @@ class Status:
 
 
 def parse_status(data: bytes) -> Status:
-    """The lines of status that are used, or :class:`Malformed`.
+    """Return the lines of status that are used, or :class:`Malformed`.
 
-    Name is the only line that others can choose. The kernel escapes newlines in it, so it cannot
-    pretend to be another line.
+    Name is the only line that a target can choose. The kernel escapes newlines in it, so it cannot
+    imitate another line.
     """
     name = data[6 : data.find(b"\n")]
     if not data.startswith(b"Name:\t") or len(data) <= 6 + len(name):

@@ -1,4 +1,4 @@
-"""``/proc/PID/task/TID/syscall`` (proc_pid_syscall(5), proc_pid_syscall() in fs/proc/base.c)."""
+"""Parses ``/proc/PID/task/TID/syscall`` (proc_pid_syscall(5), proc_pid_syscall() in fs/proc/base.c)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import NamedTuple
 from threadwatch.errors import Malformed
 
 RUNNING = b"running\n"
-"""All that the file has while the thread runs, or is ready to."""
+"""The file's content while the thread runs or is ready to run."""
 
-# int() alone would take "+1", "1_0", blanks, and numbers without their 0x
+# int() alone would accept "+1", "1_0", blanks, and numbers without their 0x.
 _WORD = rb" 0x[0-9a-f]{1,16}"
 _LINE = re.compile(
     rb"(?:[0-9]{1,10}(?:" + _WORD + rb"){6}|-[1-9][0-9]{0,9})(?:" + _WORD + rb"){2}\n"
@@ -18,7 +18,7 @@ _LINE = re.compile(
 
 
 class Syscall(NamedTuple):
-    """The system call that a thread is blocked in, or that it is blocked in none.
+    """The system call that a thread is blocked in, or a block outside of system calls.
 
     A named tuple, because one may be made for each thread in each sample.
     """
@@ -27,7 +27,7 @@ class Syscall(NamedTuple):
     """By the table of the thread's own architecture. Negative: blocked outside of system calls, in a page
     fault or a stop, or no longer there (a zombie)."""
     args: tuple[int, ...]
-    """The six registers of arguments, whole: the upper half of an ``int`` argument means nothing. Empty
+    """The six argument registers, whole: the upper half of an ``int`` argument means nothing. Empty
     outside of system calls."""
     sp: int
     """The stack pointer."""
@@ -36,7 +36,7 @@ class Syscall(NamedTuple):
 
 
 def parse_syscall(data: bytes) -> Syscall | None:
-    """The call that the thread is blocked in, None while it runs, or :class:`Malformed`."""
+    """Return the call that the thread is blocked in, None while it runs, or :class:`Malformed`."""
     if data == RUNNING:
         return None
     if not _LINE.fullmatch(data):

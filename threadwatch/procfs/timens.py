@@ -1,4 +1,4 @@
-"""``/proc/PID/timens_offsets`` (time_namespaces(7); kernel/time/namespace.c)."""
+"""Parses ``/proc/PID/timens_offsets`` (time_namespaces(7); kernel/time/namespace.c)."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _BOOTTIME = re.compile(rb"^(?:boottime|7) +(-?[0-9]{1,18}) +([0-9]{1,9})$", re.M
 
 
 def parse_boottime_offset(data: bytes) -> int:
-    """How far CLOCK_BOOTTIME is ahead in a time namespace, in ns.
+    """Return how far CLOCK_BOOTTIME is ahead in a time namespace, in ns.
 
-    :raises Malformed: there is no such line.
+    :raises Malformed: the line is missing.
     """
     found = _BOOTTIME.search(data)
     if found is None:

@@ -1,7 +1,7 @@
-"""What runs inside a watched process: the standard library alone, CPython 3.9 and later.
+"""Runs inside a watched process: the standard library alone, CPython 3.9 and later.
 
-A process that has loaded an earlier version of ``threadwatch/__init__.py`` asks this package for ``publish``,
-when it has been upgraded under the running process: so it is here as well.
+A process may have loaded an earlier version of ``threadwatch/__init__.py`` before an upgrade; that
+version asks this package for ``publish``, so it is available here as well.
 """
 
 TYPE_CHECKING = False  # importing `typing` for its own would cost the target 3 ms

@@ -1,20 +1,20 @@
-"""Finds where this process's GIL is in memory, so that a daemon can see who holds it and who waits.
+"""Finds this process's GIL in memory, so that a daemon can see which thread holds it and which wait.
 
-CPython does not tell, and its structures differ from release to release. So this searches, and takes
-nothing for the GIL that does not look like it in every respect:
+CPython does not tell its address, and its structures differ from release to release. So this module
+searches, and accepts as the GIL only memory that looks like it in every respect:
 
 * ``struct _gil_runtime_state`` begins, in CPython 3.9 to 3.15, with the switch interval, the thread
-  state of the last holder and whether it is locked. We know the interval, and the last holder is this
-  very thread, which holds the GIL whenever it runs: its thread state has our ident in it.
-* The way there: an object has a header for the garbage collector, and that of the youngest one points
-  to the head of the collector's list, which is inside the state of the interpreter. The GIL of the
-  main interpreter, or of another that has its own, is in there too (3.12 and later); else a pointer
-  to it is, or to ``_PyRuntime``, where it is.
+state of the last holder, and whether it is locked. We know the interval. The last holder is this
+very thread, which holds the GIL whenever it runs, and the holder's thread state contains our ident.
+* The search starts at an object. The garbage collector's header of the youngest object points to
+the head of the collector's list, which is inside the state of the interpreter. That state contains
+the GIL itself (of the main interpreter or of another one with its own, 3.12 and later), or else a
+pointer to the GIL or to ``_PyRuntime``, which contains the GIL.
 * A free-threaded build has no such list; if it runs with the GIL, ``_PyRuntime`` is found by name.
 
-All of it is read by the kernel, through ``/proc/thread-self/mem``: where nothing is mapped it answers
-with an error. So a wrong guess costs a system call, and can neither crash the process nor change
-anything in it. Where the file may not be opened, or nothing fits, no GIL is published.
+The kernel does all the reading, through ``/proc/thread-self/mem``: for an unmapped address it
+returns an error. So a wrong guess costs a system call, and can neither crash the process nor change
+anything in it. If the file cannot be opened, or nothing fits, no GIL is published.
 
 Runs inside other people's processes: standard library only, CPython 3.9 and later.
 """
@@ -40,34 +40,36 @@ _TRIES_AMONG_OTHERS = 16
 """The same where another thread is seen to have the GIL: then it is there, and is found in a quiet moment."""
 _PAGE = 4096
 _STATE_BEFORE, _STATE_SIZE = 3, 5 * _PAGE
-"""What is read of an interpreter's state: from three pages before the one with the collector's list."""
+"""What is read of an interpreter's state: from three pages before the page of the collector's list."""
 _LOWEST = 1 << 16
-"""Nothing is mapped below it: what is smaller is a plain number."""
+"""Nothing is mapped below this address: a smaller number is no pointer."""
 _IMAGE = 1 << 26
 """No interpreter's code and static data are larger."""
 _ALIKE = 50
-"""How many numbers like the interval are looked at: where it is 1 µs there can be more."""
+"""The most numbers equal to the interval that are examined: at 1 µs there can be many."""
 _CLOSE = 1024
-"""As far round the collector's list the pointer is, but from 3.13 on: then at the state's very start."""
+"""The pointer is within this distance of the list head; from 3.13 on it is at the very start of the
+state instead."""
 _POINTERS = 200
-"""How many pointers into static data are followed: the right one is among the first few."""
+"""The most pointers into static data that are followed: the right one is among the first few."""
 _GC_HEAD_SIZE = 16
 _GIL_HEAD_SIZE = 24
 _GIL_WITHIN = _GIL_HEAD_SIZE if sys.version_info >= (3, 12) else 1024
-"""How much is read where such a pointer points to: to the GIL, or to ``_PyRuntime`` (there it is at 352)."""
+"""How much is read at such a pointer: the GIL, or the part of ``_PyRuntime`` up to it (offset 352)."""
 _RUNTIME_SIZE = 1 << 19
 _THREAD_STATE_SIZE = 512
-"""A thread state is larger, but what we look for is in its first 200 bytes."""
+"""A thread state is larger, but the ids that we need are in its first 200 bytes."""
 _number = Struct("=Q")
 _holder_and_locked = Struct("=Qi").unpack_from
 
 
 def find(ident: int, native_id: int) -> "Found":
-    """The GIL of the interpreter and thread that call this, which have this ident and TID.
+    """Find the GIL of the calling thread, whose ident and TID these are.
 
-    Its address, its size, and where a thread state has its thread's ident and TID: the four values that
-    a table has of it (:func:`threadwatch.publisher.layout.pack_static`). All are 0 where there is no GIL, or
-    it was not found; that of the TID also where a thread state has none, before CPython 3.11.
+    Return its address, its size, and the offsets of ident and TID in a thread state: the four
+    values that a table has of it (:func:`threadwatch.publisher.layout.pack_static`). All are 0 if
+    there is no GIL, or if it was not found; that of the TID also if a thread state has none, before
+    CPython 3.11.
     """
     try:
         if sys.implementation.name != "cpython" or sys.maxsize < 1 << 32:
@@ -93,15 +95,16 @@ def _search(memory: int, ident: int, native_id: int) -> "Found":
     def read(address: int, size: int) -> bytes:
         try:
             return os.pread(memory, size, address)
-        except (OSError, OverflowError) as error:  # nothing is mapped there, or could be
+        except (OSError, OverflowError) as error:  # nothing is mapped there
             if not is_ours(error):
                 raise
             return b""
 
     head = 0
     free_threaded = "t" in sys.abiflags  # then objects have no such header
-    # While the kernel reads, this thread lets go of the GIL, and another may take it, or make objects.
-    # But for some time it has just been given back to us then, so the next try seldom meets another.
+    # While the kernel reads, this thread does not hold the GIL, and another may take it, or make
+    # objects. But this thread has only just got it back by then, so the next try seldom meets
+    # another.
     for tries in range(_TRIES_AMONG_OTHERS):
         is_there = False
         if not free_threaded:
@@ -122,14 +125,14 @@ def _search(memory: int, ident: int, native_id: int) -> "Found":
 
 
 def _size() -> int:
-    # four words, and twice a condition variable and a mutex of the C library
+    # Four words, and a condition variable and a mutex of the C library, two of each.
     return 224 if os.uname().machine == "aarch64" else 208
 
 
 def _candidates(read: "Read", head: int) -> "Iterator[tuple[int, int]]":
-    """What looks like our GIL by itself: its address, and the thread state of its last holder.
+    """Yield what looks like our GIL: its address, and the thread state of its last holder.
 
-    ``head``: of the collector's list, in the state of the interpreter; 0 where there is none.
+    ``head``: the head of the collector's list, in the state of the interpreter; 0 if there is none.
     """
     start, data = 0, b""
     if head:
@@ -141,7 +144,7 @@ def _candidates(read: "Read", head: int) -> "Iterator[tuple[int, int]]":
     else:
         import _ctypes  # noqa: PLC0415 - takes 1 ms, and is seldom needed
 
-        # None: whatever is loaded already, as dlopen(3) says
+        # None: all that is loaded already, as dlopen(3) says.
         start = _ctypes.dlsym(_ctypes.dlopen(None, 0), "_PyRuntime")  # type: ignore[arg-type]
         data = read(start, _RUNTIME_SIZE)
     if sys.version_info >= (3, 12):
@@ -162,12 +165,13 @@ def _candidates(read: "Read", head: int) -> "Iterator[tuple[int, int]]":
 
 
 def _to_static_data(data: bytes, middle: int) -> "Iterator[int]":
-    """What may be pointers into the interpreter's image: those close to the middle first."""
-    # Static objects are in that image; no program has a copy of this one in its own.
+    """Yield possible pointers into the interpreter's image: those close to the middle first."""
+    # Static objects are in that image; no program has its own copy of this one.
     image = id(type(None))
     lowest, highest = max(_LOWEST, image - _IMAGE), image + _IMAGE
     close = data[max(0, middle - _CLOSE) : middle + _CLOSE]
-    # far from it, only what is before it: what is there is the state's for long, then anybody's
+    # The memory before the list head is still the interpreter's state; what follows can be
+    # anything.
     for part, step in ((close, 1), (data[:middle], -1)):
         for pointer in memoryview(part).cast("Q").tolist()[::step]:
             if lowest < pointer < highest and pointer % 8 == 0:
@@ -175,9 +179,9 @@ def _to_static_data(data: bytes, middle: int) -> "Iterator[int]":
 
 
 def _alike(start: int, data: bytes) -> "Iterator[tuple[int, int]]":
-    """Where data that begins at ``start`` looks like a GIL that is not held, or held once."""
+    """Yield the places in data from ``start`` on that look like a GIL that is not held, or held once."""
     interval = _number.pack(round(sys.getswitchinterval() * 1_000_000))
-    searched = interval.rstrip(b"\0")  # many times faster than with them
+    searched = interval.rstrip(b"\0")  # many times faster without the zeros
     at = data.find(searched) if searched else -1
     while 0 <= at <= len(data) - _GIL_HEAD_SIZE:
         if at % 8 == 0 and data[at : at + 8] == interval:

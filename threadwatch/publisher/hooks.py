@@ -1,22 +1,23 @@
-"""Where the publisher takes hold of :mod:`threading`, and how it lets go again.
+"""Hooks :mod:`threading` for the publisher, and removes the hooks again.
 
-Rules: a hook does what it replaces first, and then tells the publisher; what the publisher raises
-stays here. :mod:`threading` is never imported by us, because gevent must be able to patch it first.
-Taking the hooks out restores what was there, unless somebody else has hooked on top of us: then
-ours stays, and passes through.
+Rules: a hook first does what the original does, and then tells the publisher; an error of the
+publisher stays inside. We never import :mod:`threading`, because gevent must be able to patch it
+first. Removing the hooks restores what was there, unless other code has hooked on top of ours: then
+our hook stays, and only passes calls on.
 
-A process can have several copies of :mod:`threading`: eventlet imports one for real threads beside the
-one that it patches, and tools that start with the interpreter remove what they have imported from
-``sys.modules``, so that the application imports another. Each copy has classes of its own, and is
-hooked:
+A process can have several copies of :mod:`threading`. eventlet imports one for real threads beside
+the one that it patches. Tools that start with the interpreter remove what they have imported from
+``sys.modules``, so that the application imports another copy. Each copy has classes of its own, and
+is hooked:
 
-* Those that are there already are found by their ``Thread`` among the subclasses of ``object``.
-* Those to come are noticed by a finder on ``sys.meta_path``, which stays there: it gives the loader of
-  a module called ``threading`` another one round it, and hooks what that has executed, however often
-  the module is only looked for. Every other import asks it once, for one comparison of strings.
+* Existing copies are found by their ``Thread`` among the subclasses of ``object``.
+* Later copies are noticed by a finder on ``sys.meta_path``, which stays there. It wraps the loader
+of a module called ``threading``, and hooks the module when the loader has executed it, however
+often it was only looked for before. Every other import asks the finder once, which costs one
+comparison of strings.
 
-A copy that is executed without an import (by ``exec``, or under another name) is found only by the next
-``publish()`` after ``unpublish()``.
+A copy that is executed without an import (by ``exec``, or under another name) is found only by the
+next ``publish()`` after ``unpublish()``.
 
 Standard library only; runs on CPython 3.9 and later.
 """
@@ -53,18 +54,18 @@ class Hooks:
         self._undo: list[Callable[[], None]] = []
         self._installed = False
         self.copies: list[dict[str, Any]] = []
-        """The variables of each copy of threading, the oldest first. (None ever goes, whether or not
-        it is still in ``sys.modules``: it has handed a function to ``os.register_at_fork``.)"""
+        """The variables of each copy of threading, the oldest first. (A copy never disappears, even
+        if it is no longer in ``sys.modules``: it has passed a function to ``os.register_at_fork``.)"""
 
     def find_copies(self) -> None:
-        """Look for the copies of threading that are there already."""
+        """Find the copies of threading that exist now."""
         self.copies = list(_copies())
 
     def install(self) -> None:
         """Hook threading wherever it is now, and each copy that is imported from now on."""
         if self._installed:
             return
-        self.remove()  # what may be left of the last time
+        self.remove()  # remnants of an interrupted removal
         try:
             self.find_copies()
             for copy in self.copies:
@@ -73,12 +74,12 @@ class Hooks:
             self._undo.append(watcher.leave)
             sys.meta_path.insert(0, watcher)
             self._installed = True
-        except BaseException:  # of a signal handler, say: all of them or none
+        except BaseException:  # for example of a signal handler: all hooks or none
             self.remove()
             raise
 
     def remove(self) -> None:
-        """Take the hooks out. Where a signal handler raises meanwhile, the next time goes on with it."""
+        """Remove the hooks. If a signal handler raises meanwhile, the next call goes on with it."""
         self._installed = False
         for restore in self._undo[::-1]:
             restore()
@@ -88,16 +89,16 @@ class Hooks:
     def _imported(self, module: "ModuleType") -> None:
         try:
             copy = vars(module)
-            if self._installed and _is_threading(copy):  # else switched off meanwhile
+            if self._installed and _is_threading(copy):  # else unpublished meanwhile
                 self.copies.append(copy)
                 self._hook(copy)
                 self._ready()
-        except Exception as error:  # the import is the application's, and it went well
+        except Exception as error:  # the application's import has succeeded
             if not is_ours(error):
                 raise
 
     def _hook(self, copy: "dict[str, Any]") -> None:
-        # gevent puts a subclass in its place
+        # gevent puts a subclass in its place.
         cls = next(x for x in copy["Thread"].__mro__ if "_set_native_id" in vars(x))
         set_native_id = cls._set_native_id
         started, renamed = self._started, self._renamed
@@ -106,7 +107,7 @@ class Hooks:
             set_native_id(self)
             try:
                 started(self)
-            except Exception as error:  # the thread must start, whatever becomes of us
+            except Exception as error:  # the thread must start in spite of our errors
                 if not is_ours(error):
                     raise
 
@@ -143,11 +144,11 @@ def _restorer(cls: type, attribute: str, ours: object, original: object) -> "Cal
 
 
 def _copies() -> "Iterator[dict[str, Any]]":
-    """The variables of each copy of threading that has been executed, the oldest first."""
+    """Yield the variables of each copy of threading that has been executed, the oldest first."""
     for cls in type.__subclasses__(object):
         if cls.__name__ == "Thread" and cls.__module__ == "threading":
             for attribute in list(vars(cls).values()):
-                # whoever has replaced some of its functions has not replaced all
+                # A tool may replace some of its functions, but not all.
                 variables = getattr(attribute, "__globals__", {})
                 if variables.get("__name__") == "threading" and _is_threading(variables):
                     yield variables
@@ -155,16 +156,16 @@ def _copies() -> "Iterator[dict[str, Any]]":
 
 
 def _is_threading(variables: "dict[str, Any]") -> bool:
-    """Whether they are those of the standard library's module, with threads that have a TID.
+    """Return whether they are those of the standard library's module, with threads that have a TID.
 
-    In the copy that eventlet makes to take green parts from they have none.
+    In the copy from which eventlet takes its green parts, threads have no TID.
     """
     thread = variables.get("Thread")
     return "_active" in variables and hasattr(thread, "_set_native_id") and hasattr(thread, "name")
 
 
 class _ImportWatcher:
-    """A finder that finds nothing itself, and tells when a module ``threading`` has been executed."""
+    """A finder that finds nothing itself, and reports each executed module called ``threading``."""
 
     def __init__(self, imported: "Callable[[ModuleType], None]") -> None:
         self._imported = imported
@@ -179,7 +180,7 @@ class _ImportWatcher:
         if fullname != "threading":
             return None
         finders = list(sys.meta_path)
-        # those before us have been asked
+        # The finders before us have been asked.
         for finder in finders[finders.index(self) + 1 if self in finders else 0 :]:
             find_spec: Any = getattr(finder, "find_spec", None) or _find_spec_by_module(finder)
             spec: ModuleSpec | None = find_spec(fullname, path, target)
@@ -192,7 +193,7 @@ class _ImportWatcher:
 
 
 def _find_spec_by_module(finder: object) -> "Callable[..., ModuleSpec | None]":
-    """What importlib makes of a finder that has no ``find_spec``: nothing, from CPython 3.12 on."""
+    """Return importlib's handling of a finder without ``find_spec``: none, from CPython 3.12 on."""
     legacy = getattr(sys.modules["_frozen_importlib"], "_find_spec_legacy", None)
 
     def find_spec(
@@ -207,7 +208,8 @@ def _find_spec_by_module(finder: object) -> "Callable[..., ModuleSpec | None]":
 class _Loader:
     """Executes the module as its own loader does, and leaves no trace of itself in it.
 
-    Whoever only looks for the module, and asks its loader for something, is answered by its own.
+    Code that only looks for the module, and asks its loader for something, gets the answer of the
+    module's own loader.
     """
 
     def __init__(self, loader: "Any", imported: "Callable[[ModuleType], None]") -> None:
@@ -215,7 +217,7 @@ class _Loader:
         self._imported = imported
 
     def __getattr__(self, name: str) -> "Any":
-        if name == "_loader":  # of a copy that is being made of this
+        if name == "_loader":  # of a copy of this object that is being made
             raise AttributeError(name)
         return getattr(self._loader, name)
 
@@ -232,7 +234,7 @@ class _Loader:
 
 
 def interpreter_id() -> int:
-    """The id of the interpreter that this is: 0 the main one, -1 not known (before 3.13)."""
+    """Return the id of this interpreter: 0 is the main one, -1 means unknown (before 3.13)."""
     try:
         import _thread  # noqa: PLC0415 - with what follows
 

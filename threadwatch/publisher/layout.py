@@ -3,18 +3,20 @@
 A table is a memfd called :data:`NAME` of :data:`HEADER_SIZE` + capacity × :data:`SLOT_SIZE` bytes,
 sparse beyond what has been used. All numbers are little-endian.
 
-The header has a static half, written once and sealed by a CRC (who publishes, and where its GIL is),
-and two counters that change. A slot holds one thread. It is written when the thread starts, again
-when it is renamed, and a last time when it ends, with the CPU time that it used in its whole life.
-An ended slot is used again only after :data:`RETAIN_NS`, or once :data:`RETAIN_SLOTS` others have
-ended since, so a reader that comes by every few seconds sees every thread that ever lived. Each
-write covers one slot; its CRC tells a reader who came in between. How many slots are in use is not
-written anywhere: a run of :data:`CHUNK` empty ones is the end.
+The header has a static half, written once and protected by a CRC (the process, and the address of
+its GIL), and two counters that change. A slot holds one thread. It is written when the thread
+starts, again when the thread is renamed, and a last time when the thread ends, with the CPU time of
+its whole life. An ended slot is used again only after :data:`RETAIN_NS`, or once
+:data:`RETAIN_SLOTS` others have ended since. So a reader that comes by every few seconds sees every
+thread that ever lived. Each write covers one slot, whose CRC tells a reader that came in between.
+The number of slots in use is not written anywhere: a run of :data:`CHUNK` empty ones is the end.
 
-``generation`` changes with every change of a slot: a reader who knows it already can stop after
-:data:`HEADER_SIZE` bytes. ``serial`` numbers the births of a table from 1, ``end_serial`` its deaths.
+``generation`` changes with every change of a slot: a reader that knows the present one can stop
+after :data:`HEADER_SIZE` bytes. ``serial`` numbers the births of a table from 1, ``end_serial`` its
+deaths.
 
-Runs inside other people's processes: imports nothing but :mod:`binascii` and the C half of :mod:`struct`.
+Runs inside other people's processes: imports nothing but :mod:`binascii` and the C half of
+:mod:`struct`.
 """
 
 from _struct import Struct  # `struct` costs 0.1 ms to import
@@ -42,25 +44,26 @@ CPU_UNKNOWN = (1 << 64) - 1
 FREE_THREADED = 1
 """Header flag: a build without the GIL (PEP 703), whether or not it runs with one."""
 CLOSED = 1 << 15
-"""Header flag: the publisher has left this table; nothing in it is true any more."""
+"""Header flag: the publisher has left this table, whose content is no longer true."""
 
 MAX_GIL_SIZE = 4096
 MAX_OFFSET = 4096
-"""No GIL is larger, and nothing that is looked for in a thread state is further from its start."""
+"""No GIL is larger, and no id in a thread state is further from its start."""
 
 EMPTY, LIVE, ENDED = 0, 1, 2
 CUT = 1
 """Slot flag: the name was longer than :data:`NAME_BYTES`."""
 ADOPTED = 2
-"""Slot flag: the thread was running before its publisher was; its birth time is when it was found."""
+"""Slot flag: the thread was running before its publisher; its birth time is when it was found."""
 VISITOR = 4
-"""Slot flag: :mod:`threading` has not started the thread (it is a ``_DummyThread``). From CPython 3.13 on, a
-thread of C is such a one each time that it calls Python, and ends each time."""
+"""Slot flag: the thread was not started by :mod:`threading` (it is a ``_DummyThread``). From
+CPython 3.13 on, a thread of C gets a new one each time that it calls Python, and that one ends with
+the call."""
 MAX_START_NS = (1 << 32) - 1
 
 # magic, version, header size, slot size, flags, capacity, pid, start ticks, hexversion, GIL size,
 # interpreter id (-1 unknown), created ns, implementation, GIL address, ident offset, native offset;
-# then the CRC of all that at STATIC_SIZE
+# then the CRC of all these at STATIC_SIZE
 STATIC = Struct("<8sHHHHIIQIIqQ16sQHH")
 STATIC_SIZE = STATIC.size
 CRC = Struct("<I")
@@ -73,7 +76,7 @@ FLAGS_OFFSET = 14
 # born ns, ended ns, cpu ns, end serial
 SLOT = Struct("<IBBHQIIQQQQQ")
 SLOT_HEAD = SLOT.size
-# the same without the CRC, which is taken as if zeros stood in its place
+# The same without the CRC, which is computed as if zeros stood in its place.
 _BODY = Struct("<" + SLOT.format[2:])
 _CRC_OF_ZEROS = crc32(bytes(CRC.size))
 
@@ -92,11 +95,12 @@ def pack_static(
     ident_offset: int = 0,
     native_offset: int = 0,
 ) -> bytes:
-    """The static half of a header with its CRC.
+    """Return the static half of a header with its CRC.
 
-    ``gil_address``: where ``interval`` of CPython's ``struct _gil_runtime_state`` is, 0 if there is no
-    GIL or it was not found; ``gil_size``: how many bytes from there are the GIL's. ``ident_offset``
-    and ``native_offset``: where in a ``PyThreadState`` its thread's ident and TID are, in bytes; 0 unknown.
+    ``gil_address``: the address of ``interval`` in CPython's ``struct _gil_runtime_state``, 0 if
+    there is no GIL or it was not found; ``gil_size``: the GIL's size from there. ``ident_offset``
+    and ``native_offset``: the offsets of the thread's ident and TID in a ``PyThreadState``, in
+    bytes; 0 unknown.
     """
     head = STATIC.pack(
         MAGIC,
@@ -116,12 +120,12 @@ def pack_static(
         ident_offset,
         native_offset,
     )
-    # the flags change when the table is closed, so the CRC is taken as if they were 0
+    # The flags change when the table is closed, so the CRC is computed as if they were 0.
     return head + CRC.pack(crc32(head[:FLAGS_OFFSET] + b"\0\0" + head[FLAGS_OFFSET + 2 :]))
 
 
 def encode_name(name: str) -> "tuple[bytes, int]":
-    """A name as UTF-8 of at most NAME_BYTES, cut between characters, and the flag CUT or 0.
+    """Return a name as UTF-8 of at most NAME_BYTES, cut between characters, and the flag CUT or 0.
 
     Lone surrogates, which UTF-8 cannot hold, are written as ``\\udcXX``.
     """
@@ -129,7 +133,7 @@ def encode_name(name: str) -> "tuple[bytes, int]":
     if len(data) <= NAME_BYTES:
         return data, 0
     end = NAME_BYTES
-    while data[end] & 0xC0 == 0x80:  # a continuation byte: step back to where its character begins
+    while data[end] & 0xC0 == 0x80:  # a continuation byte: step back to the character's first
         end -= 1
     return data[:end], CUT
 
@@ -147,7 +151,7 @@ def pack_slot(
     name: bytes,
     start_ns: int = 0,
 ) -> bytes:
-    """One slot, shorter than SLOT_SIZE by what the name leaves free."""
+    """Return one slot, shorter than SLOT_SIZE by the unused part of the name."""
     body = (
         _BODY.pack(
             *(state, flags, len(name), serial, tid, start_ns, ident),

@@ -1,19 +1,21 @@
-"""The publisher's end of a table: a memfd, mapped into this process, and the slots in it.
+"""Writes a table: a memfd, mapped into this process, and the slots in it.
 
-Rules, beside those of :mod:`threadwatch.publisher.publisher`:
+Rules, besides those of :mod:`threadwatch.publisher.publisher`:
 
-* No locks. What several threads share is changed by single operations of built-in types, which are
-  atomic with and without the GIL (``deque.popleft``, ``dict.pop``, ``next(count)``), so that a signal
-  handler or a fork can come at any point.
-* After set-up the descriptor is never written to or resized, only looked at: its number may belong to
-  the application by now. Before it is closed, it must prove to be ours. Before Python 3.13 a mapping
-  keeps a duplicate of the descriptor and closes it with itself; then that one is the published one.
-* What an application's signal handler raises is let through, even where it is an OSError (TimeoutError is
-  one). So a table is closed by hand, never by a ``__del__``, from which nothing gets through.
-* The descriptor is never 0, 1 or 2: an application that has closed them expects that the next file that
-  it opens is its standard input. Where few are left or allowed, the application has them all.
-* Memory is taken in chunks, ahead of use, by a call that can fail. A plain first touch would kill the
-  process where memory is short (SIGBUS).
+* No locks. Data that several threads share is changed by single operations of built-in types, which
+are atomic with and without the GIL (``deque.popleft``, ``dict.pop``, ``next(count)``), so that a
+signal handler or a fork can come at any point.
+* After set-up the descriptor is never written to or resized, only examined: its number may belong
+to the application by now. Before it is closed, it must prove to be ours. Before Python 3.13 a
+mapping keeps a duplicate of the descriptor and closes it with itself; then the duplicate is the
+published descriptor.
+* Exceptions of the application's signal handlers pass through, even an OSError (TimeoutError is
+one). So a table is closed explicitly, never by a ``__del__``, which lets no exception out.
+* The descriptor is never 0, 1 or 2: an application that has closed them expects that the next file
+that it opens is its standard input. If few descriptors are left or allowed, we leave them all to
+the application.
+* Memory is taken in chunks, ahead of use, by a call that can fail. A plain first touch would kill
+the process if memory is short (SIGBUS).
 
 Standard library only; runs on CPython 3.9 and later.
 """
@@ -37,16 +39,17 @@ _MADV_POPULATE_WRITE = 23  # madvise(2), since Linux 5.14
 _EINVAL = 22
 _STANDARD = (0, 1, 2)
 _FEW = 63
-"""Where no number beyond it is allowed, the application may need each; to try it costs no memory."""
+"""If no higher number is allowed, the application may need each descriptor. The test takes no memory."""
 _ASK_ALWAYS, _ASK_SELDOM, _ASK_THOROUGHLY = 64, 16, 64
 _SIZE = layout.HEADER_SIZE + layout.CAPACITY * layout.SLOT_SIZE
 _store_number = Struct("<Q").pack_into
 
 
 class Record:
-    """One thread in a table: what its slot says.
+    """One thread in a table: the content of its slot.
 
-    ``guarded``: its end will be noticed. ``owner``: the id() of its Thread object, then.
+    ``guarded``: its end will be noticed. ``owner``: the id() of its Thread object, if it is
+    guarded.
     """
 
     __slots__ = (
@@ -88,9 +91,9 @@ class Record:
 
 
 class Table:
-    """A published table. Raises OSError, or ValueError from mmap, where it cannot be made.
+    """A published table. Raises OSError, or ValueError from mmap, if it cannot be made.
 
-    ``gil``: what :func:`threadwatch.publisher.gil.find` has found.
+    ``gil``: the result of :func:`threadwatch.publisher.gil.find`.
     """
 
     def __init__(
@@ -131,7 +134,7 @@ class Table:
                 ident_offset=ident_offset,
                 native_offset=native_offset,
             )
-        except BaseException:  # no /proc, or what a signal handler raises
+        except BaseException:  # no /proc, or an exception of a signal handler
             self.close()
             raise
 
@@ -150,8 +153,8 @@ class Table:
                 _seal(descriptor)
                 self.descriptor = descriptors.pop()
             else:
-                # The mapping's own one takes the lowest free number. Daemons look for tables among the
-                # lowest, so the one that it is made of makes room.
+                # The mapping's own descriptor takes the lowest free number. Daemons search for
+                # tables among the lowest, so the original descriptor makes room.
                 descriptors.append(fcntl(descriptor, _F_DUPFD_CLOEXEC, descriptor + 1))
                 descriptors.remove(descriptor)
                 os.close(descriptor)
@@ -166,9 +169,9 @@ class Table:
     def add(
         self, tid: int, ident: int, name: str, flags: int = 0, start_ns: int = 0
     ) -> "Record | None":
-        """A new thread. None if the table is full: the thread stays without a name.
+        """Add a thread and return its record; None if the table is full: the thread has no name then.
 
-        ``start_ns``: the CPU time that it has used so far, where that is what its start has taken.
+        ``start_ns``: the CPU time that it has used so far, if that was for its start.
         """
         now_ns = clock_gettime_ns(CLOCK_BOOTTIME)
         index = self._take_slot(now_ns)
@@ -185,13 +188,13 @@ class Table:
         return record
 
     def rename(self, record: Record, name: str) -> None:
-        """The thread has another name from now on."""
+        """Change the thread's name."""
         record.name, cut = layout.encode_name(name)
         record.flags = record.flags & ~layout.CUT | cut
         self.write(record)
 
     def take(self, record: Record) -> None:
-        """Go on with a thread of another table, which is left for this one."""
+        """Take over a thread of another table, which is being replaced by this one."""
         index = self._take_slot(clock_gettime_ns(CLOCK_BOOTTIME))
         if index < 0:
             self._overflow += 1
@@ -204,7 +207,7 @@ class Table:
             self.write(record)
 
     def end(self, record: Record, cpu_ns: int) -> None:
-        """The thread has ended, having used ``cpu_ns`` in its whole life (or CPU_UNKNOWN)."""
+        """Record the end of a thread that used ``cpu_ns`` in its whole life (or CPU_UNKNOWN)."""
         if record.state == layout.ENDED:
             return
         record.ended_ns = clock_gettime_ns(CLOCK_BOOTTIME)
@@ -217,12 +220,12 @@ class Table:
         self._ended.append((record.index, record.ended_ns))
 
     def descriptor_lost(self, births: int) -> bool:
-        """Whether the application has closed our descriptor, so that no daemon can find the table.
+        """Return whether the application has closed our descriptor: then no daemon can find the table.
 
-        To be asked at each birth, with its number (0: look in any case, and thoroughly); most answers
-        are no without a look, where births are many. The quick look does not let go of the GIL: ours
-        is one that does not block, which means nothing for a memfd. What has taken its number is
-        hardly ever another such; the thorough look sees that too.
+        Call it at each birth, with the number of the birth (0: check in any case, and thoroughly).
+        If births are many, most calls return without a check. The quick check does not release the
+        GIL: our descriptor is non-blocking, which means nothing for a memfd, and another file with
+        its number hardly ever is. The thorough check recognizes even that.
         """
         if births > _ASK_ALWAYS and births % _ASK_SELDOM:
             return False
@@ -236,20 +239,20 @@ class Table:
             return True
 
     def close(self) -> None:
-        """Give up the table; in a forked child, only the child's share of it.
+        """Close the table; in a forked child, only the child's share of it.
 
-        May be called again: where a signal handler has raised meanwhile, it goes on.
+        May be called again: if a signal handler has raised meanwhile, the next call goes on.
         """
         if self.closed:
             return
-        self.records.clear()  # they know the table, which would last until cyclic garbage is collected
+        self.records.clear()  # they refer to the table, and would keep it until a cyclic collection
         if not self._map.closed:
             self._close()
         self.closed = True
 
     def _close(self) -> None:
         if self.pid == os.getpid():
-            # a reader that still holds the table must not believe it any more
+            # A reader that still holds the table must not believe its content any more.
             high_byte = layout.FLAGS_OFFSET + 1
             self._map[high_byte : high_byte + 1] = bytes([layout.CLOSED >> 8])
         try:
@@ -259,14 +262,15 @@ class Table:
                 raise
             ours = False
         if self._map_has_descriptor < 0:
-            # other threads may be in the middle of a store: the mapping goes with the last of them
+            # Other threads may be in the middle of a store: the last of them frees the mapping.
             if ours:
                 os.close(self.descriptor)
         elif ours:
             self._map.close()
         else:
-            # Closing it would close what has the number now. At exit a module's own variables go while
-            # the application's files still have to be written; this list goes when all that is over.
+            # Closing the mapping would close the file that has the number now. At exit, a module's
+            # variables are freed while the application's files still have to be written; this list
+            # is freed after all that.
             os.register_at_fork(after_in_child=self._map.__len__)
 
     def _take_slot(self, now_ns: int) -> int:
@@ -300,12 +304,12 @@ class Table:
         except OSError as error:
             if not is_ours(error):
                 raise
-            if error.errno != _EINVAL:  # an older kernel does without
+            if error.errno != _EINVAL:  # an older kernel does not need it
                 return
         self._limit = first + layout.CHUNK
 
     def write(self, record: Record) -> None:
-        """Store what a record says in its slot, in whichever table that is by now."""
+        """Write a record into its slot, in the table to which the record belongs by now."""
         offset = layout.HEADER_SIZE + record.index * layout.SLOT_SIZE
         while True:
             state = record.state
@@ -323,7 +327,7 @@ class Table:
                 record.start_ns,
             )
             self._map[offset : offset + len(slot)] = slot
-            if record.state == state:  # else it ended while another thread was renaming it
+            if record.state == state:  # else the thread ended while another one renamed it
                 break
         self._changed()
         if record.table is not self:  # another thread has moved it meanwhile
@@ -346,7 +350,7 @@ def _create_memfd() -> int:
 
 
 def _leave_some(descriptor: int) -> None:
-    """Raise OSError where the application would have only few descriptors, or none, beside ours."""
+    """Raise OSError if the application would have few descriptors, or none, besides ours."""
     try:
         os.close(fcntl(descriptor, _F_DUPFD_CLOEXEC, _FEW))
     except OSError as error:
@@ -356,8 +360,8 @@ def _leave_some(descriptor: int) -> None:
 
 
 def _map(descriptor: int) -> "tuple[mmap, int]":
-    """The mapping, and the number of the descriptor that it keeps for itself, before CPython 3.13."""
-    # the kernel gives it the lowest free number, unless another thread opens something in between
+    """Return the mapping, and the number of the descriptor that it keeps, before CPython 3.13."""
+    # The kernel gives it the lowest free number, unless another thread opens a file in between.
     guess = os.dup(descriptor)
     os.close(guess)
     mapping = mmap(descriptor, _SIZE)
@@ -367,7 +371,7 @@ def _map(descriptor: int) -> "tuple[mmap, int]":
 
 
 def _seal(descriptor: int) -> None:
-    """Fix the size for good, and let nobody write through the descriptor (our mapping still can)."""
+    """Fix the size for good, and forbid writing through the descriptor (our mapping can still write)."""
     seals = _F_SEAL_SHRINK | _F_SEAL_GROW
     try:
         fcntl(descriptor, _F_ADD_SEALS, seals | _F_SEAL_SEAL | _F_SEAL_FUTURE_WRITE)
@@ -383,7 +387,7 @@ def _identity(descriptor: int) -> "tuple[int, int]":
 
 
 def _own_start_ticks() -> int:
-    """Field 22 of ``/proc/self/stat`` (proc_pid_stat(5)): the start time, in ticks since boot."""
+    """Return field 22 of ``/proc/self/stat`` (proc_pid_stat(5)): the start time, in ticks since boot."""
     descriptor = os.open("/proc/self/stat", os.O_RDONLY | os.O_CLOEXEC)
     try:
         stat = os.read(descriptor, 4096)

@@ -2,27 +2,27 @@
 
 Runs inside other people's processes, so these are its rules:
 
-* It raises nothing of its own into the application, and swallows nothing of the application's: its
-  signal handlers may run, and raise, in the middle of our code.
-* It starts no thread, takes no lock and makes nobody wait. An
-  event (a thread starts, ends, is renamed) costs a few microseconds; without events it costs nothing.
+* It raises no errors of its own into the application, and swallows none of the application's, whose
+signal handlers may run, and raise, in the middle of our code.
+* It starts no thread, takes no lock and makes no thread wait. An event (a thread starts, ends, is
+renamed) costs a few microseconds; without events there is no cost.
 * The table is written through a shared mapping. A store needs no file descriptor, so an application
-  that closes all descriptors can never make us write into a file of its own; and it never lets go of
-  the GIL, so a thread that starts does not queue for it again.
+that closes all descriptors can never make us write into a file of its own. A store never releases
+the GIL either, so a thread that starts does not queue for the GIL again.
 * A start is seen by a wrapper round ``Thread._set_native_id``, which runs in the new thread before
-  ``start()`` returns; an end by an object in a thread-local variable, whose ``__del__`` runs in the
-  dying thread; a new name by a wrapper round the ``Thread.name`` setter. None of them exists until
-  the application itself imports :mod:`threading`, because gevent has to come first.
-* A forked child makes a table of its own; where Python is not told of the fork (by uWSGI, by a C
-  library), at the first event in it. What a parent's threads leave behind in the child (their
-  thread-locals are cleared there) is told by the PID that each table knows.
-* Where the application has closed the table's descriptor, the next event that notices makes another
-  table, and everything goes on in that. A process without events cannot notice.
-* Only what the threading module itself says is published, and only for real threads: a greenlet that
-  calls itself a thread has another ident than the thread that runs it.
+``start()`` returns; an end by an object in a thread-local variable, whose ``__del__`` runs in the
+dying thread; a new name by a wrapper round the ``Thread.name`` setter. None of them exists until
+the application itself imports :mod:`threading`, because gevent has to come first.
+* A forked child makes a table of its own; if Python is not told of the fork (by uWSGI, by a C
+library), at the first event in the child. Guards of a parent's threads end in the child (their
+thread-locals are cleared there); the PID in each table tells them from the child's own.
+* If the application has closed the table's descriptor, the next event that notices makes another
+table, and everything continues there. A process without events cannot notice.
+* Only threads of the threading module are published, and only real ones: a greenlet that calls
+itself a thread has another ident than the thread that runs it.
 
-The layout is in :mod:`threadwatch.publisher.layout`. Works on CPython 3.9 and later; imports nothing but the
-standard library's built-in and extension modules.
+The layout is in :mod:`threadwatch.publisher.layout`. Works on CPython 3.9 and later; imports
+nothing but the standard library's built-in and extension modules.
 """
 
 import _thread
@@ -41,11 +41,11 @@ if TYPE_CHECKING:
 
 
 def _real(name: str) -> "Any":
-    """An attribute of ``_thread`` as it was before gevent or eventlet patched it."""
+    """Return an attribute of ``_thread`` as it was before gevent or eventlet patched it."""
     monkey = sys.modules.get("gevent.monkey")
     if monkey is not None:
         return monkey.get_original("_thread", name)
-    # where eventlet keeps another copy of the module, whether or not it has patched this one yet
+    # eventlet keeps another copy of the module there, whether or not it has patched this one yet.
     return getattr(sys.modules.get("__original_module__thread", _thread), name)
 
 
@@ -55,11 +55,11 @@ _local: "Callable[[], Any]" = _real("_local")
 
 
 _STAND_INS = ("_DummyThread", "_MainThread")
-"""Classes of threads that threading makes objects for when it meets them."""
+"""Classes of the objects that threading makes for threads that it has not started."""
 
 
 class _Guard:
-    """Lives in a thread's thread-local variable, and so dies with the thread, in the thread."""
+    """An object in a thread's thread-local variable: it dies with the thread, and in the thread."""
 
     __slots__ = ("ended", "record")
 
@@ -75,14 +75,14 @@ class _Guard:
 
 
 class Publisher:
-    """What is done at each event, and the table that it is written to while switched on."""
+    """Handles each event, and holds the table to which events are written while publishing."""
 
     table: "writer.Table | None" = None
 
     def __init__(self) -> None:
         self._guards: Any = None
         self._gil = gil.NOT_FOUND
-        self._ended = self.ended  # bound once: it is needed at each birth
+        self._ended = self.ended  # bound once: each birth needs it
         self._hooks = hooks.Hooks(
             started=self.started, renamed=self.renamed, ready=self.threading_ready
         )
@@ -93,10 +93,11 @@ class Publisher:
         try:
             if sys.implementation.name != "cpython":
                 raise OSError(f"{sys.implementation.name} is not supported, CPython alone is")
-            # Each of these is done, or done again, if a signal handler raised in the middle of the last time.
+            # Each step is done, or done again, if a signal handler raised in the middle of the last
+            # call.
             if self.table is None:
                 if self._gil == gil.NOT_FOUND:
-                    # it stays where it is, in forked children too, which have what they inherit
+                    # The GIL stays where it is, in forked children too.
                     self._gil = gil.find(_get_ident(), _get_native_id())
                 self._hooks.find_copies()
                 self._begin()
@@ -107,10 +108,10 @@ class Publisher:
             if not self._registered:
                 os.register_at_fork(after_in_child=self.forked)
                 if hooks.interpreter_id() != 0:
-                    # A process can outlive many subinterpreters, which free nothing by themselves. Before
-                    # 3.13, where the id is not known, a mapping closes its descriptor when it is freed, and
-                    # has to be asked before whether that is still ours.
-                    import atexit  # noqa: PLC0415 - seldom of use
+                    # A process can outlive many subinterpreters, which free nothing by themselves.
+                    # Before 3.13, where the id is not known, a mapping closes its descriptor when
+                    # it is freed, and first has to be asked whether that is still ours.
+                    import atexit  # noqa: PLC0415 - seldom needed
 
                     atexit.register(self.stop)
                 self._registered = True
@@ -122,7 +123,7 @@ class Publisher:
         return self.table is not None
 
     def stop(self) -> None:
-        """Cease to publish; see :func:`threadwatch.unpublish`."""
+        """Stop publishing; see :func:`threadwatch.unpublish`."""
         try:
             self._leave()
             self._hooks.remove()
@@ -132,7 +133,7 @@ class Publisher:
             complain(error)
 
     def started(self, thread: "Any") -> None:
-        """``thread`` is starting: called in that very thread, with its ident and TID known."""
+        """Publish a thread that starts: called in that very thread, with its ident and TID known."""
         table = self.table
         if (
             table is None or table.pid != os.getpid()
@@ -141,18 +142,18 @@ class Publisher:
             if table is None:
                 return
         ident = _get_ident()
-        if thread._ident != ident:  # a greenlet: its ident is the greenlet's
+        if thread._ident != ident:  # a greenlet has an ident of its own
             if type(thread).__name__ == "_MainThread":
                 self.renamed(thread)  # in a forked child gevent makes a new one
             return
-        tid = thread._native_id  # what we wrap has just set it
+        tid = thread._native_id  # the wrapped function has just set it
         record = table.records.get(ident)
         if record is not None:
             stands_in = type(thread).__name__ in _STAND_INS
             if record.tid == tid and (stands_in or record.owner == id(thread)):
                 self._met_again(table, record, thread)
                 return
-            table.end(record, layout.CPU_UNKNOWN)  # it ended without a word (pthread_exit)
+            table.end(record, layout.CPU_UNKNOWN)  # it ended without notice (pthread_exit)
         # `name` may be overridden
         if type(thread).__name__ == "_DummyThread":
             record = table.add(tid, ident, thread._name, layout.VISITOR)
@@ -163,12 +164,12 @@ class Publisher:
             if table.descriptor_lost(record.serial):
                 self._move()
             elif table is not self.table and self.table is not None:
-                self.table.take(record)  # another thread has moved all others meanwhile
+                self.table.take(record)  # another thread has moved all others
 
     def _met_again(self, table: writer.Table, record: writer.Record, thread: "Any") -> None:
-        """It was told twice; or it is on its way out, or another copy of threading has its own idea of it.
+        """Keep the name of a thread that was reported twice, is ending, or is in two copies of threading.
 
-        It is known by its true name already.
+        Its published name is already the right one.
         """
         if not record.guarded and record.tid != table.pid:
             self._guard(record, thread)
@@ -177,7 +178,7 @@ class Publisher:
             table.rename(record, thread._name)  # a new one, of a forked child
 
     def renamed(self, thread: "Any") -> None:
-        """``thread`` may have another name; called in any thread."""
+        """Publish a possible new name of ``thread``; called in any thread."""
         table = self._own_table()
         if table is None:
             return
@@ -185,9 +186,10 @@ class Publisher:
         if record is not None:
             table.rename(record, thread._name)
         elif thread._ident == _get_ident():
-            # not seen before: it is the one that has forked where Python was not told, and another was first
+            # Not published yet: this thread has forked without Python being told, and another
+            # thread had the first event.
             table.add(_get_native_id(), thread._ident, thread._name, layout.ADOPTED)
-        elif type(thread).__name__ == "_MainThread":  # its ident can be that of a greenlet
+        elif type(thread).__name__ == "_MainThread":  # its ident can be a greenlet's
             for record in list(table.records.values()):
                 if record.tid == table.pid:
                     table.rename(record, thread._name)
@@ -195,20 +197,20 @@ class Publisher:
             self._move()
 
     def ended(self, record: writer.Record) -> None:
-        """The thread of ``record`` is ending: called in it, or where its variables are cleared."""
+        """Publish the end of ``record``'s thread: called in it, or where its variables are cleared."""
         table = record.table
         if table.closed:
             return
         if record.tid == _get_native_id():
             table.end(record, thread_time_ns())
         elif table.pid == os.getpid():
-            # in a forked child the parent's threads end too, in the one thread that is left
+            # In a forked child the parent's threads end too, all in the one remaining thread.
             table.end(record, layout.CPU_UNKNOWN)
 
     def forked(self) -> None:
-        """In a forked child: leave the parent's table, and make one for the only thread left.
+        """Leave the parent's table in a forked child, and make one for the only remaining thread.
 
-        Called again after the threading module has put its own house in order, for the name.
+        Called again after the threading module's own fork handler, for the name.
         """
         try:
             table = self.table
@@ -226,16 +228,17 @@ class Publisher:
             complain(error)
 
     def threading_ready(self) -> None:
-        """The application has imported :mod:`threading`, or another copy of it."""
-        os.register_at_fork(after_in_child=self.forked)  # so that it runs after threading's own
+        """Publish the threads of a copy of :mod:`threading` that the application has imported."""
+        os.register_at_fork(after_in_child=self.forked)  # so that it runs after threading's
         table = self._own_table()
         if table is not None:
             self._adopt(table, forked=False)
 
     def _own_table(self) -> "writer.Table | None":
-        """The table of this very process, if it publishes.
+        """Return the table of this very process, if it publishes.
 
-        A fork that Python was not told of (uWSGI's, a C library's) is noticed here, by the first event.
+        The first event after a fork of which Python was not told (uWSGI's, a C library's) notices
+        the fork here.
         """
         table = self.table
         if table is not None and table.pid != os.getpid():
@@ -244,7 +247,7 @@ class Publisher:
         return table
 
     def _adopt(self, table: writer.Table, *, forked: bool) -> None:
-        """Publish the threads that are there already; after a fork, that is this one alone."""
+        """Publish the existing threads; after a fork, only this one."""
         me, my_tid = _get_ident(), _get_native_id()
         main = table.pid if hooks.interpreter_id() <= 0 else 0
         taken = {record.tid: record for record in table.records.values()}
@@ -258,7 +261,7 @@ class Publisher:
                 if forked and not _is_patched() and taken[tid].ident == ident:
                     table.rename(taken[tid], thread._name)
                 continue
-            # gevent and eventlet know the main thread by the ident of a greenlet
+            # gevent and eventlet know the main thread by the ident of a greenlet.
             record = table.add(tid, me if tid == my_tid else ident, thread._name, layout.ADOPTED)
             if record is not None and ident == me and tid != table.pid:
                 self._guard(record, thread)
@@ -272,9 +275,9 @@ class Publisher:
         self._guards.guard = _Guard(record, self._ended)
 
     def _begin(self, mine: "writer.Record | None" = None, *, forked: bool = False) -> None:
-        """Make a table, and fill it with the threads that there are now.
+        """Make a table, and fill it with the present threads.
 
-        ``mine``: what the parent's table says of this thread, in a forked child.
+        ``mine``: this thread's record in the parent's table, in a forked child.
         """
         self._guards = _local()
         table = self._new_table()
@@ -291,7 +294,7 @@ class Publisher:
         self.table = table
 
     def _move(self) -> None:
-        """Go on with another table, where the application has closed the descriptor of this one."""
+        """Make another table, because the application has closed the descriptor of this one."""
         table = self.table
         if table is None:
             return
@@ -313,7 +316,7 @@ class Publisher:
     def _leave(self) -> None:
         """Close the table, if there is one."""
         table = vars(self).pop("table", None)  # in one step: one thread alone closes it
-        # the guards in other threads go with the variable, and nothing ends by that
+        # The guards in other threads go with the variable, and that ends no thread.
         self._guards = None
         if table is not None:
             try:
@@ -324,7 +327,7 @@ class Publisher:
 
 
 def _in_order_of_belief(copies: "list[dict[str, Any]]") -> "list[tuple[int, Any]]":
-    """The threads that the copies of threading know, with their idents, the more trustworthy first.
+    """Return the threads that the copies of threading know, with their idents, the most reliable first.
 
     The first to claim a TID has it: another copy knows a thread as a dummy, or, up to 3.12, as the main
     one if it was imported there; and before 3.13 dummies outlive their threads, so that another thread
@@ -351,17 +354,17 @@ def _in_order_of_belief(copies: "list[dict[str, Any]]") -> "list[tuple[int, Any]
 
 
 def _is_patched() -> bool:
-    """Whether threads may be greenlets, and go by idents of theirs."""
+    """Return whether threads may be greenlets, which have idents of their own."""
     return _get_ident is not _thread.get_ident
 
 
 def _main_threads(copies: "list[dict[str, Any]]") -> "list[Any]":
-    """The main thread, as each copy of threading knows it."""
+    """Return the main thread, as each copy of threading knows it."""
     return [copy["_main_thread"] for copy in _current_first(copies) if "_main_thread" in copy]
 
 
 def _current_first(copies: "list[dict[str, Any]]") -> "list[dict[str, Any]]":
-    """The copies of threading: first the one that the application imports now."""
+    """Return the copies of threading: first the one that the application imports now."""
     current = vars(sys.modules.get("threading", sys))
     return sorted(copies, key=lambda copy: copy is not current)
 

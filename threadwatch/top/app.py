@@ -1,4 +1,4 @@
-"""The terminal application: views come in from a thread, and go to the screen that is seen."""
+"""The terminal application: it reads views in a thread, and draws them on the current screen."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from threadwatch.top.text_screens import DetailScreen
 
 
 class Polled(Message):
-    """A view has come."""
+    """A view has arrived."""
 
     def __init__(self, view: View) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Polled(Message):
 
 
 class Failed(Message):
-    """No view has come."""
+    """No view has arrived."""
 
     def __init__(self, why: str) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ class Failed(Message):
 
 
 class TopApp(App[str | None]):
-    """The application; its result is a line that says why it could not go on, or None."""
+    """The application; its result is a line that says why it ended early, or None."""
 
     ENABLE_COMMAND_PALETTE = False
     TITLE: str | None = "threadwatch top"
@@ -66,7 +66,7 @@ class TopApp(App[str | None]):
         self._reader = threading.Thread(target=self._read, name="poller", daemon=True)
 
     def get_default_screen(self) -> Screen[None]:
-        """The list."""
+        """Return the list."""
         return ListScreen(self.session)
 
     def on_mount(self) -> None:
@@ -80,7 +80,7 @@ class TopApp(App[str | None]):
         self._stop.set()
 
     def close(self) -> None:
-        """Wait until nobody reads any more, and let go of everything."""
+        """Wait until the reading thread has ended, and close everything."""
         self._stop.set()
         if self._reader.ident is not None:
             self._reader.join(timeout=2)
@@ -88,7 +88,7 @@ class TopApp(App[str | None]):
             self.session.source.close()
 
     def _read(self) -> None:
-        """In a thread of its own: what takes long must not keep keys waiting."""
+        """Read views in a thread of its own, so that a slow read does not delay keys."""
         while not self._stop.is_set():
             try:
                 view = self.session.source.next(self._stop.wait)
@@ -112,11 +112,11 @@ class TopApp(App[str | None]):
             self.screen.look()
 
     def on_failed(self, message: Failed) -> None:
-        """Say that what is shown grows old."""
+        """Say that the view on the screen is old."""
         self.session.trouble = message.why
         self.show()
 
     def show(self) -> None:
-        """Bring what is seen up to date."""
+        """Bring the current screen up to date."""
         if isinstance(self.screen, SessionScreen):
             self.screen.show()

@@ -1,4 +1,4 @@
-"""Shares of time as cells of text: every state has a letter, so that nothing depends on colours."""
+"""Draws shares of time as cells of text. Every state has a letter, so bars do not depend on colours."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ BUSY = frozenset(of_kind(Kind.RUNNING, Kind.KEPT, Kind.HALTED))
 
 
 def divide(shares: Mapping[str, float], cells: int) -> Sequence[tuple[str, int]]:
-    """How many of ``cells`` each state gets, in the order of NAMES; by largest remainder.
+    """Divide ``cells`` among the states, in the order of NAMES, by largest remainder.
 
-    What the shares lack of 1 gets no cell.
+    If the shares add up to less than 1, the rest of the cells stays empty.
     """
     exact = [(state, shares[state] * cells) for state in NAMES if shares.get(state, 0.0) > 0.0]
     counts = {state: int(part) for state, part in exact}
@@ -30,6 +30,6 @@ def divide(shares: Mapping[str, float], cells: int) -> Sequence[tuple[str, int]]
 
 
 def letters(state: str, cells: int) -> str:
-    """``cells`` of one state, without colours: ``RRRR``, ``S───``."""
+    """Return ``cells`` of one state, without colours: ``RRRR``, ``S───``."""
     letter = LETTERS[state]
     return letter * cells if state in BUSY else letter + "─" * (cells - 1)

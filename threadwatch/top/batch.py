@@ -1,4 +1,4 @@
-"""Rows as plain text, for pipes and files."""
+"""Prints rows as plain text, for pipes and files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from threadwatch.top.title import figures, nothing
 
 
 def batch(top: Top, *, where: str, columns: int | None) -> Iterator[str]:
-    """The lines of one view: a headline, the sums, and the list, whole."""
+    """Yield the lines of one view: a headline, the sums, and the whole list."""
     if top.view is None:
         return
     width = columns or PLAIN_WIDTH

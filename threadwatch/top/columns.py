@@ -1,4 +1,4 @@
-"""A row → pieces of text: the columns that a terminal's width has room for, and what stands in them."""
+"""Lays out a row: the columns that a terminal's width has room for, and the text in them."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ Subject = Figures | ThreadView
 _GAP = "  "
 _LEAST_NAME = 22
 _TINY_NAME = 8
-"""Beside one last column."""
+"""Width of a name beside one last column."""
 _MOST_NAME = 48
 _LEAST_BAR = 10
 _MOST_BAR = 60
 _LUXURIES = ("COMM", "LAST CPU", "SYS", "USER", "AGE")
 _GOOD_NAME = 26
 _GOOD_BAR = 20
-"""Which columns are shown only where names and bars have so much room."""
+"""The room for names and bars that dispensable columns have to leave."""
 _NARROW = 100
 """Below this, columns have their short titles."""
 PLAIN_WIDTH = 132
-"""Where nobody says how wide a line may be."""
+"""Width of a line if there is no terminal."""
 
 
 class Span(NamedTuple):
-    """A piece of a line. Its style is a word that says what it is; how that looks is not said here."""
+    """A piece of a line. Its style is a word for what it is; :mod:`threadwatch.top.look` has the colours."""
 
     text: str
     style: str = ""
@@ -46,14 +46,14 @@ class Column:
     title: str
     width: int
     text: Callable[[Subject, float], str]
-    """Of a row's figures, and the seconds since boot, which start times count from."""
+    """Returns the text, from a row's figures and the seconds since boot that start times refer to."""
     short: str = ""
     """The title where there is little room."""
     narrow: int = 0
-    """Its width there."""
+    """The column's width with little room."""
     right: bool = True
     optional: bool = False
-    """Left out where nothing is known."""
+    """Left out if no row has a value."""
     dim: bool = False
 
 
@@ -86,12 +86,12 @@ _DISPENSABLE = (
     *("COMM", "LAST CPU", "SYS", "USER", "AGE", "READY", "CPU TIME", "bar", "GIL HELD", "GIL WAIT"),
     *("STATE", "TID"),
 )
-"""What is left out, in this order, where there is no room."""
+"""Columns that are left out, in this order, where there is no room."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The columns of a list that is so many columns wide."""
+    """The columns of a list of a certain width."""
 
     columns: tuple[Column, ...]
     name: int
@@ -100,7 +100,7 @@ class Layout:
     """Width of the bar; 0: none."""
 
     def head(self, sort: Sort, *, reverse: bool) -> list[Span]:
-        """The line of titles; the one that rows are sorted by is marked."""
+        """Return the line of titles; the column that orders the rows is marked."""
         mark = "▾" if sort.falling != reverse else "▴"
         spans: list[Span] = []
         for column in self._with_name():
@@ -124,7 +124,7 @@ class Layout:
         return spans
 
     def title_at(self, x: int) -> str:
-        """The title of the column that is at ``x``; empty where there is none."""
+        """Return the title of the column at ``x``; empty where there is none."""
         for column in self._with_name():
             x -= (self.name if column is None else column.width) + len(_GAP)
             if x < 0:
@@ -132,14 +132,14 @@ class Layout:
         return ""
 
     def cells(self, row: Row, shares: Shares, uptime: float) -> list[Span]:
-        """The line of one row. ``shares``: its bar; ``uptime``: seconds since boot, 0 if not known."""
+        """Return the line of one row. ``shares``: its bar; ``uptime``: seconds since boot, 0 if unknown."""
         spans: list[Span] = []
         has_state = row.thread is not None
         for column in self._with_name():
             if column is None:
                 room = self.name
                 if not has_state and any(c.title == "STATE" for c in self.columns):
-                    room += len(_GAP) + _STATE.width  # which says nothing of it
+                    room += len(_GAP) + _STATE.width  # the name takes STATE's room
                 spans += _label(row, room)
             elif column.title == "STATE" and not has_state:
                 continue
@@ -160,15 +160,15 @@ class Layout:
         return spans
 
     def _with_name(self) -> Sequence[Column | None]:
-        """The columns, with None for the names, which come behind the TID."""
+        """Return the columns, with None in the place of the names, which follow the TID."""
         behind = int(bool(self.columns) and self.columns[0].title == "TID")
         return (*self.columns[:behind], None, *self.columns[behind:])
 
 
 def layout(columns: int, known: Collection[str] = OPTIONAL, keep: str = "") -> Layout:
-    """What has room. ``known``: the titles of those optional columns that have something to show.
+    """Return the layout. ``known``: the titles of those optional columns that have values.
 
-    ``keep``: the title of a column that is shown if any is, because rows are in its order.
+    ``keep``: the title of the column that orders the rows, which is kept as long as any is.
     """
     shown = [column for column in _COLUMNS if not column.optional or column.title in known]
     if columns < _NARROW:
@@ -204,7 +204,7 @@ def _taken(columns: Sequence[Column]) -> int:
 
 
 def _label(row: Row, columns: int) -> list[Span]:
-    """The name, as far in as the row is deep, and what is said behind it."""
+    """Return the name, indented by the depth of the row, and the note behind it."""
     before = "  " * row.depth + {True: "▾ ", False: "▸ ", None: ""}[row.opened]
     room = columns - width(before)
     if room < 2:

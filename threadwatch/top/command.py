@@ -1,4 +1,4 @@
-"""The command: what is wanted, from where, and whether there is a terminal to show it in."""
+"""Runs ``threadwatch top``: reads its options, opens the source of views, and checks the terminal."""
 
 from __future__ import annotations
 
@@ -22,26 +22,26 @@ SORT_NAMES = tuple(sort.name for sort in SORTS)
 
 @dataclass(frozen=True, slots=True)
 class TopOptions:
-    """What the command line says."""
+    """The options of the command line."""
 
     what: Sequence[str]
     interval: float
     batch: bool
     count: int | None
-    """Views after which it ends; None: never."""
+    """Views after which the command ends; None: never."""
     sort: str
     reverse: bool
     flat: bool
     busy: bool
     filter: str
     url: str | None
-    """Of a daemon; None: this host's procfs."""
+    """The URL of a daemon; None: this host's procfs."""
     config_file: str | None
     procfs: str
 
 
 def top(options: TopOptions) -> int:
-    """Show the threads, live; the exit code.
+    """Show the threads, live, and return the exit code.
 
     :raises ConfigError: the configuration cannot be used.
     :raises Unusable: there is no procfs, nothing fits what was asked for, or no terminal; or the
@@ -77,7 +77,7 @@ def _source(options: TopOptions) -> Source:
 
 
 def _check_terminal() -> None:
-    # textual draws on stderr
+    # textual draws on stderr.
     for stream, name in (
         (sys.stdin, "input"),
         (sys.stdout, "output"),
@@ -94,7 +94,7 @@ def _check_terminal() -> None:
 
 
 def _batch(source: Source, model: Top, count: int | None) -> int:
-    """Print each view, but for the first one, which has no shares of time yet."""
+    """Print each view except the first one, which has no shares of time yet."""
     columns = int(width) if (width := os.environ.get("COLUMNS", "")).isdecimal() else None
     printed = 0
     try:
@@ -121,7 +121,7 @@ def _batch(source: Source, model: Top, count: int | None) -> int:
 
 def _live(source: Source, model: Top, options: TopOptions) -> int:
     try:
-        from threadwatch.top.app import TopApp  # noqa: PLC0415  # the one part that needs textual
+        from threadwatch.top.app import TopApp  # noqa: PLC0415  # the only part that needs textual
     except ModuleNotFoundError as error:
         source.close()
         if (error.name or "").partition(".")[0] != "textual":

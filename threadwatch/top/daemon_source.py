@@ -1,4 +1,4 @@
-"""Views from a daemon, over HTTP: ``--url``."""
+"""Reads views from a daemon, over HTTP: ``--url``."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from threadwatch.words.from_json import parse_view
 from threadwatch.words.text import cut, printable
 
 AUTH_VARIABLE = "THREADWATCH_BASIC_AUTH"
-"""Has user:password, for those who do not want them on a command line, where everybody sees them."""
+"""Holds user:password, for users who keep them off the command line, where every user can read them."""
 
 _PATH = "/api/v1/view"
 _TIMEOUT = 5.0
 """Seconds that a daemon may take to connect, or between two pieces of an answer."""
 _MOST_BYTES = 64 << 20
-"""An answer may be so long: more than 100,000 threads."""
+"""The largest body of a response: more than 100,000 threads."""
 _STALE = 5.0
-"""Seconds, beside three polls, after which a daemon that says nothing new is said to be stuck."""
+"""Seconds, besides three polls, after which a daemon without a new view counts as stuck."""
 
 
 class DaemonSource:
@@ -42,12 +42,12 @@ class DaemonSource:
     own_pid: int | None = None
 
     def __init__(self, url: str, *, interval: float) -> None:
-        """Ask about every ``interval`` seconds, but no more often than the daemon polls.
+        """Ask every ``interval`` seconds, but not more often than the daemon polls.
 
-        :raises Unusable: that is no URL of a daemon.
+        :raises Unusable: ``url`` is not the URL of a daemon.
         """
         self.where, authorization = _parse(url)
-        self._request = urllib.request.Request(  # noqa: S310  # _parse has seen to the scheme
+        self._request = urllib.request.Request(  # noqa: S310  # _parse has checked the scheme
             self.where + _PATH,
             headers={
                 "Accept": "application/json",
@@ -61,18 +61,18 @@ class DaemonSource:
             urllib.request.HTTPSHandler(context=ssl.create_default_context()),
         ]
         if urllib.parse.urlsplit(self.where).hostname in {"localhost", "127.0.0.1", "::1"}:
-            handlers.append(urllib.request.ProxyHandler({}))  # no proxy would find that
+            handlers.append(urllib.request.ProxyHandler({}))  # a proxy could not reach that address
         self._opener = urllib.request.build_opener(*handlers)
         self._interval = interval
         self._last: View | None = None
         self._news = time.monotonic()
-        """When there was something new last."""
+        """When the last new view came."""
         self._due = 0.0
 
     def check(self) -> None:
-        """Ask once, to begin with; whose answer begins the daemon's looking at threads.
+        """Ask once at the start; the request makes the daemon look at threads.
 
-        :raises Unusable: nobody is there, or nobody who can answer.
+        :raises Unusable: no daemon answers there.
         """
         self._ask()
 
@@ -93,12 +93,12 @@ class DaemonSource:
                 raise Unusable(
                     f"{self.where} answers, but has not polled for {now - self._news:.0f} s"
                 )
-            # so that we come to ask just after it has polled
+            # So that the next request comes just after its poll.
             pause = view if isinstance(view, float) else max(daemons / 20, 0.1)
         return None
 
     def examine(self, key: ThreadKey) -> Examined | str:  # noqa: ARG002  # as a Source has it
-        """Nothing: a daemon tells no more than its views have."""
+        """Return a line that says that a daemon tells no more than its views have."""
         return "only on the host itself: threadwatch top, without --url"
 
     def notes(self) -> str:
@@ -109,10 +109,10 @@ class DaemonSource:
         return ""
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no connection is kept."""
 
     def _ask(self) -> View | float:
-        """The daemon's view; or the seconds after which it will have one."""
+        """Return the daemon's view; or the seconds after which it will have one."""
         try:
             with self._opener.open(self._request, timeout=_TIMEOUT) as answer:
                 packed = answer.headers.get("Content-Encoding") == "gzip"
@@ -131,7 +131,7 @@ class DaemonSource:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """To be sent elsewhere is an error: passwords are not for others."""
+    """Makes a redirection an error: the password is not for other servers."""
 
     def redirect_request(
         self,
@@ -142,11 +142,11 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         headers: Message,
         newurl: str,
     ) -> None:
-        """Nothing is to be asked for in its place."""
+        """Return None: no other address is asked instead."""
 
 
 def _parse(url: str) -> tuple[str, dict[str, str]]:
-    """The URL without user and password, and the header that these make."""
+    """Return the URL without user and password, and the header made of these."""
     try:
         parts = urllib.parse.urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -181,7 +181,7 @@ def _parse(url: str) -> tuple[str, dict[str, str]]:
 
 
 def _read(answer: IO[bytes], *, packed: bool) -> bytes:
-    """The body, unpacked; Malformed if it is too long."""
+    """Return the unpacked body. Raise Malformed if it is too long."""
     body = answer.read(_MOST_BYTES + 1)
     if packed:
         unpacker = zlib.decompressobj(wbits=31)
@@ -226,7 +226,7 @@ def _short(text: object) -> str:
 
 
 def _same(view: View, before: View | None) -> View:
-    """The view, with the very objects of the one before where nothing has changed: that makes bars cheap."""
+    """Return the view, with the unchanged objects of the one before: that makes bars cheap."""
     if before is None:
         return view
     old = {process.key: process for process in before.processes}

@@ -1,4 +1,4 @@
-"""One thread, in full: the text of the detail screen."""
+"""Writes the text of the detail screen: one thread, in full."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def detail(
     uptime: float,
     columns: int,
 ) -> list[Line]:
-    """The lines. ``line``: its history, poll by poll; ``more``: what only it is asked for.
+    """Return the lines. ``line``: the thread's history, poll by poll; ``more``: what ``examine`` has read.
 
     ``started``: a Unix time; ``uptime``: seconds since boot.
     """
@@ -119,7 +119,7 @@ def _more(more: Examined | str, thread: ThreadView, columns: int) -> list[Line]:
 
 
 def _history(line: Sequence[tuple[float, Shares]], columns: int) -> list[Line]:
-    """A chart: one column for each poll, the newest on the right; and shares over the whole of it."""
+    """Return a chart: one column for each poll, the newest on the right; and shares over the whole of it."""
     room = max(columns - 4, 10)
     line = [entry for entry in line if entry[1]][-room:]
     seconds = sum(elapsed for elapsed, _ in line)
@@ -163,7 +163,7 @@ def _history(line: Sequence[tuple[float, Shares]], columns: int) -> list[Line]:
 
 
 def _stack(shares: Shares) -> list[str]:
-    """The states of one column, from the bottom upwards."""
+    """Return the states of one column, from the bottom upwards."""
     return [state for state, number in divide(shares, _CHART) for _ in range(number)]
 
 

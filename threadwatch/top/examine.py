@@ -1,4 +1,4 @@
-"""What only one thread is asked for: its kernel stack, what it is blocked in, where it may run."""
+"""Reads what only the detail screen needs of a thread: kernel stack, system call, permitted CPUs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ _MOST_FRAMES = 64
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """One living thread, at one moment. Every text is printable and fit to be shown as it is."""
+    """One living thread, at one moment. Every text is printable."""
 
     syscall: str
-    """The system call that it is blocked in, by name; or why that cannot be told."""
+    """The system call that it is blocked in, by name; or why that is unknown."""
     wchan: str
-    """The kernel's function that it sleeps in (proc_pid_wchan(5)), or why that cannot be told."""
+    """The kernel's function that it sleeps in (proc_pid_wchan(5)), or why that is unknown."""
     cpus: str
-    """Which CPUs it may use: ``0-3,8``."""
+    """The CPUs that it may use: ``0-3,8``."""
     voluntary_switches: int | None
     involuntary_switches: int | None
     stack: tuple[str, ...]
@@ -35,7 +35,7 @@ class Examined:
 
 
 def examine(procfs: ProcFS, key: ThreadKey) -> Examined:
-    """Read about one thread what the kernel tells.
+    """Read what the kernel tells of one thread.
 
     :raises Gone: it has ended.
     :raises ReadError: not even its status can be read.
@@ -60,7 +60,7 @@ def examine(procfs: ProcFS, key: ThreadKey) -> Examined:
 
 
 def parse_stack(data: bytes) -> tuple[str, ...]:
-    """The functions of ``/proc/PID/task/TID/stack`` (proc_pid_stack(5)), without addresses."""
+    """Return the functions of ``/proc/PID/task/TID/stack`` (proc_pid_stack(5)), without addresses."""
     lines = data.decode("utf-8", "replace").splitlines()
     return tuple(printable(_FRAME.sub("", line)) for line in lines[:_MOST_FRAMES])
 

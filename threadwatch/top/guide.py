@@ -1,4 +1,4 @@
-"""The text of the help screen."""
+"""Writes the text of the help screen."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _COLUMNS = (
 
 
 def guide() -> list[list[Span]]:
-    """The lines."""
+    """Return the lines."""
     lines: list[list[Span]] = [[Span("Keys", "title")]]
     lines += (_entry(key, what) for key, what in _KEYS)
     orders = "   ".join(f"{sort.key} {sort.what}" for sort in SORTS[:4])

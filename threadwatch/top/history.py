@@ -1,4 +1,4 @@
-"""What the last polls said of each thread: where its time went, poll by poll."""
+"""Keeps what the last polls said of each thread: where its time went, poll by poll."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from types import MappingProxyType
 from threadwatch.model.view import ProcessKey, ThreadView, View
 
 KEPT = 300
-"""Polls that are remembered: 5 minutes at one poll a second."""
+"""The number of polls that are remembered: 5 minutes at one poll a second."""
 WINDOW = 10.0
 """Seconds that a bar in the list stands for."""
 
 ThreadKey = tuple[ProcessKey, int, int]
 """A thread: its process, its TID, its start time in ticks."""
 Shares = Mapping[str, float]
-"""Parts of a time by state; they add up to 1, or to less where not all is known."""
+"""Shares of a time by state; together 1, or less where part of the time is unknown."""
 
 NOTHING: Shares = MappingProxyType({})
 
 
 def shares_of(thread: ThreadView) -> Shares:
-    """Where the thread's time went between the last two polls; empty at first sight."""
+    """Return the shares of the thread's time between the last two polls; empty at its first poll."""
     return NOTHING if thread.states is None else thread.states
 
 
@@ -33,9 +33,9 @@ class History:
     def __init__(self) -> None:
         self._last_ns: int | None = None
         self._elapsed_ns: deque[int] = deque(maxlen=KEPT - 1)
-        """From each poll to the next, the newest first."""
+        """The time from each poll to the next, the newest first."""
         self._polls_in: dict[float, int] = {}
-        """How many of the last polls began within so many seconds; worked out once for all threads."""
+        """How many of the last polls began within a number of seconds; computed once for all threads."""
         self._threads: dict[ThreadKey, deque[ThreadView]] = {}
 
     def add(self, view: View) -> None:
@@ -57,14 +57,14 @@ class History:
                 now[identity] = line
 
     def shares(self, key: ThreadKey, seconds: float = WINDOW) -> Shares:
-        """Where the thread's time went in the last ``seconds``, as far as it is known."""
+        """Return the shares of the thread's time in the last ``seconds``, as far as it is known."""
         line = self._threads.get(key)
         if line is None:
             return NOTHING
         polls = self._polls(seconds)
         last = line[-1]
         if polls <= 1 or len(line) == 1 or line[-min(polls, len(line))] is last:
-            # one and the same view is given as long as nothing changes
+            # The same view is stored again as long as nothing changes
             return shares_of(last)
         total_ns = 0
         parts: defaultdict[str, float] = defaultdict(float)
@@ -79,7 +79,7 @@ class History:
         return {state: part / total_ns for state, part in parts.items()} if total_ns else NOTHING
 
     def together(self, keys: Iterable[ThreadKey], seconds: float = WINDOW) -> Shares:
-        """Where the time of several threads went."""
+        """Return the shares of the time of several threads."""
         parts: defaultdict[str, float] = defaultdict(float)
         number = 0
         for key in keys:
@@ -91,7 +91,7 @@ class History:
         return {state: part / number for state, part in parts.items()} if number else NOTHING
 
     def line(self, key: ThreadKey) -> Sequence[tuple[float, Shares]]:
-        """Poll by poll, the oldest first: how long it was, in seconds, and where the time went."""
+        """Return, poll by poll, the oldest first, its length in seconds and the shares of its time."""
         line = self._threads.get(key, ())
         elapsed = list(islice(self._elapsed_ns, len(line)))
         return [
@@ -102,7 +102,7 @@ class History:
         ]
 
     def _polls(self, seconds: float) -> int:
-        """How many of the last polls began within ``seconds``."""
+        """Return how many of the last polls began within ``seconds``."""
         number = self._polls_in.get(seconds)
         if number is None:
             total = number = 0

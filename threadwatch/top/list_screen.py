@@ -1,4 +1,4 @@
-"""The list of threads: keys in, lines out. What they mean is in :mod:`threadwatch.top.model`."""
+"""The screen with the list of threads: keys in, lines out. :mod:`threadwatch.top.model` acts on the keys."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ class ListScreen(SessionScreen):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._first = 0
-        """The first row that is seen."""
+        """The first visible row."""
         self._height = 0
 
     def compose(self) -> ComposeResult:
-        """Title, figures, heads of columns, rows, keys."""
+        """Yield title, figures, column titles, rows and keys."""
         look = self.its.look
         for name in ("title", "figures", "head", "list", "keys"):
             yield Lines(look, id=name)
@@ -60,15 +60,15 @@ class ListScreen(SessionScreen):
         )
 
     def on_resize(self) -> None:
-        """Another size: other columns, more or fewer rows."""
+        """Adapt columns and rows to another size."""
         self.call_after_refresh(self.show)
 
     def on_screen_resume(self) -> None:
-        """Seen again."""
+        """Draw the list when it becomes visible again."""
         self.call_after_refresh(self.show)
 
     def show(self, *, hold: bool = True) -> None:
-        """Draw everything that has changed. ``hold``: the cursor's line on the screen stays where it is."""
+        """Draw what has changed. With ``hold``, the cursor's line stays at its place on the screen."""
         its, top = self.its, self.its.top
         listed = self.query_one("#list", Lines)
         width, height = listed.size
@@ -119,21 +119,21 @@ class ListScreen(SessionScreen):
     """The line of the list that the cursor is on."""
 
     def action_move(self, by: int) -> None:
-        """Up or down."""
+        """Move the cursor up or down."""
         self.action_go(max(self.its.top.at + by, 0))
 
     def action_page(self, by: int) -> None:
-        """A screen up or down."""
+        """Move the cursor by a screen."""
         self.action_move(by * max(self.query_one("#list").size.height - 1, 1))
 
     def action_go(self, to: int) -> None:
-        """To a row; -1 is the last one."""
+        """Move the cursor to a row; -1 is the last one."""
         top = self.its.top
         top.move(len(top.rows) - 1 if to < 0 else to)
         self.show(hold=False)
 
     async def action_enter(self) -> None:
-        """A thread in detail, or fold."""
+        """Show a thread in detail, or fold a row."""
         row = self.its.top.current
         if row is not None and row.thread is not None and row.process is not None:
             await self.app.push_screen(DetailScreen(self.its, row.process, row.thread))
@@ -142,27 +142,27 @@ class ListScreen(SessionScreen):
             self.show()
 
     def action_fold(self, opened: bool) -> None:  # noqa: FBT001  # as actions are called
-        """Open or close."""
+        """Open or close a row."""
         self.its.top.fold(opened=opened)
         self.show(hold=False)
 
     def action_fold_all(self) -> None:
-        """Close or open all."""
+        """Open or close all rows."""
         self.its.top.fold_all()
         self.show(hold=False)
 
     def action_flat(self) -> None:
-        """Tree or list."""
+        """Show a tree or a list."""
         self.its.top.toggle_flat()
         self.show(hold=False)
 
     def action_busy(self) -> None:
-        """With idle threads or without."""
+        """Show or hide idle threads."""
         self.its.top.toggle_busy()
         self.show(hold=False)
 
     def action_reverse(self) -> None:
-        """The other way round."""
+        """Reverse the order."""
         self.its.top.reverse()
         self.show(hold=False)
 
@@ -172,21 +172,21 @@ class ListScreen(SessionScreen):
         self.show(hold=False)
 
     def action_sort_next(self, step: int) -> None:
-        """Order by another."""
+        """Order by the next column."""
         self.its.top.sort_next(step)
         self.show(hold=False)
 
     def action_pause(self) -> None:
-        """Stand still, or go on."""
+        """Pause, or go on."""
         self.its.top.pause()
         self.show()
 
     async def action_help(self) -> None:
-        """The help screen."""
+        """Show the help screen."""
         await self.app.push_screen(HelpScreen(self.its))
 
     def action_filter(self) -> None:
-        """Write a filter."""
+        """Open the line for the filter."""
         entry = self.query_one("#filter", Input)
         self.add_class("filtering")
         entry.value = self.its.top.filter_text
@@ -194,7 +194,7 @@ class ListScreen(SessionScreen):
         entry.focus()
 
     def action_clear(self) -> None:
-        """No filter any more."""
+        """Remove the filter."""
         self._end_filter()
         self.its.top.filter("")
         self.show()
@@ -206,7 +206,7 @@ class ListScreen(SessionScreen):
             self.show()
 
     def on_input_submitted(self) -> None:
-        """The filter is as it should be."""
+        """Close the line and keep the filter."""
         self._end_filter()
 
     def _end_filter(self) -> None:
@@ -214,7 +214,7 @@ class ListScreen(SessionScreen):
         self.set_focus(None)
 
     async def on_click(self, event: events.Click) -> None:
-        """To the row that was clicked; a second click is Enter; on a head, order by it."""
+        """Move the cursor to the clicked row; a second click is Enter; a click on a title orders by it."""
         listed = self.query_one("#list")
         y = event.screen_y - listed.region.y
         if event.screen_y == self.query_one("#head").region.y:
@@ -234,9 +234,9 @@ class ListScreen(SessionScreen):
                 self.action_sort(number)
 
     def on_mouse_scroll_down(self) -> None:
-        """Down."""
+        """Move the list down."""
         self.action_move(WHEEL)
 
     def on_mouse_scroll_up(self) -> None:
-        """Up."""
+        """Move the list up."""
         self.action_move(-WHEEL)

@@ -1,7 +1,7 @@
-"""How the words that styles are called look in a terminal, with colours and without.
+"""Turns the styles of spans into terminal colours, or into attributes without colours.
 
-The terminal's own foreground and background are kept, so that light and dark ones both look as their
-owner likes. The colours of states are of middling brightness, to be seen on either.
+The terminal's own foreground and background are kept, so that light and dark terminals look as
+their users like. The colours of states are of middling brightness, visible on either.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ _COLORED = _colored()
 
 
 class Look:
-    """Spans → segments."""
+    """Turns spans into segments."""
 
     def __init__(self, *, colors: bool) -> None:
         self._colors = colors
@@ -94,13 +94,13 @@ class Look:
         self._cursor = _CURSOR if colors else _CURSOR_PLAIN
 
     def segments(self, line: list[Span], *, cursor: bool) -> list[Segment]:
-        """One line; ``cursor``: it is the one that the cursor is on."""
+        """Return one line; ``cursor``: the cursor is on it."""
         found = []
         for text, name in line:
             style = self._styles[name]
             if self._colors and name.startswith(("bar-", "chart-")):
                 if style.bgcolor is not None:
-                    # a block needs its letter once; its colour does the rest
+                    # A block needs its letter only once; its colour shows the rest.
                     text = text[0] + " " * (len(text) - 1)  # noqa: PLW2901  # the same text, thinned
             elif cursor:
                 style = style.without_color + self._cursor

@@ -1,10 +1,10 @@
-"""What the user has chosen, the views that have come, and the rows that follow from both.
+"""Keeps the user's choices and the latest views, and derives the rows from both.
 
 Rules:
 
-* The cursor stays on its row, wherever that goes; where its row has gone, on what takes its place. Until
-  somebody moves it, it stays on the first row.
-* A pause stops what is shown; what comes meanwhile is kept, and shown all at once afterwards.
+* The cursor stays on its row, wherever that moves; if the row has gone, on the row that takes its
+place. Until the user moves the cursor, it stays on the first row.
+* A pause stops the screen; views that come meanwhile are kept and shown after the pause.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from threadwatch.words.choose import choose
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What is shown, in figures."""
+    """The figures of the headline."""
 
     processes: int
     published: int
     threads: int
     cpu_ratio: float
     gil_group: str
-    """Whose GIL is held most of the time."""
+    """The group whose GIL is held the largest part of the time."""
     gil_held_ratio: float | None
 
 
@@ -38,7 +38,7 @@ class Top:
     """The state of the screen. Not for several threads."""
 
     def __init__(self, what: Sequence[str] = (), shape: Shape | None = None) -> None:
-        """``what``: PIDs and applications, as ``ps`` takes them; all if there are none."""
+        """``what``: PIDs and applications, as ``ps`` takes them; empty: all."""
         self.what = tuple(what)
         self.shape = shape or Shape()
         self.filter_text = "|".join(self.shape.words)
@@ -46,9 +46,9 @@ class Top:
         self.view: View | None = None
         self.paused = False
         self.cursor: RowKey | None = None
-        """The row that the user has chosen; None: nobody has, so the first."""
+        """The row that the user has chosen; None: the first one, wherever that moves."""
         self.known: frozenset[str] = frozenset()
-        """Titles of optional columns for which there has been something to show."""
+        """Titles of optional columns that have had values."""
         self._kept: deque[View] = deque(maxlen=KEPT)
         self._processes: tuple[ProcessView, ...] = ()
         self._members: frozenset[ProcessKey] = frozenset()
@@ -56,9 +56,9 @@ class Top:
         self._at = 0
 
     def take(self, view: View) -> None:
-        """One more poll.
+        """Take the view of one more poll.
 
-        :raises Unusable: it is the first, and has nothing that fits what was asked for.
+        :raises Unusable: it is the first view, and has no process that was asked for.
         """
         if self.paused and self.view is not None:
             self._kept.append(view)
@@ -71,7 +71,7 @@ class Top:
         self._rows = None
 
     def pause(self) -> None:
-        """Hold what is shown, or go on."""
+        """Pause the screen, or go on."""
         self.paused = not self.paused
         if not self.paused:
             while self._kept:
@@ -79,19 +79,19 @@ class Top:
 
     @property
     def uptime(self) -> float:
-        """Seconds since boot, which start times count from; 0 before the first view."""
+        """Return the seconds since boot, which start times refer to; 0 before the first view."""
         return self.view.boottime_ns / 1e9 if self.view else 0.0
 
     @property
     def rows(self) -> Sequence[Row]:
-        """The list as it stands."""
+        """Return the list as it stands."""
         if self._rows is None:
             self._rows = rows(self._processes, self.shape)
         return self._rows
 
     @property
     def at(self) -> int:
-        """Which row the cursor is on; 0 in an empty list."""
+        """Return the index of the row under the cursor; 0 in an empty list."""
         listed = self.rows
         if self.cursor is None:
             self._at = 0
@@ -104,17 +104,17 @@ class Top:
 
     @property
     def current(self) -> Row | None:
-        """The row that the cursor is on."""
+        """Return the row under the cursor."""
         return self.rows[self.at] if self.rows else None
 
     def move(self, to: int) -> None:
-        """Put the cursor on a row; nobody's choice any more on the first one."""
+        """Move the cursor to a row; on the first row it counts as not moved."""
         if self.rows:
             self._at = min(max(to, 0), len(self.rows) - 1)
             self.cursor = self.rows[self._at].key if self._at else None
 
     def sort(self, sort: Sort) -> None:
-        """Order by this; the other way round if that is so already."""
+        """Order by this column; reverse the order if it is this column already."""
         same = self.shape.sort is sort
         self._change(replace(self.shape, sort=sort, reverse=same and not self.shape.reverse))
 
@@ -124,26 +124,26 @@ class Top:
         self._change(replace(self.shape, sort=SORTS[to], reverse=False))
 
     def reverse(self) -> None:
-        """Order the other way round."""
+        """Reverse the order."""
         self._change(replace(self.shape, reverse=not self.shape.reverse))
 
     def toggle_flat(self) -> None:
-        """A tree, or a list of threads."""
+        """Switch between a tree and a list of threads."""
         self._change(replace(self.shape, flat=not self.shape.flat))
 
     def toggle_busy(self) -> None:
-        """All threads, or those that run or wait to."""
+        """Switch between all threads and those that run or wait to run."""
         self._change(replace(self.shape, busy=not self.shape.busy))
 
     def filter(self, text: str) -> None:
-        """Show only what fits."""
+        """Show only rows that match."""
         self.filter_text = text
         self._change(replace(self.shape, words=parse_filter(text)))
 
     def fold(self, *, opened: bool | None = None) -> None:
-        """Close or open what the cursor is on; None: the one that it is not.
+        """Open or close the row under the cursor; None toggles it.
 
-        To close a row that has nothing below is to go to the one that it is below.
+        Closing a row that has nothing below it moves the cursor to the row above it in the tree.
         """
         row = self.current
         if row is None:
@@ -160,7 +160,7 @@ class Top:
         self.move(at)
 
     def fold_all(self) -> None:
-        """Close everything, or open it if everything is closed."""
+        """Close all rows, or open them if all are closed."""
         keys: set[RowKey] = {("process", process.key) for process in self._processes}
         keys |= {("group", process.group) for process in self._processes}
         closed = frozenset() if keys <= self.shape.closed else frozenset(keys)
@@ -171,7 +171,7 @@ class Top:
             self.move(next(inside, 0))
 
     def find(self, key: ThreadKey) -> tuple[ProcessView, ThreadView] | None:
-        """A thread as it is now; None: it is not there any more."""
+        """Return the current views of a thread and its process; None if it has ended."""
         process_key, *identity = key
         for process in self._processes:
             if process.key == process_key:
@@ -181,7 +181,7 @@ class Top:
         return None
 
     def summary(self) -> Summary:
-        """What is shown, in figures."""
+        """Return the figures of the headline."""
         held: dict[ProcessKey, tuple[float, str]] = {
             process.key: (ratio, process.group)
             for process in self._processes
@@ -198,7 +198,7 @@ class Top:
         )
 
     def _choose(self, view: View) -> tuple[ProcessView, ...]:
-        """What was asked for, and what has been shown once and lives."""
+        """Return the processes that were asked for, and those shown before that are still alive."""
         try:
             chosen = choose(view, self.what, "top")
         except Unusable:

@@ -1,4 +1,4 @@
-"""What the terminal application and all its screens share, and the screen that they are made from."""
+"""Holds what all screens of the terminal application share, and their base class."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from threadwatch.top.model import Top
 from threadwatch.top.source import Source
 
 WHEEL = 3
-"""Rows that a turn of the mouse's wheel is."""
+"""Rows per turn of the mouse's wheel."""
 
 
 @dataclass(slots=True)
 class Session:
-    """What is looked at, where it comes from, and how it is drawn."""
+    """The processes to show, the source of their views, and the way to draw them."""
 
     source: Source
     top: Top

@@ -1,4 +1,4 @@
-"""Where views come from: this host's procfs, read here; or a daemon, asked over HTTP."""
+"""Provides views: from this host's procfs, read here, or from a daemon, asked over HTTP."""
 
 from __future__ import annotations
 
@@ -26,48 +26,48 @@ from threadwatch.words.choose import sampled_often
 from threadwatch.words.wording import left_out
 
 Wait = Callable[[float], object]
-"""Lets so many seconds pass; what it gives is true if that was cut short because nobody wants more."""
+"""Waits for this many seconds. Returns true if the wait was cut short because no more views are wanted."""
 
 _RATE = 20
 """Samples per second of what threads wait for."""
 _SOON = 0.25
-"""Seconds after which figures are there for the first time."""
+"""Seconds until the first figures."""
 
 
 class Source(Protocol):
-    """Gives views, one after the other. For one thread, but for :meth:`examine`."""
+    """Provides views, one after the other. For one thread, except :meth:`examine`."""
 
     where: str
-    """Which host that is, for the title."""
+    """The host's name, for the title."""
     own_pid: int | None
-    """What PID we have in its views; None: we are not in them."""
+    """Our PID in its views; None: we are not in them."""
 
     def next(self, wait: Wait) -> View | None:
-        """The next view; the first one at once. None: the wait was cut short.
+        """Return the next view; the first one at once. Return None if the wait was cut short.
 
-        :raises Unusable: there is none for now. It may be asked again.
+        :raises Unusable: there is no view now. The caller may ask again.
         """
 
     def examine(self, key: ThreadKey) -> Examined | str:
-        """More about one thread; or a line that says why not.
+        """Return more about one thread, or a line that says why that is impossible.
 
-        :raises Gone: it has ended.
+        :raises Gone: the thread has ended.
         """
 
     def notes(self) -> str:
-        """One line about what is missing; empty if nothing is."""
+        """Return one line about missing data; empty if none is missing."""
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release everything."""
 
 
 class ProcSource:
-    """This host, read directly, with no daemon running."""
+    """Reads this host directly, without a daemon."""
 
     def __init__(
         self, *, procfs: str, config_file: str | None, interval: float, pids: frozenset[int]
     ) -> None:
-        """Poll once in ``interval`` seconds.
+        """Poll every ``interval`` seconds.
 
         :raises ConfigError: the configuration cannot be used.
         :raises Unusable: there is no procfs.
@@ -80,7 +80,7 @@ class ProcSource:
         self._poller.always_watch(pids)
         self._examiner = GuardedReader()
         self._hangs: tuple[ProcessKey | None, HangRecords] = None, HangRecords()
-        """Of the process that was last examined."""
+        """Of the process that was examined last."""
         self._interval = interval
         self._polls = 0
         self._due = 0.0

@@ -1,4 +1,4 @@
-"""Screens of lines to read: help, and one thread in detail."""
+"""Screens of text: the help, and one thread in detail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from threadwatch.top.widgets import Lines
 
 
 class TextScreen(SessionScreen):
-    """Lines to read, longer than the screen perhaps."""
+    """A screen of lines, scrollable if there are more than fit."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,q,enter,backspace", "app.pop_screen"),
@@ -40,20 +40,20 @@ class TextScreen(SessionScreen):
         self._first = 0
 
     def compose(self) -> ComposeResult:
-        """Text, keys."""
+        """Yield the text and the keys."""
         yield Lines(self.its.look, id="text")
         yield Lines(self.its.look, id="keys")
 
     def on_mount(self) -> None:
-        """Show it."""
+        """Show the text."""
         self.call_after_refresh(self.show)
 
     def on_resize(self) -> None:
-        """Show it anew."""
+        """Lay the text out anew."""
         self.call_after_refresh(self.show)
 
     def lines(self, columns: int) -> list[list[Span]]:
-        """What is to be read."""
+        """Return the lines."""
         raise NotImplementedError
 
     def show(self) -> None:
@@ -71,35 +71,35 @@ class TextScreen(SessionScreen):
         self.query_one("#keys", Lines).show([keys])
 
     def action_scroll_by(self, by: int) -> None:
-        """Up or down."""
+        """Scroll up or down."""
         self._first = max(self._first + by, 0)
         self.show()
 
     def action_page(self, by: int) -> None:
-        """A screen up or down."""
+        """Scroll by a screen."""
         self.action_scroll_by(by * max(self.query_one("#text").size.height - 1, 1))
 
     def on_mouse_scroll_down(self) -> None:
-        """Down."""
+        """Scroll down."""
         self.action_scroll_by(WHEEL)
 
     def on_mouse_scroll_up(self) -> None:
-        """Up."""
+        """Scroll up."""
         self.action_scroll_by(-WHEEL)
 
 
 class HelpScreen(TextScreen):
-    """What keys, bars and columns mean."""
+    """Explains keys, bars and columns."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("f1,question_mark,h", "app.pop_screen")]
 
     def lines(self, columns: int) -> list[list[Span]]:  # noqa: ARG002  # it is as wide as it is
-        """The guide."""
+        """Return the guide."""
         return guide()
 
 
 class DetailScreen(TextScreen):
-    """One thread."""
+    """Shows one thread."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "pause")]
 
@@ -112,14 +112,14 @@ class DetailScreen(TextScreen):
         self._looking: threading.Thread | None = None
 
     def on_mount(self) -> None:
-        """Look for the first time."""
+        """Examine the thread for the first time."""
         super().on_mount()
         self.look()
 
     def look(self) -> None:
-        """Ask for what only this thread is asked for; in a thread, because the kernel may take its time.
+        """Read what only this screen shows; in a thread, because the kernel may take long.
 
-        It is a thread that nobody waits for at the end.
+        The end of the application does not wait for that thread.
         """
         busy = self._looking is not None and self._looking.is_alive()
         if self.its.top.paused or busy:
@@ -148,7 +148,7 @@ class DetailScreen(TextScreen):
             self.show()
 
     def lines(self, columns: int) -> list[list[Span]]:
-        """All about the thread."""
+        """Return the lines about the thread."""
         top = self.its.top
         found = top.find(self._key)
         if found is not None:
@@ -166,6 +166,6 @@ class DetailScreen(TextScreen):
         )
 
     def action_pause(self) -> None:
-        """Stand still, or go on."""
+        """Pause, or go on."""
         self.its.top.pause()
         self.show()

@@ -1,4 +1,4 @@
-"""The lines around the list: what is shown of which host, how it is ordered, and which keys there are."""
+"""Writes the lines around the list: host, order, sums and keys."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ KEYS = (
     ("q", "Quit"),
 )
 _KEPT_KEYS = ("q", "F1", "/", "Space", "Enter", "< >", "t", "← →", "i")
-"""Which of them stay where there is little room, the most needed first."""
+"""The keys that stay where there is little room, the most needed first."""
 
 
 def title(top: Top, *, where: str, trouble: str, interval: float, columns: int) -> Line:
-    """The first line: which host, and how old what is shown is."""
+    """Return the first line: the host, and the age of the view."""
     trouble = trouble.removeprefix(f"{where} ")
     left: Line = [Span("threadwatch", "title"), Span(f"  {printable(where)}", "dim")]
     if top.view is None:
@@ -45,7 +45,7 @@ def title(top: Top, *, where: str, trouble: str, interval: float, columns: int) 
 
 
 def figures(top: Top, *, notes: str, shown: tuple[int, int], columns: int) -> Line:
-    """The second line: sums, the filter, and which of the rows (first, last) can be seen."""
+    """Return the second line: sums, the filter, and which rows (first, last) are visible."""
     if top.view is None:
         return [Span("")]
     summary = top.summary()
@@ -75,7 +75,7 @@ def figures(top: Top, *, notes: str, shown: tuple[int, int], columns: int) -> Li
 
 
 def footer(columns: int) -> Line:
-    """The last line: the keys, as many as there is room for."""
+    """Return the last line: as many keys as fit."""
     shown = list(KEYS)
     for key in reversed(_KEPT_KEYS):
         if sum(width(k) + width(what) + 3 for k, what in shown) <= columns + 2:
@@ -88,7 +88,7 @@ def footer(columns: int) -> Line:
 
 
 def nothing(top: Top) -> Sequence[str]:
-    """What is said in the place of rows, where there are none."""
+    """Return the lines that stand in the place of rows if there are none."""
     if top.view is None:
         return ()
     if top.shape.words:
@@ -108,13 +108,13 @@ ALONE = (
 
 
 def is_alone(top: Top, own_pid: int | None) -> bool:
-    """Whether there is nothing to see but top itself."""
+    """Return whether top itself is the only process to show."""
     processes = top.view.processes if top.view else ()
     return {process.key.pid for process in processes} == {own_pid}
 
 
 def _apart(left: Line, right: Line, columns: int) -> Line:
-    """One on the left and one on the right of a line; what has no room is left out."""
+    """Return a line with one part on the left and one on the right; what does not fit is left out."""
     used = sum(width(span.text) for span in right)
     kept: Line = []
     room = columns - used - (2 if used else 0)

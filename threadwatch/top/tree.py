@@ -1,4 +1,4 @@
-"""A view as rows: group → process → thread, or all threads in one list; in order, and filtered."""
+"""Turns a view into rows, ordered and filtered: group → process → thread, or one list of threads."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from threadwatch.words.text import printable
 from threadwatch.words.wording import command, count, thread_name
 
 RowKey = tuple[object, ...]
-"""What a row stands for, from poll to poll."""
+"""Identifies a row from poll to poll."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a group or a process has in the columns: the sums over its threads, as a thread has it."""
+    """The values of a group or a process in the columns: sums over its threads."""
 
     tid: int
     """A process's PID; 0 for a group."""
     start_ticks: int
-    """When the first of its processes began."""
+    """The start time of its first process."""
     state: str
     user_ns: int
     system_ns: int
@@ -46,16 +46,16 @@ class Row:
     """Printable."""
     figures: Figures | ThreadView
     threads: tuple[ThreadKey, ...]
-    """Which it stands for."""
+    """The threads that the row stands for."""
     process: ProcessView | None = None
     """None for a group."""
     thread: ThreadView | None = None
     group: str = ""
     """Printable."""
     note: str = ""
-    """What is said of it behind its name, dimmed."""
+    """A remark behind its name, dimmed."""
     opened: bool | None = None
-    """Whether what is below is shown; None: nothing is."""
+    """Whether the rows below it are shown; None: there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Sort:
     """A way to order rows."""
 
     name: str
-    """As ``--sort`` takes it."""
+    """The name as ``--sort`` takes it."""
     key: str
     """The key that chooses it."""
     column: str
@@ -81,7 +81,7 @@ def _cpu_time(figures: Figures | ThreadView) -> float:
 def _ratio(name: str) -> Callable[[Figures | ThreadView], float | None]:
     def value(figures: Figures | ThreadView) -> float | None:
         ratio: float | None = getattr(figures, name)
-        return None if ratio is None else round(ratio, 3)  # what is shown: no order by noise
+        return None if ratio is None else round(ratio, 3)  # as it is shown: noise changes no order
 
     return value
 
@@ -100,26 +100,26 @@ SORTS = (
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How the user wants the rows."""
+    """The user's choice of rows."""
 
     sort: Sort = SORTS[0]
     reverse: bool = False
     flat: bool = False
     """All threads in one list."""
     busy: bool = False
-    """Without threads that neither run nor wait to."""
+    """Hide threads that neither run nor wait to run."""
     words: tuple[str, ...] = ()
-    """The filter: a thread is shown if any of these, in lower case, is in what is known of it."""
+    """The filter: a thread is shown if one of these words, in lower case, occurs in its description."""
     closed: frozenset[RowKey] = frozenset()
 
 
 def parse_filter(text: str) -> tuple[str, ...]:
-    """``a|B`` → ``("a", "b")``."""
+    """Return the words of a filter: ``a|B`` → ``("a", "b")``."""
     return tuple(word for part in text.split("|") if (word := part.strip().lower()))
 
 
 def rows(processes: Sequence[ProcessView], shape: Shape) -> list[Row]:
-    """The lines of the list."""
+    """Return the lines of the list."""
     order = _order(shape)
     if shape.flat:
         parents = {process.key.pid: process for process in processes}
@@ -139,7 +139,7 @@ def _tree(
     order: Callable[[Figures | ThreadView], tuple[object, ...]],
 ) -> Iterable[Row]:
     parents = {process.key.pid: process for process in processes}
-    sizes = Counter(process.group for process in processes)  # what a filter hides counts, too
+    sizes = Counter(process.group for process in processes)  # hidden processes count, too
     families: dict[str, list[tuple[ProcessView, list[ThreadView], Figures]]] = {}
     for process in processes:
         threads = _shown(process, shape, parents)
@@ -221,7 +221,7 @@ def _command(process: ProcessView, processes: Mapping[int, ProcessView]) -> str:
 def _shown(
     process: ProcessView, shape: Shape, processes: Mapping[int, ProcessView]
 ) -> list[ThreadView]:
-    """The process's threads that the filter lets through."""
+    """Return the process's threads that the filter lets through."""
     threads: Iterable[ThreadView] = process.threads
     if shape.busy:
         threads = filter(is_busy, threads)
@@ -239,7 +239,7 @@ def _fits(thread: ThreadView, words: Sequence[str]) -> bool:
 
 
 def is_busy(thread: ThreadView) -> bool:
-    """Whether the thread runs, or waits for a CPU or the GIL: as far as one decimal shows it."""
+    """Return whether the thread runs, or waits for a CPU or the GIL, by the one decimal that is shown."""
     least = 0.0005
     return (
         thread.state in ("running", "runnable", "gil")
@@ -250,7 +250,7 @@ def is_busy(thread: ThreadView) -> bool:
 
 
 def figures_of(process: ProcessView) -> Figures:
-    """The process as a thread would have it."""
+    """Return the sums of a process, in the form of a thread."""
     threads = process.threads
     return Figures(
         tid=process.key.pid,
@@ -290,7 +290,7 @@ def _total(values: Iterable[float | None]) -> float | None:
 
 
 def _order(shape: Shape) -> Callable[[Figures | ThreadView], tuple[object, ...]]:
-    """A key for sorting: what is not known comes last, and what is equal stays where it was."""
+    """Return a key for sorting: unknown values come last, and equal ones keep their order."""
     value = shape.sort.value
     falling = shape.sort.falling != shape.reverse
 
@@ -299,7 +299,7 @@ def _order(shape: Shape) -> Callable[[Figures | ThreadView], tuple[object, ...]]
         if by is None:
             return 1, 0, figures.tid
         if isinstance(by, str):
-            # the other way round, letter by letter
+            # The reverse, letter by letter
             return 0, tuple(-ord(c) for c in by) if falling else by, figures.tid
         return 0, -by if falling else by, figures.tid
 

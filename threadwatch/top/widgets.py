@@ -1,4 +1,4 @@
-"""Lines of text in a terminal: drawn when they have changed, and only then."""
+"""A widget that shows lines of text, and draws only those that have changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Lines(Widget):
         self._lines: list[tuple[list[Span], bool]] = []
 
     def show(self, lines: Sequence[list[Span]], *, cursor: int = -1) -> None:
-        """Have these lines from now on; ``cursor``: which one it is on."""
+        """Show these lines from now on; ``cursor``: the index of the line under the cursor."""
         fresh = [(line, number == cursor) for number, line in enumerate(lines)]
         old, self._lines = self._lines, fresh
         for y in range(max(len(old), len(fresh))):
@@ -31,7 +31,7 @@ class Lines(Widget):
                 self.refresh(Region(0, y, self.size.width, 1))
 
     def render_line(self, y: int) -> Strip:
-        """One line, for the compositor."""
+        """Return one line, for the compositor."""
         width = self.size.width
         if y >= len(self._lines):
             return Strip.blank(width)

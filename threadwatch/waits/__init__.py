@@ -1,1 +1,1 @@
-"""What threads wait for, and who holds the GIL: sampled between polls."""
+"""Samples what threads wait for, and which thread holds the GIL, between polls."""

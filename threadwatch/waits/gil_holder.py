@@ -1,12 +1,12 @@
-"""Reads targets' memory: who holds a GIL, and which descriptor a call to ``poll`` or ``select`` names.
+"""Reads targets' memory: which thread holds a GIL, and which descriptor ``poll`` or ``select`` waits for.
 
-Nothing of it is shown to anybody: it is compared with what the process's own threads are known by.
+No output shows what is read here: it is only compared with the ids of the process's own threads.
 
-Where a target's table says that its GIL is, or what it gives to poll, can be any address. The kernel lets us
-read there nothing but the target's own memory, so it can lie about itself, which it can do anyway, but about
-nobody else. Addresses where there is nothing, the kernel's, and pages of a userfaultfd give an error at once.
-But a page of a file that is mapped has to be fetched from its file system, and that can be the target's
-own, and never answer: see :mod:`threadwatch.reading.reader`.
+The address of a GIL in a target's table, or of an argument of poll, can be any number. At any
+address the kernel lets us read only the target's own memory. So a target can lie about itself,
+which it can do anyway, but not about others. Reading unmapped addresses, the kernel's, and pages of
+a userfaultfd fails at once. But a page of a mapped file has to be fetched from its file system,
+which can be the target's own, and may never answer: see :mod:`threadwatch.reading.reader`.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from threadwatch.procfs import MemoryFile
 from threadwatch.waits.reasons import AskMemory
 
 _TRIES = 3
-"""How often to look until the holder is the same before and after."""
+"""How often to read until the holder is the same before and after."""
 
 _GIL = struct.Struct("=8xQi4x")
 """``last_holder`` and ``locked`` of ``struct _gil_runtime_state`` (CPython, pycore_gil.h)."""
 _NO_MORE = -1
-"""What ``locked`` is of a GIL that has been destroyed with its interpreter (ceval_gil.c, destroy_gil())."""
+"""The value of ``locked`` in a GIL that was destroyed with its interpreter (ceval_gil.c, destroy_gil())."""
 _WORD = struct.Struct("=Q")
 
 
 class Holder(NamedTuple):
-    """By what the thread is known that holds a GIL; all 0: none does, or it has no name."""
+    """The ids of the thread that holds a GIL; all 0: no thread holds it, or its ids are unknown."""
 
     ident: int
     """``threading.get_ident()``; 0 unknown."""
@@ -43,12 +43,12 @@ NOBODY = Holder(0, 0)
 
 
 def find_holder(read: Callable[[int, int], bytes], gil: Gil) -> Holder | None:
-    """Who holds the GIL at one moment between begin and end; None: that went too fast to see.
+    """Return the holder of the GIL at one moment during the call; None: it changed too fast to see.
 
-    ``read`` takes an address and a size. ``last_holder`` says who holds it only while it is locked; and whose
-    thread state that is only if it is still the holder's after that has been read.
+    ``read`` takes an address and a size. ``last_holder`` is the holder only while the GIL is
+    locked; and its thread state is valid only if it is still the holder after that has been read.
 
-    :raises ReadError: what ``read`` raises; or it is no GIL.
+    :raises ReadError: an error of ``read``; or the memory is not a GIL.
     """
     state, locked = _look(read, gil)
     for _ in range(_TRIES):
@@ -62,7 +62,7 @@ def find_holder(read: Callable[[int, int], bytes], gil: Gil) -> Holder | None:
             state, locked = _look(read, gil)
             if locked and state == before:
                 raise
-            continue  # it was let go of and freed, memory and all
+            continue  # the thread state was freed after its thread had released the GIL
         state, locked = _look(read, gil)
         if locked and state == before:
             return Holder(ident, native)
@@ -84,7 +84,7 @@ def _word(read: Callable[[int, int], bytes], address: int, offset: int) -> int:
 
 
 class MemoryReads:
-    """What is to be read of one process's memory in one round, and what was found."""
+    """The reads of one process's memory in one round, and their results."""
 
     __slots__ = ("answers", "asks", "error", "failed", "gils", "gone", "holders", "memory")
 
@@ -93,18 +93,18 @@ class MemoryReads:
         self.gils = gils
         self.asks = asks
         self.holders: list[Holder | None] = []
-        """Of each GIL; None: unknown."""
+        """The holder of each GIL; None: unknown."""
         self.answers: list[list[bytes] | None] = []
-        """To each question; None: it cannot be read."""
+        """The memory for each question; None: unreadable."""
         self.error: ReadError | None = None
-        """What went wrong with a GIL."""
+        """The error of a GIL."""
         self.failed: Gil | None = None
-        """That GIL."""
+        """The GIL with that error."""
         self.gone = False
-        """The program has ended whose memory it was."""
+        """Whether the program of this memory has ended."""
 
     def run(self) -> None:
-        """Read all of it. Raises nothing."""
+        """Read all of it. Raise nothing."""
         try:
             for gil in self.gils:
                 try:

@@ -1,4 +1,4 @@
-"""Asks the kernel what a thread's reason to wait hangs on. None of this can make us wait for the target."""
+"""Asks the kernel for the facts that a thread's state depends on. No target can make these reads wait."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def ask_kernel(
     ask: AskFd | AskState | AskFile | AskFunction,
     gils: Sequence[Gil],
 ) -> str | Ask:
-    """The state of a thread, or what to ask next. ``gils`` are those of its process.
+    """Return the state of a thread, or what to ask next. ``gils`` are those of its process.
 
     :raises Gone: the thread has ended.
-    :raises ReadError: the kernel does not say.
+    :raises ReadError: the kernel refuses the answer.
     """
     if isinstance(ask, AskFd):
         try:
             return of_link(directory.task_fd_link(tid, ask.fd))
-        except Gone:  # closed by another thread
+        except Gone:  # another thread has closed it
             return "other"
     if isinstance(ask, AskState | AskFile):
         letter = parse_stat(directory.read_task(tid, "stat")).state
@@ -46,7 +46,7 @@ def ask_kernel(
 
 
 def _wchan(directory: ProcessDir, tid: int) -> bytes:
-    """The kernel function that a thread waits in, as far as it has a name for us."""
+    """Return the kernel function that a thread waits in; empty if the kernel hides it from us."""
     try:
         return directory.read_task(tid, "wchan")
     except ReadError:

@@ -1,4 +1,4 @@
-"""Why a thread waits, from the system call that it waits in: pure, no file is read here.
+"""Derives why a thread waits from its system call: pure, no file is read here.
 
 The rules, in the words of the states (:mod:`threadwatch.model.states`):
 
@@ -32,9 +32,10 @@ from threadwatch.procfs import Syscall
 from threadwatch.waits.syscalls import CallKind
 
 _NEAR = 1 << 32
-"""Below it a 32-bit program has everything, stack and code; no 64-bit one has both there."""
+"""A 32-bit program has its whole memory below this address; a 64-bit one never has both stack and
+code there."""
 _LOCK_COMMANDS = frozenset({7, 38})
-"""F_SETLKW and F_OFD_SETLKW (<fcntl.h>): those that wait."""
+"""F_SETLKW and F_OFD_SETLKW (<fcntl.h>): the commands that wait."""
 _MAX_SELECT = 1024
 """FD_SETSIZE."""
 _POLLFD = struct.Struct("=i4x")
@@ -51,40 +52,40 @@ LETTERS: Mapping[str, str] = MappingProxyType(
 
 
 class AskFd(NamedTuple):
-    """What kind of file this descriptor of the thread is: :func:`of_link` has the answer."""
+    """Asks for the kind of this descriptor of the thread: :func:`of_link` takes the answer."""
 
     fd: int
 
 
 class AskMemory(NamedTuple):
-    """Which descriptors the thread has named: its memory has them, :func:`only_fd` tells them."""
+    """Asks for the descriptors in the arguments: they are in memory, and :func:`only_fd` takes the answer."""
 
     places: tuple[tuple[int, int], ...]
     """Addresses and sizes in bytes."""
     bits: int
-    """They are select's sets, of so many bits; 0: poll's list of one."""
+    """The places are sets of select with this many bits; 0: a list of poll with one entry."""
 
 
 class AskState(NamedTuple):
-    """The thread's letter in ``stat``: it is in a page fault, stopped, or has ended."""
+    """Asks for the thread's letter in ``stat``: it is in a page fault, stopped, or has ended."""
 
 
 class AskFile(NamedTuple):
-    """The thread's letter and, if that is no reason, its ``wchan``: :func:`of_file` has the answer."""
+    """Asks for the thread's letter and, if that is no reason, for ``wchan``: :func:`of_file` takes them."""
 
 
 class AskFunction(NamedTuple):
-    """The thread's ``wchan``: :func:`of_function` has the answer."""
+    """Asks for the thread's ``wchan``: :func:`of_function` takes the answer."""
 
     call: Syscall
 
 
 Ask = AskFd | AskMemory | AskState | AskFile | AskFunction
-"""What has to be known before the reason can be told."""
+"""A question whose answer decides the reason."""
 
 
 def reason(call: Syscall, ways: Mapping[int, str | CallKind], gils: Sequence[Gil]) -> str | Ask:
-    """The state of a thread that is blocked in this call, or what to ask first.
+    """Return the state of a thread that is blocked in this call, or the question to ask first.
 
     ``ways`` are those of the machine (:func:`threadwatch.waits.syscalls.ways`), ``gils`` the process's own.
     """
@@ -112,7 +113,7 @@ def reason(call: Syscall, ways: Mapping[int, str | CallKind], gils: Sequence[Gil
 
 
 def of_link(link: str) -> str | Ask:
-    """The state of a thread that waits for what ``/proc/PID/fd/N`` says that it is (proc_pid_fd(5))."""
+    """Return the state of a thread that waits for the file with this link (proc_pid_fd(5))."""
     if link.startswith("socket:"):
         return "socket"
     if link.startswith("pipe:"):
@@ -120,12 +121,12 @@ def of_link(link: str) -> str | Ask:
     if link == "anon_inode:[pidfd]":
         return "child"
     if link.startswith("anon_inode:"):
-        return "poll"  # eventfd, timerfd, signalfd, inotify: something is to happen
-    return AskFile()  # or a named pipe, of which the link says the path
+        return "poll"  # eventfd, timerfd, signalfd, inotify: it waits for an event
+    return AskFile()  # or a named pipe, whose link is its path
 
 
 def only_fd(ask: AskMemory, memory: Sequence[bytes]) -> str | AskFd:
-    """The one descriptor that is waited for; ``poll`` if there are more, ``sleep`` if there is none."""
+    """Return the only descriptor of the call; ``poll`` if there are more, ``sleep`` if there is none."""
     if ask.bits:
         chosen = 0
         for bits in memory:
@@ -136,31 +137,32 @@ def only_fd(ask: AskMemory, memory: Sequence[bytes]) -> str | AskFd:
         fd = chosen.bit_length() - 1
     else:
         (fd,) = _POLLFD.unpack(memory[0])
-    return AskFd(fd) if fd >= 0 else "sleep"  # poll ignores those that are negative
+    return AskFd(fd) if fd >= 0 else "sleep"  # poll ignores negative ones
 
 
 def of_file(letter: str, wchan: bytes) -> str:
-    """The state of a thread in a call about a file, by its letter and the kernel's function."""
+    """Return the state of a thread in a call about a file, by its letter and the kernel's function."""
     found = LETTERS.get(letter)
     if found is not None:
         return found
-    # to read, write or open a named pipe; what has no name for us is no pipe
+    # These functions read, write or open a named pipe; if the name is hidden, the state is file.
     return "pipe" if any(name in wchan for name in _PIPE_FUNCTIONS) else "file"
 
 
 def of_letter(letter: str) -> str:
-    """The state of a thread that is blocked in no system call."""
+    """Return the state of a thread that is blocked outside of system calls."""
     return "running" if letter == "R" else LETTERS.get(letter, "other")
 
 
 def of_function(call: Syscall, wchan: bytes, gils: Sequence[Gil]) -> str | Ask:
-    """The state of a thread that goes on with a wait which a stop has interrupted.
+    """Return the state of a thread that continues a wait which a stop has interrupted.
 
-    It is in ``restart_syscall`` then, which has no arguments, but the registers are as they were; what
-    the call was, the kernel's function tells. Only calls with a timeout are resumed in this way.
+    The thread is in ``restart_syscall``, which has no arguments, but the registers still have those
+    of the interrupted call. The kernel's function tells which call that was. Only calls with a
+    timeout are resumed in this way.
     """
     if b"_stop" in wchan:
-        return "stopped"  # once more
+        return "stopped"  # stopped again
     if b"futex" in wchan:
         return _futex(call.args[0], gils)
     if b"nanosleep" in wchan:

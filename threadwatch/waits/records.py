@@ -1,4 +1,4 @@
-"""The books of the sampler: of one process, its threads, and the time that is credited to them."""
+"""Keeps the records of the sampler: of a process, its threads, and the time credited to them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RENEW_NS = 1_000_000_000
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An awake process, as the poller knows it."""
+    """An awake process to sample."""
 
     key: ProcessKey
     dir: ProcessDir
@@ -26,42 +26,43 @@ class Target:
     """The threads to sample."""
     gils: tuple[Gil, ...]
     tid_of_ident: Callable[[int], int | None]
-    """TID, in the process's own PID namespace, of the thread with that ``threading.get_ident()``."""
+    """Returns the TID, in the process's own PID namespace, of the thread with this
+    ``threading.get_ident()``."""
     ns_tids: Mapping[int, int] | None
     """TIDs in the process's own PID namespace → in ours; None where they are the same."""
     hangs: HangRecords = field(default_factory=HangRecords)
     still_tells: Callable[[Gil], bool] = field(default=lambda _: True)
-    """Whether a table tells of that GIL even now. For the reading thread."""
+    """Whether a table still names that GIL. For the reading thread."""
 
     def owner_uid(self) -> int:
-        """Whose it is; -1 once it has ended."""
+        """Return the uid of its user; -1 once the process has ended."""
         return owner_of(self.dir)
 
 
 class SampledThread:
-    """A thread that is sampled, and what is to be credited to it."""
+    """A thread that is sampled, and the time to credit to it."""
 
     __slots__ = ("file", "raw", "since_ns", "state", "tid", "times")
 
     def __init__(self, tid: int, file: TaskFile | None, now_ns: int) -> None:
         self.tid = tid
         self.file = file
-        """Its ``syscall``, if there was room to keep it open."""
+        """Its open file ``syscall``, if there was room to keep one."""
         self.raw = b""
-        """What that said in the last sample, if the same again means the same state."""
+        """The file's content in the last sample, if the same content again means the same state."""
         self.state = "other"
         self.since_ns = now_ns
-        """Up to when its time has been credited; what comes after is :attr:`state`."""
+        """The time up to which its time has been credited; later time belongs to :attr:`state`."""
         self.times: dict[str, int] = {}
 
     def see(self, state: str, before_ns: int) -> None:
-        """It is in this state now, and is taken to have been since the sample before."""
+        """Note its present state, which it is taken to have had since the sample before."""
         if state != self.state:
             self.credit(before_ns)
             self.state = state
 
     def credit(self, until_ns: int) -> None:
-        """Credit its state with the time up to then."""
+        """Credit its state with the time until then."""
         if until_ns > self.since_ns:
             self.times[self.state] = self.times.get(self.state, 0) + until_ns - self.since_ns
             self.since_ns = until_ns
@@ -72,34 +73,34 @@ class SampledProcess:
 
     def __init__(self, complaints: set[tuple[str, str]]) -> None:
         self.complaints = complaints
-        """Source and reason of what has gone wrong."""
+        """Source and reason of errors that have been reported."""
         self.sampled_ns = 0
         """When it was last sampled."""
         self.denied = False
         self.threads: dict[int, SampledThread] = {}
-        """By TID: those that live and are sampled."""
+        """By TID: living threads that are sampled."""
         self.left: dict[int, SampledThread] = {}
-        """Those that were, since the last :meth:`take`."""
+        """Threads that were sampled since the last :meth:`take`, but are no longer."""
         self.listed: tuple[int, ...] = ()
-        """The TIDs that were asked for in the last sample."""
+        """The TIDs in the last request."""
         self.kept: list[SampledThread] = []
         self.fds: list[int] = []
         """The descriptors of the files of :attr:`kept`, in the same order."""
         self.others: list[SampledThread] = []
         """Threads whose file is not kept open."""
         self.perishable: list[SampledThread] = []
-        """Those whose state hangs on what a file descriptor is."""
+        """Threads whose state depends on the file behind a descriptor."""
         self.memory: MemoryFile | None = None
         self.memory_denied = False
         self.gils: tuple[Gil, ...] = ()
         self.asks: list[tuple[SampledThread, AskMemory]] = []
-        """What this sample has to read in the process's memory."""
+        """The reads of the process's memory that this sample needs."""
         self._renew_ns = 0
         self._holder_seen_ns: list[int] = []
         self._held_ns: dict[int, int] = {}
 
     def begin(self, gils: tuple[Gil, ...], now_ns: int) -> None:
-        """See that nothing is taken from the samples before that may be otherwise by now."""
+        """Drop cached states that may no longer hold: the GIL may be another, a descriptor another file."""
         self.asks.clear()
         if gils != self.gils:
             self.gils = gils
@@ -114,7 +115,7 @@ class SampledProcess:
             self._renew_ns = now_ns + _RENEW_NS
 
     def add(self, thread: SampledThread) -> None:
-        """Sample this one, too."""
+        """Begin to sample this thread."""
         self.threads[thread.tid] = thread
         if thread.file is None:
             self.others.append(thread)
@@ -123,7 +124,7 @@ class SampledProcess:
             self.fds.append(thread.file.fileno())
 
     def drop(self, threads: Iterable[SampledThread]) -> int:
-        """Sample these no longer; how many files that closed."""
+        """Stop sampling these threads; return how many files that closed."""
         closed = 0
         for thread in threads:
             thread.credit(self.sampled_ns)
@@ -138,14 +139,14 @@ class SampledProcess:
         return closed
 
     def see_holder(self, number: int, tid: int | None, now_ns: int) -> None:
-        """This thread, or nobody that is known, holds the GIL of that number."""
+        """Note that this thread, or no known thread, holds the GIL of that number."""
         since_ns = self._holder_seen_ns[number]
         self._holder_seen_ns[number] = now_ns
         if tid is not None and since_ns:
             self._held_ns[tid] = self._held_ns.get(tid, 0) + now_ns - since_ns
 
     def take(self) -> dict[int, Waits]:
-        """What has been seen since this was last asked, by TID."""
+        """Return the waits that samples have seen since the last call, by TID."""
         for thread in self.threads.values():
             thread.credit(self.sampled_ns)
         taken = {}
@@ -158,12 +159,12 @@ class SampledProcess:
         self._held_ns.clear()
         if self.left:
             self.left.clear()
-            self.listed = ()  # one of those TIDs may be another thread's by now, and be asked for
+            self.listed = ()  # another thread may get one of those TIDs, and be asked for
         return taken
 
 
 def thread_of(holder: Holder, target: Target, process: SampledProcess) -> int | None:
-    """The thread of the process that is meant, if it has such a one."""
+    """Return the TID of the holder; None if the process has no such thread."""
     names = [holder.native, target.tid_of_ident(holder.ident) if holder.ident else None]
     for name in names:
         if not name:

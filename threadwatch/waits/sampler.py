@@ -1,25 +1,28 @@
-"""Samples why threads wait and who holds the GIL, between polls. Knows nothing of groups and metrics.
+"""Samples why threads wait and which thread holds the GIL, between polls. Knows no groups and no metrics.
 
 Rules:
 
-* **Time is credited by the clock, not by count**: what a sample sees of a thread is credited with the time
-  since the sample of that thread before. So a sample that comes late, or not at all, shifts nothing but
-  detail. The first sample of a thread credits nothing.
-* **What has not changed costs one read.** A thread's file ``syscall`` stays open while it is sampled, and the
-  same bytes again mean the same state. Where the state depends on what a file descriptor is, that is asked
-  anew once a second, because its number may be another file's by then. Where it depends on what the
-  kernel is doing (``file``, ``disk``), it is asked every time.
-* A thread that waits for the GIL and the one that holds it are seen by different reads, some microseconds
-  apart, so one thread can be both in the same sample. Neither is corrected by the other: each is right for
-  its own moment, and so both are on average.
-* **Who holds the GIL** is told by the TID in its thread state (CPython 3.11 and later), else by the ident and
-  the table, which can be of a thread that has just ended. It counts only if the process has that thread.
-* A process that permission hides is left out: its states are those that everybody may see, without reasons.
-  Each error is reported once per process.
-* Where a GIL is was told before the last poll. What cannot be read there, or is no GIL, is an error only if
-  it is told even now: after an exec another program has the address, and an interpreter that ends frees it.
-* A process whose memory keeps us waiting is sampled without, for a while: see
-  :mod:`threadwatch.reading.reader`.
+* **Time is credited by the clock, not by count**: the state that a sample sees is credited with the
+time since the sample of that thread before. So a sample that is late or missing costs only detail.
+The first sample of a thread credits nothing.
+* **What has not changed takes one read.** A thread's file ``syscall`` stays open while it is
+sampled, and the same bytes again mean the same state. If the state depends on the file behind a
+descriptor, that file is looked up again once a second, because the number may belong to another
+file by then. If the state depends on what the kernel does (``file``, ``disk``), the kernel is asked
+every time.
+* A thread that waits for the GIL and the one that holds it are seen by different reads, some
+microseconds apart, so one thread can be both in the same sample. Neither is corrected by the other:
+each is right for its own moment, and so both are right on average.
+* **The holder of the GIL** is known by the TID in its thread state (CPython 3.11 and later). Older
+versions have only the ident, which the table translates, and which can be that of a thread that has
+just ended. A holder counts only if the process has that thread.
+* A process that permission hides is left out: its threads have only the states that every user can
+see, without reasons. Each error is reported once per process.
+* The address of a GIL was read before the last poll. Memory there that cannot be read, or is no
+GIL, counts as an error only if a table names the address even now: after an exec another program
+has the address, and an interpreter that ends frees it.
+* A process whose memory makes us wait is sampled without its memory for a while: see
+:mod:`threadwatch.reading.reader`.
 """
 
 from __future__ import annotations
@@ -43,11 +46,11 @@ from threadwatch.waits.syscalls import ways
 __all__ = ["Target", "WaitSampler", "Waits"]
 
 _KEPT_FILES = 4096
-"""Files of threads that are kept open at most, each of which costs the kernel 4 KiB."""
+"""The most files of threads that are kept open; each takes 4 KiB of the kernel's memory."""
 
 
 class WaitSampler:
-    """Samples when told to. Not for several threads at once. ``errors`` collects what cannot be read."""
+    """Samples processes on request. Not for several threads at once. ``errors`` collects read errors."""
 
     def __init__(
         self,
@@ -57,9 +60,10 @@ class WaitSampler:
         keep: int | None = None,
         complaints: dict[ProcessKey, set[tuple[str, str]]] | None = None,
     ) -> None:
-        """``keep``: files to be kept open at most; by default, as many as there is room for.
+        """``keep``: the most files to keep open; by default, as many as there is room for.
 
-        ``complaints``: what errors have been reported of each process, which several samplers can share.
+        ``complaints``: the errors that have been reported of each process; several samplers can
+        share them.
         """
         self._complaints = {} if complaints is None else complaints
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -71,7 +75,7 @@ class WaitSampler:
         self._processes: dict[ProcessKey, SampledProcess] = {}
 
     def sample(self, target: Target, now_ns: int) -> None:
-        """Look once at a process. ``now_ns`` is CLOCK_MONOTONIC.
+        """Take one sample of a process. ``now_ns`` is CLOCK_MONOTONIC.
 
         On a machine whose system calls are not known, nothing is sampled.
         """
@@ -98,7 +102,7 @@ class WaitSampler:
         process.sampled_ns = now_ns
 
     def go_on_without(self, target: Target, lock: Lock, now_ns: int) -> None:
-        """The process keeps the thread waiting that samples it."""
+        """Go on without a process, or without its memory, because it made the sampling thread wait."""
         process = self._processes.get(target.key)
         if process is None:
             return
@@ -110,22 +114,22 @@ class WaitSampler:
             self.forget(target.key)
 
     def take(self, key: ProcessKey) -> Mapping[int, Waits]:
-        """What has been seen of the process's threads since this was last asked, by TID.
+        """Return the waits of the process's threads that samples have seen since the last call, by TID.
 
-        Nothing of a process that permission hides. Of a thread that has not been sampled, but has held a
-        GIL, :attr:`Waits.times` is empty.
+        The result has no thread of a process that permission hides. For a thread that has not been
+        sampled, but has held a GIL, :attr:`Waits.times` is empty.
         """
         process = self._processes.get(key)
         return {} if process is None or process.denied else process.take()
 
     def forget(self, key: ProcessKey) -> None:
-        """The process has gone or rests: let go of it. What has not been taken is lost."""
+        """Forget a process that has ended or rests. Waits that were not taken are lost."""
         process = self._processes.pop(key, None)
         if process is not None:
             self._drop(process, list(process.threads.values()))
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close all files."""
         for key in list(self._processes):
             self.forget(key)
 
@@ -151,7 +155,7 @@ class WaitSampler:
                 raise
             except (
                 ReadError
-            ) as error:  # for want of memory or descriptors, perhaps: the next sample may do
+            ) as error:  # perhaps out of memory or descriptors: the next sample may work
                 self._complain(process, error)
                 thread.raw = b""
                 thread.see("other", process.sampled_ns)
@@ -182,7 +186,7 @@ class WaitSampler:
     def _look(
         self, process: SampledProcess, target: Target, thread: SampledThread, data: bytes
     ) -> None:
-        """See why a thread waits, by what its file says. Raises :class:`Gone`."""
+        """Note a thread's state by the content of its file. Raises :class:`Gone`."""
         try:
             call = parse_syscall(data)
         except ReadError as error:
@@ -196,7 +200,7 @@ class WaitSampler:
     def _settle(
         self, process: SampledProcess, target: Target, thread: SampledThread, answer: str | Ask
     ) -> None:
-        """Ask until the reason is known, or the process's memory has to be read first."""
+        """Ask until the reason is known, or depends on the process's memory."""
         try:
             while not isinstance(answer, str):
                 if isinstance(answer, AskMemory):
@@ -219,7 +223,7 @@ class WaitSampler:
         thread.see(answer, process.sampled_ns)
 
     def _read_memory(self, process: SampledProcess, target: Target, now_ns: int) -> None:
-        """Read what is in the process's memory: who holds the GILs, and what is polled for."""
+        """Read the process's memory: the holders of its GILs, and the descriptors that it polls."""
         hangs = target.hangs
         if hangs.memory.is_stuck(now_ns):
             self._complain(process, ReadError("gil", "timeout", "its memory cannot be read"))
@@ -238,7 +242,7 @@ class WaitSampler:
             _guess(process)
             return
         process.memory = None if job.gone else job.memory
-        if job.gone:  # the program: there may be another one (exec)
+        if job.gone:  # the program has ended; another may have replaced it (exec)
             _guess(process)
             return
         if job.error is not None and job.failed is not None and target.still_tells(job.failed):
@@ -264,7 +268,7 @@ class WaitSampler:
 
 
 def _read_calls(process: SampledProcess, directory: ProcessDir) -> list[bytes | Gone | ReadError]:
-    """The files ``syscall`` of its threads, first those that are kept open; or why one cannot be read."""
+    """Return the files ``syscall`` of its threads, those kept open first; or an error instead of a file."""
     raws: list[bytes | Gone | ReadError] = []
     for thread, data in zip(process.kept, read_calls(process.fds), strict=True):
         raws.append(_read_call(thread, directory) if data is None else data)
@@ -282,7 +286,7 @@ def _read_call(thread: SampledThread, directory: ProcessDir) -> bytes | Gone | R
 
 
 def _read_job(process: SampledProcess, target: Target) -> MemoryReads:
-    """What the process's memory says. Raises :class:`Gone` and :class:`ReadError` if it cannot be opened."""
+    """Return the reads of the process's memory. Raises :class:`Gone` and :class:`ReadError`."""
     memory = process.memory or target.dir.open_memory()
     job = MemoryReads(memory, process.gils, [ask for _, ask in process.asks])
     job.run()
@@ -290,6 +294,6 @@ def _read_job(process: SampledProcess, target: Target) -> MemoryReads:
 
 
 def _guess(process: SampledProcess) -> None:
-    """The memory cannot be read: threads that poll are in ``poll``."""
+    """Count threads that poll as in ``poll``, because the memory cannot be read."""
     for thread, _ in process.asks:
         thread.see("poll", process.sampled_ns)

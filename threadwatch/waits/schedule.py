@@ -1,16 +1,16 @@
-"""Who is sampled for what it waits for, and when.
+"""Decides which threads are sampled, and when.
 
 Rules:
 
-* Samples are taken between polls, as many in a second as the group asks for. The time between two is drawn
-  at random, from half to one and a half times the period: a thread that wakes ten times a second must not
-  be seen always at the same point of its cycle.
-* Only processes that are awake, or were a few polls ago, are sampled, in them the threads that have run
-  lately. At most so many threads are looked at in one sample; where more run, they take turns from
-  poll to poll.
-* Our own process is not sampled: who looks is always seen looking, or waiting for who does.
-* Every other thread is looked at once after it has run: it waits for the same thing until it runs again. The
-  poll asks for that with :meth:`Sampling.look`, when it has read the thread's clock.
+* Samples are taken between polls, as many per second as the group asks for. The time between two is
+random, from half to one and a half times the period: a thread that wakes ten times a second must
+not be seen always at the same point of its cycle.
+* Only processes that are awake, or were a few polls ago, are sampled, and of their threads those
+that have run lately. One sample looks at a limited number of threads; if more run, they take turns
+from poll to poll.
+* Our own process is not sampled: the thread that samples would always be seen sampling.
+* Every other thread is looked at once after it has run: it waits for the same thing until it runs
+again. The poll requests that by :meth:`Sampling.look`, when it has read the thread's clock.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from threadwatch.waits.records import Target
 from threadwatch.waits.sampler import WaitSampler
 
 _AWAKE_FOR = 10
-"""Polls at rest for which a process still counts as awake."""
+"""For this many polls at rest a process still counts as awake."""
 _NEW_FOR = 2
-"""Polls after which we know which of a process's threads run."""
+"""Polls after which the running threads of a new process are known."""
 _MOST = 256
-"""Threads that are looked at in one sample."""
+"""The most threads in one sample."""
 
 
 class Sampling:
-    """Samples when it is due. Not for several threads at once. ``errors`` collects what cannot be read."""
+    """Takes samples when they are due. Not for several threads at once. ``errors`` collects read errors."""
 
     def __init__(
         self, errors: list[ReadError], guarded: GuardedReader, own_pid: int | None
     ) -> None:
-        """``own_pid``: our own process's; None where that procfs does not show it."""
+        """``own_pid``: the PID of our own process; None if that procfs does not show us."""
         self._complaints: dict[ProcessKey, set[tuple[str, str]]] = {}
         self._guarded = guarded
         self._own_pid = own_pid
@@ -50,17 +50,17 @@ class Sampling:
         self._sampler = WaitSampler(errors, guarded, complaints=self._complaints)
         self._looker = WaitSampler(errors, guarded, keep=0, complaints=self._complaints)
         self._targets: dict[int, list[Target]] = {}
-        """By rate: who is sampled until the next poll."""
+        """By rate: the processes to sample until the next poll."""
         self._due_ns: dict[int, int] = {}
         """By rate: when the next sample is due (CLOCK_MONOTONIC)."""
         self._turn = 0
         self.samples = 0
-        """How many times a process has been sampled."""
+        """The number of samples of processes so far."""
         self.cpu_ns = 0
-        """CPU time that the samples have cost."""
+        """CPU time of the samples."""
 
     def choose(self, watched: Iterable[Watched], now_ns: int) -> None:
-        """Sample these, as far as they are awake, until the next poll."""
+        """Choose the awake ones of these processes, to sample until the next poll."""
         awake = [
             (one, _who_runs(one))
             for one in watched
@@ -79,7 +79,7 @@ class Sampling:
         self._due_ns = {r: self._due_ns.get(r) or _next(r, now_ns) for r in self._targets}
 
     def next_ns(self) -> int | None:
-        """When the next sample is due (CLOCK_MONOTONIC); None while nobody is to be sampled."""
+        """Return when the next sample is due (CLOCK_MONOTONIC); None while no process is to be sampled."""
         return min(self._due_ns.values(), default=None)
 
     def sample(self, now_ns: int) -> None:
@@ -105,9 +105,9 @@ class Sampling:
             self._errors.append(still_waiting(target.key.pid))
 
     def take(self, watched: Watched) -> dict[Identity, Waits] | None:
-        """What samples have seen of the process's threads since this was last asked.
+        """Return the waits that samples of the process have seen since the last call.
 
-        None: it is not to be sampled.
+        None: the process is not sampled.
         """
         if not self._is_sampled(watched):
             self.forget(watched)
@@ -115,7 +115,7 @@ class Sampling:
         return _by_identity(watched, self._sampler.take(watched.key))
 
     def look(self, watched: Watched, tids: Collection[int], now_ns: int) -> dict[Identity, Waits]:
-        """What these threads wait for at this moment. For the reading thread."""
+        """Return the present waits of these threads. For the reading thread."""
         if not tids:
             return {}
         self._looker.sample(_target(watched, tids), now_ns)
@@ -125,20 +125,20 @@ class Sampling:
         return watched.config.wait_rate > 0 and watched.key.pid != self._own_pid
 
     def forget(self, watched: Watched, *, gone: bool = False) -> None:
-        """The process rests, or has gone: let go of it."""
+        """Forget a process that rests, or has ended."""
         self._sampler.forget(watched.key)
         self._looker.forget(watched.key)
         if gone:
             self._complaints.pop(watched.key, None)
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Close all files."""
         self._sampler.close()
         self._looker.close()
 
 
 def _who_runs(watched: Watched) -> Collection[int]:
-    """The threads that have run lately; of a process that is new to us nobody knows, so all."""
+    """Return the threads that have run lately; for a process in its first polls, all threads."""
     return watched.known if watched.polled < watched.met + _NEW_FOR else watched.hot
 
 

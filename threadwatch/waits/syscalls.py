@@ -1,7 +1,7 @@
-"""The numbers of the system calls that a thread can wait in, and what each waits for.
+"""Lists the system calls that a thread can wait in, with their numbers and kinds.
 
-From the kernel's headers: ``asm/unistd_64.h`` of x86-64, ``asm-generic/unistd.h`` for aarch64. A test
-compares every one with them. A call that is missing here is state ``other``.
+The numbers are from the kernel's headers: ``asm/unistd_64.h`` of x86-64, ``asm-generic/unistd.h``
+for aarch64. A test compares each one with them. A call that is missing here is state ``other``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ class CallKind(Enum):
 
 
 Call = tuple[str, int | None, int | None]
-"""A system call's name, and its number on x86-64 and on aarch64; None: that one does not have it."""
+"""A system call's name, and its number on x86-64 and on aarch64; None: that machine lacks the call."""
 
 CALLS: Mapping[str | CallKind, tuple[Call, ...]] = {
-    # A futex: where it is says whose.
+    # A futex: its address tells whether it is the GIL's.
     CallKind.FUTEX: (
         ("futex", 202, 98),
         ("futex_wait", 455, 455),
@@ -40,7 +40,7 @@ CALLS: Mapping[str | CallKind, tuple[Call, ...]] = {
     ),
     # A lock on a file, if the command says so.
     CallKind.FCNTL: (("fcntl", 72, 25),),
-    # Time, or a signal.
+    # A time, or a signal.
     "sleep": (
         ("nanosleep", 35, 101),
         ("clock_nanosleep", 230, 115),
@@ -58,7 +58,7 @@ CALLS: Mapping[str | CallKind, tuple[Call, ...]] = {
         ("select", 23, None),
         ("pselect6", 270, 72),
     ),
-    # Any of many file descriptors, or what the kernel has been asked to do.
+    # Any of many file descriptors, or any request to the kernel (io_uring).
     "poll": (
         ("epoll_wait", 232, None),
         ("epoll_pwait", 281, 22),
@@ -95,7 +95,7 @@ CALLS: Mapping[str | CallKind, tuple[Call, ...]] = {
         ("tee", 276, 77),
         ("vmsplice", 278, 75),
     ),
-    # A child to end, or to have begun (vfork).
+    # A child that has to end, or to have begun (vfork).
     "child": (
         ("wait4", 61, 260),
         ("waitid", 247, 95),
@@ -190,16 +190,16 @@ CALLS: Mapping[str | CallKind, tuple[Call, ...]] = {
         ("utimensat", 280, 88),
         ("utimes", 235, None),
     ),
-    # The wait that a signal or a stop has interrupted.
+    # The continuation of a wait that a signal or a stop has interrupted.
     CallKind.RESTART: (("restart_syscall", 219, 128),),
 }
-"""Every system call that is known here, by the state of a thread that waits in it or the way to find that."""
+"""Every known system call, by the state of a thread that waits in it, or by the way to find that."""
 
 _COLUMNS = {"x86_64": 1, "aarch64": 2}
 
 
 def ways(machine: str) -> Mapping[int, str | CallKind]:
-    """The states and ways by a machine's own, 64-bit, numbers; empty: not known. ``uname -m`` names it."""
+    """Return a machine's system calls (by ``uname -m``, 64-bit) with states or kinds; empty: unknown."""
     column = _COLUMNS.get(machine)
     if column is None:
         return {}

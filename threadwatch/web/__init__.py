@@ -1,4 +1,4 @@
-"""The daemon over HTTP: metrics, health and a landing page.
+"""Serves the daemon over HTTP: metrics, health, JSON and a status page.
 
 ``server`` owns sockets and decides which connection gives way; ``connection`` is one client's requests
 and deadlines, ``stream`` its bytes, with or without TLS; ``app`` maps a request to a response and does

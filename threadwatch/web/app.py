@@ -1,4 +1,4 @@
-"""From a request to a response: what each path serves. No I/O, no clock, no sockets."""
+"""Maps a request to a response: what each path serves. No I/O, no clock, no sockets."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class App:
         *,
         audience: Audience | None = None,
     ) -> None:
-        """``ready`` says whether the first poll is complete, ``audience`` hears of who asks for threads.
+        """``ready`` says whether the first poll is complete; ``audience`` is told of requests for threads.
 
         Raises ValueError for an unusable path.
         """
@@ -51,7 +51,7 @@ class App:
         }
 
     def __call__(self, request: Request) -> Response:
-        """The response to ``request``; never raises for anything that a client can send."""
+        """Return the response to ``request``; never raises for anything that a client can send."""
         if request.method not in METHODS:
             allowed = ", ".join(METHODS)
             return plain(405, f"Method not allowed: use {allowed}.", ("Allow", allowed))
@@ -95,7 +95,10 @@ class App:
 
 
 def check_telemetry_path(path: str) -> str:
-    """``path``, if metrics can be served there. Raises ValueError, a line that says what would be right."""
+    """Return ``path`` if metrics can be served there.
+
+    Raises ValueError: a line that says what would be right.
+    """
     message = ""
     if not _TELEMETRY_PATH.fullmatch(path):
         message = "must begin with / and have only letters, digits and . _ ~ - in its parts, like /metrics"
@@ -108,7 +111,7 @@ def check_telemetry_path(path: str) -> str:
 
 
 def path_of(target: str) -> str | None:
-    """The path of a request target, without its query; None if it has none (RFC 9112, section 3.2)."""
+    """Return the path of a request target, without its query; None if it has none (RFC 9112, section 3.2)."""
     if not target.startswith("/"):
         scheme, separator, rest = target.partition("://")
         if scheme.lower() not in ("http", "https") or not separator:

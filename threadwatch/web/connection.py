@@ -1,8 +1,8 @@
-"""One client's connection: requests in, responses out, by h11, each step with its deadline.
+"""Serves one client's connection: requests in, responses out, by h11, each step with its deadline.
 
-Its life is :meth:`Connection.run`: shake hands, receive, ask who it is, answer, again while the client
-keeps the connection.
-What cannot be parsed as a request gets its status (400, 408, 431, 501, 505) and ends it.
+:meth:`Connection.run` shakes hands, then receives a request, authenticates the client and answers,
+as long as the client keeps the connection. Bytes that are not a request get a status (400, 408,
+431, 501, 505) and end the connection.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from threadwatch.web.stream import PlainStream, Stream, TlsStream
 logger = logging.getLogger(__name__)
 
 MAX_HEAD: Final = 16 * 1024
-"""A request whose head has not ended after so many bytes is refused."""
+"""A request whose head has not ended after this many bytes is refused."""
 CHUNK: Final = 64 * 1024
 
 _CHALLENGE: Final = ("WWW-Authenticate", 'Basic realm="threadwatch", charset="UTF-8"')
@@ -48,13 +48,13 @@ class Deadlines:
     """How long a client may take, in seconds."""
 
     handshake: float = 10.0
-    """For all of TLS's handshake."""
+    """For the whole handshake of TLS."""
     receive: float = 10.0
     """From connection or handshake to the first byte; from a request's first byte to its head's end."""
     keep_alive: float = 120.0
     """From a response to the next request: longer than a scrape interval of a minute."""
     authenticate: float = 30.0
-    """For finding out whether a password is right, others' turns included."""
+    """For checking a password, including the wait for other clients' checks."""
     send: float = 30.0
     """For taking a whole response."""
     linger: float = 1.0
@@ -76,7 +76,7 @@ class Connection:
         passwords: Passwords,
         waiting: Callable[[Connection], AbstractContextManager[None]],
     ) -> None:
-        """``waiting`` makes the context in which the connection may be dropped for another one."""
+        """``waiting`` makes the context in which the connection may be dropped in favour of another one."""
         self._stream: Stream = PlainStream(reader, writer)
         self._writer = writer
         self._handler = handler
@@ -88,25 +88,23 @@ class Connection:
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._peer = writer.get_extra_info("peername")
         self.client = client_of(self._peer)
-        """Whom its costs are charged to: the address, without the port."""
+        """The address without the port: the client that is charged with the costs."""
         self.served = False
-        """Whether it has been given what it asked for, so that it is no stranger."""
+        """Whether it has received a response, and so is no stranger any more."""
 
     async def run(self) -> None:
         """Answer requests until the client goes, fails a deadline or breaks the protocol."""
         try:
-            # a client that has just connected has something to say
+            # A client that has just connected is about to send a request.
             patience = self._deadlines.receive
             going_on = await self._shake_hands()
             while going_on and await self._serve_one(patience):
                 patience = self._deadlines.keep_alive
-                await asyncio.sleep(0)  # others' turn, also when more requests are here already
-        except OSError as error:  # a reset; TimeoutError: a response that was not taken in time
+                await asyncio.sleep(0)  # let other connections run first
+        except OSError as error:  # a reset; TimeoutError: a response was not taken in time
             logger.debug("%s: connection lost: %s", self._peer, str(error) or "too slow")
             self.abort()
-        except (
-            asyncio.CancelledError
-        ):  # the server stops, and what is not sent by now never will be
+        except asyncio.CancelledError:  # the server stops: the rest will not be sent
             self.abort()
             raise
         finally:
@@ -117,7 +115,7 @@ class Connection:
         self._writer.transport.abort()
 
     async def _shake_hands(self) -> bool:
-        """Begin with TLS, if it is to be spoken. False when the connection is done with."""
+        """Begin with TLS if the rules ask for it. Return False if the connection has to end."""
         self._tls = self._access.look().tls
         if self._tls is None:
             return True
@@ -140,7 +138,7 @@ class Connection:
         return True
 
     async def _serve_one(self, patience: float) -> bool:
-        """Receive and answer one request. False when the connection is done with."""
+        """Receive and answer one request. Return False if the connection has to end."""
         try:
             with self._waiting(self):
                 request = await self._receive(patience)
@@ -156,12 +154,12 @@ class Connection:
             return await self._refuse(505, "this server speaks HTTP/1.1")
         rules = self._access.look()
         if rules.policy != (self._tls.policy if self._tls else None):
-            return False  # it would not be let in now, or not like this
+            return False  # the rules have changed: it would not be let in now, or not like this
         return await self._answer(_request(request), rules)
 
     async def _receive(self, patience: float) -> h11.Request | None:
-        """The next request's head; None if the client closes, or sends nothing in ``patience``."""
-        event = self._http.next_event()  # of what came with the request before
+        """Return the next request's head; None if the client closes or is silent for ``patience``."""
+        event = self._http.next_event()  # from bytes that came with the request before
         if event is h11.NEED_DATA and not self._http.trailing_data[0]:
             try:
                 async with asyncio.timeout(patience):
@@ -178,7 +176,7 @@ class Connection:
 
     async def _answer(self, request: Request, rules: Rules) -> bool:
         began = time.monotonic()
-        # after a certificate has been renewed, the client should see the new one
+        # After a certificate has been renewed, the client should connect anew and see it.
         last = self._has_body() or rules.tls is not self._tls
         response = await self._keep_out(request, rules)
         if response is None:
@@ -201,7 +199,7 @@ class Connection:
         return False
 
     async def _keep_out(self, request: Request, rules: Rules) -> Response | None:
-        """What a client gets who has not shown that it may come in; None if it may."""
+        """Return the response for a client that may not come in; None if it may."""
         if not rules.users:
             return None
         said = request.headers.get("authorization", "")
@@ -222,14 +220,14 @@ class Connection:
             return plain(500, "Internal server error: the log has the details.")
 
     def _has_body(self) -> bool:
-        """Whether the request goes on after its head. We read no bodies: the connection ends there."""
+        """Return whether the request has a body. We read no bodies: the connection ends there."""
         try:
             return not isinstance(self._http.next_event(), h11.EndOfMessage)
         except h11.RemoteProtocolError:
             return True
 
     async def _refuse(self, status: int, why: str) -> bool:
-        """Answer what is no request, and end the connection."""
+        """Answer bytes that are not a request, and end the connection."""
         phrase = HTTPStatus(status).phrase
         logger.debug("%s: refused: %d %s", self._peer, status, phrase)
         await self._send(plain(status, f"{phrase}: {why}." if why else f"{phrase}."), last=True)
@@ -237,7 +235,7 @@ class Connection:
         return False
 
     async def _send(self, response: Response, *, last: bool, head_only: bool = False) -> None:
-        """Send a response. Raises TimeoutError if the client takes too long to take it."""
+        """Send a response. Raise TimeoutError if the client takes too long to receive it."""
         added = self._access.rules.headers
         names = {name.lower() for name, _ in added}
         headers = [
@@ -262,7 +260,7 @@ class Connection:
             await self._stream.write(data + (self._http.send(h11.EndOfMessage()) or b""))
 
     async def _linger(self) -> None:
-        """Close our side, and read on for a moment: a reset would take the response from the client."""
+        """Close our side, and read on for a moment: a reset would destroy the response on its way."""
         await self._stream.finish()
         with contextlib.suppress(TimeoutError), self._waiting(self):
             async with asyncio.timeout(self._deadlines.linger):
@@ -271,7 +269,7 @@ class Connection:
 
 
 def client_of(peer: object) -> str:
-    """The client behind an address of the kernel: one machine has a /64 of IPv6, or should."""
+    """Return the client behind an address: one machine has a /64 of IPv6, or should."""
     if not isinstance(peer, tuple):
         return "unix"
     address = ipaddress.ip_address(peer[0].partition("%")[0])

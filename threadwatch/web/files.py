@@ -1,4 +1,4 @@
-"""The status page's files, as they are in the package: read once, served from memory."""
+"""Serves the status page's files: read from the package once, served from memory."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class File:
     """Answers with one file."""
 
     def __init__(self, kind: str, content: bytes) -> None:
-        """``kind`` is the end of its name: css, js or svg."""
+        """``kind`` is the end of the file's name: css, js or svg."""
         headers = (
             ("Content-Type", _TYPES[kind]),
-            # they are small, and after an upgrade those of before would not fit together
+            # The files are small, and after an upgrade older copies would not fit together.
             ("Cache-Control", "no-store"),
             ("Vary", "Accept-Encoding"),
             ("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"),
@@ -35,13 +35,13 @@ class File:
         )
 
     def __call__(self, request: Request) -> Response:
-        """The response."""
+        """Return the response."""
         packed = accepts_gzip(request.headers.get("accept-encoding"))
         return self._packed if packed else self._plain
 
 
 def load() -> dict[str, File]:
-    """All files by their paths."""
+    """Return all files by their paths."""
     found = {}
     for entry in files("threadwatch.web").joinpath("static").iterdir():
         kind = entry.name.rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""Listen addresses: from the text of a flag to a bound socket, or one line that says why not."""
+"""Parses and binds listen addresses: from the text of a flag to a bound socket, or one line of error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from threadwatch.errors import Unusable
 from threadwatch.web.unix import PREFIX, UnixAddress, bind_unix, parse_unix_address
 
 BACKLOG: Final = 1024
-"""Connections that the kernel holds for us until they are accepted; it cuts this to net.core.somaxconn."""
+"""Connections that the kernel holds for us until they are accepted; it limits this to net.core.somaxconn."""
 
 _RIGHT: Final = "right are 127.0.0.1:9749, [::1]:9749, localhost:9749, or :9749 for all interfaces"
 _ADDRESS: Final = re.compile(
@@ -30,7 +30,7 @@ _REASONS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to listen."""
+    """An address to listen at."""
 
     host: str
     """An IP address or a host name; empty for all interfaces, of both IP versions."""
@@ -42,16 +42,22 @@ class Address:
 
 
 Listen = Address | UnixAddress
-"""What a flag can name."""
+"""What a flag of the command line can name."""
 
 
 def parse_listen(text: str) -> Listen:
-    """An address or the path of a Unix socket. Raises ValueError: one line, with what would be right."""
+    """Return the address or Unix socket that ``text`` names.
+
+    Raises ValueError: one line, with what would be right.
+    """
     return parse_unix_address(text) if text.startswith(PREFIX) else parse_listen_address(text)
 
 
 def parse_listen_address(text: str) -> Address:
-    """``host:port``, ``[IPv6]:port`` or ``:port``. Raises ValueError: one line, with what would be right."""
+    """Return the address in ``host:port``, ``[IPv6]:port`` or ``:port``.
+
+    Raises ValueError: one line, with what would be right.
+    """
     match = _ADDRESS.fullmatch(text)
     if match is None:
         bare_ipv6 = text.count(":") > 1 and "/" not in text
@@ -70,16 +76,14 @@ def parse_listen_address(text: str) -> Address:
 
 def _is_ipv6(text: str) -> bool:
     try:
-        socket.inet_pton(
-            socket.AF_INET6, text.partition("%")[0]
-        )  # the zone is the resolver's to check
+        socket.inet_pton(socket.AF_INET6, text.partition("%")[0])  # the resolver checks the zone
     except OSError:
         return False
     return True
 
 
 def bind(address: Listen) -> socket.socket:
-    """A socket that listens on ``address``. Raises Unusable, a line that says what would be right.
+    """Return a socket that listens on ``address``. Raises Unusable, a line that says what would be right.
 
     A host name stands for its first address, IPv4 before IPv6, as in Go's exporters.
     """
@@ -93,24 +97,24 @@ def bind(address: Listen) -> socket.socket:
             backlog=BACKLOG,
             dualstack_ipv6=not address.host and family == socket.AF_INET6,
         )
-    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: no name can look like that
+    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: the text cannot be a host name
         why = error.strerror if isinstance(error, socket.gaierror) else "not a host name"
         message = f"cannot listen on {address}: {why}: {_RIGHT}"
         raise Unusable(message) from None
     except OSError as error:
-        # create_server() adds words of its own to strerror, so the text is made from errno
+        # create_server() adds words of its own to strerror, so the text is made from errno.
         code = error.errno or 0
         message = f"cannot listen on {address}: {_REASONS.get(code) or os.strerror(code)}"
         raise Unusable(message) from None
 
 
 def bound_address(listener: socket.socket, asked: Listen | None = None) -> Listen:
-    """``asked`` with the port that the kernel chose; for a socket of somebody else, where it is bound."""
+    """Return ``asked`` with the port that the kernel chose; for an inherited socket, its own address."""
     if isinstance(asked, UnixAddress):
         return asked
     where = listener.getsockname()
     if listener.family == socket.AF_UNIX:
-        # an abstract name is bytes that begin with a zero, which is written as @
+        # An abstract name is bytes that begin with a zero, which is written as @
         return UnixAddress(where if isinstance(where, str) else "@" + os.fsdecode(where[1:]))
     return Address(where[0] if asked is None else asked.host, where[1])
 

@@ -1,7 +1,7 @@
-"""What the last View shows as JSON, for the status page and ``threadwatch top --url``: encoded once for all.
+"""Serves the last View as JSON, for the status page and ``threadwatch top --url``: encoded once for all.
 
-Single threads are looked at only while somebody asks. Who is the first is told to come again after the
-next poll: nobody waits in here.
+Polls look at single threads only while a client asks for them (:mod:`threadwatch.web.audience`).
+The first client is told to come again after the next poll: no request waits in here.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ _PACKED: Final = (*_HEADERS, ("Content-Encoding", "gzip"))
 
 
 class _Live:
-    """Answers with what the last view shows."""
+    """Answers with a part of the last view."""
 
     def __init__(self, exporter: Exporter, audience: Audience) -> None:
-        """``audience`` hears of everybody who asks."""
+        """``audience`` is told of every request."""
         self._exporter = exporter
         self._audience = audience
         self._shown: object = None
@@ -45,7 +45,10 @@ class _Live:
     def _answer(
         self, request: Request, part: Callable[[View], object], encode: Callable[[View], object]
     ) -> Response:
-        """503 with Retry-After where there are no threads yet; ``encode`` is called if ``part`` is new."""
+        """Return the part as JSON; 503 with Retry-After where there are no threads yet.
+
+        ``encode`` is called if ``part`` is new.
+        """
         self._audience.ask()
         view = self._exporter.view
         if view is None or not view.details:
@@ -66,7 +69,7 @@ class LiveView(_Live):
     """Answers :data:`VIEW_PATH`: the view."""
 
     def __call__(self, request: Request) -> Response:
-        """The response."""
+        """Return the response."""
         return self._answer(request, lambda view: view, view_json)
 
 
@@ -74,5 +77,5 @@ class LiveHistory(_Live):
     """Answers :data:`HISTORY_PATH`: the last minutes of what is in the view."""
 
     def __call__(self, request: Request) -> Response:
-        """The response."""
+        """Return the response."""
         return self._answer(request, lambda view: view.history, history_json)

@@ -1,4 +1,4 @@
-"""What goes in and out of the daemon's paths: requests, responses, and who makes one of the other."""
+"""The messages of the daemon's paths: requests, responses, and the handler that answers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ NOSNIFF: Final = ("X-Content-Type-Options", "nosniff")
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client asks for."""
+    """A client's request."""
 
     method: str
     target: str
-    """As it stands in the request line: path and query, or a whole URL."""
+    """As in the request line: path and query, or a whole URL."""
     headers: Mapping[str, str] = field(default_factory=dict)
     """By name in lower case; the values of a repeated one are joined by commas."""
 
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What it gets. Content-Length and Date are the server's to add."""
+    """The response to a request. The server adds Content-Length and Date."""
 
     status: int
     headers: tuple[tuple[str, str], ...]
@@ -32,12 +32,12 @@ class Response:
 
 
 class Handler(Protocol):
-    """What the server calls for each request; answers a HEAD as it would a GET."""
+    """What the server calls for each request. It answers a HEAD as a GET."""
 
     def __call__(self, request: Request) -> Response:
-        """The response to ``request``."""
+        """Return the response to ``request``."""
 
 
 def plain(status: int, text: str, *headers: tuple[str, str]) -> Response:
-    """A line of plain text."""
+    """Return a line of plain text."""
     return Response(status, (("Content-Type", _PLAIN), NOSNIFF, *headers), f"{text}\n".encode())

@@ -1,8 +1,8 @@
-"""The page at ``/``: a table of the groups, which the scripts in ``static`` put the live one in the place of.
+"""Makes the page at ``/``: a table of groups, which the scripts replace by the live one.
 
-Group names come from the processes that are watched. They are escaped, what cannot be printed
-(control characters, marks that turn the writing direction) is spelled out, and the
-Content-Security-Policy allows nothing but our own files.
+Group names come from the watched processes. They are escaped; characters that cannot be printed
+(controls, marks that turn the writing direction) are spelled out; and the Content-Security-Policy
+allows only our own files.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import threadwatch
 from threadwatch.model.view import GroupView, View
 
 MOST_GROUPS: Final = 200
-"""Rows of the table; the rest is summed up in one line."""
+"""Rows of the table; the remaining groups are summed up in one line."""
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
-    # no text can become markup, whatever the scripts do
+    # No text can become markup, even by a fault in the scripts.
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
 HEADERS: Final = (
@@ -28,12 +28,12 @@ HEADERS: Final = (
     ("Referrer-Policy", "no-referrer"),
     ("Cache-Control", "no-store"),
 )
-"""What a page is to be sent with, besides its type."""
+"""Headers of a page, besides its type."""
 
 
 def landing(view: View | None, telemetry_path: str, health_paths: Sequence[str]) -> str:
-    """The page at ``/``: links, version, and a row for each group, those that used most CPU first."""
-    # relative, so that they hold behind a proxy that puts a prefix before our paths
+    """Return the page at ``/``: links, version, and a row for each group, the busiest first."""
+    # Links are relative, so that they work behind a proxy that puts a prefix before our paths.
     links = "\n".join(
         f'<a href=".{html.escape(path)}">{html.escape(text)}</a>'
         for path, text in (
@@ -111,7 +111,7 @@ def _row(group: GroupView) -> str:
 
 
 def printable(text: str) -> str:
-    """``text`` for HTML: escaped, with what cannot be printed spelled out as in a Python literal."""
+    """Return ``text`` for HTML: escaped, what cannot be printed spelled out as in a Python literal."""
     return html.escape("".join(c if c.isprintable() else _spelled(c) for c in text))
 
 

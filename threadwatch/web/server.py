@@ -1,18 +1,20 @@
-"""The HTTP server: one thread called ``web`` with an asyncio loop, which owns all sockets.
+"""Serves HTTP: one thread called ``web`` with an asyncio loop, which owns all sockets.
 
 Rules:
 
-- A client can delay nobody but itself: everything that it can put off has a deadline
+- A client can delay only itself: every step that it can put off has a deadline
   (:class:`~threadwatch.web.connection.Deadlines`).
 - A client can use up a bounded share of memory: a request's head is limited, its body is not read,
   and a response goes out in pieces of one body that all connections share.
-- At most ``max_connections`` are open. When one more comes in, another one goes, of those that wait for
-  their client: rather one that has never been served than one that has; of these, one of the address
-  that has most of them; of these, the one that has waited longest. So those who only hold connections
-  lose them, those who ask are answered, and who has many takes from himself.
-- The rules of access (:mod:`threadwatch.web.auth.access`) are asked at each connection and each request.
-- Requests are answered on the loop, one at a time: the handler must not block on anything. It is
-  never called with a request that is not HTTP or not complete.
+- At most ``max_connections`` are open. When one more comes in, a connection that waits for its
+  client is dropped: preferably one that has never been served; of these, one of the address with
+  the most such connections; of these, the one that has waited longest. So clients that only hold
+  connections lose them, clients that ask are answered, and a client with many connections takes
+  places from itself.
+- The rules of access (:mod:`threadwatch.web.auth.access`) are applied to each connection and each
+  request.
+- Requests are answered on the loop, one at a time: the handler must not block. It is never called
+  with a request that is not HTTP or not complete.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _AT_ONCE: Final = 16
-"""Connections that are accepted before others have their turn."""
+"""Connections that are accepted before other work has its turn."""
 
 
 class WebServer:
@@ -56,7 +58,7 @@ class WebServer:
         max_connections: int = 512,
         deadlines: Deadlines | None = None,
     ) -> None:
-        """Opens nothing yet. ``sockets`` are bound already: it takes them over, and serves them too."""
+        """Opens nothing yet. ``sockets`` are bound already: the server takes them over, and serves them."""
         self._listen = tuple(listen)
         self._inherited = tuple(sockets)
         self._handler = handler
@@ -72,13 +74,13 @@ class WebServer:
 
     @property
     def addresses(self) -> tuple[Listen, ...]:
-        """Where it listens, with the real ports; empty unless started."""
+        """Return the addresses that it listens at, with the real ports; empty unless started."""
         pairs = zip_longest(self._listeners, self._listen[: len(self._listeners)])
         return tuple(bound_address(listener, asked) for listener, asked in pairs)
 
     @property
     def failed(self) -> bool:
-        """Whether it has ended by an error, which the log has."""
+        """Return whether an error has ended it, which is in the log."""
         return self._failure is not None
 
     def start(self) -> None:
@@ -99,7 +101,7 @@ class WebServer:
             raise Unusable(message) from self._failure
 
     def stop(self) -> None:
-        """Stop listening, give responses under way a moment, and end the thread. May be called again."""
+        """Stop listening, let current responses end for a moment, end the thread. May be called again."""
         if self._thread is None:
             return
         if self._loop is not None and self._stopping is not None:
@@ -109,7 +111,7 @@ class WebServer:
         self._thread = None
 
     def reload(self) -> None:
-        """Read the web configuration again, soon, whether it has changed or not; the log has the outcome."""
+        """Read the web configuration again soon, whether it has changed or not; the result is logged."""
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # the loop is closed already
                 self._loop.call_soon_threadsafe(lambda: self._access.look(again=True))
@@ -130,14 +132,14 @@ class WebServer:
         self._loop.set_exception_handler(_log_exception)
         self._stopping = asyncio.Event()
         servers = [
-            # the stream's limit: it stops reading from a client that is that far ahead of us
+            # The stream's limit: it stops reading from a client that is this far ahead of us.
             await asyncio.start_server(
                 self._connected, sock=listener, backlog=_AT_ONCE, limit=MAX_HEAD
             )
             for listener in self._listeners
         ]
         for listener in self._listeners:
-            listener.listen(BACKLOG)  # for asyncio one number is both
+            listener.listen(BACKLOG)  # asyncio takes one number for both
         started.set()
         await self._stopping.wait()
         for server in servers:
@@ -157,7 +159,8 @@ class WebServer:
         )
         with self._connections.admit(connection) as admitted:
             if admitted:
-                # cancelled is how it is dropped; asyncio of Python 3.11 would take that for an error
+                # Dropping a connection cancels its task; asyncio of Python 3.11 would log that as
+                # an error.
                 with contextlib.suppress(asyncio.CancelledError):
                     await connection.run()
             else:
@@ -174,7 +177,7 @@ class WebServer:
 
 
 class _Connections:
-    """All open connections, and which of them wait for their client, longest first."""
+    """All open connections, and those of them that wait for their client, the longest wait first."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -184,7 +187,7 @@ class _Connections:
 
     @contextlib.contextmanager
     def admit(self, connection: Connection) -> Iterator[bool]:
-        """Count ``connection`` as open; False: no place, all others are being answered."""
+        """Count ``connection`` as open; False: there is no place, because all others are being answered."""
         if len(self._open) >= self._most and not self._evict():
             yield False
             return
@@ -216,15 +219,15 @@ class _Connections:
         return True
 
     def _drop(self, connection: Connection) -> None:
-        # its task ends a little later; its place is free now
+        # Its task ends a little later; its place is free now.
         del self._waiting[connection]
         task = self._open.pop(connection, None)
         connection.abort()
         if task is not None:
-            task.cancel()  # it may wait for something else than its client: a password's turn
+            task.cancel()  # it may wait for a check of its password instead of its client
 
     async def finish(self, seconds: float) -> None:
-        """Drop connections that wait for their client; others when they do, or after ``seconds``."""
+        """Drop connections that wait for their client; drop others when they do, or after ``seconds``."""
         self._finishing = True
         tasks = [task for task in self._open.values() if task is not None]
         for connection in tuple(self._waiting):
@@ -234,7 +237,7 @@ class _Connections:
 
 
 def _log_exception(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """What asyncio could not do, such as accept a connection without a file descriptor left."""
+    """Log an error of asyncio's own, such as accept() without a free file descriptor."""
     error = context.get("exception")
     if isinstance(error, OSError):
         logger.warning("%s: %s", context["message"], error)

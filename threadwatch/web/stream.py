@@ -1,8 +1,8 @@
-"""Bytes from and to a client, as they are or through TLS.
+"""Reads and writes a client's bytes, plain or through TLS.
 
-TLS is done here and not by asyncio, so that a connection counts, has its deadlines and can be
-dropped from its first moment on, handshake included, and so that each has the certificate that is
-valid when it comes in. The cryptography is :mod:`ssl`'s.
+TLS is done here and not by asyncio, for two reasons. A connection counts, has its deadlines and can
+be dropped from its first moment on, handshake included. And each connection gets the certificate
+that is valid at its start. The cryptography is :mod:`ssl`'s.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeVar
 
 CHUNK: Final = 16 * 1024
-"""At most so much is read at once: a record of TLS."""
+"""At most this much is read at once: a record of TLS."""
 
 _T = TypeVar("_T")
 
@@ -23,13 +23,13 @@ class Stream(Protocol):
     """Bytes from and to a client."""
 
     async def read(self, most: int) -> bytes:
-        """What has come, up to so many bytes; empty at the end."""
+        """Return the bytes that have come, at most ``most``; empty at the end."""
 
     async def write(self, data: bytes) -> None:
         """Hand ``data`` to the kernel, all of it."""
 
     async def finish(self) -> None:
-        """Say that nothing more will be written."""
+        """Announce that nothing more will be written."""
 
 
 class PlainStream:
@@ -38,12 +38,12 @@ class PlainStream:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
-        # drain() then waits until the kernel has everything: nothing is left in our memory for a
-        # client that does not read, and close() has nothing left to wait for
+        # drain() then waits until the kernel has everything: our memory keeps nothing for a client
+        # that does not read, and close() has nothing left to wait for.
         writer.transport.set_write_buffer_limits(0)
 
     async def read(self, most: int) -> bytes:
-        """What has come, up to so many bytes; empty at the end."""
+        """Return the bytes that have come, at most ``most``; empty at the end."""
         return await self._reader.read(most)
 
     async def write(self, data: bytes) -> None:
@@ -52,7 +52,7 @@ class PlainStream:
         await self._writer.drain()
 
     async def finish(self) -> None:
-        """Say that nothing more will be written."""
+        """Announce that nothing more will be written."""
         if self._writer.can_write_eof():
             self._writer.write_eof()
 
@@ -61,24 +61,22 @@ class TlsStream:
     """Bytes through TLS, with us as the server. Raises :class:`ssl.SSLError`, which is an OSError."""
 
     def __init__(self, stream: Stream, context: ssl.SSLContext) -> None:
-        """Nothing can be read or written before :meth:`handshake`."""
+        """Reading and writing work only after :meth:`handshake`."""
         self._stream = stream
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
     async def handshake(self) -> dict[str, Any] | None:
-        """Shake hands. The client's certificate, if it was asked for, given and verified."""
+        """Shake hands; return the client's certificate, if one was requested, sent and verified."""
         await self._do(self._tls.do_handshake)
         return self._tls.getpeercert()
 
     async def read(self, most: int) -> bytes:
-        """What has come, up to so many bytes; empty at the end."""
+        """Return the bytes that have come, at most ``most``; empty at the end."""
         try:
             return await self._do(lambda: self._tls.read(most))
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-            return (
-                b""  # without a farewell too: a head that has not come whole is no request anyway
-            )
+            return b""  # even without a farewell: an incomplete head is no request anyway
 
     async def write(self, data: bytes) -> None:
         """Hand ``data`` to the kernel, all of it."""
@@ -86,10 +84,10 @@ class TlsStream:
             await self._do(lambda: self._tls.write(data))
 
     async def finish(self) -> None:
-        """Say that nothing more will be written."""
+        """Announce that nothing more will be written."""
         with contextlib.suppress(
             ssl.SSLError
-        ):  # it wants the client's farewell, which may never come
+        ):  # it waits for the client's farewell, which may never come
             self._tls.unwrap()
         await self._flush()
         await self._stream.finish()
@@ -105,7 +103,7 @@ class TlsStream:
                 else:
                     self._incoming.write_eof()
             except ssl.SSLError as error:
-                # the alert that tells the client why; a client of HTTP could not read it
+                # The alert tells the client the reason; a client of HTTP could not read it.
                 if error.reason != "HTTP_REQUEST":
                     await self._flush()
                 raise

@@ -1,7 +1,7 @@
-"""Unix sockets to listen on: ``unix:/run/threadwatch/web.sock``, with a mode if need be.
+"""Binds Unix sockets: ``unix:/run/threadwatch/web.sock``, with a mode if need be.
 
-A socket's file stays behind when its daemon is killed, so a path that is taken is tried: nobody
-answers there, and it is removed. Whatever else stands at the path is left alone.
+A socket's file stays behind when its daemon is killed. So if the path exists, we connect to it: if
+no process answers, the file is removed. Any other file at the path is left alone.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from threadwatch.errors import Unusable
 
 PREFIX: Final = "unix:"
 DEFAULT_MODE: Final = 0o660
-"""Who may write to the socket may connect: here the daemon's user and group."""
+"""A user who may write to the socket may connect: here the daemon's user and group."""
 
 _RIGHT: Final = (
     "right is unix:/run/threadwatch/web.sock, or with a mode unix:/run/web.sock,mode=666"
 )
 _PATH: Final = re.compile(r"unix:(?P<path>/[^\x00-\x1f\x7f]*?)(?:,mode=0?(?P<mode>[0-7]{3}))?")
 _LONGEST: Final = 107
-"""Bytes that struct sockaddr_un has for a path, without the zero at its end: unix(7)."""
+"""Bytes of a path in struct sockaddr_un, without the zero at its end: unix(7)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,10 @@ class UnixAddress:
 
 
 def parse_unix_address(text: str) -> UnixAddress:
-    """``unix:PATH`` or ``unix:PATH,mode=MODE``. Raises ValueError: one line, with what would be right."""
+    """Return the address in ``unix:PATH`` or ``unix:PATH,mode=MODE``.
+
+    Raises ValueError: one line, with what would be right.
+    """
     match = _PATH.fullmatch(text)
     message = ""
     if match is None or match["path"].endswith("/") or ",mode=" in match["path"]:
@@ -56,11 +59,11 @@ def parse_unix_address(text: str) -> UnixAddress:
 
 
 def bind_unix(address: UnixAddress, backlog: int) -> socket.socket:
-    """A socket that listens at the path. Raises Unusable, a line that says what would be right."""
+    """Return a socket that listens at the path. Raises Unusable, a line that says what would be right."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         _bind(listener, address.path)
-        # nobody can connect before listen(), so none can come in under the mode of the umask
+        # No client can connect before listen(), so none can come in under the mode of the umask.
         os.chmod(address.path, address.mode)
         listener.listen(backlog)
     except OSError as error:
@@ -88,11 +91,11 @@ def _bind(listener: socket.socket, path: str) -> None:
 
 
 def _is_stale(path: str) -> bool:
-    """Whether the socket at ``path`` is what a daemon that has ended left behind."""
+    """Return whether the socket at ``path`` is left over from a daemon that has ended."""
     if not _is_socket(path):
         return False
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        client.setblocking(False)  # a listener whose queue is full lives: EAGAIN
+        client.setblocking(False)  # a listener whose queue is full is alive: EAGAIN
         return client.connect_ex(path) == errno.ECONNREFUSED
 
 

@@ -1,1 +1,1 @@
-"""A View in words and in JSON: what all outputs for people share."""
+"""Puts a View into words and JSON: shared by all outputs for people."""

@@ -1,4 +1,4 @@
-"""Which processes a person means who names some, and how closely to look at them."""
+"""Selects processes by the PIDs and application names on the command line."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from threadwatch.words.text import printable
 
 
 def sampled_often(config: Config, rate: int) -> Config:
-    """The configuration with ``rate`` samples per second of whatever is sampled at all."""
+    """Return the configuration with ``rate`` samples per second wherever samples are taken at all."""
 
     def often(group: GroupConfig) -> GroupConfig:
         return replace(group, wait_rate=rate) if group.wait_rate else group
@@ -22,9 +22,9 @@ def sampled_often(config: Config, rate: int) -> Config:
 
 
 def choose(view: View, what: Sequence[str], command: str) -> tuple[ProcessView, ...]:
-    """The processes that any word of ``what`` names, and those that they started.
+    """Return the processes that any word of ``what`` names, and those that they started.
 
-    :raises Unusable: a word names none; in a line that begins with ``command``.
+    :raises Unusable: a word names no process; the message begins with ``command``.
     """
     if not what:
         return view.processes

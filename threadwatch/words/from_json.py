@@ -1,6 +1,6 @@
-"""A View from the JSON that :mod:`threadwatch.words.to_json` makes: for who asks a daemon. Pure and total.
+"""Parses a View from the JSON of :mod:`threadwatch.words.to_json`, for clients of a daemon. Pure and total.
 
-Series are not in it, so groups have none.
+The JSON has no series, so groups have none.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from threadwatch.model.view import (
 )
 
 _MOST: Final = 1 << 63
-"""No number that a daemon says is as large."""
+"""Every number of a daemon is smaller."""
 
 _T = TypeVar("_T")
 
 
 def parse_view(body: bytes) -> View:
-    """The view that ``/api/v1/view`` has answered with; keys that are not known are left alone.
+    """Return the view in an answer of ``/api/v1/view``; unknown keys are ignored.
 
-    Shares are exact to 0.01 %, times to 1 ns for as long as they are below 100 days.
+    Shares are exact to 0.01 %, times to 1 ns as long as they are below 100 days.
 
-    :raises Malformed: it is none, with what is wrong and where.
+    :raises Malformed: it is not a view; the message says what is wrong, and where.
     """
     try:
         document = json.loads(body)
@@ -45,7 +45,7 @@ def parse_view(body: bytes) -> View:
 
 
 class _Object:
-    """A JSON object, and where it stands. Its methods give a key's value, or raise Malformed."""
+    """A JSON object and its place. Its methods return a key's value, or raise Malformed."""
 
     def __init__(self, value: object, place: str) -> None:
         if not isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The text of ``threadwatch ps``: groups, their processes as a tree, their threads by CPU."""
+"""Writes the text of ``threadwatch ps``: groups, their processes as a tree, their threads by CPU."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from threadwatch.words.text import cut, pad, printable, width
 from threadwatch.words.wording import command, count, duration, percent, thread_name, version
 
 _MOST_NAME = 60
-"""Columns that a name may take where the terminal does not say how wide it is."""
+"""Width of a name where the terminal's width is unknown."""
 _LEAST_NAME = 12
-"""Columns that it has in any case."""
+"""Width of a name at least."""
 _DEEPEST = 2
-"""Levels of processes that are reckoned with in that."""
+"""Depth of processes that this width allows for."""
 _DEEPEST_INDENT = 8
-"""Levels that are shown as such; deeper ones look like this one."""
+"""Deepest level with an indent of its own; deeper ones look like this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,15 +45,16 @@ _COLUMNS = (
     _Column("LAST CPU", lambda t: str(t.last_cpu)),
 )
 _OPTIONAL = {"CPU %", "GIL HELD", "GIL WAIT", "READY"}
-"""Columns that are left out where nothing is known."""
+"""Columns that are left out if no thread has a value."""
 _DISPENSABLE = ("LAST CPU", "COMM", "CPU TIME", "READY")
 """Columns that are left out, in this order, where a terminal is too narrow for all."""
 
 
 def report(processes: Sequence[ProcessView], *, columns: int | None, color: bool) -> Iterator[str]:
-    """The lines that show these processes.
+    """Yield the lines that show these processes.
 
-    ``columns`` is the terminal's width: names are cut to fit into it; None: nothing is cut for that.
+    ``columns`` is the terminal's width: names are cut to fit into it. None: no name is cut for
+    that.
     """
     threads = [thread for process in processes for thread in process.threads]
     shown = tuple(
@@ -96,7 +97,7 @@ def report(processes: Sequence[ProcessView], *, columns: int | None, color: bool
 def _table(
     columns: Sequence[_Column], threads: Sequence[ThreadView]
 ) -> tuple[dict[ThreadView, list[str]], list[int]]:
-    """The cells of each thread, and how wide each column has to be for them."""
+    """Return the cells of each thread, and the width that each column needs for them."""
     rows = {thread: [column.text(thread) for column in columns] for thread in threads}
     widths = [
         max([width(column.title), *(width(row[number]) for row in rows.values())])
@@ -106,7 +107,7 @@ def _table(
 
 
 def _indent(widths: Sequence[int]) -> int:
-    """How wide a line of these columns is, as far in as it may be."""
+    """Return the width of a line of these columns, at the deepest indent."""
     return sum(widths) + 2 * len(widths) + 2 * _DEEPEST
 
 
@@ -148,19 +149,19 @@ def _process_line(process: ProcessView, parent: ProcessView | None, depth: int) 
 
 
 def _tree(family: Sequence[ProcessView]) -> Iterator[tuple[int, ProcessView, ProcessView | None]]:
-    """The processes of a group, each behind its parent, with its depth and that parent."""
+    """Yield the processes of a group, each behind its parent, with its depth and that parent."""
     here = {p.key.pid: p for p in family}
     children: dict[int, list[ProcessView]] = {}
     for process in reversed(family):
         children.setdefault(process.ppid, []).append(process)
     left = dict(here)
-    # a loop, and not a recursion: a target can make its processes as deep as it likes
+    # A loop and no recursion: a target can nest its processes as deep as it likes.
     for root in [p for p in family if p.ppid not in here] + list(family):
         stack = [(0, root)]
         while stack:
             depth, process = stack.pop()
             if left.pop(process.key.pid, None) is None:
-                continue  # PIDs that are used again can make a parent of a child
+                continue  # reused PIDs can make a parent of a child
             yield depth, process, here.get(process.ppid) if depth else None
             stack += [(depth + 1, child) for child in children.get(process.key.pid, ())]
 

@@ -1,4 +1,4 @@
-"""Text for terminals: what a target is called can neither command them nor break the columns."""
+"""Makes text safe for terminals: names from targets can neither send commands nor break the columns."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import unicodedata
 
 
 def printable(text: str) -> str:
-    """``text`` with everything escaped that would not show as itself: controls, overrides, newlines."""
+    """Return ``text`` with controls, overrides and newlines escaped: whatever would not show as itself."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def width(text: str) -> int:
-    """How many columns a terminal gives to ``text`` (Unicode TR11 for wide characters)."""
+    """Return how many columns ``text`` takes in a terminal (Unicode TR11 for wide characters)."""
     if text.isascii():
         return len(text)
     return sum(_width(character) for character in text)
@@ -26,13 +26,13 @@ def _width(character: str) -> int:
 
 
 def pad(text: str, columns: int, *, right: bool = False) -> str:
-    """``text`` filled up with spaces; with the text on the right if so wished."""
+    """Return ``text`` filled up with spaces; with the text on the right if ``right``."""
     spaces = " " * max(columns - width(text), 0)
     return spaces + text if right else text + spaces
 
 
 def cut(text: str, columns: int) -> str:
-    """``text``, or its beginning and an ellipsis where it is wider than ``columns``."""
+    """Return ``text``, or its beginning and an ellipsis where it is wider than ``columns``."""
     if width(text) <= columns:
         return text
     used = 1
@@ -46,9 +46,9 @@ def cut(text: str, columns: int) -> str:
 
 
 def cut_middle(text: str, columns: int) -> str:
-    """``text``, or its beginning and its end where it is too wide: ``ThreadPool…or-0_12``.
+    """Return ``text``, or its beginning and end where it is too wide: ``ThreadPool…or-0_12``.
 
-    For names whose end tells them apart.
+    Meant for names that differ at the end.
     """
     if width(text) <= columns:
         return text

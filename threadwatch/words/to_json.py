@@ -1,7 +1,7 @@
-"""A View as JSON: what ``/api/v1/view`` says, and of processes ``threadwatch ps --json``. Pure.
+"""Turns a View into the JSON of ``/api/v1/view``, and its processes into that of ``ps --json``. Pure.
 
-Times are seconds, shares of time are percent; what is not known is null. Series are left out: they are
-the metrics'. :mod:`threadwatch.words.from_json` is the way back.
+Times are seconds, shares of time are percent; unknown values are null. Series are left out, because
+the metrics have them. :mod:`threadwatch.words.from_json` parses the view again.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from threadwatch.model.view import GroupView, ProcessView, Python, Stats, Thread
 
 
 def view_json(view: View) -> dict[str, object]:
-    """The view in values that JSON has, without what processes were given as arguments.
+    """Return the view as values of JSON, without the arguments of processes.
 
-    Those may be secret, and this is for everybody who can reach the daemon.
+    Arguments may be secret, and any client of the daemon can read this.
     """
     return {
         "sequence": view.sequence,
@@ -36,7 +36,7 @@ def view_json(view: View) -> dict[str, object]:
 
 
 def history_json(view: View) -> dict[str, object]:
-    """The last minutes of what is in the view; of a view that was made with details."""
+    """Return the last minutes of everything in the view, which was made with details."""
     history = view.history
     if history is None:
         return {}
@@ -73,7 +73,7 @@ def _percents(trace: Trace) -> list[float]:
 
 
 def process_json(process: ProcessView) -> dict[str, object]:
-    """One process with its threads."""
+    """Return one process with its threads."""
     python = process.python
     return {
         "pid": process.key.pid,

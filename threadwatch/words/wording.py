@@ -1,6 +1,6 @@
-"""Words for what a View has: the same in every output that people read.
+"""Words for the values of a View: the same in every output that people read.
 
-Everything here is text for a terminal: what a target is called has been made printable.
+Every text here is safe for a terminal: names from targets have been made printable.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from threadwatch.words.text import printable
 
 
 def thread_name(thread: ThreadView) -> str:
-    """Its Python name; the kernel's comm in parentheses."""
+    """Return the thread's Python name; or the kernel's comm in parentheses."""
     name = printable(thread.name)
     if thread.source == "comm":
         return f"({name})"
@@ -22,7 +22,7 @@ def thread_name(thread: ThreadView) -> str:
 
 
 def command(process: ProcessView, parent: ProcessView | None) -> str:
-    """What the process is: its command line, or its part in the application that started it."""
+    """Return the process's command line, or its part in the application that started it."""
     if is_multiprocessing_child(process.cmdline):
         code = " ".join(process.cmdline)
         for word, part in (
@@ -41,19 +41,19 @@ def command(process: ProcessView, parent: ProcessView | None) -> str:
 
 
 def version(python: Python) -> str:
-    """``CPython 3.12.1``."""
+    """Return ``CPython 3.12.1``."""
     name = {"cpython": "CPython"}.get(python.implementation, python.implementation or "Python")
     kind = "" if not python.free_threaded else " free-threaded" + ", GIL on" * python.gil
     return f"{name} {'.'.join(map(str, python.version))}{kind}"
 
 
 def count(number: int, one: str, many: str) -> str:
-    """``1 thread``, ``2 threads``."""
+    """Return ``1 thread``, ``2 threads``."""
     return f"{number:,} {one if number == 1 else many}"
 
 
 def left_out(number: int) -> str:
-    """That so many processes are left out for want of file descriptors, and what to do."""
+    """Say that this many processes are left out for lack of file descriptors, and what to do."""
     return (
         f"{count(number, 'process is', 'processes are')} left out, because each needs two open files: "
         "raise the hard limit (ulimit -n as root, LimitNOFILE= in a unit), or name processes by PID"
@@ -61,12 +61,12 @@ def left_out(number: int) -> str:
 
 
 def percent(ratio: float | None) -> str:
-    """``61.2``, or nothing where it is not known."""
+    """Return ``61.2``, or an empty text where the value is unknown."""
     return "" if ratio is None else f"{ratio * 100:.1f}"
 
 
 def duration(seconds: float) -> str:
-    """CPU time as top shows it: ``0.07``, ``2:03.51``, ``3:25:01``."""
+    """Return CPU time as top shows it: ``0.07``, ``2:03.51``, ``3:25:01``."""
     if seconds < 60:
         return f"{seconds:.2f}"
     minutes, rest = divmod(seconds, 60)
@@ -77,7 +77,7 @@ def duration(seconds: float) -> str:
 
 
 def age(seconds: float) -> str:
-    """``12s``, ``3m12s``, ``2h05m``, ``5d03h``: never more than seven characters in 27 years."""
+    """Return ``12s``, ``3m12s``, ``2h05m``, ``5d03h``: never more than seven characters in 27 years."""
     whole = max(int(seconds), 0)
     if whole < 60:
         return f"{whole}s"

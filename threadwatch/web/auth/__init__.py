@@ -1,1 +1,1 @@
-"""Who is let in: TLS, client certificates, passwords, and the file that says so."""
+"""Decides which clients are let in: TLS, client certificates, passwords, and the file that sets them."""

@@ -1,7 +1,7 @@
-"""The rules that hold now: the web configuration and the files that it names, read again when they change.
+"""Keeps the rules of access: the web configuration and the files that it names, read again after a change.
 
-That they have changed is seen by stat, at each connection and each request. A file that cannot be used
-leaves the rules as they were, and is complained of once, until it changes again.
+Each connection and each request looks by stat whether a file has changed. A file that cannot be
+used leaves the rules as they were, and is logged once, until it changes again.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Who is let in, and what every response carries."""
+    """Which clients are let in, and which headers every response carries."""
 
     tls: Tls | None = None
     """How connections are served; None: without TLS."""
     users: Mapping[bytes, bytes] | None = None
-    """bcrypt hashes by users' names; empty or None: nobody has to say who they are."""
+    """bcrypt hashes by users' names; empty or None: no client has to log in."""
     headers: tuple[tuple[str, str], ...] = ()
 
     @property
     def policy(self) -> tuple[object, ...] | None:
-        """What a connection must have been made under to go on."""
+        """Return what must stay equal for a connection to go on."""
         return self.tls.policy if self.tls else None
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What an administrator should know, though it can be used."""
+        """Return what an administrator should know of a configuration that works."""
         return self.tls.warnings if self.tls else ()
 
     def __str__(self) -> str:
-        """In a few words: ``TLS, certificate valid until …, 2 users``."""
+        """Return a summary: ``TLS, certificate valid until …, 2 users``."""
         words = []
         if self.tls is None:
             words.append("no TLS")
@@ -57,7 +57,7 @@ class Rules:
 
 
 OPEN: Final = Rules()
-"""What holds without a web configuration."""
+"""The rules without a web configuration."""
 
 
 class Access:
@@ -72,18 +72,18 @@ class Access:
 
     @property
     def rules(self) -> Rules:
-        """What holds, as of the last look."""
+        """Return the rules as of the last look."""
         return self._rules
 
     def look(self, *, again: bool = False) -> Rules:
-        """The rules that hold now. ``again``: read the files even if they have not changed."""
+        """Return the rules that hold now. ``again``: read the files even if they have not changed."""
         path = self._path
         if path is None or not (again or self._has_changed()):
             return self._rules
         try:
             self._rules = self._load(path)
         except ConfigError as error:
-            logger.error(  # noqa: TRY400 - the message says it all; a traceback would say nothing more
+            logger.error(  # noqa: TRY400 - the message is complete; a traceback would add nothing
                 "bad web configuration, the one before stays", extra={"fields": {"error": error}}
             )
         else:
@@ -95,7 +95,7 @@ class Access:
         return any(_signature(path) != seen for path, seen in self._seen.items())
 
     def _load(self, path: str) -> Rules:
-        # before they are read, so that what is written meanwhile is seen as a change
+        # Before the files are read, so that a write in between is seen as a change.
         self._seen = {known: _signature(known) for known in (path, *self._seen)}
         settings = parse_web_config(read(path, FLAG), path)
         self._seen = {path: self._seen[path]} | {
@@ -109,7 +109,7 @@ class Access:
 
 
 def load_rules(path: str) -> Rules:
-    """The rules of a web configuration. Raises ConfigError."""
+    """Return the rules of a web configuration. Raises ConfigError."""
     return _rules(parse_web_config(read(path, FLAG), path))
 
 
@@ -119,7 +119,7 @@ def _rules(settings: WebSettings) -> Rules:
 
 
 def _signature(path: str) -> object:
-    """What changes when a file is written, or another one takes its place."""
+    """Return a value that differs after a file has been written or replaced."""
     try:
         found = os.stat(path)
     except (OSError, ValueError) as error:

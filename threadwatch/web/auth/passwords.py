@@ -1,16 +1,16 @@
-"""Basic authentication (RFC 7617) against bcrypt hashes: who may come in, at whose cost.
+"""Checks passwords: Basic authentication (RFC 7617) against bcrypt hashes.
 
-bcrypt is slow on purpose: 50 ms to seconds of a CPU for each password. So:
+bcrypt is slow on purpose: each password takes 50 ms to seconds of a CPU. So:
 
-- It runs in a thread of its own, which holds no lock of Python's meanwhile, and one password at a
-  time: a flood of passwords can take one CPU at most, and neither polls nor answers wait for it.
-- What has been found is remembered: a scraper pays once. Right passwords are remembered apart from
-  wrong ones, which therefore cannot push them out.
-- Addresses take turns: whoever sends wrong passwords by the hundred waits for himself.
+- bcrypt runs in a thread of its own, without the GIL, one password at a time. A flood of passwords
+  takes one CPU at most, and neither polls nor responses wait for it.
+- Results are remembered, so a scraper pays once. Right passwords are remembered apart from wrong
+  ones, which therefore cannot push them out.
+- Addresses take turns: a client that sends hundreds of wrong passwords delays only itself.
 - A user who does not exist is checked as long as one who does, against the hash of one who does.
 
-Passwords are not kept: what is remembered is a digest under a key that dies with the process, which
-also makes the time of a look-up say nothing.
+Passwords are not kept. A result is stored under a keyed digest, whose key ends with the process; so
+the time of a look-up reveals nothing either.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _SIGNIFICANT: Final = 72
 _RIGHT_KEPT: Final = 256
 _WRONG_KEPT: Final = 1024
 _LAST_CHECK_S: Final = 3.0
-"""How long the end of the process waits for a check that is under way: enough for a cost of 14."""
+"""How long the end of the process waits for a check that has begun: enough for a cost of 14."""
 
 
 @dataclass(eq=False, slots=True)
 class _Check:
-    """A password that waits for its turn, or is being checked."""
+    """A password that waits for its turn, or that is being checked."""
 
     digest: bytes
     password: bytes = field(repr=False)
@@ -71,12 +71,12 @@ class Passwords:
         self._thread: threading.Thread | None = None
 
     async def let_in(self, users: Mapping[bytes, bytes], authorization: str, client: str) -> bool:
-        """Whether the header's user is one of ``users``, with this password."""
+        """Return whether the header's user is one of ``users``, with this password."""
         said = credentials(authorization)
         return said is not None and await self._check(users, *said, client)
 
     def close(self) -> None:
-        """End the thread, when it has done what it is at; nobody waits for it."""
+        """End the thread as soon as its current check is done, without waiting for it."""
         self._work.put(None)
 
     async def _check(
@@ -107,7 +107,7 @@ class Passwords:
                 self._forget(client, check)
 
     def _somebody(self, hashes: Mapping[bytes, bytes], user: bytes) -> bytes:
-        """The hash of a user who exists, for one who does not: always the same one."""
+        """Return the hash of an existing user, always the same one, to check an unknown user against."""
         choice = int.from_bytes(self._digest(user)) % len(hashes)
         return sorted(hashes.values())[choice]
 
@@ -116,7 +116,7 @@ class Passwords:
         return hmac.digest(self._secret, lengths + b"".join(parts), "sha256")
 
     def _forget(self, client: str, check: _Check) -> None:
-        """Nobody waits for ``check``: if it has not begun, it never will."""
+        """Note that no request waits for ``check`` any more: if it has not begun, it never will."""
         turns = self._turns.get(client)
         if turns is not None and turns.pop(check.digest, None) is not None:
             del self._checks[check.digest]
@@ -129,7 +129,7 @@ class Passwords:
         client, turns = self._turns.popitem(last=False)
         _, check = turns.popitem(last=False)
         if turns:
-            self._turns[client] = turns  # behind all others
+            self._turns[client] = turns  # behind all other addresses
         self._busy = True
         if self._thread is None:
             loop = asyncio.get_running_loop()
@@ -141,11 +141,11 @@ class Passwords:
         self._work.put(check)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The thread."""
+        """Check one password after the other, in the thread."""
         while (check := self._work.get()) is not None:
             try:
                 right = bcrypt.checkpw(check.password, check.hashed)
-            except ValueError as error:  # a salt that only looked like one
+            except ValueError as error:  # a salt that only looks like one
                 logger.warning("a password hash cannot be used: %s", error)
                 right = False
             with contextlib.suppress(RuntimeError):  # the loop is closed
@@ -163,7 +163,7 @@ class Passwords:
 
 
 def _end(thread: threading.Thread, work: queue.SimpleQueue[_Check | None]) -> None:
-    """Before the interpreter ends: let the thread come back from bcrypt.
+    """Wait for the thread to come back from bcrypt, before the interpreter ends.
 
     Until 3.13, Python ends a thread that comes back later by unwinding its stack (pthread_exit), which
     aborts the whole process where there is Rust on it.
@@ -173,7 +173,7 @@ def _end(thread: threading.Thread, work: queue.SimpleQueue[_Check | None]) -> No
 
 
 def credentials(authorization: str) -> tuple[bytes, bytes] | None:
-    """User and password of an Authorization header; None if it has none."""
+    """Return user and password of an Authorization header; None if it has none."""
     scheme, _, encoded = authorization.partition(" ")
     if scheme.lower() != "basic":
         return None

@@ -1,9 +1,9 @@
-"""The web configuration: from the bytes of its file to settings. No I/O.
+"""Parses the web configuration: from the bytes of its file to settings. No I/O.
 
 The format is that of Prometheus' exporter-toolkit (its docs/web-configuration.md), and a file that
-``promtool check web-config`` refuses is refused. What it lets pass and we do not stands in
-docs/web-config.md: keys that cannot do what they say, and files that would leave open what somebody
-meant to close. Secrets stand in the file, so no message shows what it found.
+``promtool check web-config`` refuses is refused. docs/web-config.md lists what promtool accepts and
+we refuse: keys that have no effect, and files that would leave open what their author meant to
+close. The file holds secrets, so no message quotes its values.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from threadwatch.errors import ConfigError
 
 FLAG: Final = "--web.config.file"
 MAX_COST: Final = 18
-"""The highest bcrypt cost, of some 20 s. One that takes days would keep everybody out."""
+"""The highest bcrypt cost: about 20 s. A cost that takes days would lock out all users."""
 
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "": ("tls_server_config", "http_server_config", "basic_auth_users", "rate_limit"),
@@ -36,7 +36,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         *("X-Frame-Options", "X-XSS-Protection"),
     ),
 }
-"""Each section's keys; the empty name is the file itself."""
+"""Each section's keys; the empty name is the top level."""
 
 CIPHERS: Final[Mapping[str, str]] = {
     f"TLS_ECDHE_{key}_WITH_{go}": f"ECDHE-{key}-{openssl}"
@@ -49,20 +49,21 @@ CIPHERS: Final[Mapping[str, str]] = {
         "AES_256_CBC_SHA": "AES256-SHA",
     }.items()
 }
-"""What Go calls a cipher suite of TLS 1.2, and what OpenSSL does: crypto/tls, openssl-ciphers(1)."""
+"""Go's names of the cipher suites of TLS 1.2 → OpenSSL's: crypto/tls, openssl-ciphers(1)."""
 CIPHERS_13: Final = (
     "TLS_AES_128_GCM_SHA256",
     "TLS_AES_256_GCM_SHA384",
     "TLS_CHACHA20_POLY1305_SHA256",
 )
-"""Those of TLS 1.3. They may be named and, as with Go, change nothing: all of them are offered."""
+"""The cipher suites of TLS 1.3. They may be named and, as with Go, change nothing: all of them are
+offered."""
 CURVES: Final[Mapping[str, str]] = {
     "CurveP256": "prime256v1",
     "CurveP384": "secp384r1",
     "CurveP521": "secp521r1",
     "X25519": "X25519",
 }
-"""What Go calls a curve, and what OpenSSL does."""
+"""Go's names of curves → OpenSSL's."""
 
 _VERSIONS: Final[Mapping[str, TLSVersion]] = {
     "TLS12": TLSVersion.TLSv1_2,
@@ -90,19 +91,19 @@ _HASH_WANTED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Pem:
-    """Something in PEM, inline or in a file of its own."""
+    """A piece of PEM, inline or in a file of its own."""
 
     value: Value
-    """Where the web configuration has it, for messages."""
+    """Its value in the web configuration, for messages."""
     path: str | None
     """The file; None: it is inline."""
     text: str = ""
-    """What is inline."""
+    """The text, if it is inline."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsSettings:
-    """How to speak TLS."""
+    """The settings of TLS."""
 
     place: Value
     """The section, for messages."""
@@ -110,7 +111,7 @@ class TlsSettings:
     key: Pem
     client_ca: Pem | None
     client_auth: str
-    """Client certificates: none, optional or required; what is given is verified."""
+    """Client certificates: none, optional or required; a certificate that a client sends is verified."""
     allowed_sans: frozenset[str]
     """Alternative names of which a client's certificate must have one; empty: any will do."""
     minimum: TLSVersion
@@ -118,7 +119,7 @@ class TlsSettings:
     ciphers: tuple[str, ...]
     """OpenSSL's names, for TLS 1.2; empty: OpenSSL's choice."""
     server_order: bool
-    """Whether our order of ciphers counts, or the client's."""
+    """Whether our order of ciphers decides, or the client's."""
     curves: tuple[str, ...]
     """OpenSSL's names; empty: OpenSSL's choice."""
 
@@ -129,18 +130,18 @@ class WebSettings:
 
     tls: TlsSettings | None
     users: Mapping[bytes, bytes]
-    """bcrypt hashes by the names of users, in UTF-8; empty: nobody has to say who they are."""
+    """bcrypt hashes by the names of users, in UTF-8; empty: no client has to log in."""
     headers: tuple[tuple[str, str], ...]
-    """What is added to each response."""
+    """Headers that are added to each response."""
 
     def files(self) -> tuple[str, ...]:
-        """The other files that it names."""
+        """Return the other files that it names."""
         pems = (self.tls.cert, self.tls.key, self.tls.client_ca) if self.tls else ()
         return tuple(pem.path for pem in pems if pem is not None and pem.path is not None)
 
 
 def parse_web_config(data: bytes, path: str) -> WebSettings:
-    """The settings in a file's bytes. ``path`` is for messages, and where relative paths begin.
+    """Return the settings in a file's bytes. Messages name ``path``; relative paths begin in its directory.
 
     :raises ConfigError: they cannot be used.
     """
@@ -174,7 +175,7 @@ def _users(section: Value) -> dict[bytes, bytes]:
 def _http(section: Value) -> tuple[tuple[str, str], ...]:
     values = section.mapping(SECTIONS["http_server_config"])
     if "http2" in values:
-        values["http2"].boolean()  # clients choose by ALPN, and find HTTP/1.1 alone: both are right
+        values["http2"].boolean()  # clients choose by ALPN: both values are right
     if "headers" not in values:
         return ()
     headers = values["headers"].mapping(SECTIONS["http_server_config.headers"])
@@ -278,7 +279,7 @@ def _version(value: Value | None, default: TLSVersion) -> TLSVersion:
 
 
 def _words(value: Value | None, words: Mapping[str, str]) -> tuple[str, ...]:
-    """What the words of a list stand for, each once."""
+    """Return the meanings of a list's words, each once."""
     if value is None:
         return ()
     return tuple(dict.fromkeys(item.choice(words) for item in value.items()))

@@ -1,6 +1,7 @@
-"""TLS: from settings to a context that is known to work, with what to say of its certificate.
+"""Makes TLS contexts from settings: tested ones, with warnings about their certificates.
 
-Files are read here, once, and handed to OpenSSL in memory: what was looked at is what is used.
+Files are read here, once, and handed to OpenSSL in memory: the bytes that were checked are those
+that are used.
 """
 
 from __future__ import annotations
@@ -32,28 +33,29 @@ _CLIENT_AUTH: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """What a new connection is served with."""
+    """The TLS context for new connections."""
 
     context: ssl.SSLContext
     policy: tuple[object, ...]
-    """All that says who is let in and how. If it changes, older connections must not go on."""
+    """All that decides which clients are let in and how. After a change, older connections end."""
     allowed_sans: frozenset[str]
     valid_until: str
-    """The end of the certificate, as OpenSSL writes it; empty: a warning says what is wrong with it."""
+    """The end of the certificate's validity, as OpenSSL writes it; empty: a warning says what is
+    wrong with it."""
     warnings: tuple[str, ...]
-    """What an administrator should know of the certificate: it has expired, for example."""
+    """What an administrator should know of the certificate: that it has expired, for example."""
 
     def lets_in(self, certificate: Mapping[str, Any] | None) -> bool:
-        """Whether a client with this (verified) certificate is one of those who may come in."""
+        """Return whether a client with this (verified) certificate may come in."""
         return not self.allowed_sans or not self.allowed_sans.isdisjoint(_sans(certificate or {}))
 
 
 class _Encrypted(Exception):
-    """OpenSSL has asked for the passphrase of a key."""
+    """OpenSSL asks for the passphrase of a key."""
 
 
 def build(settings: TlsSettings) -> Tls:
-    """What serves these settings. Raises ConfigError, a line that says what is wrong with which file."""
+    """Return the TLS context for these settings. Raises ConfigError: a line about the file at fault."""
     certificate, key = _read(settings.cert), _read(settings.key)
     client_ca = _read(settings.client_ca) if settings.client_ca else b""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -69,10 +71,10 @@ def build(settings: TlsSettings) -> Tls:
     if settings.client_ca is not None and settings.client_auth != "none":
         _check_certificates(settings.client_ca, client_ca)
         context.load_verify_locations(cadata="\n".join(_blocks(client_ca)))
-        # any certificate of the file is trusted, also one that is not the root of its chain
+        # Any certificate of the file is trusted, even if it is not the root of its chain.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         context.verify_mode = _CLIENT_AUTH[settings.client_auth]
-        # each connection is verified anew
+        # Verify each connection anew.
         context.options |= ssl.OP_NO_TICKET
         context.num_tickets = 0
     policy = (
@@ -161,7 +163,7 @@ def _load(context: ssl.SSLContext, settings: TlsSettings, certificate: bytes, ke
 
 
 def _check_certificates(pem: Pem, data: bytes) -> None:
-    """Fail unless there are certificates, and each is one."""
+    """Raise ConfigError unless the file has certificates and each of them is valid PEM."""
     blocks = _blocks(data)
     if not blocks:
         pem.value.fail(f"{_what(pem)} holds no certificate in PEM (BEGIN CERTIFICATE)")
@@ -173,16 +175,16 @@ def _check_certificates(pem: Pem, data: bytes) -> None:
 
 
 def _blocks(data: bytes) -> list[str]:
-    """Each certificate in PEM; what stands before, between and behind them means nothing."""
+    """Return each certificate in PEM; text before, between and behind them is ignored."""
     return [block[0].decode("ascii", "backslashreplace") for block in _CERTIFICATE.finditer(data)]
 
 
 def _try(
     context: ssl.SSLContext, settings: TlsSettings, certificate: bytes
 ) -> tuple[str, tuple[str, ...]]:
-    """Shake hands with ourselves: that nobody can be served should be known before somebody asks.
+    """Shake hands with ourselves, so that a configuration that serves no client is refused before it is used.
 
-    The end of the certificate's life, and what clients will say against it.
+    Return the end of the certificate's validity, and the objections that clients will have to it.
     """
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
@@ -205,7 +207,7 @@ def _try(
 
 
 def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[str, Any]:
-    """The server's certificate, as a client sees it. Raises SSLError, the client's or the server's."""
+    """Return the server's certificate, as a client sees it. Raises SSLError, the client's or the server's."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     asking = client.wrap_bio(to_client, to_server)
     sides = [asking, server.wrap_bio(to_server, to_client, server_side=True)]
@@ -219,7 +221,7 @@ def _shake_hands(server: ssl.SSLContext, client: ssl.SSLContext) -> dict[str, An
 
 @contextlib.contextmanager
 def _in_memory(data: bytes) -> Iterator[str]:
-    """A path that has ``data``, for a function that wants a file: nothing is written to a disk."""
+    """Make a path that has ``data``, for a function that needs a file: nothing is written to a disk."""
     fd = os.memfd_create("pem")
     try:
         with os.fdopen(os.dup(fd), "wb") as file:
@@ -230,7 +232,7 @@ def _in_memory(data: bytes) -> Iterator[str]:
 
 
 def _sans(certificate: Mapping[str, Any]) -> Iterator[str]:
-    """Alternative names as Go writes them: DNS names, mail addresses, URIs, IP addresses."""
+    """Yield alternative names as Go writes them: DNS names, mail addresses, URIs, IP addresses."""
     for kind, value in certificate.get("subjectAltName", ()):
         if kind in ("DNS", "email", "URI"):
             yield value
@@ -240,7 +242,7 @@ def _sans(certificate: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _reason(error: ssl.SSLError) -> str:
-    """OpenSSL's reason in words: ``no shared cipher``."""
+    """Return OpenSSL's reason in words: ``no shared cipher``."""
     if error.reason:
         return error.reason.lower().replace("_", " ")
     return one_line(str(error.strerror or error).partition(" (_ssl")[0])
