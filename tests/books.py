@@ -139,8 +139,10 @@ class Books:
             self.open(key)
         if clock_ns is None:
             clock_ns = sum(t.cpu_ns for t in threads)
+        if published:
+            values |= {"names_from": "published", "python": PYTHON}
         read = sample(*threads, clock_ns=clock_ns, time_ns=self.now_ns, key=key, **values)
-        self.account.charge(read, PYTHON if published else None)
+        self.account.charge(read)
         views = self.account.views(key, None if first else SECOND)
         for group in self.groups().values():
             assert 0 <= group.cpu_ns - threads_ns(group) <= open_ns, group

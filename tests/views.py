@@ -17,6 +17,7 @@ from threadwatch.model.view import (
     Python,
     SeriesKey,
     SeriesTotals,
+    Source,
     StateTime,
     Stats,
     ThreadView,
@@ -129,8 +130,20 @@ def everything(number: int = 1) -> SeriesTotals:
 def group(name: str, series: Mapping[SeriesKey, SeriesTotals], **values: Any) -> GroupView:
     """A group of one process that publishes, but for ``values``."""
     used = sum(totals.user_ns + totals.system_ns for totals in series.values())
+    published = sum(values.get("pythons", {PYTHON: 1}).values())
+    names_from: dict[Source, int] = {
+        "published": published,
+        "comm": values.get("processes", 1) - published,
+    }
     made = GroupView(
-        name, per="group", cpu_ns=used, processes=1, pythons={PYTHON: 1}, series=series, dropped=0
+        name,
+        per="group",
+        cpu_ns=used,
+        processes=1,
+        names_from={source: count for source, count in names_from.items() if count},
+        pythons={PYTHON: 1},
+        series=series,
+        dropped=0,
     )
     return replace(made, **values)
 
@@ -170,6 +183,7 @@ def process(
         group=group_name,
         comm="python3",
         cmdline=("python3", "app.py"),
+        names_from="published" if source == "published" else "comm",
         python=PYTHON if source == "published" else None,
         cpu_ns=2_000_000_000,
         cpu_ratio=0.5,

@@ -124,7 +124,7 @@ def reader(data: bytes) -> None:
                 _do(deed % 6, place % len(image), payload, image, fd)
                 with suppress(ReadError, Gone):
                     follower.find(process)
-                    follower.update(process)
+                    follower.read(process)
                 _ask(follower)
         follower.last_words()
         _ask(follower)

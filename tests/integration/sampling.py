@@ -62,7 +62,7 @@ def watching(pid: int, *, keep: int | None = None) -> Iterator[Watch]:
         published = Published(ns_pid=pid, start_ticks=start_ticks)
         stack.callback(published.close)
         published.find(directory)
-        published.update(directory)
+        published.read(directory)
         errors: list[ReadError] = []
         guarded = GuardedReader()
         stack.callback(guarded.close)

@@ -59,7 +59,7 @@ def tables_of(pid: int) -> Iterator[Published]:
         published = Published(ns_pid=pid, start_ticks=start_ticks)
         try:
             assert published.find(process) == []
-            published.update(process)
+            published.read(process)
             yield published
         finally:
             published.close()

@@ -517,10 +517,11 @@ class Histories(RuleBasedStateMachine):
                 ended=ends,
                 living=living,
                 unread_ns=unread_ns,
+                names_from="published" if process.publishes else "comm",
+                python=PYTHON if process.publishes else None,
                 waits=self._waits(process, pick),
                 has_gil=bool(pick & 1),
             ),
-            PYTHON if process.publishes else None,
         )
         for life in process.threads.values():
             life.late = False

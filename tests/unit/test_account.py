@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.books import KEY, MS, PYTHON, SECOND, Books, cpu_by_name, ended, sample, thread
+from tests.books import KEY, MS, SECOND, Books, cpu_by_name, ended, sample, thread
 from threadwatch.accounting.children import EndedChild
 from threadwatch.accounting.places import SHARE
 from threadwatch.model.view import OTHER, UNATTRIBUTED, ProcessKey, SeriesKey
@@ -83,10 +83,7 @@ def test_what_is_open_at_a_change_of_group_is_charged_in_the_new_one() -> None:
     books.charge(thread(100, "main", 7 * MS), clock_ns=9 * MS, unread_ns=2 * MS, open_ns=2 * MS)
     books.open(group="bakery")
     assert books.cpu("shop") == {"main": 7 * MS}
-    books.account.charge(
-        sample(thread(100, "main", 9 * MS), clock_ns=9 * MS, time_ns=books.now_ns),
-        PYTHON,
-    )
+    books.account.charge(sample(thread(100, "main", 9 * MS), clock_ns=9 * MS, time_ns=books.now_ns))
     assert books.cpu("bakery") == {"main": 2 * MS}
     assert books.group("shop").cpu_ns + books.group("bakery").cpu_ns == 9 * MS
 
@@ -216,7 +213,7 @@ def test_groups_beyond_the_most_share_one() -> None:
         read = sample(
             thread(key.pid, "job", 5 * MS), clock_ns=5 * MS, time_ns=books.now_ns, key=key
         )
-        books.account.charge(read, PYTHON)
+        books.account.charge(read)
     groups = books.groups()
     assert len(groups) == SHARE + 1
     rest = groups[OTHER]

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.names.slots import Slot
+from threadwatch.names.source import Name
 from threadwatch.procfs import Stat
 from threadwatch.publisher import layout as table
 from threadwatch.targets.process import KnownThread, Watched
@@ -40,7 +41,7 @@ def known(
     stat = Stat._make([0] * len(Stat._fields))._replace(start_ticks=start_ticks)
     found = KnownThread(tid, (tid, start_ticks), ns_tid or tid, 1, stat)
     if named is not None:
-        found.named = (7, end(named, tid, 0))
+        found.name = Name("worker", cut=False, source="published", slot=(7, named))
     return found
 
 

@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from tests.books import KEY, MS, PYTHON, SECOND, sample, thread
+from tests.books import KEY, MS, SECOND, sample, thread
 from threadwatch.accounting.account import Account, GroupRules
 from threadwatch.accounting.history import MOST, RING_BYTES, SLOTS, STEP_NS, History
 from threadwatch.model.view import HistoryView, ProcessHistory, ProcessKey
@@ -41,7 +41,7 @@ class Past:
             ended = sum(cpu for (k, tid), cpu in self.cpu.items() if k == key and tid not in used)
             clock_ns = sum(t.cpu_ns for t in threads) + ended
             read = sample(*threads, clock_ns=clock_ns, time_ns=self.now_ns, key=key)
-            self.account.charge(read, PYTHON)
+            self.account.charge(read)
         self.history.record(
             self.now_ns, interval_ns, self.account._groups.values(), self.account._ledgers
         )
@@ -170,7 +170,7 @@ def test_memory_is_what_the_documentation_says() -> None:
     read = sample(
         *(thread(tid, "t", MS) for tid in threads), clock_ns=2 * SECOND, time_ns=past.now_ns
     )
-    past.account.charge(read, PYTHON)
+    past.account.charge(read)
     groups, ledgers = past.account._groups.values(), past.account._ledgers
     tracemalloc.start()
     try:

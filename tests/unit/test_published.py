@@ -86,7 +86,7 @@ def test_nothing_is_published_without_a_table(
 ) -> None:
     """A process without a table has no header, no names and no ends, and that is no error."""
     assert published.find(process) == []
-    assert published.update(process)
+    assert published.read(process)
     assert (published.header, ends(published)) == (None, [])
     assert name_of(published, os.getpid(), start_ticks) is None
 
@@ -98,12 +98,12 @@ def test_names_births_and_renames(
     table = new_table()
     one = born(table, 11, "one")
     assert published.find(process) == []
-    published.update(process)
+    published.read(process)
     assert name_of(published, 11, start_ticks) == "one"
     assert published.take_changed() == {11}
     table.rename(one, "another")
     born(table, 12, "two")
-    published.update(process)
+    published.read(process)
     assert [name_of(published, tid, start_ticks) for tid in (11, 12)] == ["another", "two"]
     assert published.take_changed() == {11, 12}
     assert published.take_changed() == set()
@@ -148,12 +148,12 @@ def test_threads_that_find_no_place_are_counted(
     for tid in range(layout.CAPACITY):
         assert table.add(tid, tid, "") is not None
     published.find(process)
-    published.update(process)
+    published.read(process)
     told = []
     for more in range(8):
         assert table.add(1, (1 << 40) + more, "one too many") is None
         try:
-            published.update(process)
+            published.read(process)
         except ReadError as error:
             told.append((error.source, error.reason, error.detail.split()[0]))
     assert told == [("table", "overflow", number) for number in ("1", "3", "7")]
@@ -165,7 +165,7 @@ def test_a_name_is_for_one_thread_and_not_for_its_tid(
     """A thread that is younger than the slot with its TID has not published itself."""
     record = born(new_table(), 11, "one")
     published.find(process)
-    published.update(process)
+    published.read(process)
     born_ticks = record.born_ns // 10_000_000
     assert name_of(published, 11, born_ticks) == "one"
     assert name_of(published, 11, born_ticks + 2) is None
@@ -178,13 +178,13 @@ def test_an_end_is_told_once(
     table = new_table()
     records = [born(table, 11 + i, f"thread {i}") for i in range(2)]
     published.find(process)
-    published.update(process)
+    published.read(process)
     table.end(records[0], 5_000_000)
     table.end(records[1], layout.CPU_UNKNOWN)
-    published.update(process)
+    published.read(process)
     assert ends(published) == [("thread 0", 5_000_000), ("thread 1", None)]
     born(table, 20, "later")
-    published.update(process)
+    published.read(process)
     assert ends(published) == []
     assert name_of(published, 11, start_ticks) == "thread 0"
 
@@ -202,7 +202,7 @@ def test_lives_between_two_looks(
         for _ in range(
             layout.RETAIN_SLOTS // FREE
         ):  # these cost less than real ones: not all at once
-            published.update(process)
+            published.read(process)
             told += ends(published)
         expected = [(f"{look} {number}", number) for number in range(layout.RETAIN_SLOTS)]
         assert sorted(told, key=lambda end: end[1] or 0) == expected
@@ -218,7 +218,7 @@ def test_ends_in_a_table_that_is_found_late(
     assert ends(published) == []
     table.end(born(table, 12, "after"), 6)
     published.find(process)
-    published.update(process)
+    published.read(process)
     assert ends(published) == [("before", None), ("after", 6)]
 
 
@@ -229,7 +229,7 @@ def test_ends_from_before_the_first_look_of_all(
     table = new_table()
     table.end(born(table, 11, "before"), 5)
     published.find(process)
-    published.update(process)
+    published.read(process)
     assert ends(published) == [("before", 5)]
 
 
@@ -240,15 +240,15 @@ def test_a_table_that_is_left(
     table = new_table()
     record = born(table, 11, "one")
     published.find(process)
-    published.update(process)
+    published.read(process)
     table.end(record, 7)
     table.close()
-    assert not published.update(process)
+    assert not published.read(process)
     assert ends(published) == [("one", 7)]
     assert published.header is None
     born(new_table(), 12, "two")
     published.find(process)
-    assert published.update(process)
+    assert published.read(process)
     assert name_of(published, 12, start_ticks) == "two"
 
 
@@ -259,15 +259,15 @@ def test_another_table_at_the_same_descriptor(
     old = new_table()
     born(old, 11, "old")
     published.find(process)
-    published.update(process)
+    published.read(process)
     new = new_table()
     born(new, 12, "new")
     os.dup2(new.descriptor, old.descriptor, inheritable=False)
-    assert published.update(process)
+    assert published.read(process)
     assert name_of(published, 12, start_ticks) is None
-    assert not published.update(process)
+    assert not published.read(process)
     published.find(process)
-    assert published.update(process)
+    assert published.read(process)
     assert [name_of(published, tid, start_ticks) for tid in (11, 12)] == [None, "new"]
 
 
@@ -278,7 +278,7 @@ def test_the_main_interpreters_name_counts(
     born(new_table(interpreter=1), 11, "in a subinterpreter")
     born(new_table(interpreter=0), 11, "in the main one")
     published.find(process)
-    published.update(process)
+    published.read(process)
     assert name_of(published, 11, start_ticks) == "in the main one"
     assert published.header is not None
     assert published.header.interpreter == 0
@@ -325,11 +325,11 @@ def test_whose_a_table_is_holds_for_the_moment(
     assert published.header is None
     os.fchown(table.descriptor, os.geteuid(), -1)
     assert published.find(process) == []
-    published.update(process)
+    published.read(process)
     assert name_of(published, 11, start_ticks) == "one"
     os.fchown(table.descriptor, 4711, -1)
     born(table, 12, "two")
-    assert published.update(process)
+    assert published.read(process)
     assert published.find(process) == []
     assert name_of(published, 12, start_ticks) == "two"
 
@@ -375,17 +375,17 @@ def test_idents_are_those_of_living_threads(
     table.add(12, 0x7F40, "two")
     assert first is not None
     published.find(process)
-    published.update(process)
+    published.read(process)
     assert [published.tid_of_ident(ident) for ident in (0x7F00, 0x7F40, 11)] == [11, 12, None]
     table.end(first, 1)
-    published.update(process)
+    published.read(process)
     assert published.tid_of_ident(0x7F00) is None
     table.add(13, 0x7F00, "three")
-    published.update(process)
+    published.read(process)
     assert published.tid_of_ident(0x7F00) == 13
     new_table(1).add(14, 0x7F00, "of another interpreter, whose last word nobody heard")
     published.find(process)
-    published.update(process)
+    published.read(process)
     assert published.tid_of_ident(0x7F00) == 14
 
 
@@ -400,13 +400,13 @@ def test_idents_of_slots_that_are_used_again(
         record = table.add(number + 1, number + 1, "short")
         assert record is not None
         if number == 0:
-            published.update(process)
+            published.read(process)
             before = published.tid_of_ident(1)
         table.end(record, 1)
     last = table.add(1 << 20, 1 << 20, "in the first slot")
     assert last is not None
     assert last.index == 0
-    published.update(process)
+    published.read(process)
     assert (before, published.tid_of_ident(1)) == (1, None)
     assert published.tid_of_ident(1 << 20) == 1 << 20
 
@@ -504,7 +504,7 @@ def test_a_flood_is_kept_as_far_as_it_is_paid_for(new_flood: NewFlood) -> None:
     published = flood.published()
     for _ in range(100):
         flood.touch()
-        published.update(flood.dir)
+        published.read(flood.dir)
     kept = len(published.take_changed())
     assert flood.paid < 10_000, "it has burnt no CPU time"
     assert FREE <= kept <= FREE + 2 + flood.paid + layout.CHUNK
@@ -516,13 +516,13 @@ def test_a_flood_is_read_as_far_as_it_is_paid_for(new_flood: NewFlood) -> None:
     published = flood.published()
     flood.write(8000, b"thread")
     for _ in range(8000 // FREE):
-        published.update(flood.dir)
+        published.read(flood.dir)
     assert len(published.take_changed()) == 8000
     read = 0
     rounds = 40
     for number in range(rounds):
         flood.write(8000, b"renamed %d" % number)
-        published.update(flood.dir)
+        published.read(flood.dir)
         read += len(published.take_changed())
     # what it has not spent yet, and in each round what is free, and what two threads, or one, have free
     saved = max(flood.paid - 8000, 0) + layout.RETAIN_SLOTS
@@ -537,14 +537,14 @@ def test_users_have_a_share_of_what_is_kept(new_flood: NewFlood) -> None:
     flood.write(5000, b"thread")
     greedy = flood.published(room)
     with pytest.raises(ReadError) as caught:
-        greedy.update(flood.dir)
+        greedy.read(flood.dir)
     assert (caught.value.source, caught.value.reason) == ("table", "enospc")
     assert len(greedy.take_changed()) == 500 // layout.CHUNK * layout.CHUNK
-    assert greedy.update(flood.dir)
+    assert greedy.read(flood.dir)
     of_another = new_flood(0.05, user=4711)
     of_another.write(100, b"thread")
     other = of_another.published(room)
-    assert other.update(of_another.dir)
+    assert other.read(of_another.dir)
     assert len(other.take_changed()) == 100
     greedy.close()
     other.close()
@@ -572,7 +572,7 @@ def test_one_slot_that_changes_all_the_time(
         slot = layout.pack_slot(layout.LIVE, 0, 1, tid, tid, 1, 0, 0, 0, b"always the first")
         table._map[layout.HEADER_SIZE : layout.HEADER_SIZE + len(slot)] = slot
         table._changed()
-        published.update(process)
+        published.read(process)
     assert [published.slot(tid, 0) is not None for tid in (1, 998, 999)] == [False, False, True]
     (followed,) = published._tables
     assert (len(followed.by_tid), len(followed.by_ident)) == (1, 1)

@@ -18,6 +18,7 @@ def process(pid: int, ppid: int) -> ProcessView:
         group="app",
         comm="app",
         cmdline=("app", str(ppid)),
+        names_from="published",
         python=PYTHON,
         cpu_ns=0,
         cpu_ratio=None,

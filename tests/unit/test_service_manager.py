@@ -57,6 +57,7 @@ def view(*, polls: int = 1, cpu_ms: int = 0, at_ms: int = 0, errors: int = 0) ->
             per="group",
             cpu_ns=0,
             processes=processes,
+            names_from={"published": pythons},
             pythons={Python("cpython", (3, 13, 0), False, True): pythons},
             series={SeriesKey(thread): series(now) for thread, now in threads.items()},
             dropped=0,

@@ -18,7 +18,7 @@ from threadwatch.accounting.children import EndedChildren
 from threadwatch.accounting.history import History
 from threadwatch.accounting.ledger import Ledger
 from threadwatch.accounting.places import make_room
-from threadwatch.accounting.series import Group
+from threadwatch.accounting.series import Group, Interpreter
 from threadwatch.model.readings import EndedThread, ProcessReading
 from threadwatch.model.view import (
     OTHER,
@@ -26,7 +26,6 @@ from threadwatch.model.view import (
     HistoryView,
     Per,
     ProcessKey,
-    Python,
     SeriesKey,
     ThreadView,
 )
@@ -94,20 +93,17 @@ class Account:
             known.expire_after_ns, known.expire_in_ns = rules.expire_after_ns, 0
         if ledger is None:
             self._ledgers[key] = Ledger(known, key)
-            known.processes[key] = None
+            known.processes[key] = Interpreter()
             known.touched = True
             return group
         known.processes[key] = self._leave_group(ledger.group, key, now_ns)
         ledger.move(known, now_ns)
         return group
 
-    def charge(self, sample: ProcessReading, python: Python | None) -> None:
-        """Charge what an opened process has used since it was last charged.
-
-        ``python`` is what it publishes of itself; None if it does not publish.
-        """
+    def charge(self, sample: ProcessReading) -> None:
+        """Charge what an opened process has used since it was last charged."""
         ledger = self._ledgers[sample.key]
-        ledger.group.processes[sample.key] = python
+        ledger.group.processes[sample.key] = Interpreter(sample.names_from, sample.python)
         ledger.charge(sample)
 
     def views(self, key: ProcessKey, elapsed_ns: int | None) -> tuple[ThreadView, ...]:
@@ -149,9 +145,9 @@ class Account:
         """The last minutes."""
         return self._history.view()
 
-    def _leave_group(self, group: Group, key: ProcessKey, now_ns: int) -> Python | None:
-        python = group.processes.pop(key, None)
+    def _leave_group(self, group: Group, key: ProcessKey, now_ns: int) -> Interpreter:
+        interpreter = group.processes.pop(key, Interpreter())
         group.touched = True
         if not group.processes:
             group.empty_since_ns = now_ns
-        return python
+        return interpreter

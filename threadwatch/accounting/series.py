@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import NamedTuple
 
 from threadwatch.model.readings import COUNTED, Counts
 from threadwatch.model.view import (
@@ -20,6 +21,7 @@ from threadwatch.model.view import (
     Python,
     SeriesKey,
     SeriesTotals,
+    Source,
     StateTime,
 )
 
@@ -194,6 +196,13 @@ _OTHER = SeriesKey(OTHER)
 _LASTING = (_OTHER, SeriesKey(UNATTRIBUTED))
 
 
+class Interpreter(NamedTuple):
+    """What is known of a process's Python."""
+
+    names_from: Source = "comm"
+    python: Python | None = None
+
+
 @dataclass(slots=True)
 class Group:
     """One group's totals, and the rules by which its threads share series."""
@@ -207,8 +216,8 @@ class Group:
     cpu_ns: int = 0
     ended_children_ns: int = 0
     """What of that was used by child processes that no poll has seen, or not to their ends."""
-    processes: dict[ProcessKey, Python | None] = field(default_factory=dict)
-    """Those that live, and which Python each is, if it publishes."""
+    processes: dict[ProcessKey, Interpreter] = field(default_factory=dict)
+    """Those that live."""
     owner: int | None = None
     """The user whose process began it; None: the configuration, or we, have named it."""
     empty_since_ns: int = 0
@@ -296,13 +305,15 @@ class Group:
         """The totals now; the same object as long as nothing changes. ``before_ns``: when last shown."""
         if self._view is None or self.touched:
             self.touched = False
+            living = self.processes.values()
             self._view = GroupView(
                 name=self.name,
                 per=self.per,
                 cpu_ns=self.cpu_ns,
                 ended_children_ns=self.ended_children_ns,
                 processes=len(self.processes),
-                pythons=MappingProxyType(Counter(p for p in self.processes.values() if p)),
+                names_from=MappingProxyType(Counter(p.names_from for p in living)),
+                pythons=MappingProxyType(Counter(p.python for p in living if p.python)),
                 series=MappingProxyType(
                     {key: s.totals(now_ns, before_ns) for key, s in self.series.items()}
                 ),

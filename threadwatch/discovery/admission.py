@@ -42,7 +42,6 @@ from threadwatch.procfs.environ import parse_environ
 from threadwatch.procfs.marks import Lock
 from threadwatch.reading.reader import GuardedReader, HangRecords, owner_of
 from threadwatch.targets.process import Watched
-from threadwatch.threads.reader import ThreadReader
 
 _ANCESTORS = 16
 """How many generations back the maker of a table is looked for."""
@@ -63,7 +62,6 @@ class Admission:
         self,
         config: Config,
         watched: Mapping[int, Watched],
-        reader: ThreadReader,
         guarded: GuardedReader,
         room: SharedBudget,
         errors: list[ReadError],
@@ -75,7 +73,6 @@ class Admission:
         ``thorough``: take the time to look through all files of all processes at once.
         """
         self._watched = watched
-        self._reader = reader
         self._guarded = guarded
         self._room = room
         self._errors = errors
@@ -124,30 +121,29 @@ class Admission:
         if not cmdline and stat.num_threads == 1 and (stat.state == "Z" or _no_memory(process)):
             return None  # a zombie, or one that has no memory of its own: the kernel's, or not yet
         status = parse_status(process.read("status", "status"))
+        ns_pid = status.nspid[-1] if status.nspid else key.pid
+        tables = Published(ns_pid=ns_pid, start_ticks=stat.start_ticks, room=self._room)
         watched = Watched(
             key=key,
             dir=process,
-            ns_pid=status.nspid[-1] if status.nspid else key.pid,
+            ns_pid=ns_pid,
             ppid=stat.ppid,
             uid=status.uids[1],
             comm=decode_comm(stat.comm),
             cmdline=cmdline or (),
             group="",
             config=self._config.default,
-            published=Published(
-                ns_pid=status.nspid[-1] if status.nspid else key.pid,
-                start_ticks=stat.start_ticks,
-                room=self._room,
-            ),
+            tables=tables,
+            names=tables,
             hangs=hangs,
         )
         try:
             chosen = self._choose(watched, asked_for=asked_for)
         except BaseException:
-            watched.published.close()
+            watched.names.close()
             raise
         if chosen is None:
-            watched.published.close()
+            watched.names.close()
             return None
         watched.config, watched.group = chosen
         return watched
@@ -165,11 +161,11 @@ class Admission:
         watched.uid = watched.dir.owner_uid()  # a service can have given up root
         if cmdline:  # a zombie has none, and is what it was
             watched.cmdline = cmdline
-            published = watched.has_table
+            before = watched.tables.known
             chosen = self._choose(watched, asked_for=asked_for)
             if chosen is None:
                 return False
-            if chosen != (watched.config, watched.group) or watched.has_table != published:
+            if chosen != (watched.config, watched.group) or watched.tables.known != before:
                 watched.config, watched.group = chosen
                 watched.settled = False
         return True
@@ -183,11 +179,11 @@ class Admission:
     def _choose(self, watched: Watched, *, asked_for: bool) -> tuple[GroupConfig, str] | None:
         exe = self._exe(watched)
         python = is_python(exe, watched.cmdline, watched.comm)
-        if not watched.has_table:
+        if not watched.tables.known:
             self._search(watched, counted=python)
         cgroup = self._cgroup(watched)
         child_of = None
-        inherited = None if watched.has_table else watched.published.inherited
+        inherited = None if watched.tables.known else watched.tables.inherited
         if inherited is not None or is_multiprocessing_child(watched.cmdline):
             child_of = self._watched.get(watched.ppid)
             if inherited is not None:
@@ -204,7 +200,7 @@ class Admission:
             systemd_unit=cgroup.systemd_unit if cgroup else None,
             container=cgroup.container if cgroup else None,
             python=python or asked_for or inherited is not None,
-            published=watched.has_table,
+            published=watched.tables.known,
             parent_group=child_of.group if child_of else None,
             parent_config=child_of.config if child_of else None,
         )
@@ -255,12 +251,12 @@ class Admission:
     def _search(self, watched: Watched, *, counted: bool) -> None:
         errors: list[ReadError] = []
         try:
-            if not watched.published.searching or self._may_go_on(watched):
-                self._reader.search(watched, errors)
-            while watched.published.searching and not watched.has_table:
+            if not watched.tables.searching or self._may_go_on(watched):
+                errors += watched.tables.search(watched.dir)
+            while watched.tables.searching and not watched.tables.known:
                 if not self._may_go_on(watched):
                     break
-                self._reader.search(watched, errors)
+                errors += watched.tables.search(watched.dir)
         except ReadError as error:
             errors.append(error)
         if counted:
@@ -277,7 +273,7 @@ class Admission:
         if not self.may_read(watched.hangs, "memory", watched.dir):
             return False
         if not watched.dir.maps_table():
-            watched.published.stop_searching()
+            watched.tables.stop_searching()
             return False
         stat = parse_stat(watched.dir.read("stat", "stat"))
         used_ns = (stat.user_ticks + stat.system_ticks) * NS_PER_TICK

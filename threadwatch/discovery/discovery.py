@@ -28,7 +28,6 @@ from threadwatch.procfs import ProcFS, is_kernel_thread, parse_stat, parse_waite
 from threadwatch.procfs.marks import Lock
 from threadwatch.reading.reader import GuardedReader, HangRecords, owner_of, still_waiting
 from threadwatch.targets.process import Watched
-from threadwatch.threads.reader import ThreadReader
 
 _LONGEST_WAIT = 32
 """Polls after which a process is looked at again, at the latest."""
@@ -74,7 +73,6 @@ class Discovery:
         self,
         procfs: ProcFS,
         config: Config,
-        reader: ThreadReader,
         guarded: GuardedReader,
         errors: list[ReadError],
         *,
@@ -106,9 +104,7 @@ class Discovery:
         """PIDs of processes that would be watched if there were file descriptors for them."""
         self.always: frozenset[int] = frozenset()
         """PIDs that are watched whatever they are."""
-        self._admission = Admission(
-            config, self.watched, reader, guarded, room, errors, thorough=thorough
-        )
+        self._admission = Admission(config, self.watched, guarded, room, errors, thorough=thorough)
         self.use(config)
 
     def use(self, config: Config) -> None:
@@ -284,7 +280,7 @@ class Discovery:
         if watched is not None and len(self.watched) >= self._most and pid not in self.always:
             detail = f"can watch {self._most} processes with the file descriptors that it may open"
             self._errors.append(ReadError("process", "emfile", detail))
-            watched.published.close()
+            watched.tables.close()
             watched = None
             self.left_out.add(pid)
         else:
@@ -359,9 +355,9 @@ class Discovery:
 
     def _put_off(self, watched: Watched, poll: int) -> None:
         """Look at it again after a while."""
-        if watched.published.searching:
+        if watched.tables.searching:
             watched.look_wait = 1
-        elif watched.has_table or not self._is_young(watched):
+        elif watched.names.known or not self._is_young(watched):
             watched.look_wait = min(watched.look_wait * 2, _LONGEST_WAIT)
         self._look_in(poll, watched.look_wait, watched.key.pid)
 

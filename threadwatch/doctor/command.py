@@ -29,7 +29,6 @@ from threadwatch.procfs.marks import Lock
 from threadwatch.procfs.own import own_pid, raise_file_limit
 from threadwatch.reading.reader import GuardedReader, HangRecords, owner_of
 from threadwatch.targets.process import Watched
-from threadwatch.threads.reader import ThreadReader
 
 _DEADLINE_S = 1.0
 """How long one read of a process may make us wait, at least."""
@@ -48,9 +47,8 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
     situation = read_situation(root)
     raise_file_limit()
     errors: list[ReadError] = []
-    reader = ThreadReader(errors, schedstat=situation.schedstat, process_clocks=root.same_namespace)
     guarded = GuardedReader(_DEADLINE_S)
-    discovery = Discovery(root, config, reader, guarded, errors)
+    discovery = Discovery(root, config, guarded, errors)
     discovery.always = frozenset(int(word) for word in what if word.isdecimal())
     try:
         discovery.scan(1)
@@ -66,7 +64,7 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
         )
     finally:
         for one in discovery.watched.values():
-            reader.close(one)
+            one.close()
         guarded.close()
     lacks = missing(situation, findings, running, extent)
     remarks = notes(situation, findings, extent)

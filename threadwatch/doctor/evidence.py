@@ -105,14 +105,14 @@ def nameless(watched: Watched, header: TableHeader) -> dict[str, int]:
                 ns_tid = status.nspid[-1] if status.nspid else tid
         except (Gone, ReadError):
             continue
-        if watched.published.slot(ns_tid, stat.start_ticks) is None:
+        if watched.tables.slot(ns_tid, stat.start_ticks) is None:
             born_ns = stat.start_ticks * NS_PER_TICK
             counts[_why(watched, header, born_ns, now_ns)] += 1
     return dict(counts)
 
 
 def _why(watched: Watched, header: TableHeader, born_ns: int, now_ns: int) -> str:
-    if watched.published.has_unread:
+    if watched.tables.has_unread:
         return "unread"
     if header.overflow:
         return "full"

@@ -64,7 +64,7 @@ def examine(
 
 def _hanging(watched: Watched, why: ReadError) -> Finding:
     """Return the finding about a process that cannot be read, usually because its reads hang."""
-    header = watched.published.header
+    header = watched.tables.header
     return Finding(
         pid=watched.key.pid,
         uid=watched.uid,
@@ -98,10 +98,10 @@ class _Examination:
     def run(self) -> Finding:
         """Examine it. Raises :class:`Gone` if the process has ended."""
         watched = self._watched
-        if watched.published.searching:  # the daemon takes several polls for this many files
+        if watched.tables.searching:  # the daemon takes several polls for this many files
             with suppress(ReadError):
-                watched.published.find(self._dir, None)
-        header = watched.published.header
+                watched.tables.find(self._dir, None)
+        header = watched.tables.header
         exe = self._exe()
         state = self._table() if header is None else "found"
         names: Access = "hidden" if state == "hidden" else "no"
@@ -183,7 +183,7 @@ class _Examination:
 
     def _names(self) -> Access:
         try:
-            self._watched.published.update(self._dir)
+            self._watched.tables.read(self._dir)
         except ReadError as error:
             # As much as there was room for has been read; ``nameless`` tells which threads have no
             # name.
@@ -196,7 +196,7 @@ class _Examination:
     def _gil(self, header: TableHeader | None) -> GilState:
         if header is None:
             return "unknown"
-        if self._watched.published.gils:
+        if self._watched.names.gils:
             return "found"
         return "free-threaded" if header.free_threaded else "not found"
 
@@ -223,10 +223,10 @@ class _Examination:
         hangs, now_ns = self._watched.hangs, time.monotonic_ns()
         if not self._guarded.may_read(hangs, "memory", self._dir.owner_uid, now_ns):
             raise ReadError("mem", "timeout", "it, or others of its user, give no answer")
-        job = MemoryReads(file, self._watched.published.gils, ())
+        job = MemoryReads(file, self._watched.names.gils, ())
         job.run()
         if job.error is not None and job.failed is not None:
-            if not self._watched.published.still_tells(self._dir, job.failed):
+            if not self._watched.names.still_tells(self._dir, job.failed):
                 return "no"  # it has become another program
             raise job.error
         return "no" if job.gone else "yes"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
-from threadwatch.model.view import TICKS_PER_SECOND, ProcessKey, Source
+from threadwatch.model.view import TICKS_PER_SECOND, ProcessKey, Python, Source
 
 NS_PER_TICK = 1_000_000_000 // TICKS_PER_SECOND
 
@@ -155,3 +155,7 @@ class ProcessReading:
     """How much of the clock may belong to living threads that were not read; 0 if all were."""
     behind: bool = False
     """Part of the publisher's table could not be read yet; ends may be told later."""
+    names_from: Source = "comm"
+    """Where its threads' names come from."""
+    python: Python | None = None
+    """The Python that it runs; None: not known."""

@@ -39,7 +39,7 @@ class ProcessKey:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Python:
-    """The Python that a process runs, as its publisher says."""
+    """The Python that a process runs, as the source of its thread names says."""
 
     implementation: str
     """``cpython`` …"""
@@ -99,8 +99,10 @@ class ProcessView:
     group: str
     comm: str
     cmdline: tuple[str, ...]
+    names_from: Source
+    """Where the Python names of its threads come from; ``comm``: there are none."""
     python: Python | None
-    """As published; None without a table."""
+    """None: not known."""
     cpu_ns: int
     """The process's CPU clock: all its threads, the ended ones too."""
     cpu_ratio: float | None
@@ -109,7 +111,7 @@ class ProcessView:
     @property
     def published(self) -> bool:
         """Return whether the process publishes its thread names."""
-        return self.python is not None
+        return self.names_from == "published"
 
     @property
     def gil_held_ratio(self) -> float | None:
@@ -177,8 +179,10 @@ class GroupView:
     per: Per
     cpu_ns: int
     processes: int
+    names_from: Mapping[Source, int]
+    """By source of thread names: how many processes have their names from it."""
     pythons: Mapping[Python, int]
-    """The Pythons of the processes that publish, and how many processes run each."""
+    """The Pythons of the processes whose Python is known, and how many processes run each."""
     series: Mapping[SeriesKey, SeriesTotals]
     dropped: int
     """Thread names that found no place under the cap and went to ``(other)``."""
@@ -188,7 +192,7 @@ class GroupView:
     @property
     def published(self) -> int:
         """Return how many processes publish their thread names."""
-        return sum(self.pythons.values())
+        return self.names_from.get("published", 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,10 +29,12 @@ from time import CLOCK_BOOTTIME, clock_gettime_ns, thread_time_ns
 
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.readings import NS_PER_TICK
+from threadwatch.model.view import Python, Source
 from threadwatch.names.ownership import check_owner, clock_ahead_ns
 from threadwatch.names.searches import Searches
 from threadwatch.names.slot_budget import SharedBudget, SlotBudget
 from threadwatch.names.slots import Gil, TableHeader, parse_header
+from threadwatch.names.source import Living, Name, NameChanges
 from threadwatch.names.table import FollowedTable, TableChanges, TableSlot
 from threadwatch.procfs import (
     MAX_TABLES,
@@ -43,14 +45,12 @@ from threadwatch.procfs import (
     parse_stat,
 )
 
-__all__ = ["Published", "TableSlot"]
-
 FILES = 4096
 """File descriptors of a process that are looked at in one go."""
 
 
 class Published:
-    """The tables of one process. Close it with the process.
+    """The tables of one process: a :class:`~threadwatch.names.source.NameSource`. Close it with the process.
 
     ``room``: what all processes together have for their second and further tables.
     """
@@ -63,6 +63,8 @@ class Published:
         self._tables: list[FollowedTable] = []
         self.gils: tuple[Gil, ...] = ()
         """The GILs that the tables tell of, the main interpreter's first, each once."""
+        self.python: Python | None = None
+        """Which Python this is, by the main interpreter's table."""
         self._refused: set[int] = set()
         self._complained: set[int] = set()
         self._inherited: dict[int, TableHeader] = {}
@@ -78,6 +80,16 @@ class Published:
         """Where to go on in a process with many files; 0: all have been looked through."""
         self._seen: set[int] = set()
         """Inodes of the tables that have been seen until there."""
+
+    @property
+    def known(self) -> bool:
+        """Whether the process has a table."""
+        return bool(self._tables)
+
+    @property
+    def names_from(self) -> Source:
+        """``published`` with a table, else ``comm``."""
+        return "published" if self._tables else "comm"
 
     @property
     def header(self) -> TableHeader | None:
@@ -169,8 +181,18 @@ class Published:
             seen.clear()
         # the main interpreter's first: where two tables know a thread, its name there counts
         self._tables.sort(key=lambda t: (max(t.header.interpreter, 0), t.header.created_ns))
-        self.gils = self._gils()
+        self._note_interpreters()
         return errors
+
+    def search(self, process: ProcessDir) -> list[ReadError]:
+        """As :meth:`find`, but what may not be seen is an error like others.
+
+        :raises Gone: the process has ended.
+        """
+        try:
+            return self.find(process)
+        except ReadError as error:
+            return [error]
 
     def find_more(self, process: ProcessDir, poll: int, used_ns: int) -> list[ReadError]:
         """As :meth:`find`, if there is reason to by now, and the process has paid for it.
@@ -186,7 +208,28 @@ class Published:
             found = len(self._tables) > before
             self._searches.made(poll, used_ns, thread_time_ns() - began_ns, found=found)
 
-    def update(self, process: ProcessDir) -> bool:
+    def update(
+        self,
+        process: ProcessDir,
+        poll: int,
+        used_ns: int,
+        living: Living,  # noqa: ARG002  # a table tells itself which threads live
+    ) -> NameChanges:
+        """Read what has changed, and look for tables where one has gone or is missed."""
+        errors: list[ReadError] = []
+        lost = False
+        if self._tables:
+            try:
+                errors += self.find_more(process, poll, used_ns)
+                lost = not self.read(process)
+                if lost:
+                    errors += self.search(process)
+                    self.read(process)
+            except ReadError as error:
+                errors.append(error)
+        return NameChanges(self.take_changed(), lost, errors)
+
+    def read(self, process: ProcessDir) -> bool:
         """Read what has changed. False if a table has gone: then look for another with :meth:`find`.
 
         :raises ReadError: a table cannot be read; what was known stays.
@@ -227,6 +270,18 @@ class Published:
                 followed.read_slots(None, self._allowance, self._slots_of_others(followed))
             except ReadError:
                 continue
+
+    def name_of(self, tid: int, start_ticks: int, before: Name | None) -> Name | None:
+        """The name that is published for the thread with this TID and start time, if any is."""
+        if not self._tables:
+            return None
+        found = self.slot(tid, start_ticks)
+        if found is not None:
+            inode, slot = found
+            return Name(slot.name, slot.cut, "published", (inode, slot.serial))
+        if before is not None and before.slot is not None and self.follows(before.slot[0]):
+            return before  # its slot is another's by now, but it has no other name
+        return None
 
     def slot(self, ns_tid: int, start_ticks: int) -> TableSlot | None:
         """What is published about the thread with this TID and start time, if anything is."""
@@ -286,14 +341,19 @@ class Published:
         self._room.used -= bool(self._tables)
         self._allowance.give_back(self._slots_of_others(followed))
         followed.file.close()
-        self.gils = self._gils()
+        self._note_interpreters()
 
-    def _gils(self) -> tuple[Gil, ...]:
+    def _note_interpreters(self) -> None:
         gils: dict[int, Gil] = {}
         for followed in self._tables:
             if followed.header.gil is not None:
                 gils.setdefault(followed.header.gil.address, followed.header.gil)
-        return tuple(gils.values())
+        self.gils = tuple(gils.values())
+        header = self.header
+        self.python = None
+        if header is not None:
+            gil = bool(gils) or not header.free_threaded
+            self.python = Python(header.implementation, header.python, header.free_threaded, gil)
 
     def _believed(
         self, header: TableHeader, file: TableFile, process: ProcessDir

@@ -23,7 +23,7 @@ from threadwatch.labels.groups import ThreadNames, is_fixed
 from threadwatch.model.readings import Identity, ProcessReading, Waits
 from threadwatch.model.view import POLL_BUCKETS, ProcessView, Stats, View
 from threadwatch.poll.parents import Parents
-from threadwatch.poll.process_views import ProcessViews, python_of
+from threadwatch.poll.process_views import ProcessViews
 from threadwatch.procfs import ProcFS, parse_schedstat
 from threadwatch.procfs.marks import Lock
 from threadwatch.reading.reader import GuardedReader, no_thread, owner_of, still_waiting
@@ -66,9 +66,7 @@ class Poller:
         )
         self._guarded = GuardedReader()
         self._own_pid = os.getpid() if procfs.same_namespace else None
-        self._discovery = Discovery(
-            procfs, config, self._reader, self._guarded, self._errors, thorough=thorough
-        )
+        self._discovery = Discovery(procfs, config, self._guarded, self._errors, thorough=thorough)
         self._sampling = Sampling(self._errors, self._guarded, self._own_pid)
         self._resting = IdleProcesses(procfs, self._reader, self._sampling)
         self._account = Account(os.cpu_count() or 1)
@@ -312,11 +310,12 @@ class Poller:
                 ended=reading.ended,
                 living=reading.living,
                 waits=waits,
-                has_gil=bool(watched.published.gils),
+                has_gil=bool(watched.names.gils),
                 unread_ns=reading.unread_ns,
                 behind=reading.behind,
-            ),
-            python_of(watched),
+                names_from=watched.names.names_from,
+                python=watched.names.python,
+            )
         )
         self._parents.see(watched, self._polls)
         watched.met = watched.met or self._polls
@@ -327,8 +326,8 @@ class Poller:
             watched.before_ns = watched.time_ns if watched.polled == self._polls - 1 else 0
         watched.clock_ns, watched.time_ns = clock_ns, now_ns
         watched.polled, watched.settled = self._polls, at_rest and reading.complete and all_seen
-        if watched.has_lost_table:
-            watched.has_lost_table = False
+        if watched.names_lost:
+            watched.names_lost = False
             self._discovery.look_soon(watched, self._polls)
 
     def _waits(
@@ -383,8 +382,7 @@ class Poller:
     def _let_go(self, watched: Watched) -> None:
         self._opened.pop(watched.key.pid, None)
         self._sampling.forget(watched, gone=True)
-        if watched.has_table:
-            watched.published.last_words()
+        watched.names.last_words()
         closed = self._account.close(watched.key, self._reader.ended(watched), time.monotonic_ns())
         self._parents.close(watched, closed, self._polls, self._before_ns)
         self._reader.close(watched)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from threadwatch.accounting.account import Account
-from threadwatch.model.view import ProcessView, Python, ThreadView
+from threadwatch.model.view import ProcessView, ThreadView
 from threadwatch.targets.process import Watched
 
 
@@ -42,15 +42,6 @@ class ProcessViews:
         self._kept = False
 
 
-def python_of(watched: Watched) -> Python | None:
-    """What a process publishes of its interpreter; None if it does not publish."""
-    header = watched.published.header
-    if header is None:
-        return None
-    gil = bool(watched.published.gils) or not header.free_threaded
-    return Python(header.implementation, header.python, header.free_threaded, gil)
-
-
 def _view(watched: Watched, elapsed_ns: int | None, threads: tuple[ThreadView, ...]) -> ProcessView:
     ratio = None
     if watched.view is not None and elapsed_ns is not None:
@@ -62,7 +53,8 @@ def _view(watched: Watched, elapsed_ns: int | None, threads: tuple[ThreadView, .
         group=watched.charged_to,
         comm=watched.comm,
         cmdline=watched.cmdline,
-        python=python_of(watched),
+        python=watched.names.python,
+        names_from=watched.names.names_from,
         cpu_ns=watched.clock_ns,
         cpu_ratio=ratio,
         threads=threads,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from threadwatch.config.parse import GroupConfig
 from threadwatch.model.readings import Identity
 from threadwatch.model.view import ProcessKey, ProcessView
-from threadwatch.names.published import Published, TableSlot
+from threadwatch.names.published import Published
+from threadwatch.names.source import Name, NameSource
 from threadwatch.procfs import CpuTimer, ProcessDir, Stat, TaskFile, Waited
 from threadwatch.reading.reader import HangRecords
 
@@ -37,8 +38,8 @@ class KnownThread:
     """Its schedstat, kept open while it runs now and then."""
     fd: int = -1
     """That file's descriptor."""
-    named: TableSlot | None = None
-    """What was published of it last."""
+    name: Name | None = None
+    """Its Python name, as its source told it last."""
     quiet: int = 0
     """For how many polls it has not run, counted while it is hot."""
 
@@ -59,12 +60,14 @@ class Watched:
     group: str
     """What it is called by its configuration."""
     config: GroupConfig
-    published: Published
+    tables: Published
+    """The tables that it publishes, which are looked for as long as there are none."""
+    names: NameSource
+    """Where its threads' names come from."""
     charged_to: str = ""
     """The group that its books are in: ``(other)`` where there is no room for its own."""
     ask_again: int = 0
     """The poll from which on room is to be looked for again, if that is not its own."""
-    has_table: bool = False
     embeds: str | None = None
     """The program in which a Python was found that is not called Python."""
 
@@ -131,11 +134,16 @@ class Watched:
     """Polls between looks for another program (exec), and for a table if there is none."""
     looked_clock_ns: int = -1
     """The process clock at the last such look."""
-    has_lost_table: bool = False
+    names_lost: bool = False
+    """The source of its names was lost in a poll that has not been charged yet."""
     searched: int = 0
     """File descriptors that have been looked at for a table beyond the first ones."""
 
     hangs: HangRecords = field(default_factory=HangRecords)
+
+    def started(self) -> dict[int, int]:
+        """The start time in ticks of each living thread, by its TID in the process's own PID namespace."""
+        return {known.ns_tid: known.stat.start_ticks for known in self.known.values()}
 
     def wake(self) -> None:
         """It is no longer at rest."""
@@ -150,5 +158,5 @@ class Watched:
     def close(self) -> None:
         """Let go of the process and its tables."""
         self.drop_timer()
-        self.published.close()
+        self.names.close()
         self.dir.close()

@@ -1,4 +1,4 @@
-"""What one poll tells of a thread: what the kernel says, under the name that is published for it."""
+"""What one poll tells of a thread: what the kernel says, under the name that its source has for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterable
 
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.readings import NS_PER_TICK, ThreadReading
-from threadwatch.names.published import TableSlot
 from threadwatch.procfs import decode_comm, parse_io, parse_status
 from threadwatch.targets.process import KnownThread, Watched
 
@@ -35,29 +34,25 @@ class Describer:
     def _sample(self, watched: Watched, known: KnownThread, now_ticks: int) -> ThreadReading:
         stat = known.stat
         age_ticks = now_ticks - stat.start_ticks
-        found: TableSlot | None = None
-        if watched.has_table:
-            found = watched.published.slot(known.ns_tid, stat.start_ticks)
-            if found is not None:
-                known.named = found
-            elif known.named is not None and watched.published.follows(known.named[0]):
-                found = known.named  # its slot is another's by now, but it has no other name
-        provisional = (
-            found is None
-            and watched.has_table
-            and age_ticks < (_LATE_TICKS if known.cpu_ns < _HARDLY_RUN_NS else _JUST_BORN_TICKS)
-        )
-        if found is None and watched.has_table and not provisional:
-            watched.published.missed(stat.start_ticks)
+        names = watched.names
+        name = names.name_of(known.ns_tid, stat.start_ticks, known.name)
+        provisional = False
+        if name is not None:
+            known.name = name
+        elif names.known:
+            young_ticks = _LATE_TICKS if known.cpu_ns < _HARDLY_RUN_NS else _JUST_BORN_TICKS
+            provisional = age_ticks < young_ticks
+            if not provisional:
+                names.missed(stat.start_ticks)
         comm = decode_comm(stat.comm)
         switches, io = self._extras(watched, known.tid)
         return ThreadReading(
             tid=known.tid,
             start_ticks=stat.start_ticks,
-            name=comm if found is None else found[1].name,
-            source="comm" if found is None else "published",
-            name_cut=found is not None and found[1].cut,
-            slot=None if found is None else (found[0], found[1].serial),
+            name=comm if name is None else name.text,
+            source="comm" if name is None else name.source,
+            name_cut=name is not None and name.cut,
+            slot=None if name is None else name.slot,
             comm=comm,
             state=stat.state,
             cpu_ns=known.cpu_ns,

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from threadwatch.errors import ReadError
 from threadwatch.model.readings import NS_PER_TICK, EndedThread
-from threadwatch.names.published import TableSlot
+from threadwatch.names.table import TableSlot
 from threadwatch.targets.process import KnownThread, Watched
 from threadwatch.threads.clocks import ThreadClocks
 
@@ -59,10 +59,7 @@ def _whose(
     candidates = [known for known in threads if slot.ended_ns >= _born_ns(known)]
     late = [k for k in candidates if visitor or slot.ended_ns >= _born_ns(k) + NS_PER_TICK]
     for known in candidates:
-        if known.named is not None and (known.named[0], known.named[1].serial) == (
-            inode,
-            slot.serial,
-        ):
+        if known.name is not None and known.name.slot == (inode, slot.serial):
             return known, known not in late
     for known in (*late, *candidates):
         return known, known not in late

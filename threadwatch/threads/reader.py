@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.readings import EndedThread, Identity, ThreadReading
-from threadwatch.names.published import TableSlot
+from threadwatch.names.table import TableSlot
 from threadwatch.procfs import parse_stat, parse_waited
 from threadwatch.targets.process import KnownThread, Watched
 from threadwatch.threads import ends
@@ -101,8 +101,8 @@ class ThreadReader:
             self._read_list(watched, ran, poll)
         # The tables come after the threads: one that was seen has published itself by now, and one
         # that has ended since has left its name behind.
-        renamed = self._update_tables(watched, poll)
-        ended = watched.published.take_ended()
+        renamed = self._update_names(watched, poll)
+        ended = watched.names.take_ended()
         # what has been published is not left to be explained
         watched.elsewhere_ns += ends.explained_ns(watched, ended, _TAIL_NS)
         few = len(watched.known) <= FEW
@@ -120,14 +120,14 @@ class ThreadReader:
                 self._read_list(watched, ran, poll)
                 listed = True
         if listed:
-            renamed |= self._update_tables(watched, poll)
-            ended += watched.published.take_ended()
+            renamed |= self._update_names(watched, poll)
+            ended += watched.names.take_ended()
         full, replaced = self._stats.read(watched, ran, of_all=at_rest or stopped)
         replaced |= ends.replaced(watched, ended, self._clocks)
         if lost or replaced:  # another thread may have the TID by now
             self._read_list(watched, ran, poll)
-            renamed |= self._update_tables(watched, poll)
-            ended += watched.published.take_ended()
+            renamed |= self._update_names(watched, poll)
+            ended += watched.names.take_ended()
             full |= {tid for tid, known in ran.items() if known.met == poll}
             listed = True
         if unseen := ends.unseen(watched, ended):
@@ -145,17 +145,17 @@ class ThreadReader:
         living = frozenset([k.identity for k in watched.known.values()]) if listed else None
         if len(self._errors) > errors:
             unread_ns = clock_ns  # of a thread that cannot be read for once, anything may be open
-        told, behind = self._whose(watched, ended), watched.published.has_unread
+        told, behind = self._whose(watched, ended), watched.names.has_unread
         return Reading(threads, times, told, living, unread_ns, behind, complete)
 
     def ended(self, watched: Watched) -> tuple[EndedThread, ...]:
         """The threads whose end was published since this was last asked."""
-        return self._whose(watched, watched.published.take_ended())
+        return self._whose(watched, watched.names.take_ended())
 
     def _whose(self, watched: Watched, ended: list[TableSlot]) -> tuple[EndedThread, ...]:
         lives = ends.whose(watched, ended)
         # what is not read yet may tell of them; a table that is never read to its end tells of the last ones
-        keep = _MOST_FORGOTTEN if watched.published.has_unread else 0
+        keep = _MOST_FORGOTTEN if watched.names.has_unread else 0
         del watched.forgotten[: max(len(watched.forgotten) - keep, 0)]
         return lives
 
@@ -177,17 +177,6 @@ class ThreadReader:
             known.tid for known in behind[len(looked) :] if known.tid not in watched.hot
         }
         return looked, len(looked) == len(behind)
-
-    def search(self, watched: Watched, errors: list[ReadError]) -> None:
-        """Look for tables in the process; what goes wrong is added to ``errors``.
-
-        They are read with its threads. Raises :class:`Gone` when the process has ended.
-        """
-        try:
-            errors.extend(watched.published.find(watched.dir))
-        except ReadError as error:
-            errors.append(error)
-        watched.has_table = watched.published.header is not None
 
     def read_waited(self, watched: Watched) -> None:
         """Read what the process's ended children have used."""
@@ -314,24 +303,14 @@ class ThreadReader:
         watched.ticks, watched.ticks_read = (stat.user_ticks, stat.system_ticks), poll
         watched.waited = parse_waited(data)
 
-    def _update_tables(self, watched: Watched, poll: int) -> set[int]:
-        """Follow the process's tables; whose names may be others now, by TID."""
-        if watched.has_table:
-            lost = False
-            try:
-                more = watched.published.find_more(watched.dir, poll, watched.clock_ns)
-                self._errors.extend(more)
-                lost = not watched.published.update(watched.dir)
-                if lost:
-                    watched.has_lost_table = True
-                    self.search(watched, self._errors)
-                    watched.published.update(watched.dir)
-            except ReadError as error:
-                self._errors.append(error)
-            if lost:
-                watched.published.take_changed()
-                return set(watched.known)
-        changed = watched.published.take_changed()
+    def _update_names(self, watched: Watched, poll: int) -> set[int]:
+        """Follow the source of the process's names; whose names may be others now, by TID."""
+        changes = watched.names.update(watched.dir, poll, watched.clock_ns, watched.started)
+        self._errors.extend(changes.errors)
+        if changes.lost:
+            watched.names_lost = True
+            return set(watched.known)
+        changed = changes.tids
         if changed and watched.ns_pid != watched.key.pid:
             own = {known.ns_tid: tid for tid, known in watched.known.items()}
             return {own[ns_tid] for ns_tid in changed if ns_tid in own}

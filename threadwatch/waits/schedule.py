@@ -154,11 +154,11 @@ def _target(watched: Watched, tids: Collection[int]) -> Target:
         key=watched.key,
         dir=watched.dir,
         tids=tids,
-        gils=watched.published.gils,
-        tid_of_ident=watched.published.tid_of_ident,
+        gils=watched.names.gils,
+        tid_of_ident=watched.names.tid_of_ident,
         ns_tids=ns_tids,
         hangs=watched.hangs,
-        still_tells=lambda gil: watched.published.still_tells(watched.dir, gil),
+        still_tells=lambda gil: watched.names.still_tells(watched.dir, gil),
     )
 
 

@@ -181,6 +181,7 @@ def _parse_process(found: _Object) -> ProcessView:
         group=found.text("group"),
         comm=found.text("comm"),
         cmdline=found.texts("cmdline"),
+        names_from="published" if found.flag("published") else "comm",
         python=_parse_python(found) if found.flag("published") else None,
         cpu_ns=found.ns("cpu_seconds"),
         cpu_ratio=found.ratio("cpu_percent"),
@@ -226,11 +227,14 @@ def _parse_thread(found: _Object) -> ThreadView:
 
 def _parse_group(found: _Object) -> GroupView:
     pythons = found.array("pythons", lambda one: (_parse_python(one), one.whole("processes")))
+    processes, published = found.whole("processes"), found.whole("published")
+    names_from: dict[Source, int] = {"published": published, "comm": processes - published}
     return GroupView(
         name=found.text("name"),
         per=found.word("per", _PERS),
         cpu_ns=found.ns("cpu_seconds"),
-        processes=found.whole("processes"),
+        processes=processes,
+        names_from={source: count for source, count in names_from.items() if count},
         pythons=dict(pythons),
         series={},
         dropped=found.whole("dropped"),

@@ -1,0 +1,104 @@
+"""Where the names of one process's threads come from: what the rest of the daemon asks.
+
+A process has one source of names. The first kind is the tables that its publisher makes
+(:class:`threadwatch.names.published.Published`). A source that knows nothing is asked like any other: then
+threads have the kernel's names. Three questions are apart: whether names are known
+(:attr:`NameSource.known`), where they come from (:attr:`NameSource.names_from`), and which Python runs
+(:attr:`NameSource.python`).
+See docs/decisions/0032-sources-of-names.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from threadwatch.errors import ReadError
+from threadwatch.model.readings import SlotKey
+from threadwatch.model.view import Python, Source
+from threadwatch.names.slots import Gil
+from threadwatch.names.table import TableSlot
+from threadwatch.procfs import ProcessDir
+
+Living = Callable[[], Mapping[int, int]]
+"""Returns the start time in ticks of each living thread, by its TID in the process's own PID namespace."""
+
+
+class Name(NamedTuple):
+    """The Python name of one thread."""
+
+    text: str
+    cut: bool
+    """The name was longer than its source could hold or read."""
+    source: Source
+    slot: SlotKey | None = None
+    """The thread in its publisher's table: the source will tell of its end. None: no end will be told."""
+
+
+class NameChanges(NamedTuple):
+    """What has become of the names since the last update."""
+
+    tids: set[int]
+    """TIDs, in the process's own PID namespace, of threads whose names may be others now."""
+    lost: bool = False
+    """The source is gone, or another program's: each name may be another now, as may all that is known of
+    the process."""
+    errors: Sequence[ReadError] = ()
+    """What could not be read, to be counted."""
+
+
+class NameSource(Protocol):
+    """What one process tells of its threads. Close it with the process.
+
+    TIDs are those of the process's own PID namespace.
+    """
+
+    @property
+    def known(self) -> bool:
+        """Whether names of its threads are known."""
+
+    @property
+    def names_from(self) -> Source:
+        """What the source is called in outputs; ``comm`` while no names are known."""
+
+    @property
+    def python(self) -> Python | None:
+        """Which Python the process runs; None: not known."""
+
+    @property
+    def gils(self) -> tuple[Gil, ...]:
+        """The GILs of its interpreters, the main interpreter's first, each once."""
+
+    @property
+    def has_unread(self) -> bool:
+        """Whether the source has more than has been read: the rest comes with the next updates."""
+
+    def update(self, process: ProcessDir, poll: int, used_ns: int, living: Living) -> NameChanges:
+        """Read what has changed. ``used_ns``: CPU time of the process in its life.
+
+        :raises Gone: the process has ended.
+        """
+
+    def name_of(self, tid: int, start_ticks: int, before: Name | None) -> Name | None:
+        """The name of the thread with this TID and start time; None: not known.
+
+        ``before``: what this has returned for that thread last.
+        """
+
+    def missed(self, start_ticks: int) -> None:
+        """Note a thread with this start time that has no name, and had the time to get one."""
+
+    def take_ended(self) -> list[TableSlot]:
+        """The threads whose ends have been told since this was last asked."""
+
+    def last_words(self) -> None:
+        """After the process has gone: read what its source still tells of the ends of its threads."""
+
+    def tid_of_ident(self, ident: int) -> int | None:
+        """The TID of the living thread with this ``threading.get_ident()``."""
+
+    def still_tells(self, process: ProcessDir, gil: Gil) -> bool:
+        """Whether the process has this GIL even now: exec ends it, and so does the end of an interpreter."""
+
+    def close(self) -> None:
+        """Let go of the source."""
