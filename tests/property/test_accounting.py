@@ -447,7 +447,10 @@ class Histories(RuleBasedStateMachine):
     def _told(self, process: Process) -> tuple[EndedThread, ...]:
         """The ends that are read now, and what becomes known by them."""
         assert process.opened is not None
+        last = {life: end for life, end in process.ends if end.cpu_ns is not None}
         for life, end in process.ends:
+            if life.seen and end is not last.get(life):
+                continue  # of a thread that polls have seen, the last end has all that it used since
             if life.tid not in process.threads or process.threads[life.tid] is not life:
                 used = end.cpu_ns or 0
                 self.truth[process.opened, end.name] += max(used - life.charged, 0)
@@ -517,11 +520,11 @@ class Histories(RuleBasedStateMachine):
                 ended=ends,
                 living=living,
                 unread_ns=unread_ns,
-                names_from="published" if process.publishes else "comm",
-                python=PYTHON if process.publishes else None,
                 waits=self._waits(process, pick),
                 has_gil=bool(pick & 1),
-            ),
+                names_from="published" if process.publishes else "comm",
+                python=PYTHON if process.publishes else None,
+            )
         )
         for life in process.threads.values():
             life.late = False
