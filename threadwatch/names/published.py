@@ -83,12 +83,12 @@ class Published:
 
     @property
     def known(self) -> bool:
-        """Whether the process has a table."""
+        """Return whether the process has a table."""
         return bool(self._tables)
 
     @property
     def names_from(self) -> Source:
-        """``published`` with a table, else ``comm``."""
+        """Return ``published`` if the process has a table, else ``comm``."""
         return "published" if self._tables else "comm"
 
     @property
@@ -185,7 +185,7 @@ class Published:
         return errors
 
     def search(self, process: ProcessDir) -> list[ReadError]:
-        """As :meth:`find`, but what may not be seen is an error like others.
+        """Look for tables as :meth:`find` does; descriptors that may not be seen are an error like others.
 
         :raises Gone: the process has ended.
         """
@@ -272,7 +272,7 @@ class Published:
                 continue
 
     def name_of(self, tid: int, start_ticks: int, before: Name | None) -> Name | None:
-        """The name that is published for the thread with this TID and start time, if any is."""
+        """Return the name that is published for the thread with this TID and start time, if any is."""
         if not self._tables:
             return None
         found = self.slot(tid, start_ticks)

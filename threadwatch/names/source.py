@@ -36,7 +36,7 @@ class Name(NamedTuple):
 
 
 class NameChanges(NamedTuple):
-    """What has become of the names since the last update."""
+    """What one update has changed."""
 
     tids: set[int]
     """TIDs, in the process's own PID namespace, of threads whose names may be others now."""
@@ -48,30 +48,30 @@ class NameChanges(NamedTuple):
 
 
 class NameSource(Protocol):
-    """What one process tells of its threads. Close it with the process.
+    """The source of the names of one process's threads. Close it with the process.
 
     TIDs are those of the process's own PID namespace.
     """
 
     @property
     def known(self) -> bool:
-        """Whether names of its threads are known."""
+        """Return whether names of its threads are known."""
 
     @property
     def names_from(self) -> Source:
-        """What the source is called in outputs; ``comm`` while no names are known."""
+        """Return what outputs call the source; ``comm`` while no names are known."""
 
     @property
     def python(self) -> Python | None:
-        """Which Python the process runs; None: not known."""
+        """Return which Python the process runs; None: not known."""
 
     @property
     def gils(self) -> tuple[Gil, ...]:
-        """The GILs of its interpreters, the main interpreter's first, each once."""
+        """Return the GILs of its interpreters, the main interpreter's first, each once."""
 
     @property
     def has_unread(self) -> bool:
-        """Whether the source has more than has been read: the rest comes with the next updates."""
+        """Return whether the source has more than has been read: the next updates read the rest."""
 
     def update(self, process: ProcessDir, poll: int, used_ns: int, living: Living) -> NameChanges:
         """Read what has changed. ``used_ns``: CPU time of the process in its life.
@@ -80,7 +80,7 @@ class NameSource(Protocol):
         """
 
     def name_of(self, tid: int, start_ticks: int, before: Name | None) -> Name | None:
-        """The name of the thread with this TID and start time; None: not known.
+        """Return the name of the thread with this TID and start time; None: not known.
 
         ``before``: what this has returned for that thread last.
         """
@@ -89,16 +89,16 @@ class NameSource(Protocol):
         """Note a thread with this start time that has no name, and had the time to get one."""
 
     def take_ended(self) -> list[TableSlot]:
-        """The threads whose ends have been told since this was last asked."""
+        """Return the threads whose ends have been told since the last call."""
 
     def last_words(self) -> None:
         """After the process has gone: read what its source still tells of the ends of its threads."""
 
     def tid_of_ident(self, ident: int) -> int | None:
-        """The TID of the living thread with this ``threading.get_ident()``."""
+        """Return the TID of the living thread with this ``threading.get_ident()``."""
 
     def still_tells(self, process: ProcessDir, gil: Gil) -> bool:
-        """Whether the process has this GIL even now: exec ends it, and so does the end of an interpreter."""
+        """Return whether the process still has this GIL; exec and the end of its interpreter end it."""
 
     def close(self) -> None:
         """Let go of the source."""
