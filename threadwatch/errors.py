@@ -45,6 +45,13 @@ class Malformed(ReadError):
         super().__init__(source, "malformed", detail)
 
 
+class Unsupported(ReadError):
+    """It is of a kind or version that we do not know, and is not guessed at. ``detail`` says which."""
+
+    def __init__(self, source: str, detail: str) -> None:
+        super().__init__(source, "unsupported", detail)
+
+
 class ConfigError(ThreadwatchError):
     """The configuration cannot be used: one line that says where, which key, and what would be right."""
 

@@ -148,7 +148,7 @@ class ProcessDir(Handle):
         return True
 
     def open_memory(self) -> MemoryFile:
-        """Its memory, to be read by :mod:`threadwatch.waits.gil_holder` only: a read may block for ever."""
+        """Its memory, which may keep its reader waiting for ever: see :mod:`threadwatch.reading.reader`."""
         marks = enter()
         try:
             return MemoryFile(os.open("mem", _READ, dir_fd=self._fd))
