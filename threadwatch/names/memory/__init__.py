@@ -1,1 +1,1 @@
-"""Thread names of processes that do not publish, read from their memory. Nothing in them is changed or stopped."""
+"""Thread names of processes that do not publish, read from their memory: none is changed or stopped."""

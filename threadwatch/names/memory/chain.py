@@ -1,8 +1,8 @@
 """The way from an entry of ``threading._active`` to a thread's name and TID, as it was followed once.
 
-The entry's key is the thread's ident, its value the Thread. The Thread's attributes are in a dict, or in places
-that its class numbers. ``_name`` is a str, ``_native_id`` the TID by Python's own account; the C library has
-it, too, at a fixed distance from the ident. A name belongs to a TID if the two agree.
+The entry's key is the thread's ident, its value the Thread. The Thread's attributes are in a dict, or in
+places that its class numbers. ``_name`` is a str, ``_native_id`` the TID by Python's own account; the C
+library has it, too, at a fixed distance from the ident. A name belongs to a TID if the two agree.
 
 Nothing is stopped meanwhile, so any of this can be torn. A :class:`Chain` has every place that was read, and
 what was there when it was followed: only if all that is the same again, and a while later once more, has it
@@ -73,7 +73,7 @@ class Threads:
     def __init__(
         self, memory: Snapshot, python: Python, *, interpreter: int, main_thread: int, ns_pid: int
     ) -> None:
-        """``main_thread``: the address of ``threading._main_thread``. ``ns_pid``: as in :func:`find_python`."""
+        """``main_thread``: where ``threading._main_thread`` is. ``ns_pid``: as in :func:`.find_python`."""
         self._memory = memory
         self._python = python
         self._dicts = Dicts(memory, python)
@@ -238,7 +238,11 @@ class Threads:
             self._states = thread_states(self._memory, python, self._interpreter)
         native, state = self._states.get(ident, (0, 0))
         o = python.offsets
-        if not state or walk.word(state + o.ident) != ident or walk.word(state + o.native) != native:
+        if (
+            not state
+            or walk.word(state + o.ident) != ident
+            or walk.word(state + o.native) != native
+        ):
             return 0
         return native
 

@@ -244,9 +244,11 @@ class Following:
         o = self.python.offsets
         head = (root.active + o.ob_type, o.ma_values + 8 - o.ob_type)
         for _ in range(_TRIES):
-            data = memory.read(*head)
-            keys = word(data, o.ma_keys - o.ob_type)
-            layout = parse_keys(o, memory.read(keys, KEYS_HEAD))
+            keys = word(memory.read(*head), o.ma_keys - o.ob_type)
+            try:
+                layout = parse_keys(o, memory.read(keys, KEYS_HEAD))
+            except ReadError:
+                continue  # it has others by now
             if layout.count > _ENTRIES + _ENTRIES_OF_A_THREAD * threads:
                 raise Malformed(
                     SOURCE, f"threading._active has {layout.count} entries for {threads} threads"
@@ -259,13 +261,14 @@ class Following:
                 return
         raise Malformed(SOURCE, "threading._active changes faster than it can be read")
 
-    def _parse_entries(
-        self, contents: tuple[bytes, ...], layout: Keys
-    ) -> frozenset[Entry] | None:
+    def _parse_entries(self, contents: tuple[bytes, ...], layout: Keys) -> frozenset[Entry] | None:
         """The entries of a dict, by the bytes of its head and its keys; None if those are not of one time."""
         head, keys = contents
         o = self.python.offsets
-        if not head or len(keys) < KEYS_HEAD or parse_keys(o, keys) != layout:
+        try:
+            if not head or parse_keys(o, keys) != layout:
+                return None
+        except Malformed:
             return None
         if word(head, 0) != self.python.dict_type or word(head, o.ma_values - o.ob_type):
             raise Malformed(SOURCE, "threading._active is no dict")

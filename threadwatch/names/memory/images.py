@@ -1,8 +1,8 @@
 """What a process has loaded, and the symbols that it exports, found in its memory: no file of its is opened.
 
 The auxiliary vector (getauxval(3)) tells where the executable's program headers are. Its dynamic section has
-the dynamic linker's list of what is loaded (``struct r_debug``, ``struct link_map``: link.h, the same in glibc
-and musl), and each of those a hash table of its symbols (elf(5); ``DT_GNU_HASH``: binutils, elf.h). A
+the dynamic linker's list of what is loaded (``struct r_debug``, ``struct link_map``: link.h, the same in
+glibc and musl), and each of those a hash table of its symbols (elf(5); ``DT_GNU_HASH``: binutils, elf.h). A
 stripped program has all that in memory: it could not be run without.
 """
 

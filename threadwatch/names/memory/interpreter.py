@@ -40,7 +40,7 @@ _MOST_SEARCHED = 8 << 20
 _MAYBE_3_9 = 0x030A0000
 """For 3.9 and 3.10, which export no version and are alike in all that leads to it."""
 _MUSL_TID = 48
-"""Where musl keeps a thread's TID on x86-64 (src/internal/pthread_impl.h), behind five pointers and a word."""
+"""Where musl keeps a thread's TID on x86-64 (src/internal/pthread_impl.h), from its ident on."""
 _SHORT = 32
 
 
@@ -158,7 +158,7 @@ class Dicts:
         return found
 
     def short(self, address: int) -> bytes | None:
-        """The characters of a str that is ASCII and short, as attributes and modules are called; else None."""
+        """The characters of a str that is short, as those of attributes and modules are; else None."""
         python, read = self._python, self._memory.read
         o = python.offsets
         head = read(address + o.ob_type, o.str_length + 8 - o.ob_type)
@@ -192,7 +192,9 @@ def _find_runtime(memory: Snapshot, images: list[Image]) -> tuple[int, Image | N
             raise
         except ReadError:
             continue
-    raise Unsupported(SOURCE, "no symbol tells where its Python is, as in programs that are linked so")
+    raise Unsupported(
+        SOURCE, "no symbol tells where its Python is, as in programs that are linked so"
+    )
 
 
 def _cookies(memory: Snapshot, images: list[Image]) -> Iterator[int]:
@@ -230,7 +232,16 @@ def _prove(memory: Snapshot, runtime: int, offsets: Offsets, version: int) -> Py
     dicts = Dicts(memory, python)
     keys = dicts.keys_of(sysdict)
     layout = dicts.keys(keys)
-    first = next((key for key, _ in layout.pairs(memory.read(keys + layout.entries, layout.size * layout.count)) if key), 0)
+    first = next(
+        (
+            key
+            for key, _ in layout.pairs(
+                memory.read(keys + layout.entries, layout.size * layout.count)
+            )
+            if key
+        ),
+        0,
+    )
     str_type = memory.word(first + o.ob_type)
     if _type_name(memory, o, str_type) != b"str":
         raise Malformed(SOURCE, "the keys of sys.__dict__ are no str")
@@ -255,9 +266,7 @@ def _prove(memory: Snapshot, runtime: int, offsets: Offsets, version: int) -> Py
         or memory.word(module + o.object_size) != sysdict
     ):
         raise Malformed(SOURCE, "the module sys is another")
-    return replace(
-        python, offsets=o, hexversion=told, int_type=int_type, module_type=module_type
-    )
+    return replace(python, offsets=o, hexversion=told, int_type=int_type, module_type=module_type)
 
 
 def _type_name(memory: Snapshot, offsets: Offsets, a_type: int) -> bytes:
@@ -267,8 +276,9 @@ def _type_name(memory: Snapshot, offsets: Offsets, a_type: int) -> bytes:
 def _with_tids(memory: Snapshot, python: Python, images: list[Image], ns_pid: int) -> Python:
     """The same, and how to tell a thread's TID by its ident.
 
-    glibc says for debuggers where it is (``_thread_db_pthread_tid``, nptl_db/structs.def: bits, number, offset).
-    musl does not, but a thread's struct begins with a pointer to itself, and the main thread's TID is known.
+    glibc says for debuggers where it is (``_thread_db_pthread_tid``, nptl_db/structs.def: bits, number,
+    offset). musl does not, but a thread's struct begins with a pointer to itself, and the main thread's TID
+    is known.
     """
     for image in images:
         if image.file.startswith(("libc.so", "libc-", "libpthread")) or not image.name:
@@ -288,5 +298,7 @@ def _with_tids(memory: Snapshot, python: Python, images: list[Image], ns_pid: in
                 if word(data, 0) == ident and half(data, _MUSL_TID) == ns_pid:
                     return replace(python, tid_offset=_MUSL_TID, points_to_itself=True)
     if not python.offsets.native:
-        raise Unsupported(SOURCE, "neither its C library nor its Python tells the TIDs of its threads")
+        raise Unsupported(
+            SOURCE, "neither its C library nor its Python tells the TIDs of its threads"
+        )
     return python

@@ -97,7 +97,10 @@ def parse_keys(offsets: Offsets, head: bytes) -> Keys:
 
 
 def int_digits(offsets: Offsets, head: bytes) -> int:
-    """How many digits an int has, by its bytes before them; :class:`Malformed` if it is negative or too large."""
+    """How many digits an int has, by its bytes before them.
+
+    :raises Malformed: it is negative, or too large for an address.
+    """
     tag = word(head, offsets.int_tag - offsets.ob_type)
     count = tag
     if offsets.minor >= 12:

@@ -21,7 +21,7 @@ HEAD_SIZE = 24
 OLDEST, NEWEST = 9, 15
 """The minor versions that can be read."""
 HEAP_TYPE, MANAGED_DICT, INLINE_VALUES = 1 << 9, 1 << 4, 1 << 2
-"""Bits of ``tp_flags``: a class that is made by a ``class`` statement; attributes in front of or in the object."""
+"""Bits of ``tp_flags``: a class of a ``class`` statement; attributes in front of an object, or in it."""
 
 _LARGEST = 1 << 24
 """No offset is larger: a runtime has some hundred KiB."""
@@ -86,7 +86,7 @@ class Offsets:
 
 
 def parse_head(data: bytes) -> int | None:
-    """The size of ``_Py_DebugOffsets`` by the first bytes of ``_PyRuntime``; None: there is none (3.9 to 3.12).
+    """The size of ``_Py_DebugOffsets`` by the first bytes of ``_PyRuntime``; None: there is none (3.12).
 
     :raises Unsupported: it is of a version that is not known.
     :raises Malformed: it is not what a ``_PyRuntime`` begins with.

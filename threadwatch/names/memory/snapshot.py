@@ -1,4 +1,4 @@
-"""Bytes of a target's memory: what is read of it, and a first look at many places of it that costs few reads."""
+"""Bytes of a target's memory, and a look at many places of it that costs few reads."""
 
 from __future__ import annotations
 

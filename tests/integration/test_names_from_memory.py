@@ -1,0 +1,169 @@
+"""Names read from the memory of real processes are those that the processes know, or none."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests import testbed
+from tests.harness import DEADLINE, environ
+from tests.names_outside import Outside, Storm, as_kept, started, weather
+from tests.programs import environment, python
+from tests.testbed import Interpreter
+from threadwatch.errors import Gone, ReadError
+from threadwatch.names.memory.gils import find_gils
+from threadwatch.names.memory.snapshot import Snapshot
+
+
+def until(read: Callable[[], dict[int, str]], expected: dict[int, str]) -> None:
+    """Wait until that is read."""
+    deadline = time.monotonic() + DEADLINE
+    while (got := read()) != expected:
+        assert time.monotonic() < deadline, (got, expected)
+
+
+def test_threads_of_every_kind(interpreter: Interpreter) -> None:
+    """Each thread that threading knows has its own name, whatever it is called and however that is kept."""
+    with started(interpreter) as target:
+        outside = Outside(target.pid)
+        until(outside.names, target.kept_names())
+        target.ask("kinds")
+        expected = target.kept_names()
+        assert len(expected) > 25
+        until(outside.names, expected)
+        target.ask("rename again-é")
+        renamed = target.kept_names()
+        assert renamed != expected
+        until(outside.names, renamed)
+        target.ask("many 1000")
+        until(outside.names, target.kept_names())
+        outside.close()
+
+
+@pytest.mark.parametrize("how", ["fork", "fork_in_thread"])
+def test_forked_children(interpreter: Interpreter, how: str, tmp_path: Path) -> None:
+    """A child by fork has its own threads' names, and its main thread's, whoever that was in its parent."""
+    with started(interpreter) as target:
+        child = target.ask(f"{how} {tmp_path}/child")
+        try:
+            deadline = time.monotonic() + DEADLINE
+            while not (tmp_path / "child").exists():
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            outside = Outside(child)
+            until(outside.names, as_kept(json.loads((tmp_path / "child").read_text())))
+            outside.close()
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_subinterpreters(interpreter: Interpreter) -> None:
+    """Threads of a subinterpreter have their names, too."""
+    with started(interpreter) as target:
+        target.ask("subinterpreter")
+        outside = Outside(target.pid)
+        inside = {tid: name for tid, name in outside.names().items() if name == "inside"}
+        deadline = time.monotonic() + DEADLINE
+        while not inside:
+            assert time.monotonic() < deadline
+            inside = {tid: name for tid, name in outside.names().items() if name == "inside"}
+        assert outside.names().items() >= target.kept_names().items()
+        outside.close()
+
+
+def test_another_program(interpreter: Interpreter) -> None:
+    """What was read of a program that has ended by exec is not taken for the new one's: reading says Gone."""
+    with started(interpreter, "first") as target:
+        outside = Outside(target.pid)
+        until(outside.names, target.kept_names())
+        target.ask("replace_program second")
+        with pytest.raises(Gone):
+            outside.read()
+        outside.close()
+        outside = Outside(target.pid)
+        until(outside.names, target.kept_names())
+        assert sorted(outside.names().values()) == ["MainThread", "generation-second"]
+        outside.close()
+
+
+def test_from_the_first_instant_to_the_last(interpreter: Interpreter) -> None:
+    """A process that starts or ends gives its names or an error of the project's, at any moment."""
+    code = "import threading, time; threading.Thread(target=time.sleep, args=(0.05,), name='one').start()"
+    names = set()
+    for _ in range(3):
+        process = subprocess.Popen(
+            [*interpreter.command, "-I", "-c", code], env=environ("plain", {})
+        )
+        while process.poll() is None:
+            with contextlib.suppress(Gone, ReadError):
+                outside = Outside(process.pid)
+                while True:
+                    names |= set(outside.names().items()) - {(process.pid, "MainThread")}
+        assert process.returncode == 0
+    assert {name for _, name in names} <= {"one"}
+
+
+def test_gils_are_where_the_publisher_finds_them(interpreter: Interpreter) -> None:
+    """The GIL's address, its size and the offsets in a thread state are those that a table has."""
+    code = (
+        "import sys, json, _thread; sys.path.insert(0, sys.argv[1]);"
+        " from threadwatch.publisher import gil;"
+        " found = gil.find(_thread.get_ident(), _thread.get_native_id());"
+        " print(json.dumps(found), flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [*interpreter.command, "-I", "-c", code, str(testbed.CHECKOUT)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        expected = json.loads(process.stdout.readline())
+        outside = Outside(process.pid)
+        (found,) = find_gils(Snapshot(outside.memory, 64), outside.following.python)
+        assert [found.address, found.size, found.ident_offset, found.native_offset] == expected
+        outside.close()
+
+
+@pytest.mark.parametrize("version", [(3, 9), (3, 12)], ids=str)
+def test_greenlets_are_no_threads(version: tuple[int, int]) -> None:
+    """Where gevent makes greenlets of threads, the thread that runs them is called as the main one is."""
+    interpreter = testbed.require(*version)
+    directory = environment(interpreter, "gevent")
+    code = (
+        "from gevent import monkey; monkey.patch_all(); import threading, time\n"
+        "for n in range(20):\n"
+        " threading.Thread(target=time.sleep, args=(600,), name='green', daemon=True).start()\n"
+        "time.sleep(0.1); print(flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen(
+        [*python(interpreter, directory), "-c", code], stdout=subprocess.PIPE
+    ) as process:
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            outside = Outside(process.pid)
+            until(outside.names, {process.pid: "MainThread"})
+            outside.close()
+        finally:
+            process.kill()
+
+
+def test_storm() -> None:
+    """Of threads that are renamed, start and end all the time, no name that is told is wrong."""
+    with contextlib.ExitStack() as stack:
+        storms = [
+            Storm(stack.enter_context(started(testbed.require(*version))))
+            for version in testbed.MATRIX
+        ]
+        weather(storms, pairs=1000, seconds=15)
+        for storm in storms:
+            assert storm.wrong() == [], str(storm)
+            assert storm.pairs >= 100, str(storm)
