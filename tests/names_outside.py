@@ -39,7 +39,7 @@ class Unlimited:
     """A process that may have everything read."""
 
     def allows(self) -> bool:
-        """Whether more may be read: it may."""
+        """Return whether more may be read: it may."""
         return True
 
     def spend(self, slots: int) -> None:
@@ -56,12 +56,12 @@ class Outside:
         self.following = Following(self.look(), pid)
 
     def look(self) -> Python:
-        """The Python in it."""
+        """Return the Python in it."""
         auxv = self.dir.read("auxv", "auxv")
         return find_python(Snapshot(self.memory, FIRST_LOOK), auxv, self.pid)
 
     def threads(self) -> dict[int, int]:
-        """The start time of each thread by its TID."""
+        """Return the start time of each thread by its TID."""
         found = {}
         for tid in self.dir.tids():
             with contextlib.suppress(Gone):
@@ -75,7 +75,7 @@ class Outside:
         return threads
 
     def names(self) -> dict[int, str]:
-        """The names that are told after three readings, by TID."""
+        """Return the names that are told after three readings, by TID."""
         self.read()
         time.sleep(_POLL_S)
         threads = self.threads()
@@ -83,7 +83,7 @@ class Outside:
         return self.told(threads)
 
     def told(self, threads: dict[int, int]) -> dict[int, str]:
-        """The names that are told of those threads."""
+        """Return the names that are told of those threads."""
         told = ((tid, self.following.name_of(tid, start)) for tid, start in threads.items())
         return {tid: name.name for tid, name in told if name is not None}
 
@@ -116,7 +116,7 @@ class Target:
         return self._answer()
 
     def kept_names(self) -> dict[int, str]:
-        """What it calls its threads, as it is kept: cut, and without lone surrogates."""
+        """Return what it calls its threads, as it is kept: cut, and without lone surrogates."""
         return as_kept(self.ask("report"))
 
     def close(self) -> None:
@@ -131,13 +131,13 @@ class Target:
 
 
 def as_kept(report: list[tuple[int, list[int]]]) -> dict[int, str]:
-    """By TID the names of a report, as they are kept."""
+    """Return by TID the names of a report, as they are kept."""
     return {tid: encode_name("".join(map(chr, name)))[0].decode() for tid, name in report}
 
 
 @contextlib.contextmanager
 def started(interpreter: testbed.Interpreter, *arguments: str) -> Iterator[Target]:
-    """The program, which ends with the context."""
+    """Return the program, which ends with the context."""
     target = Target(interpreter, *arguments)
     try:
         yield target
@@ -180,7 +180,7 @@ class Storm:
         self.living += len(self._threads)
 
     def wrong(self) -> list[tuple[int, str]]:
-        """The pairs that were told and are not true. Ends the storm."""
+        """Return the pairs that were told and are not true. Ends the storm."""
         with tempfile.TemporaryDirectory() as directory:
             path = Path(directory) / "log.json"
             self.target.ask(f"finish {path}")
@@ -221,7 +221,7 @@ def weather(storms: list[Storm], pairs: int, seconds: float) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """The long torture."""
+    """Run the long torture."""
     testbed.enter()
     pairs = int(arguments[0]) if arguments else PAIRS
     chosen = [i for i in testbed.interpreters() if not arguments[1:] or str(i) in arguments[1:]]

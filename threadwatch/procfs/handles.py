@@ -164,7 +164,7 @@ class MemoryFile:
         return data
 
     def read_each(self, places: Sequence[tuple[int, int]]) -> list[bytes]:
-        """The bytes of each place, an address and a size; none where not so much can be read.
+        """Return the bytes of each place, an address and a size; none where not so much can be read.
 
         As :meth:`read`, where the cost of a call for each counts.
 

@@ -148,7 +148,7 @@ class ProcessDir(Handle):
         return True
 
     def open_memory(self) -> MemoryFile:
-        """Its memory, which may keep its reader waiting for ever: see :mod:`threadwatch.reading.reader`."""
+        """Open its memory, which may make a reader wait for ever: see :mod:`threadwatch.reading.reader`."""
         marks = enter()
         try:
             return MemoryFile(os.open("mem", _READ, dir_fd=self._fd))

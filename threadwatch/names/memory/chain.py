@@ -55,11 +55,11 @@ class Chain:
     """What was in each of these: offset and bytes."""
 
     def is_same(self, contents: list[bytes]) -> bool:
-        """Whether what was read of :attr:`places` now is what was there."""
+        """Return whether what was read of :attr:`places` now is what was there."""
         return tuple(contents) == self.contents
 
     def has_same_name(self, contents: list[bytes]) -> bool:
-        """Whether what was read of :attr:`watched` now is what was there."""
+        """Return whether what was read of :attr:`watched` now is what was there."""
         return all(
             data.startswith(wanted, at)
             for data, parts in zip(contents, self.expected, strict=True)
@@ -85,7 +85,7 @@ class Threads:
         self._states: dict[int, tuple[int, int]] | None = None
 
     def follow(self, entry: Entry) -> Chain:
-        """The chain from that entry.
+        """Return the chain from that entry.
 
         :raises Gone: the program has ended.
         :raises ReadError: it leads nowhere, or to no thread of the kernel's that can be told.
@@ -128,7 +128,7 @@ class Threads:
         return parse_digits(digits)
 
     def _places(self, walk: _Walk, thread: int) -> dict[bytes, tuple[int, int, int]]:
-        """By attribute: where the address of its value is, where that of its key, and this one."""
+        """Return by attribute: where the address of its value is, where that of its key, and this one."""
         o = self._python.offsets
         flags, size, dict_offset, shared = self._class(walk.word(thread + o.ob_type))
         a_dict = values = 0
@@ -179,7 +179,7 @@ class Threads:
         return known
 
     def _keys(self, keys: int) -> tuple[Keys, dict[bytes, tuple[int, int]]]:
-        """How those keys are laid out; by attribute the number of its entry, and its key's address."""
+        """Return how those keys are laid out; by attribute the number of its entry, and its key's address."""
         known = self._attributes.get(keys)
         if known is None:
             found = self._dicts.find(keys, _ATTRIBUTES)
@@ -189,14 +189,14 @@ class Threads:
         return known
 
     def _value(self, walk: _Walk, place: tuple[int, int, int]) -> tuple[int, int]:
-        """Where the address of an attribute's value is, and that address."""
+        """Return where the address of an attribute's value is, and that address."""
         at, key_at, key = place
         if walk.word(key_at) != key:
             raise Malformed(SOURCE, "a thread's attributes have changed")
         return at, walk.word(at)
 
     def _text(self, address: int) -> tuple[str, bool, list[tuple[Place, bytes]]]:
-        """A str, as much as is kept of it; whether it goes on; and where its bytes are."""
+        """Return a str, as much as is kept of it; whether it goes on; and where its bytes are."""
         o = self._python.offsets
         start = address + o.ob_type
         head = self._memory.read(start, o.str_state + 4 - o.ob_type)
@@ -216,7 +216,7 @@ class Threads:
         return name, bool(cut) or kept < text.length, [part for part in places if part[1]]
 
     def _tid(self, walk: _Walk, ident: int, own: int, thread: int) -> int:
-        """The TID of the thread with that ident, which calls itself ``own``."""
+        """Return the TID of the thread with that ident, which calls itself ``own``."""
         is_main = thread == self._main_thread
         if is_main and own == self._ns_pid:
             return own  # whatever its ident is: gevent makes those of greenlets
@@ -227,7 +227,7 @@ class Threads:
         raise Malformed(SOURCE, f"a thread has TID {outside}, and calls itself {own}")
 
     def _tid_outside(self, walk: _Walk, ident: int) -> int:
-        """The TID by the C library, or by the thread's state; 0: the ident is no thread's."""
+        """Return the TID by the C library, or by the thread's state; 0: the ident is no thread's."""
         python = self._python
         if python.tid_offset:
             tid = half(walk.read(ident + python.tid_offset, 4), 0)
@@ -282,7 +282,7 @@ _GAP = 512
 
 
 def _join(steps: list[tuple[Place, bytes]]) -> list[tuple[Place, tuple[tuple[int, bytes], ...]]]:
-    """The places as few ranges within pages, and what is to be at which offset of each."""
+    """Return the places as few ranges within pages, and what is to be at which offset of each."""
     joined: list[tuple[Place, tuple[tuple[int, bytes], ...]]] = []
     start = end = -1
     parts: list[tuple[int, bytes]] = []

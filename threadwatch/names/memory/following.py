@@ -49,7 +49,7 @@ class Budget(Protocol):
     """What a process has paid for."""
 
     def allows(self) -> bool:
-        """Whether more may be read."""
+        """Return whether more may be read."""
 
     def spend(self, slots: int) -> None:
         """So much has been read, in slots of a table."""
@@ -109,18 +109,18 @@ class Following:
 
     @property
     def pending(self) -> bool:
-        """Whether there are names that are told as soon as they have been read a third time."""
+        """Return whether there are names that are told as soon as they have been read a third time."""
         if self._lacks_threading and self._ns_pid not in self._told:
             return True
         return any(not held.confirmed for root in self._roots for held in root.held.values())
 
     def name_of(self, tid: int, start_ticks: int) -> Told | None:
-        """The name of the thread with this TID, in its own PID namespace, and start time."""
+        """Return the name of the thread with this TID, in its own PID namespace, and start time."""
         told = self._told.get(tid)
         return told if told is not None and told.start_ticks == start_ticks else None
 
     def tid_of_ident(self, ident: int) -> int | None:
-        """The TID, in its own PID namespace, of the living thread with this ident."""
+        """Return the TID, in its own PID namespace, of the living thread with this ident."""
         for root in self._roots:
             for held in root.held.values():
                 if held.chain.ident == ident:
@@ -128,7 +128,7 @@ class Following:
         return None
 
     def take_changed(self) -> set[int]:
-        """The TIDs of threads that were given a name since this was last asked."""
+        """Return the TIDs of threads that were given a name since this was last asked."""
         changed, self._changed = self._changed, set()
         return changed
 
@@ -220,7 +220,7 @@ class Following:
         self._way = way, [snapshot.read(*place) for place in way]
 
     def _is_main_thread(self, snapshot: Snapshot, interpreter: int) -> bool:
-        """Whether the process's main thread is one of the interpreter's."""
+        """Return whether the process's main thread is one of the interpreter's."""
         offset = self.python.tid_offset
         for ident, (native, _) in thread_states(snapshot, self.python, interpreter).items():
             if native == self._ns_pid:
@@ -262,7 +262,7 @@ class Following:
         raise Malformed(SOURCE, "threading._active changes faster than it can be read")
 
     def _parse_entries(self, contents: tuple[bytes, ...], layout: Keys) -> frozenset[Entry] | None:
-        """The entries of a dict, by the bytes of its head and its keys; None if those are not of one time."""
+        """Return the entries in the bytes of a dict's head and keys; None if those are not of one time."""
         head, keys = contents
         o = self.python.offsets
         try:

@@ -21,7 +21,7 @@ _TOP = 1 << 63
 
 
 def find_gils(memory: Snapshot, python: Python) -> tuple[Gil, ...]:
-    """The GILs that are in use, the main interpreter's first, each once; none where threads run without.
+    """Return the GILs in use, the main interpreter's first, each once; none where threads run without one.
 
     :raises Gone: the program has ended.
     :raises ReadError: they cannot be read.

@@ -59,12 +59,12 @@ class Image:
 
     @property
     def file(self) -> str:
-        """The last part of its path."""
+        """Return the last part of its path."""
         return self.name.rpartition("/")[2]
 
 
 def parse_auxv(data: bytes) -> tuple[int, int]:
-    """Where the executable's program headers are, and how many, by ``/proc/PID/auxv`` (proc_pid_auxv(5)).
+    """Return where the executable's program headers are, and how many: ``/proc/PID/auxv``.
 
     :raises Malformed: it does not say, as that of a kernel thread.
     """
@@ -76,7 +76,7 @@ def parse_auxv(data: bytes) -> tuple[int, int]:
 
 
 def parse_segments(data: bytes) -> tuple[Segment, ...]:
-    """The segments that these program headers tell of."""
+    """Return the segments that these program headers tell of."""
     whole = data[: len(data) // _PROGRAM_HEADER.size * _PROGRAM_HEADER.size]
     return tuple(
         Segment(kind, flags, address, size)
@@ -85,7 +85,7 @@ def parse_segments(data: bytes) -> tuple[Segment, ...]:
 
 
 def find_images(memory: Snapshot, auxv: bytes) -> list[Image]:
-    """The executable, and what the dynamic linker has loaded, in its order.
+    """Return the executable, and what the dynamic linker has loaded, in its order.
 
     :raises Gone: the program has ended.
     :raises ReadError: it cannot be read, or is no program.
@@ -110,7 +110,7 @@ def find_images(memory: Snapshot, auxv: bytes) -> list[Image]:
 
 
 def writable(memory: Snapshot, images: list[Image]) -> Iterator[tuple[int, int]]:
-    """Address and size of what can be written to of the executable, then of each library."""
+    """Return address and size of what can be written to of the executable, then of each library."""
     for image in images:
         segments = image.segments
         if not segments:
@@ -127,7 +127,7 @@ def writable(memory: Snapshot, images: list[Image]) -> Iterator[tuple[int, int]]
 
 
 def find_symbol(memory: Snapshot, image: Image, name: bytes) -> int | None:
-    """Where what an image exports by this name is; None: it does not, or cannot be read.
+    """Return where what an image exports by this name is; None: it does not, or cannot be read.
 
     :raises Gone: the program has ended.
     """
@@ -146,7 +146,7 @@ def find_symbol(memory: Snapshot, image: Image, name: bytes) -> int | None:
 
 
 def _tags(memory: Snapshot, dynamic: int) -> dict[int, int]:
-    """The entries of a dynamic section."""
+    """Return the entries of a dynamic section."""
     tags: dict[int, int] = {}
     for number in range(_MOST_TAGS):
         tag, value = memory.words(dynamic + 16 * number, 2)
@@ -157,7 +157,7 @@ def _tags(memory: Snapshot, dynamic: int) -> dict[int, int]:
 
 
 def _loaded(memory: Snapshot, link: int) -> list[Image]:
-    """What the dynamic linker has loaded beside the executable, which comes first in its list."""
+    """Return what the dynamic linker has loaded beside the executable, which comes first in its list."""
     images: list[Image] = []
     seen = {link}
     while link and len(seen) <= _MOST_IMAGES:
@@ -182,7 +182,7 @@ class _Symbols:
         self._strings = self._place(_STRTAB)
 
     def _place(self, tag: int) -> int:
-        """Where that part is. glibc has added the base to its address by now, musl and the kernel do not."""
+        """Return where that part is: glibc has added the base to its address, musl and the kernel do not."""
         value = self._tags[tag]
         return value if value >= self._base else value + self._base
 
@@ -232,7 +232,7 @@ class _Symbols:
         return None
 
     def _if_named(self, number: int, name: bytes) -> int | None:
-        """The address of that symbol, if it has this name and is defined here."""
+        """Return the address of that symbol, if it has this name and is defined here."""
         entry = self._memory.read(self._symbols + _SYMBOL.size * number, _SYMBOL.size)
         text, _, _, section, value, _ = _SYMBOL.unpack(entry)
         wanted = name + b"\0"

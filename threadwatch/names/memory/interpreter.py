@@ -62,7 +62,7 @@ class Python:
 
 
 def find_python(memory: Snapshot, auxv: bytes, ns_pid: int) -> Python:
-    """The Python of the process with this PID in its own namespace.
+    """Return the Python of the process with this PID in its own namespace.
 
     :raises Gone: the program has ended.
     :raises Unsupported: there is none that can be read.
@@ -84,7 +84,7 @@ def find_python(memory: Snapshot, auxv: bytes, ns_pid: int) -> Python:
 
 
 def interpreters(memory: Snapshot, python: Python) -> list[int]:
-    """The addresses of the interpreters' states, the newest first, the main one last."""
+    """Return the addresses of the interpreters' states, the newest first, the main one last."""
     found: list[int] = []
     at = memory.word(python.runtime + python.offsets.interpreters)
     while at:
@@ -96,7 +96,7 @@ def interpreters(memory: Snapshot, python: Python) -> list[int]:
 
 
 def thread_states(memory: Snapshot, python: Python, interpreter: int) -> dict[int, tuple[int, int]]:
-    """By ident: a thread's TID, 0 where it is not told, and the address of its state."""
+    """Return by ident: a thread's TID, 0 where it is not told, and the address of its state."""
     o = python.offsets
     span = max(o.ident, o.native, o.state_interpreter, o.next_state) + 8
     found: dict[int, tuple[int, int]] = {}
@@ -121,11 +121,11 @@ class Dicts:
         self._python = python
 
     def keys(self, address: int) -> Keys:
-        """How the keys at an address are laid out."""
+        """Return how the keys at an address are laid out."""
         return parse_keys(self._python.offsets, self._memory.read(address, KEYS_HEAD))
 
     def keys_of(self, a_dict: int) -> int:
-        """Where a dict's keys are, which is no object's own: of those, the values are elsewhere."""
+        """Return where a dict's keys are, which is no object's own: of those, the values are elsewhere."""
         o = self._python.offsets
         if self._memory.word(a_dict + o.ob_type) != self._python.dict_type:
             raise Malformed(SOURCE, "what should be a dict is none")
@@ -158,7 +158,7 @@ class Dicts:
         return found
 
     def short(self, address: int) -> bytes | None:
-        """The characters of a str that is short, as those of attributes and modules are; else None."""
+        """Return the characters of a str that is short, as those of attributes and modules are; else None."""
         python, read = self._python, self._memory.read
         o = python.offsets
         head = read(address + o.ob_type, o.str_length + 8 - o.ob_type)
@@ -169,7 +169,7 @@ class Dicts:
 
 
 def read_int(memory: Snapshot, python: Python, address: int) -> int:
-    """The value of an int that is not negative, and small enough for an address."""
+    """Return the value of an int that is not negative, and small enough for an address."""
     o = python.offsets
     head = memory.read(address + o.ob_type, o.int_digits - o.ob_type)
     if python.int_type and word(head, 0) != python.int_type:
@@ -178,7 +178,7 @@ def read_int(memory: Snapshot, python: Python, address: int) -> int:
 
 
 def _find_runtime(memory: Snapshot, images: list[Image]) -> tuple[int, Image | None]:
-    """Where ``_PyRuntime`` is, and what exports it: None, if nothing does."""
+    """Return where ``_PyRuntime`` is, and what exports it: None, if nothing does."""
     likely = [image for image in images if not image.name or "python" in image.file]
     for image in [*likely, *(image for image in images if image not in likely)]:
         found = find_symbol(memory, image, b"_PyRuntime")
@@ -198,7 +198,7 @@ def _find_runtime(memory: Snapshot, images: list[Image]) -> tuple[int, Image | N
 
 
 def _cookies(memory: Snapshot, images: list[Image]) -> Iterator[int]:
-    """Where what begins a ``_PyRuntime`` of 3.13 and later is in memory that can be written to."""
+    """Return where what begins a ``_PyRuntime`` of 3.13 and later is in memory that can be written to."""
     left = _MOST_SEARCHED
     for start, size in writable(memory, images):
         end = start + min(size, left)
@@ -218,7 +218,7 @@ def _cookies(memory: Snapshot, images: list[Image]) -> Iterator[int]:
 
 
 def _prove(memory: Snapshot, runtime: int, offsets: Offsets, version: int) -> Python:
-    """The Python with those offsets, if they lead to what Python says of itself."""
+    """Return the Python with those offsets, if they lead to what Python says of itself."""
     o = offsets
     python = Python(o, runtime, version, 0, 0, 0, 0, 0, points_to_itself=False)
     found = interpreters(memory, python)
@@ -274,7 +274,7 @@ def _type_name(memory: Snapshot, offsets: Offsets, a_type: int) -> bytes:
 
 
 def _with_tids(memory: Snapshot, python: Python, images: list[Image], ns_pid: int) -> Python:
-    """The same, and how to tell a thread's TID by its ident.
+    """Return the same, and how to tell a thread's TID by its ident.
 
     glibc says for debuggers where it is (``_thread_db_pthread_tid``, nptl_db/structs.def: bits, number,
     offset). musl does not, but a thread's struct begins with a pointer to itself, and the main thread's TID

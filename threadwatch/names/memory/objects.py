@@ -39,15 +39,15 @@ class Keys:
 
     @property
     def end(self) -> int:
-        """The offset behind the last entry."""
+        """Return the offset behind the last entry."""
         return self.entries + self.count * self.size
 
     def key(self, number: int) -> int:
-        """The offset of an entry's address of its key; that of its value follows."""
+        """Return the offset of an entry's address of its key; that of its value follows."""
         return self.entries + number * self.size + (self.size - 16)
 
     def pairs(self, data: bytes) -> list[tuple[int, int]]:
-        """The addresses of key and value of each entry, whose bytes these are."""
+        """Return the addresses of key and value of each entry, whose bytes these are."""
         layout = _TRIPLE if self.size == _TRIPLE.size else _PAIR
         return list(layout.iter_unpack(data[: len(data) // self.size * self.size]))
 
@@ -63,7 +63,7 @@ class Text:
     """Bytes of each character: 1, 2 or 4."""
 
     def decode(self, data: bytes) -> str:
-        """The characters; lone surrogates stay what they are. :class:`Malformed` for what is no character."""
+        """Return the characters, lone surrogates as they are; :class:`Malformed` for what is no character."""
         if self.kind == 1:
             return data.decode("latin-1")
         codes = unpack(f"<{len(data) // self.kind}{'H' if self.kind == 2 else 'I'}", data)
@@ -74,7 +74,7 @@ class Text:
 
 
 def parse_keys(offsets: Offsets, head: bytes) -> Keys:
-    """How a dict's keys are laid out, by their first :data:`KEYS_HEAD` bytes."""
+    """Return how a dict's keys are laid out, by their first :data:`KEYS_HEAD` bytes."""
     if len(head) < KEYS_HEAD:
         raise Malformed(SOURCE, "the keys of a dict are cut short")
     if offsets.minor >= 11:
@@ -97,7 +97,7 @@ def parse_keys(offsets: Offsets, head: bytes) -> Keys:
 
 
 def int_digits(offsets: Offsets, head: bytes) -> int:
-    """How many digits an int has, by its bytes before them.
+    """Return how many digits an int has, by its bytes before them.
 
     :raises Malformed: it is negative, or too large for an address.
     """
@@ -115,7 +115,7 @@ def int_digits(offsets: Offsets, head: bytes) -> int:
 
 
 def parse_digits(data: bytes) -> int:
-    """The number that these digits are, the lowest first."""
+    """Return the number that these digits are, the lowest first."""
     value = 0
     for number in range(len(data) // 4):
         digit = half(data, 4 * number)
@@ -126,7 +126,7 @@ def parse_digits(data: bytes) -> int:
 
 
 def parse_str(offsets: Offsets, head: bytes) -> Text:
-    """Where a str's characters are, by its bytes up to its state."""
+    """Return where a str's characters are, by its bytes up to its state."""
     base = offsets.ob_type
     length = word(head, offsets.str_length - base)
     state = half(head, offsets.str_state - base) >> offsets.str_bits

@@ -76,17 +76,17 @@ class Offsets:
 
     @property
     def gil_start(self) -> int:
-        """Where ``interval`` is in a GIL; ``enabled`` comes first in free-threaded builds."""
+        """Return where ``interval`` is in a GIL; ``enabled`` comes first in free-threaded builds."""
         return 8 if self.free_threaded else 0
 
     @property
     def managed_dict(self) -> int:
-        """Where the address of an object's dict is, from 3.13 on: in front of the object."""
+        """Return where the address of an object's dict is, from 3.13 on: in front of the object."""
         return -8 if self.free_threaded else -24
 
 
 def parse_head(data: bytes) -> int | None:
-    """The size of ``_Py_DebugOffsets`` by the first bytes of ``_PyRuntime``; None: there is none (3.12).
+    """Return the size of ``_Py_DebugOffsets``, by the first bytes of ``_PyRuntime``; None: it has none.
 
     :raises Unsupported: it is of a version that is not known.
     :raises Malformed: it is not what a ``_PyRuntime`` begins with.
@@ -103,7 +103,7 @@ def parse_head(data: bytes) -> int | None:
 
 
 def parse_described(data: bytes) -> tuple[Offsets, int]:
-    """The offsets of 3.13 and later by ``_Py_DebugOffsets``, and ``PY_VERSION_HEX``.
+    """Return the offsets of 3.13 and later by ``_Py_DebugOffsets``, and ``PY_VERSION_HEX``.
 
     :raises Malformed: no CPython is laid out so.
     """
@@ -113,7 +113,7 @@ def parse_described(data: bytes) -> tuple[Offsets, int]:
     minor = version >> 16 & 0xFF
 
     def field(*places: int) -> int:
-        """The field, by where it is in 3.13, 3.14 and 3.15."""
+        """Return the field, by where it is in 3.13, 3.14 and 3.15."""
         value = word(data, places[minor - 13])
         if value >= _LARGEST:
             raise Malformed(SOURCE, f"no offset is {value:#x}")
@@ -159,7 +159,7 @@ def parse_described(data: bytes) -> tuple[Offsets, int]:
 
 
 def tabled(minor: int) -> Offsets:
-    """The offsets of 3.9 to 3.12 by the table; :class:`Unsupported` for other versions."""
+    """Return the offsets of 3.9 to 3.12 by the table; :class:`Unsupported` for other versions."""
     if minor not in _TABLE:
         raise Unsupported(SOURCE, _unknown(minor))
     return _TABLE[minor]
@@ -180,7 +180,7 @@ def _old(
     ascii_size: int = 48,
     compact_size: int = 72,
 ) -> Offsets:
-    """What the table says, with what is the same in 3.9 to 3.12."""
+    """Return what the table says, with what is the same in 3.9 to 3.12."""
     return Offsets(
         minor=minor,
         free_threaded=False,

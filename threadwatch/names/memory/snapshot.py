@@ -23,10 +23,10 @@ class Memory(Protocol):
     """A target's memory: :class:`threadwatch.procfs.MemoryFile`."""
 
     def read(self, address: int, size: int) -> bytes:
-        """The bytes from there. Raises Gone or ReadError."""
+        """Return the bytes from there. Raises Gone or ReadError."""
 
     def read_each(self, places: Sequence[Place]) -> list[bytes]:
-        """The bytes of each place, none where they cannot be read. Raises Gone."""
+        """Return the bytes of each place, none where they cannot be read. Raises Gone."""
 
 
 class Snapshot:
@@ -45,7 +45,7 @@ class Snapshot:
         self._pages: dict[int, bytes] = {}
 
     def read(self, address: int, size: int) -> bytes:
-        """The bytes from there.
+        """Return the bytes from there.
 
         :raises Gone: the program has ended.
         :raises ReadError: nothing is mapped there, or not so much.
@@ -61,7 +61,7 @@ class Snapshot:
         return data[start : start + size]
 
     def word(self, address: int) -> int:
-        """The 8 bytes there as a number. Raises as :meth:`read`."""
+        """Return the 8 bytes there as a number. Raises as :meth:`read`."""
         return int(_WORD.unpack(self.read(address, 8))[0])
 
     def words(self, address: int, count: int) -> tuple[int, ...]:
@@ -69,7 +69,7 @@ class Snapshot:
         return tuple(word for (word,) in _WORD.iter_unpack(self.read(address, 8 * count)))
 
     def string(self, address: int, most: int) -> bytes:
-        """The bytes until a zero, or the first ``most``. Raises as :meth:`read`."""
+        """Return the bytes until a zero, or the first ``most``. Raises as :meth:`read`."""
         data = self.read(address, min(most, PAGE - address % PAGE))
         if b"\0" not in data and len(data) < most:
             data += self.read(address + len(data), most - len(data))
@@ -86,14 +86,14 @@ class Snapshot:
 
 
 def word(data: bytes, at: int) -> int:
-    """The 8 bytes at an offset as a number; :class:`Malformed` where there are not so many."""
+    """Return the 8 bytes at an offset as a number; :class:`Malformed` where there are not so many."""
     if not 0 <= at <= len(data) - 8:
         raise Malformed(SOURCE, f"no word is at {at} of {len(data)} bytes")
     return int(_WORD.unpack_from(data, at)[0])
 
 
 def half(data: bytes, at: int) -> int:
-    """The 4 bytes at an offset as a number; :class:`Malformed` where there are not so many."""
+    """Return the 4 bytes at an offset as a number; :class:`Malformed` where there are not so many."""
     if not 0 <= at <= len(data) - 4:
         raise Malformed(SOURCE, f"no number is at {at} of {len(data)} bytes")
     return int(_HALF.unpack_from(data, at)[0])
