@@ -393,7 +393,7 @@ def test_yama(procfs: Path, scope: int) -> None:
     cause = "yama" if scope else "refused"
     assert kinds(said) == {cause: [4711], "not-published": [4711]}
     if scope in (1, 2):
-        assert "sysctl kernel.yama.ptrace_scope=0" in ways(said, cause)["for everybody"]
+        assert "sysctl kernel.yama.ptrace_scope=0" in ways(said, cause)["for all users"]
         assert ways(said, cause)["unit of systemd"][0] == "AmbientCapabilities=CAP_SYS_PTRACE"
     if scope == 3:
         assert list(ways(said, cause)) == ["in /etc/sysctl.d"]

@@ -51,17 +51,20 @@ SITUATIONS = {
     "without site": Situation("no-site", RUN, options=["-S"], says="with -S"),
     "not installed": Situation("not-installed", variables={"THREADWATCH": "1"}, says="installed"),
     "another path": Situation(
-        "not-installed", RUN, ["env", "PYTHONPATH=/srv/lib"], says="PYTHONPATH=/srv/lib has not"
+        "not-installed", RUN, ["env", "PYTHONPATH=/srv/lib"], says="PYTHONPATH=/srv/lib lacks"
     ),
     "another environment": Situation(
-        "environment-reset", RUN, ["sh", "-c", 'env -i "$@"; true', "sh"], says="was made anew"
+        "environment-reset",
+        RUN,
+        ["sh", "-c", 'env -i "$@"; true', "sh"],
+        says="made a new environment",
     ),
     "few files": Situation("few-files", RUN, ["prlimit", "--nofile=60"], says="60 open files"),
     "small files": Situation(
         "file-size", RUN, ["prlimit", "--fsize=1000000"], says="1,000,000 bytes"
     ),
     "all closed": Situation(
-        "closed-files", RUN, code="os.closerange(3, 256)", says="All files have been closed"
+        "closed-files", RUN, code="os.closerange(3, 256)", says="has closed all its files"
     ),
     "refused": Situation(
         "unexplained",
@@ -278,7 +281,7 @@ def test_a_daemon_of_ones_own_user_under_yama(tmp_path: Path) -> None:
     (missing,) = (one for one in scoped["missing"] if one["kind"] == "daemon-yama")
     assert missing["pids"] == [pid]
     assert "Yama's ptrace_scope is 1, and it lacks CAP_SYS_PTRACE" in missing["text"]
-    assert "for everybody" in {way["where"] for way in missing["ways"]}
+    assert "for all users" in {way["where"] for way in missing["ways"]}
 
 
 def test_a_daemon_with_too_few_files() -> None:

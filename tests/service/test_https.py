@@ -356,7 +356,7 @@ def test_every_path_wants_a_password(site: Site, path: str) -> None:
         response, body = get(address, path=path)
         assert response.status == 401
         assert response.headers["WWW-Authenticate"] == 'Basic realm="threadwatch", charset="UTF-8"'
-        assert body == b"Unauthorized: say who you are.\n"
+        assert body == b"Unauthorized: a user name and a password are needed.\n"
         wrong = {"Authorization": "Basic " + base64.b64encode(b"alice:cow").decode()}
         assert get(address, headers=wrong, path=path)[0].status == 401
         assert get(address, headers=ALICE, path=path)[0].status in (200, 404)

@@ -169,7 +169,7 @@ def _add_top(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "  threadwatch top                    all Python processes; F1 or ? explains the keys\n"
         "  threadwatch top shop               one application\n"
         "  threadwatch top 4711 -d 0.5        one process and those that it started, twice a second\n"
-        "  threadwatch top --flat --sort wait who waits for the GIL\n"
+        "  threadwatch top --flat --sort wait the longest wait for the GIL first\n"
         "  threadwatch top -b -n 3 > log      three views as plain text\n"
         "  threadwatch top --url http://db1:9749   another host, where a daemon runs\n",
     )
@@ -198,7 +198,7 @@ def _add_top(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "-b", "--batch", action="store_true", help="plain text, for pipes and files"
     )
     parser.add_argument(
-        "-n", "--count", type=_count, metavar="COUNT", help="end after so many views (with -b)"
+        "-n", "--count", type=_count, metavar="COUNT", help="end after this many views (with -b)"
     )
     parser.add_argument("--once", action="store_true", help="the same as -b -n 1")
     parser.add_argument(
@@ -291,5 +291,5 @@ def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         help=f"where to answer (default: {DEFAULT_ADDRESS}, or any free port)",
     )
     parser.add_argument(
-        "--seconds", type=float, metavar="N", help="end by itself after so long; else Ctrl-C"
+        "--seconds", type=float, metavar="N", help="end after this time; without it, Ctrl-C ends it"
     )

@@ -173,7 +173,8 @@ def _reload(
         poller.reload(None)
         manager.reloaded(error)
         logger.error(  # noqa: TRY400 - the message is complete; a traceback would add nothing
-            "bad configuration, the one before stays", extra={"fields": {"error": error}}
+            "the new configuration is bad, so the one before stays in use",
+            extra={"fields": {"error": error}},
         )
     else:
         poller.reload(config)

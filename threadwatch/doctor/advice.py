@@ -98,7 +98,7 @@ def _hidden_processes(
             f"hidepid={situation.hidepid}.{listed} CAP_SYS_PTRACE sees through that.",
             ways=(
                 *capabilities(situation, BOTH),
-                Remedy("for everybody", (f"mount -o remount,hidepid=0 {situation.procfs}",)),
+                Remedy("for all users", (f"mount -o remount,hidepid=0 {situation.procfs}",)),
             ),
         )
     elif not findings and not situation.host_pids:
@@ -142,13 +142,13 @@ def _hidden_things(findings: Sequence[Finding]) -> Iterator[str]:
     if any(finding.states == "hidden" for finding in findings):
         yield "why threads wait"
     if any(finding.memory == "hidden" for finding in findings):
-        yield "who holds the GIL"
+        yield "which thread holds the GIL"
 
 
 def _needs(situation: Situation, cause: Cause) -> str:
     scope = situation.ptrace_scope
     if cause == "yama" and scope == 3:
-        return " That holds for everybody until the machine starts again."
+        return " That holds for all users until the machine restarts."
     if cause == "refused":
         if not situation.host_users:
             return " The capabilities of this process count only in its own user namespace."
@@ -175,7 +175,7 @@ def _unpublished(findings: Sequence[Finding]) -> Iterator[Missing]:
     for finding in findings:
         if finding.reason is not None:
             by_reason.setdefault(finding.reason, []).append(finding)
-    effect = " They have the kernel's names, and who waits for the GIL cannot be told."
+    effect = " Their threads have the kernel's names, and which ones wait for the GIL is unknown."
     for reason, found in by_reason.items():
         text = f"{processes(found)}: threads not published. {reason.why}.{effect}"
         effect = ""
@@ -240,7 +240,7 @@ def _gil(findings: Sequence[Finding]) -> Iterator[Missing]:
     if found:
         yield Missing(
             "gil-not-found",
-            f"{processes(found)}: the publisher has not found the GIL, so whoever waits for it is shown as "
-            "waiting for a lock. The interpreter is built in a way that threadwatch does not know.",
+            f"{processes(found)}: the publisher has not found the GIL, so threads that wait for it are "
+            "shown as waiting for a lock. The interpreter is built in a way that threadwatch does not know.",
             tuple(finding.pid for finding in found),
         )

@@ -57,9 +57,9 @@ def _yama(
         ):
             yield Missing(
                 "daemon-yama",
-                f"The daemon, PID {daemon.pid}, does not see why threads of {processes(own)} wait, nor who "
-                f"holds the GIL, although they are of its own user, {user_name(uid)}: Yama's ptrace_scope is "
-                f"{situation.ptrace_scope}, and it lacks CAP_SYS_PTRACE.",
+                f"The daemon, PID {daemon.pid}, does not see why threads of {processes(own)} wait, nor which "
+                f"one holds the GIL, although they are of its own user, {user_name(uid)}: "
+                f"Yama's ptrace_scope is {situation.ptrace_scope}, and it lacks CAP_SYS_PTRACE.",
                 (daemon.pid,),
                 (*_ways(situation, daemon, ("CAP_SYS_PTRACE",)), EVERYBODY),
             )

@@ -82,7 +82,7 @@ class Reason:
     kind: str
     """A short word for programs."""
     why: str
-    """A sentence about a process, or several, without subject and full stop."""
+    """A sentence about a process, or several, without their names and without its full stop."""
     ways: tuple[Remedy, ...] = _ASK
 
 
@@ -108,7 +108,7 @@ def _of_program(evidence: Evidence) -> Reason | None:
     if python is None:
         return None
     if python == "":
-        return Reason("no-python", "No Python process, as far as can be seen", ())
+        return Reason("no-python", "It is not a Python process, as far as can be seen", ())
     if python.startswith("PyPy"):
         return Reason("unsupported", "On PyPy: only CPython can publish", ())
     version = tuple(map(int, python.split(".")))
@@ -121,17 +121,17 @@ def _of_program(evidence: Evidence) -> Reason | None:
 def _of_table(evidence: Evidence, table: str) -> Reason | None:
     if table == "closed":
         return Reason(
-            "withdrawn", "Publishing has been ended there (threadwatch.unpublish())", _IN_CODE
+            "withdrawn", "Its code has ended publishing (threadwatch.unpublish())", _IN_CODE
         )
     if table == "another's":
         return _of_anothers_table(evidence)
     if table == "unfinished":
-        return Reason("starting", "Just about to begin", ())
+        return Reason("starting", "Publishing is just about to begin", ())
     if evidence.files and _TABLE_FILE in evidence.files:
         return Reason(
             "closed-files",
-            "All files have been closed there, the table among them, as by programs that become a daemon. "
-            "There will be another one when the next thread starts",
+            "It has closed all its files, the table among them, as programs do that become a daemon. "
+            "It makes another table when its next thread starts",
             (Remedy("in its code", ("import threadwatch; threadwatch.publish()  # behind that",)),),
         )
     return None
@@ -143,7 +143,7 @@ def _of_anothers_table(evidence: Evidence) -> Reason:
     if evidence.is_of_ancestor:
         return Reason(
             "forked",
-            f"Only its parent's table is there (of PID {evidence.table_of}), as in a fork that was not "
+            f"Only its parent's table is there (of PID {evidence.table_of}), as after a fork that was not "
             "made by os.fork: C code that forks runs none of Python's hooks",
             (
                 Remedy("uWSGI's option", ("py-call-osafterfork = true",)),
@@ -185,13 +185,13 @@ def _of_start(evidence: Evidence) -> Reason | None:
     if environ is None:
         return Reason(
             "not-published",
-            "Whether anything has asked for it cannot be seen: the environment is hidden, or the program has "
+            "It is unknown whether anything has asked for it: the environment is hidden, or the program has "
             "written over it",
         )
     if _is_frozen(evidence):
         return Reason(
             "frozen",
-            "The program brings a Python of its own, which heeds no environment, as PyInstaller makes them",
+            "The program has a Python of its own that ignores the environment, as PyInstaller's programs do",
             _IN_CODE,
         )
     if not was_asked(environ):
@@ -200,15 +200,15 @@ def _of_start(evidence: Evidence) -> Reason | None:
     if "S" in flags:
         return Reason(
             "no-site",
-            "Started with -S, which leaves out what Python does at its start, publishing included",
+            "It was started with -S, so Python reads no start-up file, and so does not begin to publish",
             _IN_CODE,
         )
     if ignoring := flags & {"E", "I"}:
         said = " and ".join(f"-{letter}" for letter in sorted(ignoring))
         return Reason(
             "isolated",
-            f"Started with {said}, so Python ignores PYTHONPATH, by which `threadwatch run` reaches it. "
-            "Installed in its own environment, prometheus-threadwatch needs THREADWATCH=1 alone",
+            f"It was started with {said}, so Python ignores PYTHONPATH, by which `threadwatch run` reaches "
+            "it. Installed in its own environment, prometheus-threadwatch needs THREADWATCH=1 alone",
             _install(evidence),
         )
     if evidence.age_s < _YOUNG_S:
@@ -218,10 +218,10 @@ def _of_start(evidence: Evidence) -> Reason | None:
         run = Remedy(
             "or behind that" if path else "or start it by", ("threadwatch run -- COMMAND",)
         )
-        put = f", and PYTHONPATH={shlex.quote(path)} has not what `threadwatch run` puts there"
+        put = f", and PYTHONPATH={shlex.quote(path)} lacks what `threadwatch run` puts there"
         return Reason(
             "not-installed",
-            "Started with THREADWATCH=1, but its Python has no prometheus-threadwatch installed"
+            "It was started with THREADWATCH=1, but its Python has no prometheus-threadwatch installed"
             + put * bool(path),
             _install(evidence) if _is_pex(evidence) else (*_install(evidence)[:1], run),
         )
@@ -231,12 +231,12 @@ def _of_start(evidence: Evidence) -> Reason | None:
 def _not_asked(evidence: Evidence, environ: Mapping[str, str]) -> Reason:
     if "THREADWATCH" in environ:
         said = shlex.quote(f"THREADWATCH={environ['THREADWATCH']}")
-        return Reason("switched-off", f"Started with {said}, which says not to")
+        return Reason("switched-off", f"It was started with {said}, which forbids publishing")
     if evidence.asked_above is not None:
         return Reason(
             "environment-reset",
-            f"PID {evidence.asked_above}, above, was started to publish, but in between the environment was "
-            "made anew, as by sudo, env -i or a service manager",
+            f"Its ancestor, PID {evidence.asked_above}, was started to publish, but a process in between has "
+            "made a new environment, as sudo, env -i and service managers do",
             (
                 Remedy("behind that", ("sudo threadwatch run -- COMMAND",)),
                 _ASK[2],
@@ -257,10 +257,10 @@ def _unexplained(evidence: Evidence) -> Reason:
     if evidence.filtered:
         left.append("its filter of system calls (seccomp) refuses memfd_create")
     left.append("its code has ended publishing")
-    left.append("the publisher has failed, which THREADWATCH_DEBUG=1 makes it say")
+    left.append("the publisher has failed, and says why with THREADWATCH_DEBUG=1")
     return Reason(
         "unexplained",
-        f"It was asked for, and why it does not happen cannot be seen. Possible: {'; '.join(left)}",
+        f"It was asked for, and nothing shows why it does not happen. Possible: {'; '.join(left)}",
         (*ways, _ASK[2]),
     )
 

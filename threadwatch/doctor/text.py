@@ -151,7 +151,7 @@ def _yama(situation: Situation) -> str:
         0: "a user may trace what is its own",
         1: "only parents may trace, or CAP_SYS_PTRACE",
         2: "only CAP_SYS_PTRACE may trace",
-        3: "nobody may trace",
+        3: "no process may trace",
     }
     return f"ptrace_scope {scope}" + (f": {meaning[scope]}" if scope in meaning else "")
 

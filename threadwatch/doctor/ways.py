@@ -10,7 +10,7 @@ from threadwatch.doctor.reasons import Remedy
 from threadwatch.doctor.situation import CAPABILITIES, Situation
 
 BOTH: Final = tuple(CAPABILITIES)
-EVERYBODY: Final = Remedy("for everybody", ("sysctl kernel.yama.ptrace_scope=0",))
+EVERYBODY: Final = Remedy("for all users", ("sysctl kernel.yama.ptrace_scope=0",))
 """Makes Yama hide nothing of a user's own processes."""
 _PTRACE: Final = ("CAP_SYS_PTRACE",)
 

@@ -208,12 +208,12 @@ POLL_CPU: Final = Family(
 SAMPLES: Final = Family(
     "threadwatch_wait_samples_total",
     "counter",
-    "How many times a process was sampled for what its threads wait for and who holds its GIL.",
+    "How many times a process was sampled to see why its threads wait and which one holds its GIL.",
 )
 SAMPLE_CPU: Final = Family(
     "threadwatch_wait_sample_cpu_seconds_total",
     "counter",
-    "CPU time that threadwatch itself used for such samples, in seconds.",
+    "CPU time that threadwatch itself used for samples of processes, in seconds.",
     unit="seconds",
 )
 POLL_DURATION: Final = Family(

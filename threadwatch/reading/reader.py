@@ -284,7 +284,9 @@ class GuardedReader:
 
 def still_waiting(pid: int) -> ReadError:
     """Return the error of a process that has kept us waiting for the end of an exec."""
-    return ReadError("process", "timeout", f"PID {pid} is becoming another program, and does not")
+    return ReadError(
+        "process", "timeout", f"PID {pid} has begun to become another program, and does not finish"
+    )
 
 
 def no_thread() -> ReadError:

@@ -125,7 +125,7 @@ class DaemonSource:
         except urllib.error.URLError as error:
             raise Unusable(f"{self.where} cannot be reached: {_reason(error.reason)}") from None
         except Malformed as error:
-            raise Unusable(f"{self.where} gives no view: {_short(error)}") from None
+            raise Unusable(f"{self.where} returns no view: {_short(error)}") from None
         except (OSError, http.client.HTTPException, zlib.error) as error:
             raise Unusable(f"{self.where} does not answer as it should: {_reason(error)}") from None
 
@@ -202,9 +202,7 @@ def _complaint(error: urllib.error.HTTPError) -> str:
     if error.code == 404:
         return f"is no threadwatch daemon, or one that is too old: it has no {_PATH}"
     if 300 <= error.code < 400:
-        return (
-            f"sends elsewhere, to {_short(error.headers.get('Location', 'nowhere'))}: give that URL"
-        )
+        return f"redirects to {_short(error.headers.get('Location', 'nowhere'))}: give that URL"
     return f"answers with status {error.code} {_short(error.reason)}"
 
 

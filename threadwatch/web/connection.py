@@ -127,7 +127,7 @@ class Connection:
         except ssl.SSLError as error:
             logger.debug("%s: no TLS: %s", self._peer, error.reason or error)
             if error.reason == "HTTP_REQUEST":
-                return await self._refuse(400, "this is HTTP, but here is HTTPS")
+                return await self._refuse(400, "this is HTTP, but this address speaks HTTPS")
             await self._linger()
             return False
         self._stream = stream
@@ -143,7 +143,7 @@ class Connection:
             with self._waiting(self):
                 request = await self._receive(patience)
         except TimeoutError:
-            return await self._refuse(408, "the request did not come whole in time")
+            return await self._refuse(408, "the request was not complete in time")
         except h11.RemoteProtocolError as error:
             return await self._refuse(
                 error.error_status_hint, _REFUSALS.get(error.error_status_hint, "")
@@ -210,7 +210,7 @@ class Connection:
                         return None
         except TimeoutError:
             return plain(503, "Service unavailable: too many passwords are being checked.")
-        return plain(401, "Unauthorized: say who you are.", _CHALLENGE)
+        return plain(401, "Unauthorized: a user name and a password are needed.", _CHALLENGE)
 
     def _handle(self, request: Request) -> Response:
         try:

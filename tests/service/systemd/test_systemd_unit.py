@@ -281,7 +281,7 @@ def test_reload_with_good_and_with_bad_configuration(
     until(lambda: service.show("ActiveState") == "active", "active again")
     assert value(service.metrics(), writer("renamed")) == 1
     (error,) = [entry for entry in service.journal(cursor) if entry.priority == 3]
-    assert "bad configuration, the one before stays" in error.message
+    assert "the new configuration is bad, so the one before stays in use" in error.message
     assert "/etc/threadwatch.yml:1: poll_intervall: unknown key" in error.message
     assert "The last reload failed: /etc/threadwatch.yml:1: poll_inter" in service.show(
         "StatusText"

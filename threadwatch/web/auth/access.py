@@ -84,7 +84,8 @@ class Access:
             self._rules = self._load(path)
         except ConfigError as error:
             logger.error(  # noqa: TRY400 - the message is complete; a traceback would add nothing
-                "bad web configuration, the one before stays", extra={"fields": {"error": error}}
+                "the new web configuration is bad, so the one before stays in use",
+                extra={"fields": {"error": error}},
             )
         else:
             logger.info("web configuration read again", extra={"fields": {"web": str(self._rules)}})

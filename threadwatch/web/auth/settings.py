@@ -235,7 +235,9 @@ def _client_auth(values: Mapping[str, Value], client_ca: Pem | None) -> tuple[st
         )
     kind = value.choice(_CLIENT_AUTH) if value else "none"
     if value and kind in ("optional", "required") and client_ca is None:
-        value.fail("needs client_ca_file: without it every public CA could let somebody in")
+        value.fail(
+            "needs client_ca_file: without it, a certificate of any public CA would be let in"
+        )
     if client_ca is not None and (value is None or value.content == "NoClientCert"):
         client_ca.value.fail("needs client_auth_type: RequireAndVerifyClientCert, or is not used")
     listed = values.get("client_allowed_sans")
@@ -243,7 +245,7 @@ def _client_auth(values: Mapping[str, Value], client_ca: Pem | None) -> tuple[st
         return kind, frozenset()
     sans = frozenset(item.text("an alternative name of a certificate") for item in listed.items())
     if not sans:
-        listed.fail("lists no name, so nobody could come in: name one, or remove it")
+        listed.fail("lists no name, so no client could come in: name one, or remove it")
     if kind != "required":
         listed.fail("needs client_auth_type: RequireAndVerifyClientCert, or is not used")
     return kind, sans

@@ -148,7 +148,7 @@ def _load(context: ssl.SSLContext, settings: TlsSettings, certificate: bytes, ke
         with _in_memory(certificate) as cert_path, _in_memory(key) as key_path:
             context.load_cert_chain(cert_path, key_path, password=no_passphrase)
     except _Encrypted:
-        place.fail(f"{what} is encrypted, and nobody is there to type the passphrase: decrypt it")
+        place.fail(f"{what} is encrypted, and the daemon has no passphrase for it: decrypt it")
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             place.fail(
@@ -196,12 +196,12 @@ def _try(
     except ssl.SSLCertVerificationError as error:
         complaint = error.verify_message
     except ssl.SSLError as error:
-        settings.place.fail(f"nobody can be served with this: {_reason(error)}")
+        settings.place.fail(f"no client can be served with this: {_reason(error)}")
     client.verify_mode = ssl.CERT_NONE
     try:
         _shake_hands(context, client)
     except ssl.SSLError as error:
-        settings.place.fail(f"nobody can be served with this: {_reason(error)}")
+        settings.place.fail(f"no client can be served with this: {_reason(error)}")
     name = settings.cert.path or settings.cert.value.key
     return "", (f"clients will refuse {name}: {one_line(complaint)}",)
 

@@ -79,7 +79,7 @@ complete -c threadwatch -n '_shtab_threadwatch_using top' -l filter -x -d 'only 
 complete -c threadwatch -n '_shtab_threadwatch_using top' -l flat -d 'a list of threads, not a tree'
 complete -c threadwatch -n '_shtab_threadwatch_using top' -l busy -d 'without idle threads'
 complete -c threadwatch -n '_shtab_threadwatch_using top' -s b -l batch -d 'plain text, for pipes and files'
-complete -c threadwatch -n '_shtab_threadwatch_using top' -s n -l count -x -d 'end after so many views (with -b)'
+complete -c threadwatch -n '_shtab_threadwatch_using top' -s n -l count -x -d 'end after this many views (with -b)'
 complete -c threadwatch -n '_shtab_threadwatch_using top' -l once -d 'the same as -b -n 1'
 complete -c threadwatch -n '_shtab_threadwatch_using top' -l url -x -d 'show what a daemon sees, instead of this host'"'"'s procfs: http://HOST:9749; a user and a password are best given in the environment, THREADWATCH_BASIC_AUTH=USER:PASSWORD'
 complete -c threadwatch -n '_shtab_threadwatch_using top' -l config.file -xka "(__fish_complete_path (commandline -ct | string replace -r '^--[^=]*=' ''))" -d 'configuration in YAML; without it every Python process is watched'
@@ -102,6 +102,6 @@ complete -c threadwatch -n '_shtab_threadwatch_using check-web-config; and test 
 complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a demo -d 'Start an application with every kind of thread, and watch it.'
 complete -c threadwatch -n '_shtab_threadwatch_using demo' -s h -l help -d 'show this help message and exit'
 complete -c threadwatch -n '_shtab_threadwatch_using demo' -l web.listen-address -x -d 'where to answer (default: 127.0.0.1:9749, or any free port)'
-complete -c threadwatch -n '_shtab_threadwatch_using demo' -l seconds -x -d 'end by itself after so long; else Ctrl-C'
+complete -c threadwatch -n '_shtab_threadwatch_using demo' -l seconds -x -d 'end after this time; without it, Ctrl-C ends it'
 
 complete -c threadwatch -n '_shtab_threadwatch_using run' -x -a '(__fish_complete_subcommand --fcs-skip=3)'
