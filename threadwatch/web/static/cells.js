@@ -1,4 +1,4 @@
-// The cells of a row: made once for each row on the screen, then filled again and again.
+// Makes the cells of a row once for each row on the screen, and fills them again and again.
 
 import { element, say, set, vector } from "./dom.js";
 import { age, percent } from "./text.js";
@@ -78,7 +78,7 @@ function bar() {
   };
 }
 
-/** The shares as one picture: from left to right in the order of STATES, a gap after each. */
+/** Returns the shares as one picture: from left to right in the order of STATES, a gap after each. */
 function stripes(shares) {
   const parts = STATES.map(([state]) => [state, shares[state] ?? 0]).filter(([, share]) => share >= LEAST);
   const whole = parts.reduce((sum, [, share]) => sum + share, 0);
@@ -94,7 +94,7 @@ function stripes(shares) {
 
 const WIDTH = 120;
 const HEIGHT = 24;
-const LEAST_TOP = 5; // percent: what is idle looks idle
+const LEAST_TOP = 5; // percent, so that an idle thread looks idle
 
 function trend() {
   const area = vector("path", { class: "area" });
@@ -117,7 +117,7 @@ function trend() {
   };
 }
 
-/** The columns from left to right: what they are sorted by, their heads, and how a cell is made. */
+/** The columns from left to right: their sort keys, their heads, and the functions that make their cells. */
 export const COLUMNS = [
   { by: "label", head: "Name", hint: "Name in Python; in parentheses, the kernel's", make: name },
   { by: "cpu", head: "CPU %", hint: "100 is one CPU", make: number("cpu"), right: true },
@@ -163,7 +163,7 @@ export class Traces {
     this.#whole = most([...history.groups, ...history.processes]);
   }
 
-  /** What to draw for a node, the same object until there is more to draw; undefined: nothing yet. */
+  /** Returns the trace to draw for a node, the same object until there is more to draw; undefined: none yet. */
   of(node) {
     if (!this.#history) return undefined;
     let drawn = this.#drawn.get(node.key);
@@ -182,7 +182,7 @@ export class Traces {
     const process = node.kind === "thread" && this.#found.get(node.key.split(".").slice(0, 2).join("."));
     const length = process ? Math.min(process.length, most) : 0;
     if (!this.#idle.has(length)) this.#idle.set(length, draw(new Array(length).fill(0), steps, LEAST_TOP));
-    return this.#idle.get(length); // it has not run: one trace for all who have been there as long
+    return this.#idle.get(length); // it has not run: one trace for all threads of the same age
   }
 }
 

@@ -1,4 +1,4 @@
-// Elements. Text goes in as text: nothing here, or anywhere on this page, parses HTML.
+// Makes elements. Text goes in as text: no code on this page parses HTML.
 
 export function element(name, attributes = {}, ...children) {
   const made = document.createElement(name);
@@ -16,12 +16,12 @@ export function vector(name, attributes = {}) {
   return made;
 }
 
-/** Sets an element's text, if it is another one. */
+/** Sets an element's text, if the text differs. */
 export function say(where, text) {
   if (where.textContent !== text) where.textContent = text;
 }
 
-/** Sets an attribute, if it is another one; null takes it away. */
+/** Sets an attribute, if the value differs; null removes it. */
 export function set(where, name, value) {
   if (value === null) where.removeAttribute(name);
   else if (where.getAttribute(name) !== String(value)) where.setAttribute(name, value);

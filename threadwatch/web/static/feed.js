@@ -1,4 +1,4 @@
-// Follows the daemon's polls: one request after the other, none while nobody looks.
+// Follows the daemon's polls: one request after the other, none while the page is hidden.
 
 const PATIENCE_MS = 10_000;
 const RETRY_MS = [1_000, 2_000, 4_000, 8_000];
@@ -41,7 +41,7 @@ export class Feed {
     } catch {
       wait = RETRY_MS[Math.min(this.failures, RETRY_MS.length - 1)];
       this.failures += 1;
-      // one lost request is no trouble; somebody who pressed reload in vain is
+      // one lost request is no trouble, unless the user has pressed reload
       if (this.failures > 1 || !this.view) this.#say("silent");
     } finally {
       this.asking = false;
@@ -49,7 +49,7 @@ export class Feed {
     this.#go(wait);
   }
 
-  /** Asks once; gives the time in ms after which to ask again. */
+  /** Asks once; returns the time in ms after which to ask again. */
   async #once() {
     const response = await fetched("api/v1/view");
     if (response.status === 503) {

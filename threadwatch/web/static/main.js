@@ -1,4 +1,4 @@
-// The status page: what the daemon's last poll saw, live.
+// The status page: shows the result of the daemon's last poll, live.
 
 import { element, say, set } from "./dom.js";
 import { Feed } from "./feed.js";
@@ -16,13 +16,13 @@ const chosen = {
   states: new Set(),
   sort: { column: "cpu", ascending: false },
   flat: false,
-  open: new Map(), // by key of node: what somebody has said
-  all: null, // what somebody has said of all
+  open: new Map(), // by key of node: the user's choice
+  all: null, // the user's choice for all nodes
 };
 let view = null;
 let groups = [];
 let openFirst = () => true;
-let decided = false; // by the first view that has something, so that nothing opens or closes by itself later
+let decided = false; // by the first view with processes, so that no node opens or closes by itself later
 
 const traces = new Traces();
 const table = new Table({
@@ -139,7 +139,8 @@ function status() {
   const seconds = Math.round((performance.now() - feed.heard) / 1000);
   const since = view ? new Date(view.time * 1000).toLocaleTimeString() : "";
   const poll = view ? `every ${Number(view.interval_seconds.toFixed(2))} s` : "";
-  // who comes first waits for a poll that looks at threads: a second, or as long as a host takes that is short of CPUs
+  // the first client waits for a poll that looks at threads: a second, or longer on a host that is short of
+  // CPUs
   const waited = seconds > 3 ? `, for ${seconds} s` : "";
   let words = { "": `Live, ${poll}`, waiting: `Waiting for a poll${waited}`, silent: "Not answering", stuck: "Not polling" }[trouble];
   if (paused) words = `Paused at ${since}`;
@@ -150,7 +151,7 @@ function status() {
   notice.hidden = !stale;
   if (!stale) return;
   const what = trouble === "silent" ? "The daemon does not answer." : "The daemon answers, but has not polled.";
-  // who listens hears of it once; the age is for who looks
+  // screen readers announce it once; the age is for the eyes
   say(notice.firstElementChild, what);
   say(notice.lastElementChild, view ? ` What is shown is ${count(seconds, "second", "seconds")} old, of ${since}. Trying again …` : " Trying again …");
 }

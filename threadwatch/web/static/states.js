@@ -1,4 +1,4 @@
-// What threads do, in the order of the bars: work first, idleness last.
+// The states of threads, in the order of the bars: work first, idleness last.
 
 // made by ./dev states: begin
 export const STATES = [
@@ -22,15 +22,15 @@ export const STATES = [
 
 export const MEANING = new Map(STATES);
 
-// Less of the time than this is not worth a mention, in percent.
+// Smaller shares are not mentioned, in percent.
 export const LEAST = 0.5;
 
-/** Whether a thread was in a state since the poll before, or is now. */
+/** Returns whether a thread was in a state since the poll before, or is now. */
 export function wasIn(thread, state) {
   return thread.state === state || (thread.states_percent?.[state] ?? 0) >= LEAST;
 }
 
-/** "running 61 %, gil 30 %": what a bar shows, for who does not see it. */
+/** Returns what a bar shows as a text, for users who do not see it: "running 61 %, gil 30 %". */
 export function inWords(shares) {
   const parts = STATES.map(([state]) => [state, shares?.[state] ?? 0]).filter(([, share]) => share >= LEAST);
   return parts.map(([state, share]) => `${state} ${Math.round(share)} %`).join(", ");

@@ -7,7 +7,7 @@ import { upwards } from "./tree.js";
 
 const ROW = 32; // px, as in page.css
 const MARGIN = 6; // rows above and below the screen
-const ARRANGE_MS = 150; // after the last move: to take elements out and in is what costs most of one
+const ARRANGE_MS = 150; // after the last move: moving elements costs the most
 
 export class Table {
   /** `on`: sort(column, ascending), toggle(node, open). */
@@ -84,7 +84,7 @@ export class Table {
     const wanted = Math.max(bottom - top, 0);
     while (this.pool.length < wanted) this.pool.push(this.#row());
     while (this.pool.length > wanted) this.pool.pop().row.remove();
-    const moved = top - this.top; // what stays on the screen keeps its element
+    const moved = top - this.top; // a row that stays on the screen keeps its element
     if (Math.abs(moved) < wanted && moved) {
       this.pool.unshift(...this.pool.splice(moved));
       clearTimeout(this.sorting);
@@ -99,7 +99,7 @@ export class Table {
     set(this.grid, "aria-activedescendant", onScreen ? this.pool[index - top].row.id : null);
   }
 
-  /** Puts the elements in the order of their rows, for who reads them one after the other. */
+  /** Puts the elements in the order of their rows, for screen readers. */
   #arrange() {
     let before = null;
     for (const { row } of this.pool.toReversed()) {

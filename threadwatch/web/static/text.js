@@ -1,8 +1,8 @@
-// Names come from the processes that are watched, and are shown as text, never as markup.
+// Makes names fit to be shown. They come from the watched processes, and are shown as text, never as markup.
 
 const HIDDEN = /[\p{C}\p{Zl}\p{Zp}]|(?! )\p{Zs}/gu;
 
-/** The text with everything spelled out that would not show as itself: controls, marks that turn the
+/** Returns the text with all characters spelled out that would not show as themselves: controls, marks that turn the
  *  writing direction, unusual blanks, halves of characters. */
 export function printable(text) {
   return text.replace(HIDDEN, (character) => {
@@ -15,7 +15,7 @@ export function printable(text) {
   });
 }
 
-/** A thread's name: in parentheses if it is the kernel's. */
+/** Returns a thread's name: in parentheses if it is the kernel's. */
 export function threadName(thread) {
   const name = printable(thread.name);
   if (thread.source === "comm") return `(${name})`;
@@ -24,7 +24,7 @@ export function threadName(thread) {
 
 const CHILD = /^(?:import sys; ?)?from (?:multiprocess\w*|billiard|(?:joblib\.externals\.)?loky\.backend)\./;
 
-/** What a process is: its command without arguments, or its part in the application that started it. */
+/** Returns a process's command without arguments, or its part in the application that started it. */
 export function processLabel(process, parent) {
   const [program, ...rest] = process.cmdline;
   const code = rest.findLast((word) => CHILD.test(word));
@@ -38,7 +38,7 @@ export function processLabel(process, parent) {
   return printable(short.join(" "));
 }
 
-/** "CPython 3.12.1", or short, "3.12.1": what is no CPython says so in any case. */
+/** Returns "CPython 3.12.1", or short, "3.12.1"; any other implementation is always named. */
 export function pythonLabel(python, { short = false } = {}) {
   const usual = python.implementation === "cpython";
   const name = usual ? "CPython " : `${printable(python.implementation || "Python")} `;

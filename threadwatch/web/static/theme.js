@@ -1,4 +1,4 @@
-// Light or dark: the system's choice, until somebody makes another.
+// Chooses light or dark: as the system does, until the user chooses.
 
 const KEY = "threadwatch-theme";
 
@@ -22,7 +22,7 @@ export function themeSwitch(select) {
     try {
       localStorage.setItem(KEY, select.value);
     } catch {
-      // then it holds for as long as the page is open
+      // the choice then holds as long as the page is open
     }
   });
 }

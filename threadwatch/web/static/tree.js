@@ -1,11 +1,11 @@
-// From a view to rows: group → process → thread, filtered and sorted. Pure: no document, no clock.
+// Turns a view into rows: group → process → thread, filtered and sorted. Pure: no document, no clock.
 
 import { count, printable, processLabel, pythonLabel, threadName } from "./text.js";
 import { STATES, wasIn } from "./states.js";
 
 const NAMELESS = "no Python names are seen: it does not publish its threads, or permission hides them";
 
-/** The groups with their processes and threads, and what each of them sums up. */
+/** Returns the groups with their processes and threads, and the sums of each. */
 export function grow(view) {
   const groups = new Map();
   const byPid = new Map(view.processes.map((process) => [process.pid, process]));
@@ -102,7 +102,7 @@ function sums(threads) {
   };
 }
 
-/** How many threads were in each state since the poll before. */
+/** Returns how many threads were in each state since the poll before. */
 export function countStates(groups) {
   const counts = new Map(STATES.map(([state]) => [state, 0]));
   const one = (state) => counts.set(state, (counts.get(state) ?? 0) + 1);
@@ -119,7 +119,7 @@ export function countStates(groups) {
 const TEXTS = new Set(["label", "comm", "state"]);
 const collator = new Intl.Collator("en", { numeric: true });
 
-/** Whether a column is sorted from its small values up when it is chosen. */
+/** Returns whether a column is sorted from its small values up when it is chosen. */
 export function upwards(column) {
   return TEXTS.has(column) || column === "id";
 }
@@ -128,14 +128,14 @@ function comparison({ column, ascending }) {
   const sign = ascending ? 1 : -1;
   return (a, b) => {
     const [x, y] = [a[column], b[column]];
-    const missing = (x === null) - (y === null); // what is not known comes last, either way
+    const missing = (x === null) - (y === null); // unknown values come last, either way
     if (missing) return missing;
     const order = TEXTS.has(column) ? collator.compare(x, y) : x - y;
     return sign * order || collator.compare(a.label, b.label) || a.id - b.id;
   };
 }
 
-/** Whether a node's own texts have what is searched for. */
+/** Returns whether a node's own texts match the search. */
 function has(node, words) {
   const text = `${node.label} ${node.id ?? ""} ${node.comm}`.toLowerCase();
   return words.every((word) => text.includes(word));
@@ -164,7 +164,7 @@ export function prune(groups, { search, states }) {
   return left;
 }
 
-/** The rows to show. `isOpen(node)` says which nodes show what they have. */
+/** Returns the rows to show. `isOpen(node)` says which nodes show their children. */
 export function rows(groups, { sort, flat, isOpen }) {
   const compare = comparison(sort);
   if (flat)
@@ -184,7 +184,7 @@ export function rows(groups, { sort, flat, isOpen }) {
   return shown;
 }
 
-/** Which nodes are open as long as nobody has said anything: all, while that is not too much. */
+/** Returns which nodes are open until the user chooses: all, unless there are too many. */
 export function openByDefault(groups) {
   const processes = groups.reduce((n, group) => n + group.children.length, 0);
   const threads = groups.reduce((n, g) => n + g.children.reduce((m, p) => m + p.children.length, 0), 0);
