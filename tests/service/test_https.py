@@ -201,7 +201,7 @@ def test_http_on_the_port_of_https_is_told(site: Site) -> None:
     with serving(site) as address:
         response, body = get(address)
         assert response.status == 400
-        assert b"here is HTTPS" in body
+        assert b"this address speaks HTTPS" in body
 
 
 @pytest.mark.parametrize(
@@ -438,7 +438,7 @@ def test_no_secret_is_logged(site: Site, caplog: pytest.LogCaptureFixture) -> No
         ):
             site.configure(text)
             get(address, site.trusting(), ALICE)
-    assert caplog.text.count("bad web configuration") == 3
+    assert caplog.text.count("the new web configuration is bad") == 3
     for secret in ("horse", HASH[10:], "aG9yc2U", ALICE["Authorization"][6:]):
         assert secret not in caplog.text
 
