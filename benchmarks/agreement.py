@@ -31,7 +31,7 @@ the same seconds: of threadwatch, whose daemon samples 100 times per second
 whose threads write down every some microseconds that it is they who run Python code. (When the GIL goes
 from one to another, the time that this takes counts for the one before.)
 
-Behind ± is the standard error of a share that so many samples give. The differences are in standard
+Behind ± is the standard error of a share with this many samples. The differences are in standard
 errors: of two things that are the same, 95 % of differences are below 2, and 99.7 % below 3."""
 
 _HELD = "threadwatch_gil_held_seconds_total"
@@ -185,7 +185,7 @@ def table(seen: Sequence[tuple[Interpreter, Seen]]) -> Table:
         ),
         tuple(rows),
         tuple(
-            f"Beside {', '.join(found.peers)} on {interpreter.release}, somebody held the GIL for"
+            f"Beside {', '.join(found.peers)} on {interpreter.release}, a thread held the GIL for"
             f" {100 * found.held:.1f} % of the time, by threadwatch."
             for interpreter, found in seen
         ),

@@ -21,7 +21,7 @@ $ ./dev bench --full --docs
 
 which takes about two hours; `./dev bench` is a quick version of about ten minutes, `./dev bench
 --help` says more, and `--json FILE` keeps every single value. Figures are CPU time unless they say
-real time. What is compared takes turns in one run (A B A B …), and a ratio is the median of the
+real time. The compared programs take turns in one run (A B A B …), and a ratio is the median of the
 ratios of all pairs. A range in parentheses is the interval that holds the true median with 95 %
 confidence, by the binomial distribution, whatever the values' own. Goals are the project's; one
 that is missed is said to be.

@@ -29,7 +29,7 @@ publish by turns; each pair gives one ratio, and the table has their median with
 interval. CPU time is the process clock's. Beside a neighbour, another thread wants the GIL all the
 time: then a start takes milliseconds, which vary by more than anything that a publisher does. So
 whether the publisher adds a wait for the GIL is counted instead: in how many births and deaths a
-thread that waits for the GIL gets it, when nobody is made to give it up. The control calls fstat,
+thread that waits for the GIL gets it, when no thread is made to give it up. The control calls fstat,
 which lets go of the GIL for a moment, instead of the hooks.
 
 *Hooks*: what the publisher does at the birth and at the death of a thread, called in a loop in one

@@ -237,7 +237,7 @@ def _program(path: str) -> "str | None":
 
 
 def _shebang(path: str) -> "list[str]":
-    """What the kernel starts a script by: the interpreter, and its one argument (execve(2))."""
+    """Return the words by which the kernel starts a script: interpreter, one argument (execve(2))."""
     with open(path, "rb") as file:
         head = file.read(_HEAD)
     if not head.startswith(b"#!"):

@@ -1,17 +1,20 @@
 """Talks to the service manager: readiness, watchdog, status, inherited sockets, the journal.
 
-These are systemd's protocols, sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3) and JOURNAL_STREAM of
-systemd.exec(5): environment variables, and datagrams of ``NAME=value`` lines. Where the environment names
-no service manager, nothing here does anything.
+These are systemd's protocols, sd_notify(3), sd_watchdog_enabled(3), sd_listen_fds(3) and
+JOURNAL_STREAM of systemd.exec(5): environment variables, and datagrams of ``NAME=value`` lines. If
+the environment names no service manager, nothing here has an effect.
 
 Rules:
 
-- The watchdog is fed by complete polls and by nothing else. Who still answers scrapes but has stopped
-  polling serves old numbers, and is to be killed.
-- Nobody waits for the service manager: what it does not take at once is said again after the next poll.
-- As long as the first poll gets on, from one process to the next, the manager is asked to wait for it: on a
-  machine that is short of CPU time it can take longer than the manager waits for a start.
-- A message goes out every few seconds, however often polls are made: it wakes the manager up.
+- Only complete polls feed the watchdog. A daemon that still answers scrapes but has stopped polling
+  serves old numbers, and has to be killed.
+- The daemon never waits for the service manager: a message that it does not take at once is sent
+  again after the next poll.
+- As long as the first poll makes progress, from one process to the next, the manager is asked to
+  wait for it: on a machine that is short of CPU time it can take longer than the manager waits for
+  a start.
+- A message goes out every few seconds, however often polls are made, because each wakes up the
+  manager.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class Extent:
-    """How far the search for processes has come."""
+    """The extent of the search for processes."""
 
     everything: bool
     """Whether all processes were asked for, and not only some by name."""

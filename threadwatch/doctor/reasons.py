@@ -49,7 +49,7 @@ _IN_CODE: Final = (Remedy("in its code", ("import threadwatch; threadwatch.publi
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a process without a table of its own shows. None: it cannot be read."""
+    """The evidence of a process that has no table of its own. None: it cannot be read."""
 
     cmdline: tuple[str, ...]
     exe: str | None
@@ -77,7 +77,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why threads are not published."""
+    """The reason why threads are not published."""
 
     kind: str
     """A short word for programs."""

@@ -101,7 +101,7 @@ def accepts_gzip(accept_encoding: str | None) -> bool:
 
 
 def _weighted(header: str | None) -> Iterator[tuple[str, dict[str, str], float]]:
-    """The parts of an Accept header: what, its parameters, its weight (0 to 1). Skips what makes no sense."""
+    """Yield the parts of an Accept header: range, parameters, weight (0 to 1). Skip unparsable ones."""
     for part in (header or "").split(","):
         what, *rest = part.split(";")
         pairs = [parameter.partition("=") for parameter in rest]

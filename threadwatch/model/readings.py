@@ -100,7 +100,7 @@ counts_of: Callable[[ThreadReading], Counts] = attrgetter(*COUNTED)
 
 @dataclass(frozen=True, slots=True)
 class Waits:
-    """What samples between two polls have seen of a thread."""
+    """The waits of a thread that samples between two polls have seen."""
 
     state: str
     """The state now: one of the project's, but never ``runnable``, which no sample can tell from

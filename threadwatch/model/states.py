@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 
 class Kind(Enum):
-    """What a state says of a thread's work."""
+    """The part that a state plays in a thread's work."""
 
     RUNNING = "running"
     """It works."""
@@ -33,9 +33,9 @@ class Top:
     """The state in ``threadwatch top``."""
 
     place: int
-    """Where it stands in bars and lists, the lowest first. Steps of ten leave room for others."""
+    """Its place in bars and lists, the lowest first. Steps of ten leave room for others."""
     letter: str
-    """Stands for it where there are no colours."""
+    """The letter for it without colours."""
     meaning: str
     colour: str
     """``#rrggbb``, of middling brightness: terminals are light or dark."""
@@ -48,7 +48,7 @@ class Page:
     place: int
     meaning: str
     light: str
-    """Its colour where the page is light."""
+    """Its colour on the light page."""
     dark: str
 
 
@@ -57,13 +57,13 @@ class Grafana:
     """The state on dashboards."""
 
     number: int
-    """Stands for it in timelines, and is its place in legends: 1, 2, 3 … without a gap."""
+    """Its number in timelines, and its place in legends: 1, 2, 3 … without a gap."""
     colour: str
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What a thread does, or waits for."""
+    """An activity of a thread, or a reason to wait."""
 
     name: str
     """Its name in metrics, in JSON and in all outputs."""
@@ -187,7 +187,7 @@ STATES = (
         kernel="ZXx",
     ),
 )
-"""All of them: by kind, and in each kind the most usual first."""
+"""All states: by kind, and in each kind the most usual first."""
 
 NAMES = tuple(state.name for state in sorted(STATES, key=lambda state: state.top.place))
 """All names, in the order of ``top``, as texts list them."""
@@ -197,7 +197,7 @@ AWAKE = frozenset({"running", "runnable"})
 
 
 def of_kind(*kinds: Kind) -> tuple[str, ...]:
-    """The names of the states of these kinds."""
+    """Return the names of the states of these kinds."""
     return tuple(state.name for state in STATES if state.kind in kinds)
 
 

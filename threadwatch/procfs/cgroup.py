@@ -9,10 +9,11 @@ from threadwatch.errors import Malformed
 
 _LINE = re.compile(r"[0-9]+:([^:]*):(/.*)", re.DOTALL)
 
-# One component of a path, by who made it: ID (docker, containerd, kubepods; cgroupfs driver),
-# docker-ID.scope, cri-containerd-ID.scope, crio-ID.scope, nerdctl-ID.scope (systemd driver), libpod-ID
-# and libpod-ID.scope (podman), SLICE:cri-containerd:ID (containerd told of a systemd that is not there).
-# Not crio-conmon-ID.scope and the like: that is a container's monitor, outside of it.
+# One component of a path, by the program that made it: ID (docker, containerd, kubepods; cgroupfs
+# driver), docker-ID.scope, cri-containerd-ID.scope, crio-ID.scope, nerdctl-ID.scope (systemd
+# driver), libpod-ID and libpod-ID.scope (podman), SLICE:cri-containerd:ID (containerd told of a
+# systemd that is not there). Not crio-conmon-ID.scope and the like: that is a container's monitor,
+# outside of it.
 _CONTAINER = re.compile(
     r"(?:[^/]*:)?(?:(?:docker|cri-containerd|containerd|crio|libpod|nerdctl)[-:])?"
     r"([0-9a-f]{64})(?:\.scope)?"

@@ -164,9 +164,9 @@ class MemoryFile:
         return data
 
     def read_each(self, places: Sequence[tuple[int, int]]) -> list[bytes]:
-        """Return the bytes of each place, an address and a size; none where not so much can be read.
+        """Return the bytes of each place, an address and a size; none where fewer bytes can be read.
 
-        As :meth:`read`, where the cost of a call for each counts.
+        It does the same as :meth:`read`, without the cost of a call for each place.
 
         :raises Gone: the program has ended.
         """

@@ -129,7 +129,7 @@ class ProcessDir(Handle):
             raise failure(error, name) from None
 
     def task_fd_link(self, tid: int, fd: int) -> str:
-        """As :meth:`fd_link`, of one thread: they can have files of their own, and outlive the leader."""
+        """Return :meth:`fd_link` of one thread: each can have files of its own, and outlive the leader."""
         marks = enter()
         try:
             link = os.readlink(b"task/%d/fd/%d" % (tid, fd), dir_fd=self._fd)

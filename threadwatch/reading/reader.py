@@ -129,7 +129,7 @@ class _Worker:
 
 
 class HangRecord:
-    """How often and how long reads of a process have hung."""
+    """The hangs of a process: whether a thread is stuck on it, and until when it is left alone."""
 
     __slots__ = ("_not_before_ns", "_pause_ns", "_since_ns", "_worker")
 

@@ -77,7 +77,7 @@ def _colored() -> Mapping[str, Style]:
 
 
 def _is_light(color: str) -> bool:
-    """Whether a letter on this colour has to be dark."""
+    """Return whether a letter on this colour has to be dark."""
     red, green, blue = bytes.fromhex(color.removeprefix("#"))
     return 0.299 * red + 0.587 * green + 0.114 * blue > 160  # luma (ITU-R BT.601), 0 to 255
 

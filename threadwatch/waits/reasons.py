@@ -2,21 +2,21 @@
 
 The rules, in the words of the states (:mod:`threadwatch.model.states`):
 
-* ``gil``: a futex inside the GIL's own memory. ``lock``: any other futex (Lock, Condition, Queue, Event and
-  ``Thread.join`` are all futexes, and so are the locks of ``multiprocessing``), a System V semaphore, a
-  lock on a file.
-* **A wait for exactly one file descriptor is a wait for that one**: its kind is the state, whether the
-  thread has gone to sleep in the reading itself or in ``poll`` or ``select`` before it. That is how
-  Python waits for a socket with a timeout, ``subprocess.communicate`` for a single pipe,
-  ``multiprocessing`` for a single connection and ``socketserver`` for its next client.
-  A wait for more than one, and every ``epoll``, is ``poll``: an event loop.
-* A wait for time is ``sleep``, in whatever call: ``select`` without file descriptors is what
-  ``time.sleep`` is up to CPython 3.10. So is a wait for a signal.
-* ``file`` is everything that can be done with a file, a directory or a file system, and a terminal;
-  ``disk`` the same while the kernel says that it cannot be interrupted (state D), which is to say that the
-  device is at work. So is a page that has to be read from there.
+* ``gil``: a futex inside the GIL's own memory. ``lock``: any other futex (Lock, Condition, Queue,
+  Event and ``Thread.join`` are all futexes, and so are the locks of ``multiprocessing``), a System
+  V semaphore, or a lock on a file.
+* **A wait for exactly one file descriptor is a wait for that one**: its kind is the state, whether
+  the thread sleeps in the read itself or in ``poll`` or ``select`` before it. In this way Python
+  waits for a socket with a timeout, ``subprocess.communicate`` for a single pipe,
+  ``multiprocessing`` for a single connection and ``socketserver`` for its next client. A wait for
+  more than one, and every ``epoll``, is ``poll``: an event loop.
+* A wait for time is ``sleep``, in any call: up to CPython 3.10 ``time.sleep`` is a ``select``
+  without file descriptors. A wait for a signal is ``sleep``, too.
+* ``file`` is any operation on a file, a directory, a file system or a terminal. ``disk`` is the
+  same while the kernel says that it cannot be interrupted (state D), which means that the device is
+  at work. A wait for a page that has to be read from a disk is ``disk``, too.
 * ``child``: ``waitpid``, a pidfd, and a fork whose child has not begun (vfork).
-* ``other``: calls that are not known, those of 32-bit programs, and waits for which no rule is here.
+* ``other``: unknown calls, those of 32-bit programs, and waits without a rule here.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from enum import Enum
 
 
 class CallKind(Enum):
-    """How the reason of a wait follows from the call's arguments."""
+    """The way in which the reason of a wait follows from the call's arguments."""
 
     FUTEX = "futex"
     FCNTL = "fcntl"

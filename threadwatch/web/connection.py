@@ -45,7 +45,7 @@ _REFUSALS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """How long a client may take, in seconds."""
+    """The deadlines of a client, in seconds."""
 
     handshake: float = 10.0
     """For the whole handshake of TLS."""

@@ -32,7 +32,7 @@ class Response:
 
 
 class Handler(Protocol):
-    """What the server calls for each request. It answers a HEAD as a GET."""
+    """A function that the server calls for each request. It answers a HEAD as a GET."""
 
     def __call__(self, request: Request) -> Response:
         """Return the response to ``request``."""

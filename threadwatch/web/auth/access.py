@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Which clients are let in, and which headers every response carries."""
+    """The rules of access: TLS, users, and the headers that every response carries."""
 
     tls: Tls | None = None
     """How connections are served; None: without TLS."""

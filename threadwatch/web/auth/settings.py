@@ -72,7 +72,7 @@ _VERSIONS: Final[Mapping[str, TLSVersion]] = {
 _OLD_VERSIONS: Final = ("TLS10", "TLS11")
 _CLIENT_AUTH: Final[Mapping[str, str]] = {
     "NoClientCert": "none",
-    "RequestClientCert": "none",  # it asks for a certificate, takes any and none, and nobody looks
+    "RequestClientCert": "none",  # it requests a certificate and verifies none
     "VerifyClientCertIfGiven": "optional",
     "RequireAndVerifyClientCert": "required",
 }
