@@ -52,7 +52,7 @@ class Shares:
     """As many independent samples as these say as much; infinite: measured, not sampled."""
 
     def error(self, thread: str) -> float:
-        """The standard error of that thread's share."""
+        """Return the standard error of that thread's share."""
         share = self.shares[thread]
         return math.sqrt(share * (1 - share) / self.samples)
 
@@ -155,7 +155,7 @@ def _shares(values: Mapping[str, float], samples: float) -> Shares:
 
 
 def table(seen: Sequence[tuple[Interpreter, Seen]]) -> Table:
-    """A row for each thread that a peer has seen."""
+    """Return a row for each thread that a peer has seen."""
     rows = [
         (
             f"{name}, CPython {interpreter.release}: {thread}",

@@ -20,21 +20,21 @@ class Estimate:
     """Of how many values."""
 
     def scaled(self, factor: float) -> Estimate:
-        """The same in another unit."""
+        """Return the same in another unit."""
         return Estimate(self.median * factor, self.low * factor, self.high * factor, self.count)
 
     def text(self, digits: int = 2) -> str:
-        """``4.31 (4.20 to 4.40)``."""
+        """Return ``4.31 (4.20 to 4.40)``."""
         return f"{self.median:,.{digits}f} ({self.low:,.{digits}f} to {self.high:,.{digits}f})"
 
     def percent(self) -> str:
-        """A ratio as what it is above 1: ``+3.1 % (+2.0 to +4.4)``."""
+        """Return a ratio as what it is above 1: ``+3.1 % (+2.0 to +4.4)``."""
         middle, low, high = (100 * (value - 1) for value in (self.median, self.low, self.high))
         return f"{middle:+.1f} % ({low:+.1f} to {high:+.1f})"
 
 
 def estimate(values: Sequence[float]) -> Estimate:
-    """The median of ``values``, with the interval between two of them that the binomial test gives.
+    """Return the median of ``values``, with the interval between two of them that the binomial test gives.
 
     Of fewer than six values no two are sure enough: then all of them lie in the interval. Raises
     ValueError where there are none.
@@ -70,10 +70,10 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def ratios(with_: Sequence[float], without: Sequence[float]) -> list[float]:
-    """The ratio of each pair. Raises ValueError where the two are not pairs."""
+    """Return the ratio of each pair. Raises ValueError where the two are not pairs."""
     return [a / b for a, b in zip(with_, without, strict=True)]
 
 
 def differences(with_: Sequence[float], without: Sequence[float]) -> list[float]:
-    """The difference of each pair. Raises ValueError where the two are not pairs."""
+    """Return the difference of each pair. Raises ValueError where the two are not pairs."""
     return [a - b for a, b in zip(with_, without, strict=True)]

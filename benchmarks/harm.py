@@ -167,7 +167,7 @@ def _own(daemon: Daemon, turn: Callable[[], AbstractContextManager[None]]) -> Wa
 
 
 def _peers(interpreter: Interpreter) -> dict[str, Watch]:
-    """The one that fits this interpreter, in both of its ways."""
+    """Return the one that fits this interpreter, in both of its ways."""
     attach: Callable[..., Attach] = partial(attach_py_spy, 100)
     name = "py-spy"
     if interpreter.version == PROFILER:

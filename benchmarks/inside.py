@@ -28,7 +28,7 @@ _WARM_UP = 20
 
 
 def _pairs(pairs: int, measure: Callable[[], dict[str, float]]) -> Samples:
-    """``measure`` with and without the publisher, in turn."""
+    """Return ``measure`` with and without the publisher, in turn."""
     samples: Samples = {"with": {}, "without": {}}
     for pair in range(pairs):
         for publishing in (True, False) if pair % 2 else (False, True):

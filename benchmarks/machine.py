@@ -16,7 +16,7 @@ import threadwatch
 
 
 def facts() -> dict[str, str]:
-    """The machine, the kernel and the versions, by what they are called in a table."""
+    """Return the machine, the kernel and the versions, by what they are called in a table."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "CPUs": f"{os.cpu_count()} × {_cpu_model()} ({platform.machine()})",
@@ -65,7 +65,7 @@ def as_sentence(conditions: Mapping[str, Any], *, full: bool) -> str:
 
 
 def _processor_time() -> tuple[float, float]:
-    """Seconds since boot that all CPUs were busy, and that a virtual machine's host took from them."""
+    """Return seconds since boot that all CPUs were busy, and that a virtual machine's host took from them."""
     fields = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0].split()[1:]
     ticks = [int(field) for field in fields[:8]]  # user nice system idle iowait irq softirq steal
     hertz = os.sysconf("SC_CLK_TCK")

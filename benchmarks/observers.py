@@ -118,7 +118,7 @@ Attach = Callable[[int], contextlib.AbstractContextManager[Attached]]
 
 
 def py_spy() -> str:
-    """The path of py-spy; :class:`BenchmarkError` where it is not installed."""
+    """Return the path of py-spy; :class:`BenchmarkError` where it is not installed."""
     places = os.pathsep.join((sysconfig.get_path("scripts"), os.environ.get("PATH", "")))
     path = shutil.which("py-spy", path=places)
     if path is None:
@@ -209,6 +209,6 @@ def stopped(daemon: Daemon) -> Iterator[Callable[[], contextlib.AbstractContextM
 
 
 def own_interpreter(interpreters: tuple[Interpreter, ...]) -> Interpreter:
-    """The one of these that the daemon runs on, or the newest."""
+    """Return the one of these that the daemon runs on, or the newest."""
     same = [one for one in interpreters if one.version == sys.version_info[:2]]
     return (same or list(interpreters))[-1]

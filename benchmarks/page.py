@@ -29,7 +29,7 @@ that is missed is said to be.
 
 
 def updated(page: str, name: str, section: str, order: Sequence[str]) -> str:
-    """The page with one benchmark's section put in or replaced; the others, in ``order``, stay."""
+    """Return the page with one benchmark's section put in or replaced; the others, in ``order``, stay."""
     sections = {
         _name(part): part.strip() for part in re.split(r"^(?=## )", page, flags=re.MULTILINE)[1:]
     }

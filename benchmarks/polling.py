@@ -186,7 +186,7 @@ def _parts(line: str) -> tuple[str, str, str]:
 
 
 def run(*, full: bool) -> Result:
-    """All scenarios."""
+    """Return all scenarios."""
     plan = FULL if full else QUICK
     measured, missing = {}, [] if full else ["the loads that only the long version has (--full)"]
     for scenario in SCENARIOS:

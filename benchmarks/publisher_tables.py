@@ -26,7 +26,7 @@ class Measured:
 
 
 def tables(measured: Mapping[Interpreter, Measured]) -> tuple[Table, ...]:
-    """All of them; a row for each interpreter."""
+    """Return all of them; a row for each interpreter."""
     made = (_threads_table, _events_table, _start_table, _rest_table)
     return tuple(table(measured) for table in made)
 

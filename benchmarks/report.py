@@ -52,7 +52,7 @@ def as_text(result: Result) -> str:
 
 
 def as_markdown(result: Result, conditions: str, plot_name: str) -> str:
-    """A section of a page of documentation; ``plot_name`` is where its plot is to be found."""
+    """Return a section of a page of documentation; ``plot_name`` is where its plot is to be found."""
     parts = [f"## {result.name}", result.what, conditions]
     if result.plot:
         parts.append(f"![{result.tables[0].title}]({plot_name})")
@@ -84,7 +84,7 @@ def _text_table(table: Table) -> str:
 
 
 def markdown_table(table: Table) -> str:
-    """A table without its title."""
+    """Return a table without its title."""
 
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

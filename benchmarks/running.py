@@ -169,7 +169,7 @@ class Server:
         return process_clock_ns(self.pid)
 
     def said(self) -> str:
-        """Its log so far."""
+        """Return its log so far."""
         return os.pread(self._log.fileno(), 1 << 20, 0).decode(errors="replace")
 
     def get(self, path: str, **headers: str) -> bytes:
@@ -276,7 +276,7 @@ T = TypeVar("T")
 
 
 def until(condition: Callable[[], T], what: str) -> T:
-    """The first true value of ``condition``; BenchmarkError if none comes within :data:`DEADLINE`."""
+    """Return the first true value of ``condition``; BenchmarkError if none comes within :data:`DEADLINE`."""
     end = time.monotonic() + DEADLINE
     while not (value := condition()):
         if time.monotonic() > end:

@@ -63,7 +63,7 @@ def _chunk() -> None:
 
 
 def _counter(kind: str, body: Callable[[], object]) -> Callable[[], None]:
-    """A thread that does this for ever, and counts."""
+    """Return a thread that does this for ever, and counts."""
     numbers = _WORK.setdefault(kind, [])
     mine = len(numbers)
     numbers.append(0)

@@ -39,7 +39,7 @@ class Panel:
 
 
 def plot(panels: Sequence[Panel], y_label: str) -> str:
-    """The whole file."""
+    """Return the whole file."""
     body = [_panel(panel, number * WIDTH, number, y_label) for number, panel in enumerate(panels)]
     width = WIDTH * len(panels)
     return (
@@ -62,7 +62,7 @@ class Axis:
     end: float
 
     def at(self, value: float) -> float:
-        """The pixel of a value; what is smaller than the scale, 0 too, is at its start."""
+        """Return the pixel of a value; what is smaller than the scale, 0 too, is at its start."""
         if value <= 0:
             return self.start
         part = (log10(value) - self.low) / (self.high - self.low)
@@ -70,7 +70,7 @@ class Axis:
 
 
 def axis(values: Sequence[float], start: float, end: float) -> Axis:
-    """A scale that has all values in it; with a 0 among them, a decade more at its start."""
+    """Return a scale that has all values in it; with a 0 among them, a decade more at its start."""
     positive = [value for value in values if value > 0] or [1.0]
     low, top = floor(log10(min(positive))), max(positive)
     decade = floor(log10(top))

@@ -88,12 +88,12 @@ class Measured:
     load_cpu_share: float
 
     def share(self) -> list[float]:
-        """Seconds of CPU per second that samples cost, of each window."""
+        """Return seconds of CPU per second that samples cost, of each window."""
         return [more / self.seconds for more in differences(self.with_samples, self.without)]
 
 
 def run(*, full: bool) -> Result:
-    """All loads."""
+    """Return all loads."""
     windows, seconds = (24, 5.0) if full else (6, 3.0)
     measured: dict[tuple[Awake, int], Measured] = {}
     for load in LOADS:

@@ -42,7 +42,7 @@ def _in_words(names: list[str]) -> str:
 
 
 def build() -> Json:
-    """The dashboard."""
+    """Return the dashboard."""
     grid = Grid()
     grid.line(
         4,

@@ -22,7 +22,7 @@ def _quantile(q: float) -> str:
 
 
 def build() -> Json:
-    """The dashboard."""
+    """Return the dashboard."""
     grid = Grid()
     grid.line(
         4,

@@ -13,7 +13,7 @@ DIRECTORY: Final = Path(__file__).resolve().parent.parent / "config" / "grafana"
 
 
 def built() -> dict[str, Json]:
-    """Each dashboard, by its file's name."""
+    """Return each dashboard, by its file's name."""
     return {
         "fleet.json": fleet.build(),
         "application.json": application.build(),
@@ -23,5 +23,5 @@ def built() -> dict[str, Json]:
 
 
 def files() -> dict[str, str]:
-    """The text of each file, by its name."""
+    """Return the text of each file, by its name."""
     return {name: json.dumps(made, indent=2) + "\n" for name, made in built().items()}

@@ -29,7 +29,7 @@ def _cpu(scope: str, by: str) -> str:
 
 
 def build() -> Json:
-    """The dashboard."""
+    """Return the dashboard."""
     grid = Grid()
     grid.line(
         4,

@@ -40,7 +40,7 @@ def _each(metric: str) -> str:
 
 
 def build() -> Json:
-    """The dashboard."""
+    """Return the dashboard."""
     grid = Grid()
     lived = lifetime(_EACH, "groups", thread=True)
     grid.line(

@@ -73,7 +73,7 @@ def stat(
     decimals: int | None = None,
     words: dict[str, tuple[str, str]] | None = None,
 ) -> Json:
-    """One number, large. ``words`` puts text and colour in the place of values."""
+    """Return one number, large. ``words`` puts text and colour in the place of values."""
     defaults: Json = {
         "unit": unit,
         "color": {"mode": "thresholds"},
@@ -114,7 +114,7 @@ def graph(
     below_zero: str | None = None,
     link: Json | None = None,
 ) -> Json:
-    """Lines over time, or stacked areas.
+    """Return lines over time, or stacked areas.
 
     ``ceiling`` draws a dashed line; ``colours`` are those of series by name; series whose name matches
     ``below_zero`` are drawn downwards; ``link`` is what a click on a series leads to.
@@ -169,7 +169,7 @@ def graph(
 
 
 def timeline(title: str, description: str, query: Query) -> Json:
-    """A bar per series, coloured by the state whose number is its value."""
+    """Return a bar per series, coloured by the state whose number is its value."""
     options = {
         str(state.grafana.number): {
             "text": state.name,
@@ -278,7 +278,7 @@ def _override(matcher: str, options: str, properties: Json) -> Json:
 
 
 def link(title: str, uid: str, **variables: str) -> Json:
-    """A click leads to another dashboard with these variables; time, source, job and instance stay."""
+    """Return a click leads to another dashboard with these variables; time, source, job and instance stay."""
     kept = ("datasource", "job", *(() if "instance" in variables else ("instance",)))
     chosen = [f"${{{name}:queryparam}}" for name in kept]
     chosen += [f"var-{name}={value}" for name, value in variables.items()]
@@ -350,7 +350,7 @@ def dashboard(
     *,
     period: str = "now-1h",
 ) -> Json:
-    """A whole dashboard."""
+    """Return a whole dashboard."""
     return {
         "uid": uid,
         "title": title,

@@ -28,12 +28,12 @@ def rate(metric: str, scope: str, *matchers: str, thread: bool = False) -> str:
 
 
 def total(by: str, expression: str) -> str:
-    """The sum by these labels."""
+    """Return the sum by these labels."""
     return f"sum by ({by}) ({expression})"
 
 
 def published_share(scope: str) -> str:
-    """The share of processes that publish the names of their threads."""
+    """Return the share of processes that publish the names of their threads."""
     return (
         f"sum({select('threadwatch_group_published_processes', scope)})\n"
         f"  / sum({select('threadwatch_group_processes', scope)})"

@@ -9,7 +9,7 @@ from manual import roff
 
 
 def page(parser: argparse.ArgumentParser, version: str, prose: Sequence[str]) -> Iterator[str]:
-    """The lines of the page; ``prose`` are those of the sections that come after the commands."""
+    """Yield the lines of the page; ``prose`` are those of the sections that come after the commands."""
     commands = subparsers(parser)
     yield from roff.title(parser.prog, 1, version)
     yield roff.section("name")
@@ -30,7 +30,7 @@ def page(parser: argparse.ArgumentParser, version: str, prose: Sequence[str]) ->
 
 
 def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
-    """The commands of a parser, by name, in its order."""
+    """Return the commands of a parser, by name, in its order."""
     for action in parser._actions:  # noqa: SLF001  # argparse has no other way to walk a parser
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001  # as above
             return dict(action.choices)

@@ -79,7 +79,7 @@ complete -c threadwatch -n '_shtab_threadwatch_using run' -x -a '(__fish_complet
 
 
 def completion(parser: argparse.ArgumentParser, shell: str) -> str:
-    """The completion script for one shell."""
+    """Return the completion script for one shell."""
     for command in subparsers(parser).values():
         for action in command._actions:  # noqa: SLF001  # argparse has no other way to walk a parser
             if action.dest in _BY_DEST:

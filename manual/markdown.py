@@ -15,7 +15,7 @@ from manual import roff
 
 
 def to_man(text: str) -> Iterator[str]:
-    """The lines of a page's body. The first heading, the document's own title, is left out.
+    """Yield the lines of a page's body. The first heading, the document's own title, is left out.
 
     :raises ValueError: the text has an element that is unknown here.
     """

@@ -23,30 +23,30 @@ def italic(text: str) -> str:
 
 
 def title(name: str, section: int, version: str) -> Iterator[str]:
-    """The head of a page. It has no date: the version says how old it is."""
+    """Yield the head of a page. It has no date: the version says how old it is."""
     yield f'.TH {name.upper()} {section} "" "threadwatch {version}" "threadwatch"'
     yield from (".nh", ".ad l")
 
 
 def section(text: str) -> str:
-    """A heading."""
+    """Return a heading."""
     return f'.SH "{escape(text).upper()}"'
 
 
 def subsection(text: str) -> str:
-    """A heading below a heading."""
+    """Return a heading below a heading."""
     return f'.SS "{escape(text)}"'
 
 
 def tagged(tag: str, body: str) -> Iterator[str]:
-    """A paragraph with a tag before it; both are markup already."""
+    """Yield a paragraph with a tag before it; both are markup already."""
     yield ".TP"
     yield tag
     yield body or "\\&"
 
 
 def verbatim(text: str) -> Iterator[str]:
-    """Lines that are shown as they are."""
+    """Yield lines that are shown as they are."""
     yield from (".PP", ".RS 4", ".nf", ".ft CR")
     for line in text.rstrip("\n").split("\n"):
         yield escape(line) or "\\&"

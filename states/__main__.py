@@ -26,7 +26,7 @@ _COLUMNS: Final = 3
 
 
 def parts() -> dict[Path, tuple[list[str], ...]]:
-    """The lines of each part of each file, in the order of the parts."""
+    """Return the lines of each part of each file, in the order of the parts."""
     return {
         STATIC / "states.js": (_script(),),
         STATIC / "page.css": (_variables(), _rules()),
@@ -35,7 +35,7 @@ def parts() -> dict[Path, tuple[list[str], ...]]:
 
 
 def filled(text: str, made: tuple[list[str], ...]) -> str:
-    """The text of a file with these parts in the place of those that it has.
+    """Return the text of a file with these parts in the place of those that it has.
 
     :raises ValueError: it has more parts, or fewer.
     """

@@ -42,7 +42,7 @@ def thread(
     slot: int | SlotKey | None = None,
     **values: Any,
 ) -> ThreadReading:
-    """A living thread. ``slot``: the number of its birth in table 1."""
+    """Return a living thread. ``slot``: the number of its birth in table 1."""
     known: dict[str, Any] = {
         "source": "comm" if slot is None else "published",
         "name_cut": False,
@@ -88,7 +88,7 @@ def ended(
 def sample(
     *threads: ThreadReading, clock_ns: int, time_ns: int, key: ProcessKey = KEY, **values: Any
 ) -> ProcessReading:
-    """A process; its ticks are 0, and nothing has ended.
+    """Return a process; its ticks are 0, and nothing has ended.
 
     ``resting`` are threads that live beside those that are given; None: nobody has looked.
     """
@@ -160,7 +160,7 @@ class Books:
         self.now_ns += round(seconds * SECOND)
 
     def groups(self) -> dict[str, GroupView]:
-        """All groups by name, after the check that nothing in them has fallen."""
+        """Return all groups by name, after the check that nothing in them has fallen."""
         groups = self.account.groups(self.now_ns)
         assert fallen(self.seen.values(), groups, self._seen_ns, self.now_ns) == []
         self.seen = {group.name: group for group in groups}
@@ -168,11 +168,11 @@ class Books:
         return self.seen
 
     def group(self, name: str = "shop") -> GroupView:
-        """One group."""
+        """Return one group."""
         return self.groups()[name]
 
     def totals(self, name: str, group: str = "shop", **key: int) -> SeriesTotals:
-        """One series of a group."""
+        """Return one series of a group."""
         return self.group(group).series[SeriesKey(name, **key)]
 
     def cpu(self, group: str = "shop") -> Mapping[str, int]:
@@ -188,7 +188,7 @@ class Books:
 
 
 def threads_ns(group: GroupView) -> int:
-    """The sum over the group's threads of their CPU time."""
+    """Return the sum over the group's threads of their CPU time."""
     return sum(totals.user_ns + totals.system_ns for totals in group.series.values())
 
 

@@ -25,12 +25,12 @@ def write_pair(ca: trustme.CA, directory: Path, *names: str, stem: str = "") -> 
 
 
 def chain(leaf: trustme.LeafCert) -> bytes:
-    """The certificate, and those between it and the root."""
+    """Return the certificate, and those between it and the root."""
     return b"".join(blob.bytes() for blob in leaf.cert_chain_pems)
 
 
 def expired(ca: trustme.CA) -> trustme.LeafCert:
-    """A certificate whose time is over."""
+    """Return a certificate whose time is over."""
     day = dt.timedelta(days=1)
     return ca.issue_cert("localhost", not_before=LONG_AGO, not_after=LONG_AGO + day)
 

@@ -37,13 +37,13 @@ Json = dict[str, Any]
 
 
 def load(path: Path) -> Json:
-    """A dashboard."""
+    """Return a dashboard."""
     found: Json = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
 def panels(dashboard: Json) -> list[Json]:
-    """All panels that show something: without the headings."""
+    """Return all panels that show something: without the headings."""
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
@@ -63,7 +63,7 @@ class Expression:
 
 
 def expressions() -> list[Expression]:
-    """Every query of every panel of every dashboard."""
+    """Return every query of every panel of every dashboard."""
     return [
         Expression(path.stem, panel["title"], query["expr"], query["instant"], query["refId"])
         for path in FILES
@@ -84,7 +84,7 @@ def queries_of_variables(dashboard: Json) -> dict[str, tuple[str, str]]:
 
 
 def interpolate(text: str, dashboard: Json, values: Mapping[str, str | list[str]]) -> str:
-    """The text as Grafana's Prometheus source sends it: with variables put in, and escaped.
+    """Return the text as Grafana's Prometheus source sends it: with variables put in, and escaped.
 
     A variable that can have several values is escaped for a regular expression, any other for a string.
     ``$__all`` stands for all of them. Source: interpolateQueryExpr and prometheusSpecialRegexEscape in
@@ -183,7 +183,7 @@ def _is_schema(annotation: object) -> bool:
 
 
 def _fits(value: object, annotation: Any) -> bool:
-    """Whether a value without parts is of that type."""
+    """Return whether a value without parts is of that type."""
     if typing.get_origin(annotation) is typing.Literal:
         return value in typing.get_args(annotation)
     if not isinstance(annotation, type):

@@ -65,12 +65,12 @@ class TargetError(AssertionError):
 
 
 def command(interpreter: Interpreter, *prefix: str) -> tuple[str, ...]:
-    """The interpreter's command, with ``prefix`` before it on the same side of a chroot."""
+    """Return the interpreter's command, with ``prefix`` before it on the same side of a chroot."""
     return (*interpreter.command[:-1], *prefix, interpreter.command[-1])
 
 
 def threadwatch(*arguments: str) -> list[str]:
-    """A command of threadwatch itself, run by the interpreter that runs the tests."""
+    """Return a command of threadwatch itself, run by the interpreter that runs the tests."""
     return [sys.executable, "-m", "threadwatch", *arguments]
 
 
@@ -137,7 +137,7 @@ class Target:
         return f"{self.interpreter} ({self.mode})"
 
     def next_step(self) -> Step | None:
-        """The next step that the program takes; None when it has ended without an error."""
+        """Return the next step that the program takes; None when it has ended without an error."""
         line = self.next_line()
         if line is None:
             self._ended()
@@ -148,7 +148,7 @@ class Target:
         return Step(said["step"], tuple(_located(process, tids) for process in said["processes"]))
 
     def next_line(self) -> bytes | None:
-        """The next line that the program writes; None when it has closed its output."""
+        """Return the next line that the program writes; None when it has closed its output."""
         assert self.process.stdout is not None
         deadline = time.monotonic() + DEADLINE
         while b"\n" not in self._buffer:
@@ -176,7 +176,7 @@ class Target:
         return self._stderr.read().decode("utf-8", "replace")
 
     def complaint(self, text: str) -> str:
-        """``text`` with what is needed to make sense of it."""
+        """Return ``text`` with what is needed to make sense of it."""
         last = self.steps[-1] if self.steps else "the start"
         return f"{self}: {text} after {last!r}; its stderr:\n{self.stderr()}"
 
@@ -220,7 +220,7 @@ class Target:
 
 
 def _located(process: dict[str, Any], tids: Mapping[int, int]) -> ExpectedProcess:
-    """The process with the PID and TIDs that the test's own PID namespace has for them."""
+    """Return the process with the PID and TIDs that the test's own PID namespace has for them."""
     pid = tids.get(process["pid"], process["pid"])
     if process["comm"] is not None:
         await_comm(pid, process["comm"])
@@ -235,7 +235,7 @@ def _located(process: dict[str, Any], tids: Mapping[int, int]) -> ExpectedProces
 
 
 def environ(mode: str, extra: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a target: this process's, less what would decide for it."""
+    """Return the environment of a target: this process's, less what would decide for it."""
     dropped = ("PYTHON", "THREADWATCH", "VIRTUAL_ENV")
     kept = {key: value for key, value in os.environ.items() if not key.startswith(dropped)}
     path = {"PYTHONPATH": str(CHECKOUT)} if mode == "publish" else {}
@@ -243,7 +243,7 @@ def environ(mode: str, extra: Mapping[str, str]) -> dict[str, str]:
 
 
 def marked(mark: str) -> Iterator[int]:
-    """The processes that a target started, by their environment."""
+    """Yield the processes that a target started, by their environment."""
     wanted = f"{MARK}={mark}".encode()
     for entry in os.listdir("/proc"):
         if entry.isdigit():

@@ -39,7 +39,7 @@ class Load(Target):
         self.pid = self.process.pid
 
     def has_spoken(self, seconds: float = 0.0) -> bool:
-        """Whether there is something to hear, or within so many seconds."""
+        """Return whether there is something to hear, or within so many seconds."""
         return b"\n" in self._buffer or bool(self._selector.select(seconds))
 
     def hear(self, step: str) -> dict[str, Any]:
@@ -53,7 +53,7 @@ class Load(Target):
         return said
 
     def clock_ns(self) -> int:
-        """The kernel's own clock of the process."""
+        """Return the kernel's own clock of the process."""
         return time.clock_gettime_ns((~self.pid << 3) | 2)
 
     def end(self) -> None:
@@ -152,7 +152,7 @@ class Watch:
 
     @property
     def group(self) -> GroupView:
-        """The group of the loads as the last poll saw it."""
+        """Return the group of the loads as the last poll saw it."""
         (group,) = self.views[-1].groups
         return group
 
@@ -175,7 +175,7 @@ class Watch:
         return sum(totals.started for totals in self.group.series.values())
 
     def process(self, pid: int) -> ProcessView | None:
-        """A process as the last poll saw it."""
+        """Return a process as the last poll saw it."""
         return next((p for p in self.views[-1].processes if p.key.pid == pid), None)
 
 

@@ -30,7 +30,7 @@ ROUND_SECONDS = 20.0
 
 
 def run(seed: int, seconds: float) -> list[str]:
-    """One round: a plan for each interpreter, polled at random times; gives a line about each.
+    """Return one round: a plan for each interpreter, polled at random times; gives a line about each.
 
     Raises AssertionError where the property does not hold; says the seed.
     """

@@ -62,7 +62,7 @@ class ProcTree:
         nspid: tuple[int, ...] = (),
         **values: Any,
     ) -> Process:
-        """A process and its main thread; ``values`` are those of :class:`Values`, for that thread."""
+        """Return a process and its main thread; ``values`` are those of :class:`Values`, for that thread."""
         directory = self.root / str(pid)
         (directory / "task").mkdir(parents=True)
         (directory / "cmdline").write_bytes(b"".join(os.fsencode(a) + b"\0" for a in cmdline))
@@ -92,7 +92,7 @@ class Process:
     ended: list[Values] = field(default_factory=list)
 
     def thread(self, tid: int, *, own_tid: int | None = None, **values: Any) -> Thread:
-        """One more thread; ``own_tid`` is its TID in the innermost PID namespace."""
+        """Return one more thread; ``own_tid`` is its TID in the innermost PID namespace."""
         thread = Thread(self, tid, tid if own_tid is None else own_tid, Values())
         thread.directory.mkdir()
         self.threads[tid] = thread
@@ -135,7 +135,7 @@ class Thread:
 
     @property
     def directory(self) -> Path:
-        """``PID/task/TID``."""
+        """Return ``PID/task/TID``."""
         return self.process.directory / "task" / str(self.tid)
 
     def set(self, **values: Any) -> None:

@@ -30,7 +30,7 @@ _LISTENS = re.compile(r'msg="Listening on".*\baddress=127\.0\.0\.1:(\d+)')
 
 
 def until(condition: Callable[[], T], what: str) -> T:
-    """The first true value of ``condition``; AssertionError if there is none within DEADLINE."""
+    """Return the first true value of ``condition``; AssertionError if there is none within DEADLINE."""
     end = time.monotonic() + DEADLINE
     while not (value := condition()):
         assert time.monotonic() < end, f"{what}: not within {DEADLINE:.0f} s"
@@ -105,13 +105,13 @@ class Prometheus:
             self._process = None
 
     def query(self, promql: str) -> list[Result]:
-        """The answer to an instant query that gives a vector."""
+        """Return the answer to an instant query that gives a vector."""
         data = self._get("/api/v1/query?" + urllib.parse.urlencode({"query": promql}))
         assert data["resultType"] == "vector", data
         return [Result(found["metric"], float(found["value"][1])) for found in data["result"]]
 
     def query_range(self, promql: str, *, over: float, step: float) -> list[Samples]:
-        """The answer to a range query that ends now, as a graph asks it; times in seconds."""
+        """Return the answer to a range query that ends now, as a graph asks it; times in seconds."""
         end = time.time()
         query = {"query": promql, "start": end - over, "end": end, "step": step}
         data = self._get("/api/v1/query_range?" + urllib.parse.urlencode(query))
@@ -122,7 +122,7 @@ class Prometheus:
         ]
 
     def series(self, selector: str) -> list[Mapping[str, str]]:
-        """The labels of every series that a selector chooses."""
+        """Return the labels of every series that a selector chooses."""
         found: list[Mapping[str, str]] = self._get(
             "/api/v1/series?" + urllib.parse.urlencode({"match[]": selector})
         )
@@ -134,7 +134,7 @@ class Prometheus:
         return {rule["name"]: rule for group in groups for rule in group["rules"]}
 
     def samples(self, selector: str, over: str = "5m") -> list[Samples]:
-        """Every sample that is stored of the series, from the last so many minutes."""
+        """Return every sample that is stored of the series, from the last so many minutes."""
         query = urllib.parse.urlencode({"query": f"{selector}[{over}]"})
         data = self._get("/api/v1/query?" + query)
         assert data["resultType"] == "matrix", data
@@ -144,7 +144,7 @@ class Prometheus:
         ]
 
     def wait_for(self, promql: str) -> list[Result]:
-        """The first answer to ``promql`` that is not empty."""
+        """Return the first answer to ``promql`` that is not empty."""
         return until(lambda: self.query(promql), f"an answer to {promql}")
 
     def targets(self) -> dict[str, dict[str, Any]]:

@@ -30,20 +30,20 @@ class Selector:
 
 
 def selectors(expression: str) -> Iterator[Selector]:
-    """Every selector of an expression."""
+    """Yield every selector of an expression."""
     for match in _SELECTOR.finditer(expression):
         matchers = tuple(_MATCHER.findall(match["matchers"] or ""))
         yield Selector(match["metric"], matchers, match.start(), match.end())
 
 
 def grouping_labels(expression: str) -> set[str]:
-    """Every label that an aggregation or a match names."""
+    """Return every label that an aggregation or a match names."""
     named = (label.strip() for inside in _LABELS.findall(expression) for label in inside.split(","))
     return {label for label in named if label}
 
 
 def known() -> dict[str, frozenset[str]]:
-    """The labels of everything that can be asked for, by the name that it has in a query."""
+    """Return the labels of everything that can be asked for, by the name that it has in a query."""
     found = dict.fromkeys(SCRAPED, TARGET_LABELS)
     for family in FAMILIES:
         labels = TARGET_LABELS | set(family.labels)

@@ -59,7 +59,7 @@ class Serving:
                 return error.code, error.read().decode()
 
     def metric(self, name: str) -> str | None:
-        """The value of a metric that has no labels, or with them as they stand in ``name``."""
+        """Return the value of a metric that has no labels, or with them as they stand in ``name``."""
         found = re.search(rf"^{re.escape(name)} (\S+)$", self.get("/metrics")[1], re.MULTILINE)
         return found[1] if found else None
 

@@ -49,7 +49,7 @@ class Terminal:
         ).stdout
 
     def screen(self, *options: str) -> list[str]:
-        """The lines that can be seen."""
+        """Return the lines that can be seen."""
         return self._tmux("capture-pane", "-p", *options).splitlines()
 
     def press(self, *keys: str) -> None:
@@ -66,7 +66,7 @@ class Terminal:
         return self._tmux("display-message", "-p", form).strip()
 
     def until(self, what: Callable[[list[str]], object], why: str) -> list[str]:
-        """The screen, once it is as wanted."""
+        """Return the screen, once it is as wanted."""
         lines: list[str] = []
 
         def fits() -> object:

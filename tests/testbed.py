@@ -107,7 +107,7 @@ def interpreters() -> tuple[Interpreter, ...]:
 
 
 def require(major: int, minor: int) -> Interpreter:
-    """The interpreter of that version; :class:`TestbedError` where there is none."""
+    """Return the interpreter of that version; :class:`TestbedError` where there is none."""
     for interpreter in interpreters():
         if interpreter.version == (major, minor):
             return interpreter
@@ -122,7 +122,7 @@ def how_to_get(version: tuple[int, int]) -> str:
 
 
 def matrix() -> str:
-    """One line that says which interpreters there are, and which are missing."""
+    """Return one line that says which interpreters there are, and which are missing."""
     there = {i.version: i.release for i in interpreters()}
     return "CPython " + ", ".join(there.get(v, f"{v[0]}.{v[1]} (missing)") for v in MATRIX)
 
@@ -171,7 +171,7 @@ def _probe(version: tuple[int, int], command: tuple[str, ...], root: Path) -> In
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """The processes below ``pid``, parents first. Any of a process's threads may have the children."""
+    """Yield the processes below ``pid``, parents first. Any of a process's threads may have the children."""
     pending = [pid]
     while pending:
         parent = pending.pop()

@@ -28,7 +28,7 @@ EXAMINED = Examined(
 
 
 def thread(tid: int, name: str, **values: Any) -> ThreadView:
-    """A thread that sleeps, but for ``values``."""
+    """Return a thread that sleeps, but for ``values``."""
     (made,) = process(tid, "any", (tid, name)).threads
     asleep: dict[str, Any] = {
         "state": "sleep",
@@ -60,14 +60,14 @@ def busy(tid: int, name: str, cpu: float, wait: float = 0.0, **values: Any) -> T
 
 
 def running(pid: int, group: str, *threads: ThreadView, **values: Any) -> ProcessView:
-    """A process with these threads."""
+    """Return a process with these threads."""
     cpu = sum(one.cpu_ratio or 0.0 for one in threads)
     made = process(pid, group)
     return replace(made, threads=threads, **({"cpu_ratio": cpu} | values))
 
 
 def poll(number: int, *processes: ProcessView, **values: Any) -> View:
-    """The view of poll ``number``; one second after the one before."""
+    """Return the view of poll ``number``; one second after the one before."""
     return view(
         sequence=number,
         time=1_795_392_000.0 + number,
@@ -79,7 +79,7 @@ def poll(number: int, *processes: ProcessView, **values: Any) -> View:
 
 
 def shop(number: int = 1) -> View:
-    """An application of two processes, and another one."""
+    """Return an application of two processes, and another one."""
     return poll(
         number,
         running(
@@ -136,7 +136,7 @@ def many(processes: int, each: int, number: int = 1) -> View:
 
 
 def text(line: Sequence[Span]) -> str:
-    """A line without its styles."""
+    """Return a line without its styles."""
     return "".join(span.text for span in line)
 
 

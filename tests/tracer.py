@@ -137,7 +137,7 @@ class _Seized:
             select.select([], [], [], 0.0005)
 
     def _living(self) -> set[int]:
-        """The threads that can stop: not those that have ended and wait for the others."""
+        """Return the threads that can stop: not those that have ended and wait for the others."""
         living = set()
         for tid in self._tids():
             with (

@@ -128,7 +128,7 @@ def everything(number: int = 1) -> SeriesTotals:
 
 
 def group(name: str, series: Mapping[SeriesKey, SeriesTotals], **values: Any) -> GroupView:
-    """A group of one process that publishes, but for ``values``."""
+    """Return a group of one process that publishes, but for ``values``."""
     used = sum(totals.user_ns + totals.system_ns for totals in series.values())
     published = sum(values.get("pythons", {PYTHON: 1}).values())
     names_from: dict[Source, int] = {
@@ -149,7 +149,7 @@ def group(name: str, series: Mapping[SeriesKey, SeriesTotals], **values: Any) ->
 
 
 def view(*groups: GroupView, **values: Any) -> View:
-    """The third view of a daemon that has nothing to complain about, but for ``values``."""
+    """Return the third view of a daemon that has nothing to complain about, but for ``values``."""
     made = View(
         sequence=3,
         time=1_795_392_000.25,
@@ -175,7 +175,7 @@ def view(*groups: GroupView, **values: Any) -> View:
 def process(
     pid: int, group_name: str, *threads: tuple[int, str], source: str = "published"
 ) -> ProcessView:
-    """A process of CPython 3.12 with ``threads`` as (TID, name)."""
+    """Return a process of CPython 3.12 with ``threads`` as (TID, name)."""
     return ProcessView(
         key=ProcessKey(pid, 4_200),
         ppid=1,
@@ -247,7 +247,7 @@ def sample() -> View:
 
 
 def hostile() -> View:
-    """Every hostile name as a thread's, and as a group's."""
+    """Return every hostile name as a thread's, and as a group's."""
     threads = {SeriesKey(name): everything(n) for n, name in enumerate(HOSTILE, 1)}
     groups = (group(name, {SeriesKey("MainThread"): everything()}) for name in HOSTILE)
     return view(
@@ -259,7 +259,7 @@ def hostile() -> View:
 
 
 def large(samples: int) -> View:
-    """At least so many samples, of thread names with all that they can have."""
+    """Return at least so many samples, of thread names with all that they can have."""
     per_series = 17
     return view(
         group(

@@ -25,7 +25,7 @@ DEADLINE = 60.0
 
 
 def environ(**extra: str) -> dict[str, str]:
-    """An environment in which Python publishes."""
+    """Return an environment in which Python publishes."""
     path = f"{TARGETS}:{CHECKOUT / 'threadwatch/inject'}"
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "THREADWATCH"))}
     return {**kept, "THREADWATCH": "1", "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", **extra}
@@ -39,7 +39,7 @@ class Server:
         self.address = address
 
     def pids(self) -> list[int]:
-        """The server's processes: the one that was started, and its children."""
+        """Return the server's processes: the one that was started, and its children."""
         found, rest = [], [self.process.pid]
         while rest:
             pid = rest.pop()
@@ -54,7 +54,7 @@ class Server:
         return sum(time.clock_gettime_ns((~pid << 3) | 2) for pid in self.pids()) / 1e9
 
     def request(self) -> int:
-        """The PID of the process that has served a request."""
+        """Return the PID of the process that has served a request."""
         family = socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET
         with socket.socket(family) as connection:
             connection.settimeout(DEADLINE)
@@ -67,13 +67,13 @@ class Server:
         return int(answer.rpartition(b"\r\n\r\n")[2])
 
     def listens(self) -> bool:
-        """Whether it can be connected to."""
+        """Return whether it can be connected to."""
         family = socket.AF_UNIX if isinstance(self.address, str) else socket.AF_INET
         with socket.socket(family) as connection:
             return connection.connect_ex(self.address) == 0
 
     def answers(self) -> bool:
-        """Whether it serves requests yet."""
+        """Return whether it serves requests yet."""
         try:
             self.request()
         except OSError:

@@ -23,7 +23,7 @@ POLLS = 13
 
 
 async def picture() -> str:
-    """The screen as SVG, when the application has run for a while."""
+    """Return the screen as SVG, when the application has run for a while."""
     source = ProcSource(procfs="/proc", config_file=None, interval=1.0, pids=frozenset())
     source.where = "shop-1"
     top = Top(("demo_app",))

@@ -24,7 +24,7 @@ SECTIONS = [
 
 
 def _rules(kind: str) -> list[dict[str, Any]]:
-    """The rules that ``record`` something, or those that ``alert``."""
+    """Return the rules that ``record`` something, or those that ``alert``."""
     groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     return [rule for group in groups for rule in group["rules"] if kind in rule]
 

@@ -65,7 +65,7 @@ def graph() -> grimp.ImportGraph:
 
 
 def _top(module: str) -> str:
-    """``threadwatch.web.server`` → ``web``."""
+    """Return ``threadwatch.web.server`` → ``web``."""
     return [*module.split("."), ""][1]
 
 
@@ -81,7 +81,7 @@ def _rank(module: str) -> int:
 
 
 def _ours(graph: grimp.ImportGraph) -> list[tuple[str, str]]:
-    """All imports within the package, as (importer, imported)."""
+    """Return all imports within the package, as (importer, imported)."""
     modules = sorted(m for m in graph.modules if m.split(".")[0] == "threadwatch")
     assert len(modules) > 10, "the package's modules were not found"
     return [

@@ -18,7 +18,7 @@ _NAMED = re.compile(
 
 
 def _files() -> list[Path]:
-    """All files that are, or are about to be, in version control."""
+    """Return all files that are, or are about to be, in version control."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=CHECKOUT,

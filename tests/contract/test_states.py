@@ -41,7 +41,7 @@ def test_files_follow_from_the_table() -> None:
 
 
 def _yielded() -> set[str]:
-    """The texts that functions of ``waits/reasons.py`` return."""
+    """Return the texts that functions of ``waits/reasons.py`` return."""
     return {
         text
         for returned in ast.walk(ast.parse(RULES.read_text(encoding="utf-8")))
@@ -51,7 +51,7 @@ def _yielded() -> set[str]:
 
 
 def _values(expression: ast.expr) -> Iterator[str]:
-    """The texts that an expression can be, without those in its conditions and arguments."""
+    """Yield the texts that an expression can be, without those in its conditions and arguments."""
     match expression:
         case ast.Constant(value=str(text)):
             yield text

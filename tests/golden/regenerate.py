@@ -32,7 +32,7 @@ def exposition(form: Format) -> bytes:
 
 
 def screen(path: Path) -> str:
-    """The text of top's screen in the size that the file's name says; without the clock's hour."""
+    """Return the text of top's screen in the size that the file's name says; without the clock's hour."""
     columns, lines = map(int, path.stem.removeprefix("top-").split("x"))
     app = TopApp(Scripted(*map(shop, range(1, 13))), Top(), interval=1.0, colors=True)
 

@@ -79,7 +79,7 @@ def ps(pids: Iterable[int], prefix: Sequence[str] = ()) -> dict[int, dict[int, S
 
 
 def kernel_comm(pid: int, tid: int) -> str | None:
-    """The comm as the kernel has it, or None when the thread has ended."""
+    """Return the comm as the kernel has it, or None when the thread has ended."""
     try:
         data = Path(f"/proc/{pid}/task/{tid}/comm").read_bytes()
     except OSError:

@@ -75,7 +75,7 @@ def watched(it: Lab, interpreter: Interpreter, on: Mapping[str, str]) -> Window:
 
 
 def exposed(window: Window) -> str:
-    """The last view, as it is scraped."""
+    """Return the last view, as it is scraped."""
     exporter = Exporter()
     exporter.publish(window.after)
     return exporter.render(None, None).body.decode()

@@ -49,7 +49,7 @@ class Watch:
         return self.sampler.take(self.target.key)
 
     def of(self, **changes: object) -> Watch:
-        """The same with another target."""
+        """Return the same with another target."""
         return replace(self, target=replace(self.target, **changes))  # type: ignore[arg-type]  # by their names
 
 
@@ -85,7 +85,7 @@ def watching(pid: int, *, keep: int | None = None) -> Iterator[Watch]:
 
 
 def tids(process: ExpectedProcess) -> dict[str, int]:
-    """The threads that a target tells of, by name."""
+    """Return the threads that a target tells of, by name."""
     return {str(thread.name): thread.tid for thread in process.threads}
 
 
@@ -124,11 +124,11 @@ class Run:
     """The same, and the time in which it was ready to run."""
 
     def share(self, tid: int, state: str) -> float:
-        """The share of the time that a thread was seen in a state."""
+        """Return the share of the time that a thread was seen in a state."""
         return self.waits[tid].times.get(state, 0) / self.elapsed_ns
 
     def held(self, tid: int) -> float:
-        """The share of the time that a thread was seen to hold the GIL."""
+        """Return the share of the time that a thread was seen to hold the GIL."""
         return self.waits[tid].gil_held_ns / self.elapsed_ns
 
 

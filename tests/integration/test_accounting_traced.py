@@ -69,7 +69,7 @@ def test_a_traced_process(watch: Watch) -> None:
 
 
 def states(watch: Watch, load: Load) -> set[str]:
-    """The states of the load's threads, as the last poll shows them."""
+    """Return the states of the load's threads, as the last poll shows them."""
     process = watch.process(load.pid)
     assert process is not None
     return {thread.state for thread in process.threads}

@@ -105,10 +105,10 @@ def test_a_liar_gets_no_more_than_the_kernel_has_counted(
 
 
 def is_all_charged(watch: Watch) -> bool:
-    """Whether the threads have all that the group has."""
+    """Return whether the threads have all that the group has."""
     return threads_ns(watch.group) == watch.group.cpu_ns
 
 
 def has_ended(watch: Watch) -> bool:
-    """Whether the group has no process any more."""
+    """Return whether the group has no process any more."""
     return not watch.group.processes

@@ -24,7 +24,7 @@ NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """One command to its end."""
+    """Return one command to its end."""
     return subprocess.run(
         threadwatch(*arguments),
         cwd=CHECKOUT,
@@ -373,7 +373,7 @@ def test_demo_shows_the_mapping_and_serves_it(end: signal.Signals, status: int) 
 
 
 def _runs(pid: int) -> bool:
-    """Whether there is such a process; one that nobody has waited for has ended, too."""
+    """Return whether there is such a process; one that nobody has waited for has ended, too."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:

@@ -23,20 +23,20 @@ for number in range(5):
 
 
 def configured(directory: Path, text: str) -> str:
-    """The argument for a configuration with this text; polls often."""
+    """Return the argument for a configuration with this text; polls often."""
     path = directory / "threadwatch.yml"
     path.write_text(f"poll_interval: 200ms\n{text}")
     return f"--config.file={path}"
 
 
 def labels(daemon: Serving, metric: str) -> list[dict[str, str]]:
-    """The label sets that a metric has now."""
+    """Return the label sets that a metric has now."""
     lines = re.findall(rf"^{metric}{{(.*)}} ", daemon.get("/metrics")[1], re.MULTILINE)
     return [dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', line)) for line in lines]
 
 
 def threads_of(daemon: Serving, group: str) -> set[str]:
-    """The thread labels of a group's CPU."""
+    """Return the thread labels of a group's CPU."""
     found = labels(daemon, "threadwatch_thread_cpu_seconds_total")
     return {each["thread"] for each in found if each["group"] == group}
 

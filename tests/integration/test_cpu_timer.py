@@ -63,12 +63,12 @@ def work(process: subprocess.Popen[str], who: str = "") -> None:
 
 
 def clock_ns(pid: int) -> int:
-    """The process's CPU clock."""
+    """Return the process's CPU clock."""
     return time.clock_gettime_ns((~pid << 3) | 2)
 
 
 def threads_ns(pid: int) -> int:
-    """The sum of its threads' CPU clocks."""
+    """Return the sum of its threads' CPU clocks."""
     return sum(
         int(file.read_text().split()[0]) for file in Path(f"/proc/{pid}/task").glob("*/schedstat")
     )

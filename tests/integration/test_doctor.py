@@ -33,7 +33,7 @@ UNDUMPABLE = "import ctypes; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DU
 
 
 def able(capabilities: str) -> tuple[str, ...]:
-    """A command before another that makes it nobody's, with these capabilities and no others."""
+    """Return a command before another that makes it nobody's, with these capabilities and no others."""
     return (*NOBODY, f"--inh-caps=-all,+{capabilities}", f"--ambient-caps=-all,+{capabilities}")
 
 
@@ -58,7 +58,7 @@ def python(*lines: str, prefix: Sequence[str] = ()) -> Iterator[int]:
 
 
 def run(*arguments: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-    """``threadwatch doctor`` to its end."""
+    """Return ``threadwatch doctor`` to its end."""
     environment = {k: v for k, v in os.environ.items() if k != "KUBERNETES_SERVICE_HOST"}
     return subprocess.run(
         [*prefix, *threadwatch("doctor", *arguments)],

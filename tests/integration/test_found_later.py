@@ -17,7 +17,7 @@ NAME = "of a late interpreter"
 
 
 def polled(poller: Poller) -> dict[int, ProcessView]:
-    """The processes that one more poll shows, by PID."""
+    """Return the processes that one more poll shows, by PID."""
     poller.sample_for(0.05)
     return {process.key.pid: process for process in poller.poll().processes}
 

@@ -45,7 +45,7 @@ class Seen:
     wrong: list[str] = field(default_factory=list)
 
     def enough(self, names: Sequence[str], times: int) -> bool:
-        """Whether it has been seen so often that all of these wait for a GIL and hold it."""
+        """Return whether it has been seen so often that all of these wait for a GIL and hold it."""
         return all(
             self.waited.get(name, 0) >= times and self.held.get(name, 0) >= times for name in names
         )
@@ -66,7 +66,7 @@ def tables_of(pid: int) -> Iterator[Published]:
 
 
 def interpreter_of(name: str) -> str:
-    """The interpreter that a thread of ``targets/gil.py`` belongs to, by the thread's name."""
+    """Return the interpreter that a thread of ``targets/gil.py`` belongs to, by the thread's name."""
     return name.partition(":")[0] if ":" in name else "main"
 
 

@@ -25,7 +25,7 @@ QUIET = ("-W", "ignore")
 
 
 def _with(interpreter: Interpreter, library: str) -> Interpreter:
-    """The interpreter of an environment that has the library."""
+    """Return the interpreter of an environment that has the library."""
     requirement = library
     if library == "eventlet":
         requirement = "eventlet==0.40.4" if interpreter.version < (3, 10) else "eventlet==0.41.3"
@@ -47,7 +47,7 @@ def test_eventlet(order: str, fleet: Fleet) -> None:
 
 
 def _is_met(watch: Watch, load: Load) -> bool:
-    """Whether the names of its threads are known."""
+    """Return whether the names of its threads are known."""
     process = watch.process(load.pid)
     return process is not None and all(t.source == "published" for t in process.threads)
 

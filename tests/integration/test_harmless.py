@@ -19,7 +19,7 @@ HIDE_PROC = 'mount -t tmpfs none "$1"/proc && shift && exec "$@"'
 
 
 def _denied(interpreter: Interpreter, call: str, error: str) -> Interpreter:
-    """The interpreter, started by itself without the right to a system call."""
+    """Return the interpreter, started by itself without the right to a system call."""
     executable = interpreter.command[-1]
     deny = (str(TARGETS / "deny.py"), call, error, executable)
     return replace(interpreter, command=(*interpreter.command, *deny))

@@ -56,7 +56,7 @@ def trap(place: Path, *arguments: str) -> Iterator[dict[str, int]]:
 
 
 def readers() -> list[threading.Thread]:
-    """The threads of ours that targets may keep waiting."""
+    """Return the threads of ours that targets may keep waiting."""
     return [thread for thread in threading.enumerate() if thread.name == "reader"]
 
 
@@ -154,7 +154,7 @@ def hang(pid: int, file: str) -> None:
 
 
 def _answers(pid: int, file: str) -> bool:
-    """Whether a file in ``/proc`` can be read in half a second."""
+    """Return whether a file in ``/proc`` can be read in half a second."""
     command = ["cat", f"/proc/{pid}/{file}"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as reader:
         try:

@@ -245,7 +245,7 @@ def test_a_program_that_pyinstaller_has_frozen(layout: str, tmp_path: Path) -> N
 
 
 def _frozen(environment: Path, layout: str) -> Path:
-    """A frozen shop with threadwatch in it."""
+    """Return a frozen shop with threadwatch in it."""
     directory = environment / "frozen" / layout
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)

@@ -246,14 +246,14 @@ def _as_nobody(interpreter: Interpreter) -> Interpreter:
 
 
 def _as_root(interpreter: Interpreter) -> Interpreter:
-    """The interpreter, run by root, at a place where others can read it later."""
+    """Return the interpreter, run by root, at a place where others can read it later."""
     if interpreter.root != Path("/"):
         return interpreter
     return _where_all_can_read(interpreter, ())
 
 
 def _in_user_namespace(interpreter: Interpreter) -> Interpreter:
-    """The interpreter, run by root of a user namespace, who is nobody outside."""
+    """Return the interpreter, run by root of a user namespace, who is nobody outside."""
     become = ("/usr/bin/python3", str(harness.TARGETS / "userns.py"))
     if interpreter.root != Path("/"):
         # nobody makes a user namespace behind chroot, but root of one may use that
@@ -291,7 +291,7 @@ def test_becoming_another_user(
 
 
 def _daemon_as_nobody() -> list[str]:
-    """The command of threadwatch, run by another user."""
+    """Return the command of threadwatch, run by another user."""
     this = Interpreter(
         sys.version_info[:2], "", (str(Path(sys.base_prefix) / "bin/python3"),), Path("/")
     )

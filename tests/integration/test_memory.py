@@ -88,7 +88,7 @@ def test_memory_is_flat_while_groups_and_names_come_and_go() -> None:
 
 
 def least_that_remains(watch: Watch, exporter: Exporter) -> tuple[int, int]:
-    """The least of what remains after each of some polls, without the history."""
+    """Return the least of what remains after each of some polls, without the history."""
     watch.poller._account._history = History()
     found = []
     for _ in range(5):
@@ -119,5 +119,5 @@ def remains() -> tuple[int, int]:
 
 
 def groups(watch: Watch) -> dict[str, GroupView]:
-    """The groups by name, as the last poll has them."""
+    """Return the groups by name, as the last poll has them."""
     return {group.name: group for group in watch.views[-1].groups}

@@ -57,11 +57,11 @@ class Window:
         return taken / processes / (1 + 1 / 12)
 
     def error(self, share: float) -> float:
-        """The standard error of a share that was sampled."""
+        """Return the standard error of a share that was sampled."""
         return math.sqrt(max(share * (1 - share), 0) / self.samples)
 
     def states(self, load: Load, name: str) -> dict[str, float]:
-        """The share of its time that a thread spent in each state; together they are 1.
+        """Return the share of its time that a thread spent in each state; together they are 1.
 
         That is what is shown, less what has been shown too early: the kernel counts the time without a CPU
         when it is over, and until then the thread seems to wait on. What was shown is not taken back,
@@ -77,14 +77,14 @@ class Window:
         return {state: ns / self.elapsed_ns for state, ns in spent.items() if ns}
 
     def held(self, load: Load, name: str) -> float:
-        """The share of the time that a thread held the GIL."""
+        """Return the share of the time that a thread held the GIL."""
         old, new = (self.totals(view, load, name) for view in (self.before, self.after))
         assert old.gil_held_ns is not None
         assert new.gil_held_ns is not None
         return (new.gil_held_ns - old.gil_held_ns) / self.elapsed_ns
 
     def noted(self, said: Mapping[str, Any], name: str) -> dict[str, float]:
-        """The share of the time that a thread says that it spent in each state."""
+        """Return the share of the time that a thread says that it spent in each state."""
         shares: dict[str, float] = {}
         for state, began, ended in said["noted"][name]:
             until = (
@@ -251,7 +251,7 @@ def test_the_convoy() -> None:
 
 
 def observed(window: Window) -> float:
-    """The share of the time in which samples are taken: meanwhile, who wakes up does not run."""
+    """Return the share of the time in which samples are taken: meanwhile, who wakes up does not run."""
     before, after = window.before.stats, window.after.stats
     return (after.sample_cpu_ns - before.sample_cpu_ns) / window.elapsed_ns
 

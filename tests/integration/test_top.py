@@ -32,7 +32,7 @@ threading.Thread(target=time.sleep, args=(600,), name="[red]no markup[/]", daemo
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """One command to its end, in a pipe."""
+    """Return one command to its end, in a pipe."""
     return subprocess.run(
         threadwatch("top", *arguments),
         cwd=CHECKOUT,
@@ -45,7 +45,7 @@ def run(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def in_pty(command: Sequence[str], **environment: str) -> tuple[int, str]:
-    """A command that ends by itself, in a terminal; its status and what it has written there."""
+    """Return a command that ends by itself, in a terminal; its status and what it has written there."""
     pid, terminal_fd = pty.fork()
     if not pid:
         os.chdir(CHECKOUT)
@@ -61,12 +61,12 @@ def in_pty(command: Sequence[str], **environment: str) -> tuple[int, str]:
 
 
 def tids(pid: int) -> set[int]:
-    """The threads of a process, as the kernel has them."""
+    """Return the threads of a process, as the kernel has them."""
     return set(map(int, os.listdir(f"/proc/{pid}/task")))
 
 
 def listed(lines: Sequence[str]) -> dict[int, str]:
-    """The threads and processes in the rows of a list: the rest of their lines by TID."""
+    """Return the threads and processes in the rows of a list: the rest of their lines by TID."""
     found = (re.match(r" {0,6}(\d+)  (.*)", line) for line in lines)
     return {int(match[1]): match[2] for match in found if match}
 

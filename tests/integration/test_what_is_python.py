@@ -60,7 +60,7 @@ def config(interpreter: Interpreter, name: str) -> str:
 
 
 def program_of(interpreter: Interpreter) -> Path:
-    """The interpreter's own file."""
+    """Return the interpreter's own file."""
     code = "import os; print(os.readlink('/proc/self/exe'))"
     done = subprocess.run(
         [*interpreter.command, "-c", code], capture_output=True, text=True, check=True
@@ -104,7 +104,7 @@ def running(*command: str, **environment: str) -> Iterator[int]:
 
 
 def shown() -> dict[int, ProcessView]:
-    """The processes that a daemon watches that starts now."""
+    """Return the processes that a daemon watches that starts now."""
     with closing(Poller(ProcFS(), DEFAULT_CONFIG, report=lambda _error: None)) as poller:
         return {process.key.pid: process for process in poller.poll().processes}
 

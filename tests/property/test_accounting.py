@@ -108,7 +108,7 @@ class Process:
 
     @property
     def cpu(self) -> int:
-        """The process clock."""
+        """Return the process clock."""
         return self.dead + sum(life.cpu for life in self.threads.values())
 
 
@@ -445,7 +445,7 @@ class Histories(RuleBasedStateMachine):
         self.ends[life.name] += 1
 
     def _told(self, process: Process) -> tuple[EndedThread, ...]:
-        """The ends that are read now, and what becomes known by them."""
+        """Return the ends that are read now, and what becomes known by them."""
         assert process.opened is not None
         last = {life: end for life, end in process.ends if end.cpu_ns is not None}
         for life, end in process.ends:

@@ -55,7 +55,7 @@ PIECES = st.lists(
 
 
 def check(data: bytes) -> Config | None:
-    """The configuration, or None after an error that is one line about this file."""
+    """Return the configuration, or None after an error that is one line about this file."""
     config, problem = None, None
     try:
         config = parse_config(data, "c.yml")

@@ -41,7 +41,7 @@ unhurried = settings(deadline=None)  # the machine may be busy
 
 
 def captured(name: str) -> list[bytes]:
-    """All files of that name in the captured tree."""
+    """Return all files of that name in the captured tree."""
     if name == "uid_map":
         return [b"         0     100000      65536\n     65536       1000          1\n"]
     if name == "timens_offsets":
@@ -53,7 +53,7 @@ def captured(name: str) -> list[bytes]:
 
 @st.composite
 def damaged(draw: st.DrawFn, files: list[bytes]) -> bytes:
-    """A real file in which some bytes have been replaced, added or taken away."""
+    """Return a real file in which some bytes have been replaced, added or taken away."""
     data = draw(st.sampled_from(files))
     for _ in range(draw(st.integers(1, 3))):
         start = draw(st.integers(0, len(data)))

@@ -31,7 +31,7 @@ unhurried = settings(deadline=None)  # the machine may be busy
 
 @st.composite
 def slots(draw: st.DrawFn) -> bytes:
-    """One slot as a publisher writes it, and what an earlier name has left behind it."""
+    """Return one slot as a publisher writes it, and what an earlier name has left behind it."""
     name, cut = table.encode_name(draw(ANY_TEXT))
     packed = table.pack_slot(
         draw(st.sampled_from([table.LIVE, table.ENDED])),
@@ -47,7 +47,7 @@ def slots(draw: st.DrawFn) -> bytes:
 
 @st.composite
 def headers(draw: st.DrawFn) -> bytes:
-    """A header as a publisher writes it."""
+    """Return a header as a publisher writes it."""
     static = table.pack_static(**{key: draw(value) for key, value in STATIC.items()})  # type: ignore[arg-type]  # each strategy draws its argument's type
     data = static.ljust(table.DYNAMIC_OFFSET, b"\0") + table.DYNAMIC.pack(draw(U64), draw(U64))
     return data.ljust(table.HEADER_SIZE, b"\0")

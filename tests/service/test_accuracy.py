@@ -40,13 +40,13 @@ class Run:
     server: Prometheus
 
     def by_thread(self, metric: str, **labels: str) -> Mapping[str, float]:
-        """The sum that Prometheus has now, by the label ``thread``."""
+        """Return the sum that Prometheus has now, by the label ``thread``."""
         chosen = ",".join(f'{key}="{value}"' for key, value in {"group": "load", **labels}.items())
         found = self.server.query(f"sum by (thread) ({metric}{{{chosen}}})")
         return {result.labels["thread"]: result.value for result in found}
 
     def true(self, what: str) -> dict[str, Any]:
-        """A number that the loads have told for each name, all loads together."""
+        """Return a number that the loads have told for each name, all loads together."""
         return total(told[what] for told in self.told)
 
     def staying(self, count: str) -> dict[str, int]:
@@ -88,7 +88,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 def scraping(daemon: Serving) -> str:
-    """The configuration of a Prometheus that scrapes the daemon every second."""
+    """Return the configuration of a Prometheus that scrapes the daemon every second."""
     target = daemon.url.removeprefix("http://")
     return (
         "global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
@@ -97,7 +97,7 @@ def scraping(daemon: Serving) -> str:
 
 
 def total(parts: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The sum of mappings, key by key."""
+    """Return the sum of mappings, key by key."""
     sums: dict[str, Any] = defaultdict(int)
     for part in parts:
         for key, value in part.items():

@@ -96,7 +96,7 @@ class Application:
     directory: Path
 
     def names(self) -> set[str]:
-        """The threads that have done its work, by their names as series have them: numbers folded."""
+        """Return the threads that have done its work, by their names as series have them: numbers folded."""
         return {re.sub(r"\d+", "N", name) for name in os.listdir(self.directory / "names")}
 
 

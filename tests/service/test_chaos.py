@@ -66,11 +66,11 @@ class Siege:
         return int(pages) * resource.getpagesize()
 
     def text(self) -> str:
-        """The metrics."""
+        """Return the metrics."""
         return self.daemon.get("/metrics")[1]
 
     def groups(self) -> dict[str, checks.GroupCpu]:
-        """The groups by name, after the check that all add up."""
+        """Return the groups by name, after the check that all add up."""
         families = text_string_to_metric_families(self.text())
         found = checks.groups(sample for family in families for sample in family.samples)
         assert checks.conservation(found) == []

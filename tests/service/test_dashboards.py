@@ -109,7 +109,7 @@ def _running(*command: str, ready: bool = False) -> Iterator[None]:
 
 
 def _config(address: str) -> str:
-    """The configuration that we ship, in more of a hurry, and with its rules wherever it lies."""
+    """Return the configuration that we ship, in more of a hurry, and with its rules wherever it lies."""
     changed = (
         (CHECKOUT / "config/prometheus/prometheus.yml")
         .read_text()
@@ -168,7 +168,7 @@ def server(request: pytest.FixtureRequest, servers: dict[str, Prometheus]) -> Pr
 
 
 def _values(dashboard: str, **chosen: str | list[str]) -> Mapping[str, str | list[str]]:
-    """All of everything; of an application, the demo."""
+    """Return all of everything; of an application, the demo."""
     group = "demo_app" if dashboard == "application" else "$__all"
     return {**ALL, "group": group, **chosen}
 
@@ -367,7 +367,7 @@ def test_what_the_pages_say_to_type_is_answered(server: Prometheus, page: Path) 
 
 
 def _rules(kind: str) -> list[dict[str, Any]]:
-    """The rules that ``record`` something, or those that ``alert``."""
+    """Return the rules that ``record`` something, or those that ``alert``."""
     groups = yaml.safe_load(RULES.read_text(encoding="utf-8"))["groups"]
     return [rule for group in groups for rule in group["rules"] if kind in rule]
 
@@ -398,7 +398,7 @@ def test_rules_are_evaluated_and_silent(server: Prometheus) -> None:
 
 
 def _hurried(expression: str) -> str:
-    """The same over seconds: what has been scraped is not an hour old."""
+    """Return the same over seconds: what has been scraped is not an hour old."""
     for long, short in {"[1d:5m]": "[5s:1s]", "[5m]": "[5s]", "[1h]": "[5s]"}.items():
         expression = expression.replace(long, short)
     for long, short in {"1h": "3s", "40m": "2s", "20m": "1s"}.items():

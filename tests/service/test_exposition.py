@@ -24,12 +24,12 @@ PROMETHEUS = {"on-path": prometheus.ON_PATH, "testbed": prometheus.IN_TESTBED}
 
 
 def _promtool(command: Sequence[str]) -> list[str]:
-    """The promtool that belongs to that Prometheus."""
+    """Return the promtool that belongs to that Prometheus."""
     return [*command[:-1], command[-1].replace("prometheus", "promtool")]
 
 
 def everything() -> View:
-    """A view with every family and every hostile name."""
+    """Return a view with every family and every hostile name."""
     sample = views.sample()
     hostile = views.hostile()
     return views.view(
@@ -113,7 +113,7 @@ def test_the_scrape_configuration_is_valid(command: Sequence[str]) -> None:
 
 
 def _config(address: Address) -> str:
-    """The configuration that we ship, for a server on another port, and in more of a hurry."""
+    """Return the configuration that we ship, for a server on another port, and in more of a hurry."""
     shipped = SCRAPE_CONFIG.read_text()
     changed = shipped.replace("127.0.0.1:9749", str(address)).replace(
         "interval: 15s", "interval: 1s"

@@ -56,7 +56,7 @@ def place() -> Iterator[Path]:
 
 
 def configure(place: Path, text: str) -> str:
-    """The argument for a configuration with this text; polls often."""
+    """Return the argument for a configuration with this text; polls often."""
     path = place / "threadwatch.yml"
     path.write_text(f"poll_interval: 200ms\n{text}")
     path.chmod(0o644)
@@ -76,7 +76,7 @@ def scrape(daemon: Serving, group: str = "shop") -> Scrape:
 
 
 def states_now(daemon: Serving, group: str = "shop") -> dict[str, set[str]]:
-    """The states that each thread name has threads in."""
+    """Return the states that each thread name has threads in."""
     found: dict[str, set[str]] = {}
     for key, value in scrape(daemon, group).items():
         if key[0] == "threadwatch_threads" and value:
@@ -85,7 +85,7 @@ def states_now(daemon: Serving, group: str = "shop") -> dict[str, set[str]]:
 
 
 def number(daemon: Serving, metric: str) -> float:
-    """The value of a metric; 0 if it is not there."""
+    """Return the value of a metric; 0 if it is not there."""
     return float(daemon.metric(metric) or 0)
 
 
@@ -96,7 +96,7 @@ def polls(daemon: Serving, count: int) -> None:
 
 
 def moment(daemon: Serving) -> float:
-    """The time of the last poll."""
+    """Return the time of the last poll."""
     return number(daemon, "threadwatch_last_poll_timestamp_seconds")
 
 

@@ -39,7 +39,7 @@ HEALTHY = b"threadwatch is healthy.\n"
 
 
 def application() -> App:
-    """The application with a sample of everything."""
+    """Return the application with a sample of everything."""
     exporter = Exporter()
     exporter.publish(views.sample())
     return App(exporter, lambda: True)
@@ -76,7 +76,7 @@ def address() -> Iterator[Address]:
 
 
 def connect(address: Address) -> socket.socket:
-    """A connection to the server."""
+    """Return a connection to the server."""
     return socket.create_connection((address.host, address.port), timeout=PATIENCE)
 
 
@@ -100,7 +100,7 @@ def talk(address: Address, *pieces: bytes) -> bytes:
 def get(
     address: Address, path: str, method: str = "GET", headers: dict[str, str] | None = None
 ) -> tuple[http.client.HTTPResponse, bytes]:
-    """One request on a connection of its own."""
+    """Return one request on a connection of its own."""
     client = http.client.HTTPConnection(address.host, address.port, timeout=PATIENCE)
     with contextlib.closing(client):
         client.request(method, path, headers=headers or {})
@@ -486,7 +486,7 @@ def test_a_client_that_only_sends_is_not_read_from() -> None:
 
 
 def _has_peer(client: socket.socket, address: Address) -> bool:
-    """Whether the server's end of the connection is still open, as the kernel lists it."""
+    """Return whether the server's end of the connection is still open, as the kernel lists it."""
     with open("/proc/net/tcp", encoding="ascii") as table:
         ends = {tuple(line.split()[1:4]) for line in table}
     own = f"0100007F:{client.getsockname()[1]:04X}"

@@ -54,7 +54,7 @@ class Site:
 
     @property
     def config(self) -> Path:
-        """The web configuration."""
+        """Return the web configuration."""
         return self.directory / "web.yml"
 
     def write(self, name: str, content: bytes) -> None:
@@ -75,7 +75,7 @@ class Site:
         return leaf
 
     def trusting(self, client: trustme.LeafCert | None = None) -> ssl.SSLContext:
-        """A client that trusts our certificates, and may have one of its own."""
+        """Return a client that trusts our certificates, and may have one of its own."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self.ca.configure_trust(context)
         if client is not None:
@@ -121,7 +121,7 @@ def get(
     headers: dict[str, str] | None = None,
     path: str = "/-/healthy",
 ) -> tuple[http.client.HTTPResponse, bytes]:
-    """One request on a connection of its own, through TLS if there is a context for it."""
+    """Return one request on a connection of its own, through TLS if there is a context for it."""
     if context is None:
         client = http.client.HTTPConnection("localhost", address.port, timeout=PATIENCE)
     else:
@@ -135,7 +135,7 @@ def get(
 
 
 def connect(address: Address, context: ssl.SSLContext) -> ssl.SSLSocket:
-    """A connection through TLS."""
+    """Return a connection through TLS."""
     plain_socket = socket.create_connection((address.host, address.port), timeout=PATIENCE)
     return context.wrap_socket(plain_socket, server_hostname="localhost")
 
@@ -148,7 +148,7 @@ def refused(address: Address, context: ssl.SSLContext, why: str) -> None:
 
 
 def serial(address: Address, context: ssl.SSLContext) -> str:
-    """The number of the certificate that a new connection is served with."""
+    """Return the number of the certificate that a new connection is served with."""
     context.check_hostname = False
     with connect(address, context) as client:
         return str((client.getpeercert() or {})["serialNumber"])
@@ -649,7 +649,7 @@ def test_a_request_is_seen_as_it_was_sent(site: Site) -> None:
 
 
 def health_check(port: int) -> list[str]:
-    """The command by which the image asks itself whether it serves, for another port."""
+    """Return the command by which the image asks itself whether it serves, for another port."""
     dockerfile = (CHECKOUT / "Dockerfile").read_text()
     found = re.search(r"(?m)^HEALTHCHECK .* CMD (\[.*\])$", dockerfile)
     assert found is not None

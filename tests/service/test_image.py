@@ -49,7 +49,7 @@ class Image:
         return ["buildah", *where, "--storage-driver", "vfs", *arguments]
 
     def config(self) -> dict[str, Any]:
-        """The image's configuration, as an engine would read it."""
+        """Return the image's configuration, as an engine would read it."""
         config: dict[str, Any] = json.loads(
             self.buildah("inspect", "--type", "image", "threadwatch")
         )
@@ -155,7 +155,7 @@ def test_image_serves(image: Image, container: str, tmp_path: Path) -> None:
 
 
 def _daemon(ancestor: int) -> int | None:
-    """The daemon's PID: of the processes below ``ancestor`` that run as the image's user, the last.
+    """Return the daemon's PID: of the processes below ``ancestor`` that run as the image's user, the last.
 
     The ones before it are buildah's own, which starts the command only after it has changed the user.
     """

@@ -73,7 +73,7 @@ class Installed:
 
 
 def _pip(interpreter: Interpreter) -> str:
-    """The pip that comes with an interpreter, as a wheel, which Python can run as it is."""
+    """Return the pip that comes with an interpreter, as a wheel, which Python can run as it is."""
     where = subprocess.run(
         [*interpreter.command, "-c", "import os, sysconfig; print(sysconfig.get_path('stdlib'))"],
         capture_output=True,

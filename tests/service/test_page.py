@@ -102,7 +102,7 @@ def _is_clean(opened: Opened, url: str) -> None:
 
 
 def _row(page: Page, name: str) -> Locator:
-    """The row whose name is exactly this."""
+    """Return the row whose name is exactly this."""
     label = page.locator("bdi").get_by_text(name, exact=True)
     return page.get_by_role("row").filter(has=label)
 
@@ -121,7 +121,7 @@ def _number(page: Page, row: Locator, head: str) -> float:
 
 
 def _labels(page: Page) -> list[str]:
-    """The names of all rows that there are, from top to bottom."""
+    """Return the names of all rows that there are, from top to bottom."""
     return page.locator("bdi").all_inner_texts()
 
 
@@ -300,7 +300,7 @@ def _brightness(page: Page) -> str:
 
 
 def _contrasts(page: Page) -> float:
-    """The least contrast of any kind of text (WCAG 2, 1.4.3), on what it may stand on."""
+    """Return the least contrast of any kind of text (WCAG 2, 1.4.3), on what it may stand on."""
     found = page.evaluate(COLOURS)
     least: float = min(
         (max(text, ground) + 0.05) / (min(text, ground) + 0.05)
@@ -491,7 +491,7 @@ def test_thousands_of_threads(browser: Browser, tmp_path: Path) -> None:
 
 
 def _in_order(page: Page) -> bool:
-    """Whether the rows that there are follow each other in the document as on the screen."""
+    """Return whether the rows that there are follow each other in the document as on the screen."""
     numbers = page.evaluate(
         "[...document.querySelectorAll('.rows .row')].map((row) => Number(row.ariaRowIndex))"
     )

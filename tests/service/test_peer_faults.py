@@ -57,14 +57,14 @@ class Peer:
             return parsed(response.read().decode())
 
     def cpu(self, thread: str) -> float | None:
-        """A fresh scrape's CPU time of the threads of a name."""
+        """Return a fresh scrape's CPU time of the threads of a name."""
         found = self.scrape().get("namedprocess_namegroup_thread_cpu_seconds_total", {})
         values = [value for labels, value in found.items() if thread in labels]
         return sum(values) if values else None
 
 
 def parsed(text: str) -> dict[str, dict[tuple[str, ...], float]]:
-    """The samples of an exposition by name, then by the labels' values in the order of their names."""
+    """Return the samples of an exposition by name, then by the labels' values in the order of their names."""
     found: dict[str, dict[tuple[str, ...], float]] = {}
     for family in text_string_to_metric_families(text):
         for sample in family.samples:
@@ -80,7 +80,7 @@ class Ours:
         self.daemon = daemon
 
     def value(self, metric: str, thread: str) -> float:
-        """The sum over the series of a thread's name, two polls from now."""
+        """Return the sum over the series of a thread's name, two polls from now."""
         polls = float(self.daemon.metric("threadwatch_polls_total") or 0)
         until(
             lambda: float(self.daemon.metric("threadwatch_polls_total") or 0) >= polls + 3, "polls"
@@ -106,7 +106,7 @@ class Bench:
         return self.peers[-1]
 
     def config(self, interval: str) -> str:
-        """The argument that configures threadwatch."""
+        """Return the argument that configures threadwatch."""
         path = self.directory / "threadwatch.yml"
         group = {"name": "peer", "match": {"cmdline": self.mark}}
         path.write_text(

@@ -45,7 +45,7 @@ class Books:
         self.counters: dict[tuple[str, ...], float] = {}
 
     def read(self) -> dict[tuple[str, ...], float]:
-        """All samples by their names and labels, after the check that no counter has fallen."""
+        """Return all samples by their names and labels, after the check that no counter has fallen."""
         samples, counters = {}, {}
         for family in text_string_to_metric_families(self.daemon.get("/metrics")[1]):
             for sample in family.samples:

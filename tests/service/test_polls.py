@@ -25,7 +25,7 @@ for number in range(200):
 
 
 def value(daemon: Serving, name: str) -> float:
-    """The value of one of its metrics; 0 before the first poll."""
+    """Return the value of one of its metrics; 0 before the first poll."""
     return float(daemon.metric(name) or 0)
 
 
@@ -38,7 +38,7 @@ def polls(daemon: Serving) -> tuple[int, int]:
 
 
 def threads_of(pid: int) -> dict[str, int]:
-    """The TIDs of a daemon's threads by the names that it publishes."""
+    """Return the TIDs of a daemon's threads by the names that it publishes."""
     done = subprocess.run(
         threadwatch("ps", "--json", "--interval=0", str(pid)),
         cwd=CHECKOUT,

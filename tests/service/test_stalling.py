@@ -55,7 +55,7 @@ def _port(daemon: Serving) -> int:
 
 
 def scrape(daemon: Serving, context: ssl.SSLContext | None) -> tuple[float, str]:
-    """A valid scrape on a connection of its own: how long it takes, and what it gets."""
+    """Return a valid scrape on a connection of its own: how long it takes, and what it gets."""
     began = time.monotonic()
     client = (
         http.client.HTTPSConnection("localhost", _port(daemon), timeout=60, context=context)
@@ -71,7 +71,7 @@ def scrape(daemon: Serving, context: ssl.SSLContext | None) -> tuple[float, str]
 
 
 def value(body: str, name: str) -> float:
-    """A metric without labels."""
+    """Return a metric without labels."""
     found = re.search(rf"^{name} (\S+)$", body, re.MULTILINE)
     assert found is not None, name
     return float(found[1])

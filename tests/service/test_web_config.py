@@ -48,7 +48,7 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepare(directory: Path) -> Path:
-    """All files, beside the certificates that they name."""
+    """Return all files, beside the certificates that they name."""
     for paths in (GOOD, BAD, STRICTER):
         kind = directory / paths[0].parent.name
         kind.mkdir()

@@ -22,7 +22,7 @@ TLS = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"
 
 
 def get(url: str, ca: Path) -> int:
-    """The status of a request through TLS."""
+    """Return the status of a request through TLS."""
     context = ssl.create_default_context(cafile=str(ca))
     with urllib.request.urlopen(url, timeout=DEADLINE, context=context) as response:  # noqa: S310 - our own daemon's address
         return int(response.status)

@@ -35,7 +35,7 @@ class GroupCpu:
 
 
 def groups(samples: Iterable[Sample]) -> list[GroupCpu]:
-    """The groups in an exposition."""
+    """Return the groups in an exposition."""
     found: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     for sample in samples:
         group = found[sample.labels.get("group", "")]
@@ -63,7 +63,7 @@ def groups(samples: Iterable[Sample]) -> list[GroupCpu]:
 
 
 def conservation(groups: Sequence[GroupCpu]) -> list[str]:
-    """The groups whose threads do not add up to the CPU time of their processes."""
+    """Return the groups whose threads do not add up to the CPU time of their processes."""
     wrong = []
     for group in groups:
         allowed_s = (
@@ -91,12 +91,12 @@ class Trend:
     most: float
 
     def grows(self, *, share: float, amount: float) -> bool:
-        """Whether the last quarter is above the first by more than this share and amount together."""
+        """Return whether the last quarter is above the first by more than this share and amount together."""
         return self.last > self.first * (1 + share) + amount
 
 
 def trend(samples: Sequence[tuple[float, float]]) -> Trend:
-    """The trend of ``(minute, value)``; the first fifth is warming up."""
+    """Return the trend of ``(minute, value)``; the first fifth is warming up."""
     settled = samples[len(samples) // 5 :]
     quarter = max(len(settled) // 4, 1)
     values = [value for _, value in settled]
@@ -125,7 +125,7 @@ def falls(values: Mapping[float, float], expire_s: float) -> list[str]:
 
 
 def tenths(samples: Sequence[tuple[float, float]]) -> list[int]:
-    """The median of each tenth of ``(minute, value)``, in their order."""
+    """Return the median of each tenth of ``(minute, value)``, in their order."""
     size = max(len(samples) // 10, 1)
     return [
         round(statistics.median(value for _, value in samples[at : at + size]))
@@ -157,7 +157,7 @@ EXPLAINED: Mapping[tuple[str, str], str] = {
 
 
 def explanation(source: str, reason: str) -> str:
-    """Why there are such read errors, as far as it is known."""
+    """Return why there are such read errors, as far as it is known."""
     if reason == "timeout":
         return "given up for its deadline: no CPU for the reader in time"
     return EXPLAINED.get((source, reason), "unexplained")

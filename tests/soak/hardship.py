@@ -139,7 +139,7 @@ def reloading(
 
 
 def scraping(hardship: Hardship, url: str, took: list[float]) -> Callable[[], Iterator[float]]:
-    """A scraper that asks again and again, in either format, compressed or not."""
+    """Yield a scraper that asks again and again, in either format, compressed or not."""
 
     def scrape() -> Iterator[float]:
         headers = {

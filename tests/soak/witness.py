@@ -25,7 +25,7 @@ class Difference:
 
     @property
     def wrong(self) -> bool:
-        """Whether it is more than what reading at different moments explains."""
+        """Return whether it is more than what reading at different moments explains."""
         return abs(self.off_s) > checks.OF_THE_WHOLE * self.clock_s + 3 * checks.TICK_S
 
 

@@ -22,14 +22,14 @@ NS = 1_000_000_000
 
 
 def values(view: View | None, name: str) -> dict[tuple[str, ...], float]:
-    """The samples of that name, by their label values in order of the labels' names."""
+    """Return the samples of that name, by their label values in order of the labels' names."""
     metrics = collect(view, regenerate.BUILD)
     samples = [sample for metric in metrics for sample in metric.samples if sample.name == name]
     return {tuple(v for _, v in sorted(s.labels.items())): s.value for s in samples}
 
 
 def one_thread(**totals: object) -> View:
-    """A view of one thread, called t in the group g."""
+    """Return a view of one thread, called t in the group g."""
     return views.view(views.group("g", {SeriesKey("t"): views.thread_totals(**totals)}))
 
 

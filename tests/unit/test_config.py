@@ -26,12 +26,12 @@ SECOND = 1_000_000_000
 
 
 def parse(text: str) -> Config:
-    """The configuration in a text."""
+    """Return the configuration in a text."""
     return parse_config(text.encode(), "c.yml")
 
 
 def group(text: str) -> GroupConfig:
-    """The only group of a configuration."""
+    """Return the only group of a configuration."""
     (only,) = parse(text).groups
     return only
 

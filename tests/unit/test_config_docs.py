@@ -26,7 +26,7 @@ KEYS = sorted({key for keys in SECTIONS.values() for key in keys})
 
 
 def table(heading: str) -> list[list[str]]:
-    """The cells of the table under a heading, with the codes in each cell."""
+    """Return the cells of the table under a heading, with the codes in each cell."""
     section = DOCS.partition(f"# {heading}\n")[2]
     rows = re.search(r"(?m)^\|[- |]+\|\n((?:\|.*\n)+)", section)
     assert rows is not None
@@ -34,7 +34,7 @@ def table(heading: str) -> list[list[str]]:
 
 
 def codes(cell: str) -> list[str]:
-    """The pieces of code in a table's cell."""
+    """Return the pieces of code in a table's cell."""
     return re.findall(r"`([^`]+)`", cell)
 
 

@@ -29,7 +29,7 @@ def message(path: Path) -> str:
 
 
 def expected() -> dict[str, str]:
-    """The kept messages by the names of their files."""
+    """Return the kept messages by the names of their files."""
     lines = MESSAGES.read_text("utf-8").splitlines()
     return {line.partition(":")[0]: line for line in lines}
 
@@ -93,7 +93,7 @@ def test_an_unreadable_file(tmp_path: Path) -> None:
 
 
 def as_nobody(path: Path) -> str:
-    """The same, from a child that is not root: root may read everything."""
+    """Return the same, from a child that is not root: root may read everything."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if not child:

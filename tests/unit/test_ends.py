@@ -29,7 +29,7 @@ class Process:
         self.known[known.tid] = known
 
     def whose(self, *slots: Slot) -> list[tuple[tuple[int, int] | None, bool]]:
-        """The threads of these ends, and whether they may be others."""
+        """Return the threads of these ends, and whether they may be others."""
         told = ends.whose(cast("Watched", self), [(7, slot) for slot in slots])
         return [(end.thread, end.early) for end in told]
 
@@ -37,7 +37,7 @@ class Process:
 def known(
     tid: int, start_ticks: int, *, ns_tid: int | None = None, named: int | None = None
 ) -> KnownThread:
-    """A thread; ``named``: the serial of what was published of it last."""
+    """Return a thread; ``named``: the serial of what was published of it last."""
     stat = Stat._make([0] * len(Stat._fields))._replace(start_ticks=start_ticks)
     found = KnownThread(tid, (tid, start_ticks), ns_tid or tid, 1, stat)
     if named is not None:

@@ -36,7 +36,7 @@ class _Collector(Collector):
         self._metrics = metrics
 
     def collect(self) -> list[Metric]:
-        """The families."""
+        """Return the families."""
         return self._metrics
 
 
@@ -56,7 +56,7 @@ def _theirs(metrics: list[Metric], form: Format) -> bytes:
 
 
 def _cpu_seconds(function: Callable[[], object], *, of: int) -> float:
-    """The least CPU time of ``of`` calls."""
+    """Return the least CPU time of ``of`` calls."""
     times = []
     for _ in range(of):
         began = time.thread_time()
@@ -85,7 +85,7 @@ def test_numbers_are_written_as_prometheus_client_writes_them(value: float) -> N
 
 
 def _names(view: View, form: Format) -> list[str]:
-    """The thread names that a parser reads from what is exposed of the view."""
+    """Return the thread names that a parser reads from what is exposed of the view."""
     families = PARSERS[form](encode(collect(view), form).decode())  # type: ignore[no-untyped-call]  # has no types
     found = [sample for family in families for sample in family.samples]
     return [s.labels["thread"] for s in found if s.name == "threadwatch_threads_started_total"]

@@ -32,7 +32,7 @@ class Past:
         interval_ns: int = SECOND,
         key: ProcessKey = KEY,
     ) -> HistoryView:
-        """Each thread has used so many ms more; None: the process is not read, for it has not run."""
+        """Return each thread has used so many ms more; None: the process is not read, for it has not run."""
         self.now_ns += after_ns
         if used is not None:
             for tid, ms in used.items():
@@ -54,7 +54,7 @@ class Past:
 
 
 def process(view: HistoryView) -> ProcessHistory:
-    """The one that all tests have."""
+    """Return the one that all tests have."""
     return view.processes[KEY]
 
 

@@ -317,7 +317,7 @@ def test_more_than_the_clock_has_is_worked_off() -> None:
 
 
 def visit(serial: int, tid: int, cpu_ns: int) -> EndedThread:
-    """The end of one call."""
+    """Return the end of one call."""
     return ended(serial, tid, f"Dummy-{serial}", cpu_ns, visitor=True)
 
 
@@ -511,7 +511,7 @@ def test_the_end_of_a_process_leaves_nothing_open() -> None:
 
 
 def leader(name: str, cpu_ns: int, **values: int) -> ThreadReading:
-    """The thread whose TID and start time are the process's."""
+    """Return the thread whose TID and start time are the process's."""
     return thread(KEY.pid, name, cpu_ns, start_ticks=KEY.start_ticks, **values)
 
 
@@ -585,7 +585,7 @@ def sampled(*times: tuple[str, int], now: str, held_ns: int = 0) -> dict[tuple[i
 
 
 def shown(books: Books, name: str = "worker") -> dict[str, int]:
-    """The time in each state in ms."""
+    """Return the time in each state in ms."""
     states = books.totals(name).states
     return {state: time.at(books.now_ns) // MS for state, time in states.items()}
 

@@ -21,7 +21,7 @@ GIL = Gil(0x1000, 208, 16, 24)
 
 
 def gil(state: int, locked: int) -> bytes:
-    """The bytes of a GIL."""
+    """Return the bytes of a GIL."""
     return struct.pack("=QQii", 5000, state, locked, 7)
 
 

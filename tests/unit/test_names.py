@@ -36,7 +36,7 @@ PYTHON = ProcessFacts(
 
 
 def parse(text: str) -> Config:
-    """The configuration in a text."""
+    """Return the configuration in a text."""
     return parse_config(text.encode(), "c.yml")
 
 

@@ -21,7 +21,7 @@ LOADER = "/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2"
 
 
 def name(*cmdline: str, exe: str | None = PYTHON, comm: str = "comm") -> str:
-    """The application of a process with these arguments."""
+    """Return the application of a process with these arguments."""
     return application_name(exe=exe, cmdline=cmdline, comm=comm)
 
 

@@ -34,7 +34,7 @@ unhurried = settings(deadline=None)  # the machine may be busy
 
 
 def described(minor: int, fill: int, *, free_threaded: int = 0) -> bytes:
-    """A ``_Py_DebugOffsets`` of that version, whose offsets are all the same."""
+    """Return a ``_Py_DebugOffsets`` of that version, whose offsets are all the same."""
     head = COOKIE + struct.pack("<QQ", 0x03000000 | minor << 16 | 0x0F0, free_threaded)
     return head + struct.pack("<Q", fill) * ((SIZES[minor] - len(head)) // 8)
 
@@ -111,7 +111,7 @@ class Damaged:
 
 
 def auxv_of(address: int, count: int) -> bytes:
-    """An auxiliary vector that tells of so many program headers at an address."""
+    """Return an auxiliary vector that tells of so many program headers at an address."""
     return struct.pack("<6Q", 3, address, 5, count, 0, 0)
 
 
@@ -198,7 +198,7 @@ def test_memory_that_leads_in_circles(seed: int) -> None:
 
 
 def own_python() -> tuple[MemoryFile, bytes]:
-    """This process's memory and auxiliary vector."""
+    """Return this process's memory and auxiliary vector."""
     memory = MemoryFile(os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC))
     return memory, Path("/proc/self/auxv").read_bytes()
 
@@ -230,7 +230,7 @@ def test_damaged_memory(seed: int) -> None:
 
 
 def ask(following: Following, memory: MemoryFile, threads: dict[int, int]) -> dict[int, str]:
-    """The names that are told after three readings."""
+    """Return the names that are told after three readings."""
     following.update(memory, threads, (), Unlimited())
     time.sleep(CONFIRM_AFTER_NS / 1e9)
     following.confirm(memory, threads)
@@ -239,7 +239,7 @@ def ask(following: Following, memory: MemoryFile, threads: dict[int, int]) -> di
 
 
 def followed() -> tuple[Following, MemoryFile]:
-    """The names of this process's own threads."""
+    """Return the names of this process's own threads."""
     memory, auxv = own_python()
     python = find_python(Snapshot(memory, FIRST_LOOK), auxv, os.getpid())
     return Following(python, os.getpid()), memory
@@ -321,7 +321,7 @@ class Poor(Unlimited):
         self.left = left
 
     def allows(self) -> bool:
-        """Whether something is left."""
+        """Return whether something is left."""
         return self.left > 0
 
     def spend(self, slots: int) -> None:

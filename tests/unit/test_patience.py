@@ -54,12 +54,12 @@ def keep_waiting(its: GuardedReader, slow: Slow, now_ns: int = 0) -> None:
 
 
 def may(its: GuardedReader, user: int, lock: Lock = "exec") -> bool:
-    """Whether a process of that user may be read."""
+    """Return whether a process of that user may be read."""
     return its.may_read(HangRecords(), lock, lambda: user, 0)
 
 
 def all_back(its: GuardedReader) -> Callable[[], bool]:
-    """Whether no thread is stuck."""
+    """Return whether no thread is stuck."""
     return lambda: may(its, 0) and not its._stuck["exec"]
 
 

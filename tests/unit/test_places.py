@@ -38,19 +38,19 @@ class Host:
         self.now_ns = 0
 
     def start(self, group: str, owner: int, rules: GroupRules = RULES) -> tuple[ProcessKey, str]:
-        """A process, and the group that it is charged to."""
+        """Return a process, and the group that it is charged to."""
         self.now_ns += 1
         key = ProcessKey(self.now_ns, self.now_ns)
         return key, self.account.open(key, group, rules, self.now_ns, owner)
 
     def run(self, group: str, owner: int) -> str:
-        """A process that has ended; the group that it was charged to."""
+        """Return a process that has ended; the group that it was charged to."""
         key, charged_to = self.start(group, owner)
         self.account.close(key, (), self.now_ns)
         return charged_to
 
     def names(self) -> set[str]:
-        """The groups that there are."""
+        """Return the groups that there are."""
         return {group.name for group in self.account.groups(self.now_ns)}
 
 

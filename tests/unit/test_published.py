@@ -64,20 +64,20 @@ def new_table() -> Iterator[NewTable]:
 
 
 def born(table: Table, tid: int, name: str) -> Record:
-    """A thread in a table."""
+    """Return a thread in a table."""
     record = table.add(tid, tid, name)
     assert record is not None
     return record
 
 
 def name_of(published: Published, tid: int, start_ticks: int) -> str | None:
-    """The published name of a thread."""
+    """Return the published name of a thread."""
     found = published.slot(tid, start_ticks)
     return found and found[1].name
 
 
 def ends(published: Published) -> list[tuple[str, int | None]]:
-    """The names and CPU times of those that have ended since this was last asked."""
+    """Return the names and CPU times of those that have ended since this was last asked."""
     return [(slot.name, slot.cpu_ns) for _, slot in published.take_ended()]
 
 

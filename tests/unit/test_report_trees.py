@@ -10,7 +10,7 @@ from threadwatch.words.ps_text import report
 
 
 def process(pid: int, ppid: int) -> ProcessView:
-    """A process of one application."""
+    """Return a process of one application."""
     return ProcessView(
         key=ProcessKey(pid, 1),
         ppid=ppid,
@@ -27,12 +27,12 @@ def process(pid: int, ppid: int) -> ProcessView:
 
 
 def lines(*processes: ProcessView) -> list[str]:
-    """The lines of the processes."""
+    """Return the lines of the processes."""
     return [line for line in report(processes, columns=None, color=False) if "PID" in line]
 
 
 def pids(*processes: ProcessView) -> list[int]:
-    """The PIDs in the order in which they are shown."""
+    """Return the PIDs in the order in which they are shown."""
     return [int(line.split("PID ")[1].split()[0]) for line in lines(*processes)]
 
 

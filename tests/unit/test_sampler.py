@@ -78,7 +78,7 @@ def start() -> Iterator[Start]:
 
 
 def states(sampler: WaitSampler, target: Sampled) -> Mapping[int, str]:
-    """The threads' states now."""
+    """Return the threads' states now."""
     sampler.sample(target, time.monotonic_ns())
     return {tid: waits.state for tid, waits in sampler.take(target.key).items()}
 
@@ -255,7 +255,7 @@ start(spin), start(lock), start(receive)
     _, spinning, *_ = sorted(target.tids)
 
     def stopped_on_its_way() -> bool:
-        """Whether the stop came when it was running, and not about to let another have the GIL."""
+        """Return whether the stop came when it was running, and not about to let another have the GIL."""
         os.kill(process.pid, signal.SIGSTOP)
         until = time.monotonic() + 1
         while time.monotonic() < until:

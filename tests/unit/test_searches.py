@@ -8,7 +8,7 @@ from threadwatch.names.searches import Searches
 
 
 def searched(searches: Searches, polls: range, *, young: bool, price_ns: int = 0) -> list[int]:
-    """The polls in which a process is searched that has a thread in no table in each of them."""
+    """Return the polls in which a process is searched that has a thread in no table in each of them."""
     found = []
     for poll in polls:
         searches.missed(poll if young else 1)

@@ -14,7 +14,7 @@ UNKNOWN = (None,) * len(COUNTED)
 
 
 def group(**values: object) -> Group:
-    """A group without rules."""
+    """Return a group without rules."""
     known: dict[str, object] = {"per": "group", "cap": 2, "fold": str, "expire_after_ns": SECOND}
     return Group("shop", **{**known, **values})  # type: ignore[arg-type]  # by keyword
 

@@ -12,7 +12,7 @@ WHO = (100, 6000)
 
 
 def shares(views: tuple[ThreadView, ...]) -> dict[str, float]:
-    """The one thread's states, after the check that they sum to 1."""
+    """Return the one thread's states, after the check that they sum to 1."""
     (view,) = views
     assert view.states is not None
     assert sum(view.states.values()) == pytest.approx(1)

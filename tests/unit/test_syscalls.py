@@ -20,7 +20,7 @@ HEADERS = {
 
 
 def numbers(header: Path) -> Mapping[str, int]:
-    """The calls that a header defines, with the numbers that 64-bit programs have for them."""
+    """Return the calls that a header defines, with the numbers that 64-bit programs have for them."""
     assert header.exists(), f"there is no {header}: install Debian's linux-libc-dev"
     found: dict[str, str] = {}
     for name, value in re.findall(

@@ -24,12 +24,12 @@ Keys = Pilot[Any]
 
 
 def screen(app: TopApp) -> list[str]:
-    """The lines that are on the screen."""
+    """Return the lines that are on the screen."""
     return [strip.text.rstrip() for strip in app.screen._compositor.render_strips()]
 
 
 async def seen(pilot: Keys, what: Callable[[list[str]], object], why: str) -> list[str]:
-    """The screen, once it fits."""
+    """Return the screen, once it fits."""
     app = pilot.app
     assert isinstance(app, TopApp)
     end = asyncio.get_running_loop().time() + DEADLINE
@@ -63,12 +63,12 @@ def on_screen(
 
 
 def rows(lines: list[str]) -> list[str]:
-    """The names in the rows of a list."""
+    """Return the names in the rows of a list."""
     return [line[9:35].split("  ")[0].strip() or line[9:35].strip() for line in lines[3:-1] if line]
 
 
 def has(text: str) -> Callable[[list[str]], bool]:
-    """Whether some line has this."""
+    """Return whether some line has this."""
     return lambda lines: any(text in line for line in lines)
 
 
@@ -101,7 +101,7 @@ def test_keys_order_the_rows() -> None:
 
 
 def app_of(pilot: Keys) -> TopApp:
-    """The application."""
+    """Return the application."""
     app = pilot.app
     assert isinstance(app, TopApp)
     return app

@@ -29,7 +29,7 @@ STACK = 0x7FFD83460C90
 
 
 def call(name: str, *args: int, sp: int = STACK, pc: int = STACK) -> Syscall:
-    """A thread that is blocked in this call."""
+    """Return a thread that is blocked in this call."""
     number = NUMBERS[name]
     assert number is not None
     return Syscall(number, (*args, *[0] * (6 - len(args))), sp, pc)

@@ -20,7 +20,7 @@ from threadwatch.web.messages import Request, Response
 
 
 def app(view: View | None = None, *, ready: bool = True, telemetry_path: str = "/metrics") -> App:
-    """The application, with ``view`` published."""
+    """Return the application, with ``view`` published."""
     exporter = Exporter()
     if view is not None:
         exporter.publish(view)
@@ -28,12 +28,12 @@ def app(view: View | None = None, *, ready: bool = True, telemetry_path: str = "
 
 
 def get(application: App, target: str, method: str = "GET", **headers: str) -> Response:
-    """The response to a request for ``target``."""
+    """Return the response to a request for ``target``."""
     return application(Request(method, target, headers))
 
 
 def headers(response: Response) -> dict[str, str]:
-    """The response's headers by name."""
+    """Return the response's headers by name."""
     found = dict(response.headers)
     assert len(found) == len(response.headers)
     return found
@@ -203,7 +203,7 @@ class _Reader(HTMLParser):
 
 
 def landing(view: View | None) -> _Reader:
-    """The landing page of a daemon that has published ``view``."""
+    """Return the landing page of a daemon that has published ``view``."""
     return _Reader(get(app(view), "/").body.decode())
 
 

@@ -24,7 +24,7 @@ USERS = {b"alice": ALICE, b"bob": BOB}
 
 
 def basic(user: bytes, password: bytes) -> str:
-    """The header for this user."""
+    """Return the header for this user."""
     return "Basic " + base64.b64encode(user + b":" + password).decode()
 
 

@@ -22,12 +22,12 @@ def table() -> Iterator[Table]:
 
 
 def header(table: Table) -> TableHeader:
-    """Its header."""
+    """Return its header."""
     return parse_header(os.pread(table.descriptor, layout.HEADER_SIZE, 0))
 
 
 def slots(table: Table, count: int = layout.CHUNK) -> list[Slot]:
-    """Its first slots, in order of birth."""
+    """Return its first slots, in order of birth."""
     data = os.pread(table.descriptor, count * layout.SLOT_SIZE, layout.HEADER_SIZE)
     found, torn = parse_slots(data)
     assert torn == 0

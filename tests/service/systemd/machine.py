@@ -84,7 +84,7 @@ class Machine:
         self.run("sh", "-c", f"mkdir -p {os.path.dirname(path)} && cat > {path}", stdin=text)
 
     def get(self, url: str, *options: str) -> str:
-        """The body that a URL answers with; empty if it does not answer with success."""
+        """Return the body that a URL answers with; empty if it does not answer with success."""
         return self.run("curl", "--silent", "--fail", *options, url, check=False)
 
     def start_target(self, name: str) -> None:
@@ -95,7 +95,7 @@ class Machine:
         )
 
     def host_pid(self, pid: int) -> int:
-        """The PID out here of a process in there."""
+        """Return the PID out here of a process in there."""
         for outside in descendants(self.leader):
             with contextlib.suppress(OSError):
                 status = Path(f"/proc/{outside}/status").read_text()
@@ -104,7 +104,7 @@ class Machine:
         raise AssertionError(f"no process {pid} in the machine")
 
     def log(self) -> str:
-        """The end of the journal, for a message."""
+        """Return the end of the journal, for a message."""
         command = ("nsenter", "-t", str(self.leader), "-a", "journalctl", "--no-pager", "-n", "60")
         return subprocess.run(
             command, capture_output=True, text=True, timeout=DEADLINE, check=False
@@ -131,13 +131,13 @@ class Service:
     port: int = 9749
 
     def show(self, unit_property: str) -> str:
-        """A property of the unit."""
+        """Return a property of the unit."""
         return self.machine.run(
             "systemctl", "show", "--value", f"--property={unit_property}", self.name
         )
 
     def do(self, verb: str, *, check: bool = True) -> str:
-        """``systemctl VERB`` the unit."""
+        """Return ``systemctl VERB`` the unit."""
         return self.machine.run("systemctl", verb, self.name, check=check)
 
     def drop_in(self, text: str, name: str = "test") -> None:
@@ -158,7 +158,7 @@ class Service:
         assert self.show("ActiveState") == "active", self.machine.log()
 
     def pid(self) -> int:
-        """Its main process; 0 while there is none."""
+        """Return its main process; 0 while there is none."""
         return int(self.show("MainPID"))
 
     def reset(self) -> None:
@@ -175,11 +175,11 @@ class Service:
         return self.machine.get(f"http://127.0.0.1:{self.port}/metrics")
 
     def value(self, series: str) -> float | None:
-        """The value of a series of its metrics, written as they are; None: there is none."""
+        """Return the value of a series of its metrics, written as they are; None: there is none."""
         return value(self.metrics(), series)
 
     def cursor(self) -> str:
-        """A place in the journal."""
+        """Return a place in the journal."""
         said = self.machine.run("journalctl", "-n", "0", "--show-cursor", "--no-pager")
         return said.rpartition("-- cursor: ")[2]
 
@@ -197,7 +197,7 @@ class Service:
 
 
 def value(metrics: str, series: str) -> float | None:
-    """The value of a series in an exposition; None: there is none."""
+    """Return the value of a series in an exposition; None: there is none."""
     found = re.search(rf"^{re.escape(series)} (\S+)$", metrics, re.MULTILINE)
     return float(found[1]) if found else None
 
@@ -291,7 +291,7 @@ def booted(directory: Path, opt: Path) -> Iterator[Machine]:
 
 
 def _machine(nspawn: int) -> Machine | None:
-    """The machine that nspawn has started: the process that is number 1 of a PID namespace."""
+    """Return the machine that nspawn has started: the process that is number 1 of a PID namespace."""
     for pid in descendants(nspawn):
         with contextlib.suppress(OSError):
             status = Path(f"/proc/{pid}/status").read_text()

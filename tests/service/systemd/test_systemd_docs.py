@@ -15,7 +15,7 @@ URL = "http://127.0.0.1:9749/-/ready"
 
 
 def _steps() -> dict[str, list[str]]:
-    """The blocks of commands for root, by the heading or the bold words before them."""
+    """Return the blocks of commands for root, by the heading or the bold words before them."""
     text = (CHECKOUT / "docs/systemd.md").read_text()
     found: dict[str, list[str]] = {}
     heading = ""

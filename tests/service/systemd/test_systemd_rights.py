@@ -49,7 +49,7 @@ def grant(service: Service, capabilities: str) -> None:
 
 
 def denied(metrics: str) -> set[str]:
-    """The sources that are counted as denied."""
+    """Return the sources that are counted as denied."""
     pattern = r'^threadwatch_read_errors_total\{reason="(\w+)",source="(\w+)"\} [1-9]'
     found = re.findall(pattern, metrics, re.MULTILINE)
     assert {reason for reason, _ in found} <= {"denied"}, found
@@ -57,7 +57,7 @@ def denied(metrics: str) -> set[str]:
 
 
 def after_polls(service: Service, count: int = 20) -> str:
-    """The metrics after so many polls: what is looked at late has been looked at."""
+    """Return the metrics after so many polls: what is looked at late has been looked at."""
     until(lambda: (service.value("threadwatch_polls_total") or 0) >= count, "some polls")
     return service.metrics()
 
@@ -79,7 +79,7 @@ KERNELS = {("python", "sleeping"): 1.0, (COMM, "sleeping"): 1.0, ("order-socket"
 
 
 def cpu_ns(machine: Machine, group: str) -> int:
-    """The CPU time of a target, by the kernel, which rests."""
+    """Return the CPU time of a target, by the kernel, which rests."""
     pid = Service(machine, group).pid()
     lines = machine.run("sh", "-c", f"cat /proc/{pid}/task/*/schedstat").splitlines()
     return sum(int(line.split()[0]) for line in lines)

@@ -28,12 +28,12 @@ CAPABILITIES = (1 << 2) | (1 << 19)
 
 
 def writer(group: str, state: str = "lock") -> str:
-    """The series that says that the target's thread is in that state."""
+    """Return the series that says that the target's thread is in that state."""
     return f'threadwatch_threads{{group="{group}",state="{state}",thread="{WRITER}"}}'
 
 
 def sees_all(service: Service) -> bool:
-    """Whether the named threads of all three users are there, and known to wait for a lock."""
+    """Return whether the named threads of all three users are there, and known to wait for a lock."""
     metrics = service.metrics()
     return all(value(metrics, writer(group)) == 1 for group in TARGETS)
 

@@ -37,7 +37,7 @@ def _analyze(systemd: Sequence[str], *arguments: str) -> str:
 
 
 def _install(directory: Path, unit: Path, *drop_ins: Path, name: str = "") -> Path:
-    """A copy of the unit with drop-ins, whose program is there."""
+    """Return a copy of the unit with drop-ins, whose program is there."""
     program = directory / "threadwatch"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)

@@ -57,7 +57,7 @@ class Target:
 
     @property
     def pid(self) -> int:
-        """Its PID."""
+        """Return its PID."""
         return self.popen.pid
 
     def end(self) -> None:

@@ -22,7 +22,7 @@ Pss:                   0 kB
 
 
 def sections_of(data: bytes) -> elf.Sections:
-    """The sections of an ELF file."""
+    """Return the sections of an ELF file."""
     place, names = elf.parse_elf_header(data)
     return elf.parse_sections(part(data, place), names)
 

@@ -19,7 +19,7 @@ def header(
     flags: int = 0,
     gil: tuple[int, int, int, int] = (0, 0, 0, 0),
 ) -> bytes:
-    """A whole header as a publisher writes it; ``gil``: address, size, offsets of ident and TID."""
+    """Return a whole header as a publisher writes it; ``gil``: address, size, offsets of ident and TID."""
     gil_address, gil_size, ident_offset, native_offset = gil
     static = table.pack_static(
         flags=flags,
@@ -41,20 +41,20 @@ def header(
 def slot(
     *, state: int = table.LIVE, flags: int = 0, cpu_ns: int = 7, name: bytes = b"Thread-1 (work)"
 ) -> bytes:
-    """A whole slot as a publisher writes it."""
+    """Return a whole slot as a publisher writes it."""
     packed = table.pack_slot(state, flags, 3, 4713, 0x7F00, 11, 22, cpu_ns, 2, name)
     return packed.ljust(table.SLOT_SIZE, b"\0")
 
 
 def resealed(data: bytes) -> bytes:
-    """A header that was changed on purpose, with a CRC that fits."""
+    """Return a header that was changed on purpose, with a CRC that fits."""
     sealed = data[:14] + b"\0\0" + data[16 : table.STATIC_SIZE]
     crc = table.CRC.pack(crc32(sealed))
     return data[: table.STATIC_SIZE] + crc + data[table.STATIC_SIZE + 4 :]
 
 
 def resealed_slot(data: bytes, length: int) -> bytes:
-    """A slot that was changed on purpose, with a CRC that fits its first bytes and the name."""
+    """Return a slot that was changed on purpose, with a CRC that fits its first bytes and the name."""
     body = bytes(4) + data[4 : table.SLOT_HEAD + length]
     return table.CRC.pack(crc32(body)) + data[4:]
 
@@ -109,7 +109,7 @@ def test_counters_alone_are_those_of_the_header() -> None:
 
 
 def patched(data: bytes, offset: int, new: bytes) -> bytes:
-    """The same with some bytes replaced."""
+    """Return the same with some bytes replaced."""
     return data[:offset] + new + data[offset + len(new) :]
 
 
