@@ -65,7 +65,7 @@ class Seen:
     ours: Shares
     peers: Mapping[str, Shares]
     held: float
-    """The share of all time in which anybody held the GIL, by threadwatch."""
+    """Return the share of all time in which a thread held the GIL, by threadwatch."""
 
 
 def differ(one: Shares, other: Shares, thread: str) -> float:

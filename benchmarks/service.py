@@ -28,12 +28,12 @@ from collections.abc import Callable
 import threadwatch
 
 _WORK: dict[str, list[int]] = {}
-"""Units of work by kind, and in it one number for each thread: nobody else writes it."""
+"""Units of work by kind, and in it one number for each thread, which no other thread writes."""
 _NOBODY = ""
 _HELD: dict[str, int] = {_NOBODY: 0}
 """Nanoseconds by thread."""
 _last, _last_ns = _NOBODY, time.monotonic_ns()
-"""Who has written last, and when."""
+"""The thread that has written last, and when."""
 
 
 def main(program: str) -> None:
@@ -133,7 +133,7 @@ def _weights() -> dict[str, Callable[[], None]]:
     buffer = bytes(1 << 24)
 
     def compute(name: str, seconds: float) -> None:
-        """Hold the GIL, or want it, until this thread has had so much CPU time."""
+        """Hold the GIL, or want it, until this thread has had this much CPU time."""
         end = time.thread_time() + seconds
         while time.thread_time() < end:
             for _ in range(20):

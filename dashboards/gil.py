@@ -1,4 +1,4 @@
-"""The GIL: who holds it, who starves, and how long the convoy is."""
+"""The dashboard GIL: which threads hold it, which starve, and how long the convoy is."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ class Books:
         first: bool = False,
         **values: Any,
     ) -> tuple[ThreadView, ...]:
-        """Charge a sample one second on. ``open_ns``: how much of the clock may still be nobody's."""
+        """Charge a sample one second on. ``open_ns``: how much of the clock may still belong to no thread."""
         self.now_ns += SECOND
         if key not in self._open:
             self.open(key)

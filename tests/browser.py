@@ -42,7 +42,7 @@ def chromium() -> Iterator[Browser]:
 
 
 class Opened:
-    """A page with what it did that nobody sees: errors, requests, and how long its work took."""
+    """A page with its invisible effects: errors, requests, and how long its work took."""
 
     def __init__(self, page: Page) -> None:
         self.page = page

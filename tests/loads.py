@@ -25,8 +25,8 @@ from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 
 OPEN_NS = 110 * MS
-"""How much of a process's clock can be nobody's yet: that of newborn threads, whose names are about to come
-within a tenth of a second, and a little of threads that were not read."""
+"""How much of a process's clock can belong to no thread yet: that of newborn threads, whose names
+are about to come within a tenth of a second, and a little of threads that were not read."""
 
 
 class Load(Target):
@@ -39,7 +39,7 @@ class Load(Target):
         self.pid = self.process.pid
 
     def has_spoken(self, seconds: float = 0.0) -> bool:
-        """Return whether there is something to hear, or within so many seconds."""
+        """Return whether there is something to hear within this many seconds."""
         return b"\n" in self._buffer or bool(self._selector.select(seconds))
 
     def hear(self, step: str) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class Watch:
             self.poll()
 
     def poll_while(self, load: Load, *, interval: float) -> None:
-        """Poll every so many seconds until the load says something."""
+        """Poll at this interval until the load says something."""
         due = time.monotonic()
         while not load.has_spoken(max(0.0, due - time.monotonic())):
             if time.monotonic() >= due:

@@ -100,7 +100,7 @@ def _is_charged(watch: Watch) -> bool:
 
 
 def main(minutes: float = 10.0, seed: int | None = None) -> None:
-    """Go on for so many minutes."""
+    """Go on for this many minutes."""
     testbed.enter()
     print(testbed.matrix(), flush=True)
     end = time.monotonic() + minutes * 60

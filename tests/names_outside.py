@@ -207,7 +207,7 @@ class Storm:
 
 
 def weather(storms: list[Storm], pairs: int, seconds: float) -> None:
-    """Read all of them in turns until so many pairs have been read of each, or for so long."""
+    """Read all of them in turns until this many pairs have been read of each, or for this long."""
     deadline = time.monotonic() + seconds
     while min(storm.pairs for storm in storms) < pairs:
         began = time.monotonic()

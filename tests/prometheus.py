@@ -134,7 +134,7 @@ class Prometheus:
         return {rule["name"]: rule for group in groups for rule in group["rules"]}
 
     def samples(self, selector: str, over: str = "5m") -> list[Samples]:
-        """Return every sample that is stored of the series, from the last so many minutes."""
+        """Return every sample that is stored of the series, from the last ``minutes``."""
         query = urllib.parse.urlencode({"query": f"{selector}[{over}]"})
         data = self._get("/api/v1/query?" + query)
         assert data["resultType"] == "matrix", data

@@ -71,7 +71,7 @@ class Siege:
             writer.transport.abort()
 
     async def again(self, what: Callable[[], Coroutine[None, None, None]], pause: float) -> None:
-        """Do it again and again; who is dropped comes back."""
+        """Do it again and again; a client that is dropped comes back."""
         while True:
             with contextlib.suppress(OSError, EOFError, asyncio.LimitOverrunError):
                 await what()

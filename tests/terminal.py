@@ -108,7 +108,7 @@ def written_to_a_terminal(command: Sequence[str], **environment: str) -> tuple[i
     )
     os.close(secondary)
     output = b""
-    with contextlib.suppress(OSError):  # how a terminal says that nobody writes to it any more
+    with contextlib.suppress(OSError):  # how a terminal says: no writer is left
         while chunk := os.read(primary, 65536):
             output += chunk
     os.close(primary)

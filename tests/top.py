@@ -116,7 +116,7 @@ def hostile(number: int = 1) -> View:
 
 
 def many(processes: int, each: int, number: int = 1) -> View:
-    """So many processes with so many threads each, one in ten of them busy."""
+    """Make this many processes with this many threads each, one in ten of them busy."""
     return poll(
         number,
         *(

@@ -73,7 +73,7 @@ HOSTILE: tuple[str, ...] = (
     ),
     "n" * 1000,
 )
-"""Names that somebody will give a thread, all different."""
+"""Names that an application will give a thread, all different."""
 SURROGATES = "\udc80\ud800"
 """A name that UTF-8 cannot hold."""
 
@@ -259,7 +259,7 @@ def hostile() -> View:
 
 
 def large(samples: int) -> View:
-    """Return at least so many samples, of thread names with all that they can have."""
+    """Return at least this many samples, of thread names with all that they can have."""
     per_series = 17
     return view(
         group(

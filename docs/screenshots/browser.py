@@ -83,7 +83,7 @@ def query(demo: Demo, file: Path) -> None:
         address = f"http://127.0.0.1:{demo.prometheus.port}/graph?"
         opened.goto(address + urllib.parse.urlencode(asking))
         expect(opened.get_by_text("price-engine")).to_be_visible(timeout=20_000)
-        # as high as its text: the page itself makes it so only while somebody types
+        # As high as its text: the page itself does that only while a user types.
         opened.locator("textarea").evaluate(
             "(box) => { box.style.height = `${box.scrollHeight + 4}px`; box.blur(); }"
         )

@@ -129,6 +129,6 @@ def test_rules_name_metrics_and_labels_that_there_are(expression: str) -> None:
 
 
 def test_what_is_recorded_is_used() -> None:
-    """Each recorded series has an alert that asks for it: nothing is stored for nobody."""
+    """Each recorded series has an alert that uses it: no series is stored without a use."""
     asked = {selector.metric for alert in ALERTS for selector in promql.selectors(alert["expr"])}
     assert set(RECORDED) <= asked

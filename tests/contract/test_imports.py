@@ -60,7 +60,7 @@ ALLOWED = frozenset(
 
 @pytest.fixture(scope="module")
 def graph() -> grimp.ImportGraph:
-    """Who imports whom, function bodies and TYPE_CHECKING blocks included."""
+    """Return which module imports which, function bodies and TYPE_CHECKING blocks included."""
     return grimp.build_graph("threadwatch", include_external_packages=True, cache_dir=None)
 
 

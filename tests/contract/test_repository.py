@@ -37,7 +37,7 @@ def _text(path: Path) -> str:
 
 
 def test_no_file_names_this_machine() -> None:
-    """No file holds the path of a checkout or of somebody's home directory."""
+    """No file holds the path of a checkout or of a home directory."""
     places = re.compile(
         "|".join([re.escape(str(CHECKOUT)), re.escape(f"{Path.home()}/"), r"/home/[a-z]\w*/"])
     )

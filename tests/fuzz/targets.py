@@ -184,7 +184,7 @@ def requests(data: bytes) -> None:
 
 
 def gil(data: bytes) -> None:
-    """A GIL in memory that a target has filled at will: somebody holds it, or nobody does."""
+    """A GIL in memory that a target has filled at will: a thread holds it, or none does."""
     begin = 1 << 20
 
     def read(address: int, size: int) -> bytes:

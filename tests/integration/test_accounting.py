@@ -247,7 +247,7 @@ def test_renames(watch: Watch, start: Start) -> None:
 
 
 def test_without_a_publisher(watch: Watch, start: Start) -> None:
-    """Time of threads that nobody saw to their ends is unattributed, and none is lost."""
+    """Time of threads that no poll saw to their ends is unattributed, and none is lost."""
     load = start(testbed.require(3, 11), "load_lives.py", "unpublished", mode="plain")
     load.hear("ready")
     load.go()

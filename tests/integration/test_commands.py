@@ -373,7 +373,7 @@ def test_demo_shows_the_mapping_and_serves_it(end: signal.Signals, status: int) 
 
 
 def _runs(pid: int) -> bool:
-    """Return whether there is such a process; one that nobody has waited for has ended, too."""
+    """Return whether there is such a process; one that its parent has not waited for has ended, too."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:

@@ -98,7 +98,7 @@ def test_a_clock_with_a_timer_is_as_exact(sleepers: subprocess.Popen[str]) -> No
 
 
 def test_nobody_gets_a_timer_of_a_process_that_is_not_there() -> None:
-    """A PID that is nobody's is an error of the kernel, and leaves nothing behind."""
+    """A PID that no process has is an error of the kernel, and leaves nothing behind."""
     with pytest.raises(OSError, match="Invalid argument"):
         CpuTimer(2**22 - 1)
     assert timers() == 0

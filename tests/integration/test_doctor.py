@@ -33,7 +33,7 @@ UNDUMPABLE = "import ctypes; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DU
 
 
 def able(capabilities: str) -> tuple[str, ...]:
-    """Return a command before another that makes it nobody's, with these capabilities and no others."""
+    """Return a command before another that runs that as nobody, with these capabilities and no others."""
     return (*NOBODY, f"--inh-caps=-all,+{capabilities}", f"--ambient-caps=-all,+{capabilities}")
 
 
@@ -362,7 +362,7 @@ def test_a_daemon_that_sees_less() -> None:
 
 @pytest.fixture
 def procfs() -> Iterator[Path]:
-    """A directory that everybody may look into; pytest's own are for its user alone."""
+    """A directory that every user may look into; pytest's own are for its user alone."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)

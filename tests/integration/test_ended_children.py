@@ -26,12 +26,12 @@ CUT_NS = 2 * NS_PER_TICK
 
 
 def test_children_of_a_moment() -> None:
-    """A group has the CPU time of its ended children, whoever made them, within 1 %."""
+    """A group has the CPU time of its ended children, by every start method, within 1 %."""
     run_in_pid_namespace(__name__)
 
 
 class Family:
-    """A program with its children, and a poller that watches nobody else."""
+    """A program with its children, and a poller that watches no other process."""
 
     def __init__(self, interpreter: Interpreter, kind: str, seconds: float) -> None:
         self.kind = f"{interpreter} {kind} {seconds}"

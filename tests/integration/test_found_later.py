@@ -32,7 +32,7 @@ def test_interpreters_that_come_later(fleet: Fleet) -> None:
     config = replace(DEFAULT_CONFIG, watch_unmatched=False)
     with closing(Poller(ProcFS(), config, report=lambda e: errors.append(str(e)))) as poller:
         poller.always_watch(frozenset(pids))
-        for _ in range(40):  # until nobody looks at these processes in each poll
+        for _ in range(40):  # until no poll looks at these processes any more
             polled(poller)
         shown = polled(poller)
         assert all(shown[pid].published for pid in pids)

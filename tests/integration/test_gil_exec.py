@@ -1,4 +1,4 @@
-"""What is read where a GIL was, by who has not heard yet that it is there no more."""
+"""Reads of a GIL that is gone, by a reader that has not learned that yet."""
 
 from __future__ import annotations
 

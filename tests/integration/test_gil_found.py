@@ -136,7 +136,8 @@ def observe(
             time.sleep(0.001)
         assert seen.wrong == [], interpreter
         assert len(set(own.values())) == gils, own
-        # who wants the GIL waits for nothing else, and who waits for something else does not want it
+        # a thread that wants the GIL waits for nothing else, and one that waits for something else
+        # does not want it
         assert not set(seen.elsewhere) & set(spinning), (interpreter, seen)
         assert set(seen.waited) <= {*spinning, "MainThread"}, (interpreter, seen)
         locks = {"lock", "lock, timed", "queue", "event"}
@@ -190,7 +191,7 @@ def test_with_another_switch_interval(interpreter: Interpreter, fleet: Fleet) ->
 
 
 def test_published_among_threads_that_want_the_gil(interpreter: Interpreter, fleet: Fleet) -> None:
-    """Any thread can publish, whoever else wants the GIL meanwhile."""
+    """Any thread can publish, even if others want the GIL meanwhile."""
     scenario(fleet, interpreter, "late")
 
 

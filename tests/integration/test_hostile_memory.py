@@ -1,4 +1,4 @@
-"""Targets that keep everybody waiting who looks at them: neither poll nor sample waits, or breaks."""
+"""Targets that make every reader wait: neither poll nor sample waits, or breaks."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def trap(place: Path, *arguments: str) -> Iterator[dict[str, int]]:
             yield {**told, "pid": process.pid}
         finally:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(told["server"], signal.SIGKILL)  # else nobody can end the other
+                os.kill(told["server"], signal.SIGKILL)  # else the other could not be ended
             process.kill()
 
 
@@ -61,7 +61,7 @@ def readers() -> list[threading.Thread]:
 
 
 def wait_for_readers(count: int) -> None:
-    """Wait until there are so many."""
+    """Wait until there are this many."""
     deadline = time.monotonic() + harness.DEADLINE
     while len(readers()) != count:
         assert time.monotonic() < deadline, readers()
@@ -146,7 +146,7 @@ def test_threads_that_wait_for_a_file_system(tmp_path: Path) -> None:
 
 
 def hang(pid: int, file: str) -> None:
-    """Have the program spring its trap: whoever reads that file of it is kept waiting then."""
+    """Have the program spring its trap: every reader of that file of it has to wait then."""
     os.kill(pid, signal.SIGUSR1)
     deadline = time.monotonic() + harness.DEADLINE
     while _answers(pid, file):
@@ -243,7 +243,7 @@ def test_the_detail_of_a_thread_goes_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("how", "file", "source"), HANGS)
 @pytest.mark.parametrize("command", ["ps", "doctor"])
 def test_commands_go_on(how: str, file: str, source: str, command: str, tmp_path: Path) -> None:
-    """A process that hangs before anybody has seen it: the others are shown, and the command ends."""
+    """A process that hangs before the first poll of it: the others are shown, and the command ends."""
     del source
     with trap(tmp_path / "trap", how) as told:
         (tmp_path / "bystander.py").write_text(WORKER)

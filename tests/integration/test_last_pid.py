@@ -81,7 +81,7 @@ def test_lxcfs(option: str, tmp_path: Path) -> None:
 
 
 def test_a_number_that_stands_still(tmp_path: Path) -> None:
-    """Neither a file that somebody wrote is believed, nor one of procfs that does not follow our threads."""
+    """Neither a file that a user wrote is believed, nor one of procfs that does not follow our threads."""
     written = tmp_path / "loadavg"
     written.write_text("0.00 0.00 0.00 0/0 0\n")
     # seven numbers, of which the fifth is 0 for ever: as gVisor's loadavg, on the procfs itself

@@ -238,7 +238,7 @@ def test_time_namespace(program: str, offset: str, fleet: Fleet) -> None:
 
 
 def _as_nobody(interpreter: Interpreter) -> Interpreter:
-    """The interpreter, run by another user, who may not see every directory that it is installed in."""
+    """The interpreter, run by another user, which may not see every directory that it is installed in."""
     become = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     if interpreter.root != Path("/"):
         return replace(interpreter, command=harness.command(interpreter, *become))
@@ -253,16 +253,16 @@ def _as_root(interpreter: Interpreter) -> Interpreter:
 
 
 def _in_user_namespace(interpreter: Interpreter) -> Interpreter:
-    """Return the interpreter, run by root of a user namespace, who is nobody outside."""
+    """Return the interpreter, run by root of a user namespace, who is an unknown user outside."""
     become = ("/usr/bin/python3", str(harness.TARGETS / "userns.py"))
     if interpreter.root != Path("/"):
-        # nobody makes a user namespace behind chroot, but root of one may use that
+        # only root makes a user namespace behind chroot, and only root of one may use that
         return replace(interpreter, command=(*become, *interpreter.command))
     return _where_all_can_read(interpreter, become)
 
 
 def _where_all_can_read(interpreter: Interpreter, become: tuple[str, ...]) -> Interpreter:
-    """The interpreter of the machine at a place that everybody can read, behind the command ``become``."""
+    """The interpreter of the machine at a place that every user can read, behind the command ``become``."""
     executable = Path(interpreter.command[-1])
     mount = 'mount --bind "$1" /mnt && shift && exec "$@"'
     elsewhere = Path("/mnt") / executable.relative_to(executable.parents[1])
@@ -309,7 +309,7 @@ def _daemon_as_nobody() -> list[str]:
     ],
 )
 def test_users(daemon: str, target: str, source: str, fleet: Fleet) -> None:
-    """Names of one's own processes, for root of everybody's; of others' the kernel's names."""
+    """Names of one's own processes, for root of all processes; of others' the kernel's names."""
     comparison.drive(
         (
             fleet.start(

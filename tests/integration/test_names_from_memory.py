@@ -50,7 +50,7 @@ def test_threads_of_every_kind(interpreter: Interpreter) -> None:
 
 @pytest.mark.parametrize("how", ["fork", "fork_in_thread"])
 def test_forked_children(interpreter: Interpreter, how: str, tmp_path: Path) -> None:
-    """A child by fork has its own threads' names, and its main thread's, whoever that was in its parent."""
+    """A child by fork has its own threads' names, and its main thread's, even if another thread forked."""
     with started(interpreter) as target:
         child = target.ask(f"{how} {tmp_path}/child")
         try:

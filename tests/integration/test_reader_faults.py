@@ -40,7 +40,7 @@ ERRORS = (errno.EMFILE, errno.ENOMEM, errno.EIO)
 
 
 class Faults:
-    """Makes a call fail, each time or every so many times, in this thread and in the reading thread."""
+    """Makes a call fail, each time or once in a number of times, in this thread and in the reading thread."""
 
     def __init__(self, module: Any, name: str) -> None:
         self._module, self._name = module, name

@@ -149,7 +149,7 @@ class Lab:
         return view
 
     def window(self, seconds: float) -> Window:
-        """What is seen in so many seconds, after half a second to find out who runs."""
+        """Return what is seen in this many seconds, after half a second to find out which threads run."""
         before = self.follow(0.5)
         return Window(before, self.follow(seconds), self.owed)
 
@@ -251,7 +251,7 @@ def test_the_convoy() -> None:
 
 
 def observed(window: Window) -> float:
-    """Return the share of the time in which samples are taken: meanwhile, who wakes up does not run."""
+    """Return the share of the time in which samples are taken: a thread that wakes up then does not run."""
     before, after = window.before.stats, window.after.stats
     return (after.sample_cpu_ns - before.sample_cpu_ns) / window.elapsed_ns
 
@@ -272,7 +272,7 @@ def test_threads_that_do_without_the_gil(version: tuple[int, int]) -> None:
         assert states.get("gil", 0) < 0.05
         assert window.held(load, name) < 0.1
         ran += states["running"]
-        # a wait for a CPU is counted when it is over; until then, nobody knows what it is
+        # a wait for a CPU is counted when it is over; until then its kind is unknown
         ready += states.get("runnable", 0) + states.get("sleeping", 0)
     # what they did not run side by side for want of the GIL would be missing here
     assert ran + ready > 1.9

@@ -144,7 +144,7 @@ def test_interpreters_under_other_names(script: Path, tmp_path: Path) -> None:
 
 
 def test_a_python_that_the_loader_starts(script: Path) -> None:
-    """Who starts Python by the dynamic loader has the application's group, not the loader's."""
+    """A Python that the dynamic loader starts has the application's group, not the loader's."""
     loader = LOADER[platform.machine()]
     python = str(Path("/usr/bin/python3").resolve())
     with (

@@ -208,7 +208,7 @@ class Histories(RuleBasedStateMachine):
     @rule(pick=SEED, name=NAMES, cpu=WORK, count=st.integers(1, 5), told=st.booleans())
     @precondition(lambda self: self.processes)
     def short_lives(self, pick: int, name: str, cpu: int, count: int, told: bool) -> None:  # noqa: FBT001  # as above
-        """Threads start and end, one after the other, before anybody looks."""
+        """Threads start and end, one after the other, between two polls."""
         process = self._process(pick)
         if process.key.pid + 9 not in process.threads:
             for _ in range(count):
@@ -350,7 +350,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def expire(self) -> None:
-        """Nobody does anything for longer than names and groups are kept."""
+        """No thread does anything for longer than names and groups are kept."""
         before = {group.name: group for group in self.views}
         self._pass(2 * EXPIRE_NS)
         net = self._net()
@@ -392,7 +392,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def states_are_the_time_lived(self) -> None:
-        """The time in all states is what the threads have lived, and what those ran whom nobody saw."""
+        """The time in all states is the time that the threads have lived, and that unseen threads ran."""
         net = sum(self._net().values()) + self.gone["states"]
         ran = sum(group.cpu_ns for group in self.views) + self.gone["cpu"]
         assert self.lived_ns <= net <= self.lived_ns + ran
@@ -478,7 +478,7 @@ class Histories(RuleBasedStateMachine):
                 self.hidden_ns += moment
         lags = sum(life.lag for life in process.threads.values())
         process.worst_lag = max(process.worst_lag, lags)
-        # of those whose end is told and who were not known, it is seen whether they live
+        # of threads whose end is told and that were not known, it is seen whether they live
         met = [end[0] for end in process.ends if not end[0].listed]
         lives = process.threads.values()
         read = [life for life in lives if life in read or life in met or life.late]
@@ -498,7 +498,8 @@ class Histories(RuleBasedStateMachine):
             else:
                 full.append(sample)
             life.shown = None if sample.provisional else shown
-        # what the clock may have of threads that were not read; of the dead too if nobody is listed
+        # what the clock may have of threads that were not read; of the dead too if the list was not
+        # read
         unread_ns = clock if not listed else sum(life.cpu - life.charged for life in unread)
         for life, sample in zip(read, samples, strict=True):
             if not sample.provisional:

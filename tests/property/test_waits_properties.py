@@ -171,7 +171,7 @@ class _Memory:
 def test_any_memory_gives_a_holder_or_one_error(
     data: st.DataObject, offsets: tuple[int, int]
 ) -> None:
-    """Whatever is read, it ends soon: a holder, nobody, not known, or a ReadError."""
+    """Whatever is read, it ends soon: a holder, none, unknown, or a ReadError."""
     memory = _Memory(data)
     try:
         holder = find_holder(memory.read, Gil(4096, 208, *offsets))

@@ -52,7 +52,7 @@ class Siege:
         return float(self.daemon.metric("threadwatch_polls_total") or 0)
 
     def await_polls(self, count: int) -> None:
-        """Wait for so many more."""
+        """Wait for this many more."""
         begin = self.polls()
         until(lambda: self.polls() >= begin + count, f"{count} polls")
 
@@ -258,7 +258,7 @@ def test_a_fork_bomb(siege: Siege) -> None:
         )
         siege.check()
     until(
-        # one may be a zombie that nobody waits for
+        # # one may be a zombie that no parent waits for
         lambda: float(siege.daemon.metric('threadwatch_group_processes{group="chaos"}') or 0) < 10,
         "the processes are gone",
     )
@@ -267,7 +267,7 @@ def test_a_fork_bomb(siege: Siege) -> None:
 
 
 def test_stopped_in_the_middle_of_a_write(siege: Siege) -> None:
-    """By SIGSTOP or a cgroup's freezer, in a slot that is never finished or anywhere: nobody waits."""
+    """By SIGSTOP or a cgroup's freezer, in a slot that is never finished or anywhere: no poll waits."""
     with harm(["frozen"], ["tear"]) as (stopped, target):
         until(lambda: _state(stopped.pid) == "T", "it has stopped itself")
         with frozen(target.pid):

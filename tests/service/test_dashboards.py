@@ -250,7 +250,7 @@ def test_chosen_threads_alone_are_shown(server: Prometheus, chosen: list[str]) -
 
 
 def test_the_timeline_shows_what_threads_do(server: Prometheus) -> None:
-    """The sleeper is shown asleep, the event loop in poll, and whoever else in a state that there is."""
+    """The sleeper is shown asleep, the event loop in poll, and every other thread in a state that exists."""
     asked = _named("application", "What each thread mostly does")
     found = {labels["thread"]: v for labels, v in _answer(server, asked, _values("application"))}
     assert {STATES[int(number) - 1].name for number in found["housekeeping"]} == {"sleep"}

@@ -21,7 +21,8 @@ from threadwatch.model.states import NAMES, OF_LETTER
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 FIRST = ("chrt", "--fifo", "1")
-"""Before everybody else: who has to wait for a CPU samples when one is free, not when it has chosen."""
+"""Give the daemon priority: one that has to wait for a CPU samples when one is free, not when it
+has chosen."""
 CONTEND = """
 import socket
 def count():
@@ -49,7 +50,7 @@ Scrape = dict[tuple[str, ...], float]
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that everybody may look into; pytest's own are for its user alone."""
+    """A directory that every user may look into; pytest's own are for its user alone."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
@@ -90,7 +91,7 @@ def number(daemon: Serving, metric: str) -> float:
 
 
 def polls(daemon: Serving, count: int) -> None:
-    """Wait for so many more."""
+    """Wait for this many more."""
     before = number(daemon, POLLS)
     until(lambda: number(daemon, POLLS) >= before + count, f"{count} polls")
 

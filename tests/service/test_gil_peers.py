@@ -1,4 +1,4 @@
-"""Who holds the GIL: the daemon, py-spy and CPython's own profiler, about one program in the same seconds."""
+"""The holder of the GIL, by the daemon, py-spy and CPython's own profiler, in the same seconds."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ LOOPBACK = Address("127.0.0.1", 0)
 PATIENCE = 30.0
 """Seconds after which a client that should have been answered or dropped gives up."""
 LONG = Deadlines(receive=600, keep_alive=600, send=600, linger=1, stop=2)
-"""Nobody is dropped for being slow, so what a test sees is not a deadline."""
+"""No client is dropped for being slow, so what a test sees is not a deadline."""
 GET = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
 HEALTHY = b"threadwatch is healthy.\n"
 
@@ -280,7 +280,7 @@ def test_bound_sockets_of_somebody_else_are_served(tmp_path: Path) -> None:
     assert path.exists()
 
 
-# What everybody else gets
+# # what all other clients get
 
 
 @pytest.mark.parametrize(
@@ -455,7 +455,7 @@ def test_an_idle_connection_is_dropped_later_than_a_silent_one() -> None:
 
 
 def test_a_client_that_does_not_read_is_dropped() -> None:
-    """Who does not take a large response in time is dropped, and holds up nobody meanwhile."""
+    """A client that does not take a large response in time is dropped, and delays no other meanwhile."""
 
     def large(request: Request) -> Response:
         return Response(200, (), b"x" * 50_000_000 if request.target == "/large" else b"small")
@@ -469,7 +469,7 @@ def test_a_client_that_does_not_read_is_dropped() -> None:
 
 
 def test_a_client_that_only_sends_is_not_read_from() -> None:
-    """Who sends requests without end and takes no response fills the kernel's buffers, not our memory."""
+    """A client that sends without end and takes no response fills the kernel's buffers, not our memory."""
     body = b"x" * 50_000_000
     with (
         serving(lambda _: Response(200, (), body), deadlines=LONG) as address,
@@ -665,7 +665,7 @@ def test_stop_lets_responses_finish() -> None:
 
 
 def test_stop_does_not_wait_for_those_who_do_not_read() -> None:
-    """A response that nobody takes delays the end by no more than its deadline."""
+    """A response that its client does not take delays the end by no more than its deadline."""
     body = b"x" * 50_000_000
     server = WebServer(
         [LOOPBACK], lambda _: Response(200, (), body), deadlines=replace(LONG, stop=0.2)

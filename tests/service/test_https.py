@@ -36,7 +36,7 @@ from threadwatch.web.server import WebServer
 PATIENCE = 30.0
 """Seconds after which a client that should have been answered or dropped gives up."""
 LONG = Deadlines(handshake=600, receive=600, keep_alive=600, send=600)
-"""Nobody is dropped for being slow, so what a test sees is not a deadline."""
+"""No client is dropped for being slow, so what a test sees is not a deadline."""
 TLS = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"
 MUTUAL = f"{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n"
 HASH = bcrypt.hashpw(b"horse", bcrypt.gensalt(4)).decode()
@@ -47,7 +47,7 @@ HEALTHY = b"threadwatch is healthy.\n"
 
 @dataclass(frozen=True)
 class Site:
-    """A directory with a web configuration, and who vouches for its certificates."""
+    """A directory with a web configuration, and the authority of its certificates."""
 
     directory: Path
     ca: trustme.CA
@@ -233,7 +233,7 @@ def test_versions(site: Site, config: str, version: ssl.TLSVersion | None, spoke
 )
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
 def test_older_versions_are_refused(site: Site, config: str, version: ssl.TLSVersion) -> None:
-    """Who speaks nothing that is new enough is told so by an alert."""
+    """A client that speaks only old versions is told so by an alert."""
     site.configure(config)
     context = site.trusting()
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -298,7 +298,7 @@ def test_only_verified_clients_are_let_in(site: Site) -> None:
 
 
 def test_a_certificate_may_be_left_out_but_not_be_wrong(site: Site) -> None:
-    """With VerifyClientCertIfGiven, who shows none comes in, and who shows a wrong one does not."""
+    """With VerifyClientCertIfGiven, no certificate lets a client in, and a wrong one does not."""
     site.configure(MUTUAL.replace("RequireAndVerifyClientCert", "VerifyClientCertIfGiven"))
     with serving(site) as address:
         assert get(address, site.trusting())[1] == HEALTHY
@@ -332,7 +332,7 @@ def test_an_intermediate_authority_can_be_the_trusted_one(site: Site) -> None:
     ],
 )
 def test_only_allowed_names_are_let_in(site: Site, names: tuple[str, ...], let_in: bool) -> None:  # noqa: FBT001 - a parameter of pytest's
-    """Of those who are verified, who has one of client_allowed_sans comes in."""
+    """Of the verified clients, those with one of client_allowed_sans come in."""
     allowed = "[scraper.example.org, 192.0.2.7, '2001:db8::7', scraper@example.org]"
     site.configure(f"{MUTUAL}  client_allowed_sans: {allowed}\n")
     with serving(site) as address:
@@ -350,7 +350,7 @@ def test_only_allowed_names_are_let_in(site: Site, names: tuple[str, ...], let_i
     "path", ["/", "/metrics", "/-/healthy", "/-/ready", "/nothing", "/metrics?"]
 )
 def test_every_path_wants_a_password(site: Site, path: str) -> None:
-    """Nothing is served to who has no password, not even what is not there."""
+    """Nothing is served to a client without a password, not even for a path that does not exist."""
     site.configure(USERS)
     with serving(site) as address:
         response, body = get(address, path=path)
@@ -394,7 +394,7 @@ def test_a_slow_password_delays_nobody(site: Site) -> None:
 
 
 def test_a_password_has_its_deadline(site: Site) -> None:
-    """Who would have to wait too long for his check is told so."""
+    """A client that would have to wait too long for its check is told so."""
     slow = HASH.replace("$04$", "$14$")
     site.configure(f"basic_auth_users:\n  alice: {slow}\n")
     with serving(site, deadlines=replace(LONG, authenticate=0.1)) as address:
@@ -513,7 +513,7 @@ def test_users_change_without_a_restart(site: Site) -> None:
 
 @pytest.mark.parametrize("after", [TLS, MUTUAL, f"{TLS}  min_version: TLS13\n"])
 def test_a_connection_under_other_rules_ends(site: Site, after: str) -> None:
-    """When TLS begins, or lets in fewer, whoever is connected already gets no answer any more."""
+    """When TLS begins, or lets in fewer, connected clients get no answer any more."""
     before = "{}\n" if after == TLS else TLS
     site.configure(before)
     with serving(site) as address:

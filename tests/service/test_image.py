@@ -86,7 +86,7 @@ def container(image: Image) -> str:
 
 
 def test_image_says_what_it_is(image: Image) -> None:
-    """The image runs the daemon as a numbered user, listening for everybody."""
+    """The image runs the daemon as a numbered user, listening on all interfaces."""
     config = image.config()
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"] == ["threadwatch"]

@@ -80,12 +80,12 @@ def opened(browser: Browser, shop: tuple[Serving, int]) -> Iterator[Opened]:
 
 @pytest.fixture
 def page(opened: Opened) -> Page:
-    """The same, where nobody asks what it did unseen."""
+    """Open the same page, without the check of its invisible effects."""
     return opened.page
 
 
 def _open(stack: ExitStack, browser: Browser, url: str, **options: Any) -> Opened:
-    """Open a page; at the end it must have had no error, and have asked nobody else for anything."""
+    """Open a page; at the end it must have had no error, and have sent requests to no other server."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
     stack.callback(context.close)
     opened = Opened(context.new_page())

@@ -33,7 +33,7 @@ groups:
 
 
 def test_pids_wrap() -> None:
-    """Each process has its own name and time, whoever had its PID before; no counter falls."""
+    """Each process has its own name and time, even if another had its PID before; no counter falls."""
     run_in_pid_namespace(__name__)
 
 
@@ -63,7 +63,7 @@ class Books:
         return samples
 
     def await_polls(self, count: int) -> dict[tuple[str, ...], float]:
-        """What it says so many polls later."""
+        """Return the figures after this many polls."""
         until_polls = self.read()[("threadwatch_polls_total",)] + count
         until(lambda: self.read()[("threadwatch_polls_total",)] >= until_polls, "polls")
         return self.read()

@@ -96,7 +96,7 @@ def test_own_cost_is_true(tmp_path: Path) -> None:
 
 
 def test_the_daemon_does_not_sample_itself(tmp_path: Path) -> None:
-    """Who looks is always seen looking: its own threads run, are ready or sleep, and hold no GIL."""
+    """The daemon would always be seen sampling: its own threads run, are ready or sleep, and hold no GIL."""
     config = tmp_path / "config.yml"
     config.write_text(
         "poll_interval: 200ms\nunmatched: ignore\ngroups:\n"

@@ -77,7 +77,7 @@ def main() -> int:
 
 
 def soak(minutes: float) -> tuple[Notes, dict[str, int]]:
-    """Everything at once for so many minutes."""
+    """Run everything at once for this many minutes."""
     notes, trouble = Notes(), hardship.Hardship()
     mark = f"soak-{os.getpid()}"
     with ExitStack() as stack:

@@ -124,7 +124,7 @@ def churning(hardship: Hardship, mark: str, role: str) -> Callable[[], Iterator[
 def reloading(
     hardship: Hardship, daemon: subprocess.Popen[bytes], config: Path, every: float
 ) -> Callable[[], Iterator[float]]:
-    """Another configuration every so many seconds: a good one and a bad one by turns."""
+    """Write another configuration at each interval: a good one and a bad one by turns."""
 
     def reload() -> Iterator[float]:
         for number in range(1_000_000):

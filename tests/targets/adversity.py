@@ -42,7 +42,7 @@ def life(name, source):
 
 
 class Own:
-    """The application's descriptors, where the table's was: nobody else may touch them."""
+    """The application's descriptors, where the table's was: no other code may touch them."""
 
     def __init__(self, kind, numbers):
         self.kind = kind

@@ -167,7 +167,7 @@ def lie():
 
 
 def memfds():
-    """A thousand memfds with the table's name: empty, garbage, somebody else's, and others than before."""
+    """A thousand memfds with the table's name: empty, garbage, another's, and others than before."""
     most = int(sys.argv[2])
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -71,7 +71,7 @@ def real(ask):
     gevent.get_hub().threadpool.spawn(native, ask)
     tid, name = os.read(told, 100).decode().strip("\n").split(" ")
     assert int(tid) != main["tid"]
-    # whether it has a name depends on gevent's version; but it cannot be anybody else's
+    # whether it has a name depends on gevent's version; but it cannot be another's
     return {"tid": int(tid), "name": name or "Dummy-N", "source": "either"}
 
 

@@ -210,7 +210,7 @@ def shutdown():
 
 
 def cycles():
-    """A hundred times on and off, and not a trace is left. Nobody collects cyclic garbage meanwhile."""
+    """A hundred times on and off, and no trace is left, without a collection of cyclic garbage meanwhile."""
     here = sys.modules.get("threadwatch")
     if here is None and os.environ["LAB_MODE"] != "plain":
         import threadwatch as here
@@ -301,7 +301,7 @@ def signals():
     if here:
         here.unpublish()
     show("lost", raised - arrived)
-    # what is raised between a system call and the next step, nobody can clean up behind
+    # an error between a system call and the next step cannot be cleaned up after
     show("left", len(lab.tables()) < 40 or lab.tables())
     show([vars(threading.Thread)["name"], threading.Thread._set_native_id] == hooked)
     run(show, "thread")

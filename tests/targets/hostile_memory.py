@@ -76,7 +76,7 @@ def file_system(place):
         serve(device)
     os.close(device)
     trap = os.open(place, os.O_RDONLY)
-    os.fstat(trap)  # till somebody asks, the kernel takes it to be empty
+    os.fstat(trap)  # until a process asks, the kernel takes it to be empty
     return server, trap
 
 

@@ -63,7 +63,7 @@ lab.step("published again", lab.process([lab.me(), *people]))
 
 
 def child(tell):
-    """A child that leaves its table to nobody."""
+    """A child that leaves its table to no other process."""
     threadwatch.unpublish()
     assert not lab.tables()
     tell(lab.process([lab.nameless(lab.me()["tid"])]))

@@ -12,7 +12,7 @@ import lab
 
 
 def burn(cpu_ns):
-    """Use so much more CPU time in this thread."""
+    """Use this much more CPU time in this thread."""
     end = time.thread_time_ns() + cpu_ns
     while time.thread_time_ns() < end:
         pass

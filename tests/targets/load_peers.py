@@ -67,7 +67,7 @@ def returning():
 
 
 def early():
-    """A thread that has done its work when somebody looks for the first time."""
+    """A thread that has done its work at the first poll."""
     load_lab.tell("worked", used_ns=stay("early", 500 * MS))
     load_lab.hold()
 

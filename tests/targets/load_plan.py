@@ -30,7 +30,7 @@ STEADY = (
 )
 # name, number of threads one after the other, CPU time of each
 BRIEF = (("request", 400, 4 * MS), ("lookup", 200, 6 * MS))
-# one thread after the other has these names, and uses so much under each
+# one thread after the other has these names, and uses this much under each
 PHASES = (("phase one", 500 * MS), ("phase two", 300 * MS), ("phase three", 400 * MS))
 
 measured = {}
@@ -52,7 +52,7 @@ def sleep_until(share):
 
 
 def burn_until(cpu_ns):
-    """Use CPU time until this thread has used so much in its life."""
+    """Use CPU time until this thread has used this much in its life."""
     while time.thread_time_ns() < cpu_ns:
         pass
 

@@ -38,7 +38,7 @@ def live(chance, start):
 
 
 def begin(count):
-    """Start so many more threads."""
+    """Start this many more threads."""
     for _ in range(count):
         start, tell = os.pipe()
         chance = random.Random(SEED + len(starts))

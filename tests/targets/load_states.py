@@ -146,7 +146,7 @@ def held_lock():
 
 
 def empty_queue():
-    """Wait for a queue to which nobody puts anything."""
+    """Wait for a queue into which no thread puts anything."""
     waiting = queue.Queue()
 
     def wait(seconds):

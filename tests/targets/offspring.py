@@ -21,7 +21,7 @@ COUNT = "i=0; while [ $i -lt %d ]; do i=$((i+1)); done"
 
 
 def burn(seconds):
-    """Use so much CPU time in a process of its own."""
+    """Use this much CPU time in a process of its own."""
     while time.process_time() < seconds:
         pass
 
@@ -46,13 +46,13 @@ def wait(pid):
 
 
 def children(seconds):
-    """A child that has children of its own, which nobody watches for longer than they live."""
+    """A child that has children of its own, which no poll sees for longer than they live."""
     for _ in range(3):
         wait(fork(burn, seconds))
 
 
 def with_orphan(seconds):
-    """A child that leaves one of its own to whoever inherits it."""
+    """A child that leaves one of its own to the process that inherits it."""
     fork(burn, seconds)
 
 

@@ -44,7 +44,7 @@ def witness():
         answers = {name: queue.SimpleQueue() for name in names}
         go_on.clear()
         asked.update(answers)
-        # they wait for the next byte: whoever asks can look in peace
+        # they wait for the next byte, so the reader has time
         clocks = {name: answer.get(timeout=lab.DEADLINE) for name, answer in answers.items()}
         load_lab.tell("clocks", clocks=clocks)
         if not os.read(0, 1):

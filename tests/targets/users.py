@@ -44,7 +44,7 @@ def afterwards(crowd):
 
 
 def unseen(_crowd):
-    """Published as root, and another user before anybody has seen it."""
+    """Published as root, and another user before the first poll."""
     threadwatch.publish()
     become_another()
     crowd = lab.Attendance()

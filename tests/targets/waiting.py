@@ -101,14 +101,14 @@ def fill_pipe():
 
 
 def fill_backlog():
-    """Connect to a server that accepts nobody until there is no more room."""
+    """Connect to a server that accepts no connection until there is no more room."""
     address = server(0).getsockname()
     while True:
         keep(socket.socket(socket.AF_UNIX)).connect(address)
 
 
 def taken(lock):
-    """A lock that somebody has."""
+    """A lock that another thread holds."""
     lock.acquire()
     return lock
 
@@ -163,23 +163,23 @@ def serve():
 
 
 def open_fifo():
-    """Open a named pipe that nobody else opens."""
+    """Open a named pipe that no other process opens."""
     with open(fifo()):
         pass
 
 
 def read_fifo():
-    """Read a named pipe that nobody writes to."""
+    """Read a named pipe that no process writes to."""
     os.read(os.open(fifo(), os.O_RDWR), 1)
 
 
 def read_terminal():
-    """Read a terminal that nobody types at."""
+    """Read a terminal without a user."""
     os.read(keep(*os.openpty()[::-1]), 1)
 
 
 def spawn():
-    """Start a child that cannot begin: it has to open a named pipe first, and nobody else does."""
+    """Start a child that cannot begin: it has to open a named pipe first, which no other process opens."""
     libc = ctypes.CDLL(None)
     actions = ctypes.create_string_buffer(1024)
     libc.posix_spawn_file_actions_init(actions)
@@ -195,7 +195,8 @@ def pid_descriptor():
 
 
 CONTEXT = multiprocessing.get_context("fork")
-# Nobody starts one later: it would inherit what the others need closed, and one of the waits is just that.
+# No thread starts one later: it would inherit files that the others need closed, and one of the
+# waits is just that.
 CHILDREN = [
     child(),
     child(),

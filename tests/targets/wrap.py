@@ -41,7 +41,7 @@ def begin(tell, hold):
 
 
 def wave(number):
-    """So many children, until the next line."""
+    """Start this many children, until the next line."""
     told, tell = os.pipe()
     held, hold = os.pipe()
     with open("/proc/sys/kernel/pid_max") as file:

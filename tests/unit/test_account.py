@@ -1,4 +1,4 @@
-"""Processes and groups: who belongs where, what stays, and what goes with time."""
+"""Processes and groups: which belong together, what stays, and what goes with time."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_names_over_the_cap_share_one_series() -> None:
 
 
 def test_expired_names_keep_the_sum() -> None:
-    """A name that nobody has used for ``expire_after`` goes into (other), and the sum stays."""
+    """A name that no thread has had for ``expire_after`` goes into (other), and the sum stays."""
     books = Books(expire_after_ns=60 * SECOND)
     books.charge(thread(100, "main", 5 * MS), thread(101, "job", 2 * MS))
     books.charge(thread(100, "main", 5 * MS), clock_ns=7 * MS)
@@ -258,7 +258,7 @@ def test_what_ended_children_used_is_in_their_groups() -> None:
 
 
 def test_the_last_moments_of_several_threads_have_no_name() -> None:
-    """Which of a worker's threads used them nobody knows; with ``per: process`` they are the worker's."""
+    """It is unknown which of a worker's threads used them; with ``per: process`` they are the worker's."""
     books = Books(per="process")
     for key in (KEY, OTHER_KEY):
         books.open(key)

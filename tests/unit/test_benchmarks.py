@@ -63,7 +63,7 @@ def test_nothing_has_no_median() -> None:
     ("percent", "expected"), [(50, 50.5), (99, 99), (100, 100), (1, 1), (0, 1)]
 )
 def test_percentiles(percent: float, expected: float) -> None:
-    """So many percent of the values are not above it."""
+    """This percentage of the values is not above it."""
     assert percentile([*range(100, 0, -1)], percent) == expected
 
 

@@ -41,7 +41,7 @@ class Reckoning:
         )
 
     def poll(self, ticks: int | None = None, key: ProcessKey = PARENT) -> list[tuple[object, ...]]:
-        """A second later: what comes of so many ticks of ended children; None: nobody has read them."""
+        """Return the result a second later, with these ticks of ended children; None: they were not read."""
         self.now_ns += SECOND
         if ticks is not None:
             self.children.read(key, Waited(ticks, 0))
@@ -175,7 +175,7 @@ def test_time_that_stands_still_is_no_room() -> None:
 
 
 def test_who_is_forgotten_and_who_is_unknown() -> None:
-    """Processes that are not, or no longer, watched are no parents, and their children nobody's rest."""
+    """Processes that are not, or no longer, watched are no parents, and no rest is their children's."""
     reckoning = Reckoning(PARENT, CHILD)
     reckoning.children.forget(PARENT)
     reckoning.children.stand(PARENT, reckoning.now_ns)

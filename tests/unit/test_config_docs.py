@@ -57,7 +57,7 @@ def test_every_field_is_in_the_docs(field: str) -> None:
 
 
 def test_the_example_is_valid_and_shows_the_defaults() -> None:
-    """Whoever copies the example changes nothing by that."""
+    """The example, copied as it is, changes nothing."""
     assert parse_config(EXAMPLE.encode(), "threadwatch.yml") == DEFAULT_CONFIG
 
 
@@ -74,7 +74,7 @@ def test_what_the_example_has_in_comments_is_valid_too() -> None:
 
 @pytest.mark.parametrize("text", re.findall(r"(?s)```yaml\n(.*?)```", DOCS))
 def test_examples_in_the_docs_are_valid(text: str) -> None:
-    """Whoever copies from the docs gets a configuration that works, and the answer that stands there."""
+    """The examples in the docs are configurations that work, with the answers that stand there."""
     config = parse_config(text.encode(), "threadwatch.yml")
     assert f"\n{describe_config(config)}\n" in DOCS
 

@@ -66,7 +66,7 @@ def test_a_directory(tmp_path: Path) -> None:
 
 
 def test_a_file_behind_a_file(tmp_path: Path) -> None:
-    """An error of the system that nobody thought of is passed on in its words."""
+    """An unforeseen error of the system is passed on in its words."""
     (tmp_path / "file").touch()
     assert load_error(tmp_path / "file/inside") == "cannot be read: Not a directory"
 

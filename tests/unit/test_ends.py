@@ -51,7 +51,7 @@ def end(serial: int, tid: int, ended_ns: int, name: str = "worker", **values: An
 
 
 def test_an_end_is_of_the_thread_that_lives_with_its_tid() -> None:
-    """If it was born before: until it had ended, nobody else had that TID."""
+    """If it was born before: until it had ended, no other thread had that TID."""
     process = Process()
     process.lives(known(11, 50))
     assert process.whose(end(1, 11, 52 * TICK)) == [((11, 50), False)]

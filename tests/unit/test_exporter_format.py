@@ -1,4 +1,4 @@
-"""The two formats as bytes, who gets which, and what rendering costs."""
+"""The two formats as bytes, which client gets which, and what rendering costs."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def test_its_holder_is_who_asks() -> None:
 
 
 def test_another_thread_is_not_found() -> None:
-    """Whoever has another ident finds nothing; whoever has another TID finds all but the TID."""
+    """A thread with another ident finds nothing; one with another TID finds all but the TID."""
     address, size, ident_offset, _ = find()
     assert gil.find(threading.get_ident() + 8, threading.get_native_id()) == gil.NOT_FOUND
     wrong_tid = gil.find(threading.get_ident(), threading.get_native_id() + 1)

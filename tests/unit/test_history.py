@@ -32,7 +32,7 @@ class Past:
         interval_ns: int = SECOND,
         key: ProcessKey = KEY,
     ) -> HistoryView:
-        """Return each thread has used so many ms more; None: the process is not read, for it has not run."""
+        """Let each thread use this many ms more; None: the process is not read, for it has not run."""
         self.now_ns += after_ns
         if used is not None:
             for tid, ms in used.items():

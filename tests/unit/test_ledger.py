@@ -357,7 +357,7 @@ def test_a_thread_that_ends_again_and_again_is_one_as_long_as_the_kernel_shows_i
 
 
 def test_who_may_be_another_thread_by_its_publishers_word_gets_what_the_clock_has() -> None:
-    """A TID can be used again within a tick; who only says so has nothing from it."""
+    """A TID can be used again within a tick; a publisher that only says so gains nothing by it."""
     books = Books()
     books.charge(thread(100, "main"), thread(101, "one", 8 * MS, slot=2))
     for serial in range(2, 6):
@@ -391,7 +391,7 @@ def test_tails_are_as_long_as_starts_tell() -> None:
     assert books.cpu() == {"main": 0, "a": MS + 700_000}
 
 
-# What nobody saw.
+# # CPU time that no poll has seen.
 
 
 def test_what_no_thread_has_is_unattributed() -> None:
@@ -436,7 +436,7 @@ def test_tails_can_be_hidden_by_threads_that_were_not_read() -> None:
 
 
 def test_tails_are_bounded() -> None:
-    """Ends do not account for what they cannot have used: threads that nobody saw did."""
+    """Ends do not account for what they cannot have used: threads that no poll saw did."""
     books = Books()
     books.charge(thread(100, "main"))
     books.charge(thread(100, "main"), clock_ns=9 * MS, ended=(ended(2, 200, "a", MS),))
@@ -465,7 +465,7 @@ def test_a_newborn_waits_for_its_name() -> None:
 
 
 def test_clocks_in_ticks_are_allowed_to_lag() -> None:
-    """Without schedstat a thread's clock is cut off to ticks, twice; that much is nobody else's."""
+    """Without schedstat a thread's clock is cut off to ticks, twice; no other thread gets that much."""
     books = Books()
     ticks = thread(100, cpu_ns=30 * MS, exact=False, runqueue_ns=None, timeslices=None)
     books.charge(ticks, clock_ns=49 * MS, open_ns=20 * MS)
@@ -500,7 +500,7 @@ def test_the_end_of_a_process_ends_its_threads() -> None:
 
 
 def test_the_end_of_a_process_leaves_nothing_open() -> None:
-    """What was allowed for is settled when there is nobody left to claim it."""
+    """An allowance is settled when no thread is left to claim it."""
     books = Books()
     books.charge(thread(100, "main", MS), clock_ns=2 * MS, unread_ns=MS, open_ns=MS)
     books.close()
@@ -607,7 +607,7 @@ def test_what_samples_have_seen_is_taken_from_where_the_thread_was() -> None:
 
 
 def test_time_that_was_shown_is_not_taken_back() -> None:
-    """What its clocks tell too late waits until so much has passed that was not shown."""
+    """Time that its clocks tell too late waits until as much has passed that was not shown."""
     books = Books()
     books.charge(thread(100), waits=sampled(now="gil"))
     books.charge(thread(100), waits=sampled(("gil", SECOND), now="gil"))
@@ -645,7 +645,7 @@ def test_what_samples_say_of_a_stopped_thread_is_no_reason() -> None:
 
 
 def test_who_runs_again_after_a_stop_is_stopped_no_more() -> None:
-    """Time that it does not run is not ``stopped`` any more, though nobody has seen yet what it is."""
+    """Time that it does not run is not ``stopped`` any more, though no poll has seen yet what it is."""
     books = Books()
     books.charge(thread(100, state="T"), waits={})
     books.charge(thread(100, state="R"), waits={})

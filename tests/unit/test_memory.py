@@ -1,4 +1,4 @@
-"""Reading targets' memory: who holds a GIL, and what is at an address."""
+"""Reads of targets' memory: which thread holds a GIL, and what is at an address."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def memory() -> MemoryFile:
 
 
 def test_nobody_holds_a_gil_that_is_not_locked() -> None:
-    """Whoever held it last."""
+    """The thread that held it last."""
     assert find_holder(reads(gil(0x2000, 0)), GIL) == NOBODY
 
 

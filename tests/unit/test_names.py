@@ -194,7 +194,7 @@ def test_rules_may_be_none() -> None:
 
 
 def test_names_for_labels() -> None:
-    """An empty name has a stand-in, and nobody's thread takes a name of threadwatch's own."""
+    """An empty name has a stand-in, and no thread can take a name of threadwatch's own."""
     assert DEFAULT.series_name("") == "(unnamed)"
     assert DEFAULT.series_name("Thread-17") == "Thread-N"
     assert DEFAULT.series_name(OTHER) == "'(other)'"

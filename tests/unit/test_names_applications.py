@@ -1,4 +1,4 @@
-"""What a process's application is called, and which processes are Python, or somebody's workers."""
+"""The names of applications, and which processes are Python, or another's workers."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def name(*cmdline: str, exe: str | None = PYTHON, comm: str = "comm") -> str:
         ("python3 -m threadwatch serve --config.file x", "threadwatch"),
         ("python3 -m threadwatch run --", "threadwatch"),
         ("python3 -m coverage run -m cProfile -m pdb billing.py", "billing"),
-        # somebody's own files that are called like a tool
+        # a user's own files that are called like a tool
         ("python3 /srv/shop/flask.py --app other", "flask"),
         ("python3 coverage.py run x.py", "coverage"),
         # servers

@@ -111,7 +111,7 @@ class Damaged:
 
 
 def auxv_of(address: int, count: int) -> bytes:
-    """Return an auxiliary vector that tells of so many program headers at an address."""
+    """Return an auxiliary vector that tells of this many program headers at an address."""
     return struct.pack("<6Q", 3, address, 5, count, 0, 0)
 
 
@@ -315,7 +315,7 @@ def test_a_new_name_follows() -> None:
 
 
 class Poor(Unlimited):
-    """A process that has paid for so much, and no more."""
+    """A process that has paid for this much, and no more."""
 
     def __init__(self, left: int) -> None:
         self.left = left
@@ -325,7 +325,7 @@ class Poor(Unlimited):
         return self.left > 0
 
     def spend(self, slots: int) -> None:
-        """So much less."""
+        """Subtract this much."""
         self.left -= slots
 
 

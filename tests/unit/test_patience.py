@@ -74,7 +74,7 @@ def test_what_is_done_is_done_in_order_elsewhere(its: GuardedReader) -> None:
 
 
 def test_what_is_harmless_and_first_is_done_by_the_caller(its: GuardedReader) -> None:
-    """Nobody else wakes up for it; behind one that is not, all is done elsewhere."""
+    """No other thread wakes up for it; behind one that is not harmless, all is done elsewhere."""
     me, done = threading.get_ident(), []
 
     def do(n: int) -> None:
@@ -192,7 +192,7 @@ def test_pauses_grow_and_are_forgiven(its: GuardedReader, monkeypatch: pytest.Mo
     """Twice as long each time, up to ten minutes; after so long without trouble, from the beginning."""
     monkeypatch.setattr(
         "threadwatch.reading.reader._STUCK_NS", 0
-    )  # nobody waits a second for nothing
+    )  # no test waits a second for nothing
     hangs, now_ns = HangRecords(), 10_000 * SECOND
     pauses = []
 
@@ -216,7 +216,7 @@ def test_pauses_grow_and_are_forgiven(its: GuardedReader, monkeypatch: pytest.Mo
 def test_threads_that_are_stuck_are_few(
     its: GuardedReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So many for each user and altogether, for each lock; whose they are is asked while there are any."""
+    """At most this many for each user and in all, for each lock; owners are asked while there are any."""
     monkeypatch.setattr("threadwatch.reading.reader._MAX_STUCK", 8)
     all_slow = []
     assert its.may_read(HangRecords(), "exec", lambda: 1 // 0, 0)
@@ -235,7 +235,7 @@ def test_threads_that_are_stuck_are_few(
 
 
 def test_two_readers_at_a_time() -> None:
-    """What one waits for is not taken for what the other does, who is in no read."""
+    """A wait of one reader is not taken for one of the other, which is in no read."""
     one, other = GuardedReader(0.02), GuardedReader(0.02)
     slow = Slow()
     given_up: list[object] = []
@@ -345,7 +345,7 @@ for one in programs:
 
 @pytest.mark.parametrize("unit", ["threadwatch.service", "user/threadwatch.service"])
 def test_the_unit_has_room_for_threads_that_are_stuck(unit: str) -> None:
-    """So many of each lock's, and a dozen others, are fewer than the tasks that systemd allows."""
+    """The limits of both locks, and a dozen other threads, fit into the tasks that systemd allows."""
     text = (CHECKOUT / "systemd" / unit).read_text(encoding="utf-8")
     (most,) = [line.removeprefix("TasksMax=") for line in text.splitlines() if "TasksMax=" in line]
     assert int(most) >= 2 * guarded._MAX_STUCK + 12

@@ -27,7 +27,7 @@ def tick():
         time.sleep(0.001)
 threading.Thread(target=tick, daemon=True).start()
 """
-"""Whoever rests is not read, and has nothing to be charged."""
+"""A process at rest is not read, and has nothing to be charged."""
 
 
 class Host:
@@ -56,7 +56,7 @@ class Host:
 
 @pytest.fixture
 def host() -> Host:
-    """Nobody has started anything."""
+    """No process has started another."""
     return Host()
 
 
@@ -103,7 +103,7 @@ def test_groups_that_the_configuration_names(host: Host) -> None:
 
 
 def test_a_process_finds_room_later(host: Host) -> None:
-    """Who was charged to ``(other)`` moves to its own group once there is room, and is counted once."""
+    """A process that was charged to ``(other)`` moves to its own group once there is room, counted once."""
     keys = [host.start(f"junk-{number}", ALICE)[0] for number in range(SHARE)]
     late, charged_to = host.start("late", ALICE)
     assert charged_to == OTHER

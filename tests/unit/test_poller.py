@@ -101,7 +101,7 @@ def test_a_process_goes_and_another_comes(polled: Polled) -> None:
         100, comm=b"main", cmdline=("python3", "shop.py"), start_ticks=5000
     )
     polled.run(100, user_ticks=2)
-    for _ in range(64):  # processes are listed once in so many polls
+    for _ in range(64):  # processes are listed once in this many polls
         group = polled.poll()
         if group.processes:
             break

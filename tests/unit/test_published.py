@@ -35,7 +35,7 @@ def start_ticks(process: ProcessDir) -> int:
 
 @pytest.fixture
 def published(start_ticks: int) -> Iterator[Published]:
-    """What this process publishes, before anybody has looked."""
+    """What this process publishes, before the first reading."""
     published = Published(ns_pid=os.getpid(), start_ticks=start_ticks)
     yield published
     published.close()
@@ -94,7 +94,7 @@ def test_nothing_is_published_without_a_table(
 def test_names_births_and_renames(
     process: ProcessDir, published: Published, new_table: NewTable, start_ticks: int
 ) -> None:
-    """A thread's name is the one that was last written, and whoever is new or renamed is told."""
+    """A thread's name is the one that was last written, and new or renamed threads are reported."""
     table = new_table()
     one = born(table, 11, "one")
     assert published.find(process) == []
@@ -110,7 +110,7 @@ def test_names_births_and_renames(
 
 
 def test_a_table_of_the_process_that_forked(new_table: NewTable) -> None:
-    """A fork that the publisher has not noticed holds its maker's table; who watches holds none."""
+    """A fork that the publisher has not noticed holds its maker's table; a watcher holds none."""
     table = new_table()
     born(table, 11, "one")
     go_on, stop = os.pipe()
@@ -211,7 +211,7 @@ def test_lives_between_two_looks(
 def test_ends_in_a_table_that_is_found_late(
     process: ProcessDir, published: Published, new_table: NewTable
 ) -> None:
-    """What ended before the last look has been charged as nobody's: it is given without its CPU time."""
+    """The time of ends before the last look is charged to (unattributed): they come without CPU time."""
     published.find(process)
     table = new_table()
     table.end(born(table, 11, "before"), 5)
@@ -369,7 +369,7 @@ def test_a_gil_is_told_as_long_as_there_is_a_table_of_it(
 def test_idents_are_those_of_living_threads(
     process: ProcessDir, published: Published, new_table: NewTable
 ) -> None:
-    """An ident gives the TID of the thread that has it now, whoever had it before, or none."""
+    """An ident gives the TID of the thread that has it now, even if another had it before, or none."""
     table = new_table()
     first = table.add(11, 0x7F00, "one")
     table.add(12, 0x7F40, "two")
@@ -392,7 +392,7 @@ def test_idents_are_those_of_living_threads(
 def test_idents_of_slots_that_are_used_again(
     process: ProcessDir, published: Published, new_table: NewTable
 ) -> None:
-    """Where an end was missed, because another thread has the slot by now, the ident is nobody's."""
+    """Where an end was missed, because another thread has the slot by now, the ident belongs to no thread."""
     table = new_table()
     published.find(process)
     before = None
@@ -457,7 +457,7 @@ class Flood:
         return published
 
     def write(self, count: int, name: bytes) -> None:
-        """So many living threads of that name."""
+        """Make this many living threads of that name."""
         slots = b"".join(
             layout.pack_slot(layout.LIVE, 0, n + 1, n + 1, n + 1, 1, 0, 0, 0, name).ljust(
                 256, b"\0"
@@ -552,7 +552,7 @@ def test_users_have_a_share_of_what_is_kept(new_flood: NewFlood) -> None:
 
 
 def test_last_words_are_few_together() -> None:
-    """Of those who have ended, and cannot be asked what they have paid, so many slots are read altogether."""
+    """Of ended processes, which cannot be asked what they paid, a limited number of slots is read."""
     room = SharedBudget(2)
     most = [room.last_words()]
     for _ in range(4):
@@ -581,7 +581,7 @@ def test_one_slot_that_changes_all_the_time(
 def test_tables_share_the_slots_of_one(
     process: ProcessDir, start_ticks: int, new_table: NewTable
 ) -> None:
-    """Second and further tables of all processes have so many places together, and so many slots as one."""
+    """Second and further tables of all processes have limited places, and as many slots as one."""
     room = SharedBudget(2)
     both = [Published(ns_pid=os.getpid(), start_ticks=start_ticks, room=room) for _ in range(2)]
     try:

@@ -234,7 +234,7 @@ def test_what_perishes_is_asked_for_again() -> None:
 
 
 def test_a_stop_and_what_goes_on_after_it(start: Start, sampler: WaitSampler) -> None:
-    """Who was running is stopped; who waited with a timeout waits for the same when it goes on."""
+    """A running thread is stopped; one that waited with a timeout waits for the same when it goes on."""
     code = """
 import socket
 def spin():
@@ -289,7 +289,7 @@ ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[os.uname().machine], 0)
 
 
 def test_nothing_is_given_without_permission() -> None:
-    """Who may not look is told so once per process, and gets no states; of its own processes it does."""
+    """A reader without permission reports that once per process, and gets no states; of its own it does."""
     code = (
         NOBODY
         + """
@@ -338,7 +338,7 @@ def test_machines_that_are_not_known(
 
 
 def test_a_holder_is_a_thread_of_the_process(start: Start) -> None:
-    """By its TID, else by its ident; not if it is another process's, or nobody's."""
+    """By its TID, else by its ident; not if that is another process's, or no thread's."""
     process, target = start("start(time.sleep, 1000)")
     main, other = sorted(target.tids)
     target = replace(target, tid_of_ident={5: other, 6: 1}.get)

@@ -24,7 +24,7 @@ def test_nothing_is_searched_without_a_reason() -> None:
 
 
 def test_young_threads_that_are_in_no_table() -> None:
-    """Whoever starts threads of C all the time is searched after 2, 4 … 32 polls, and then after each 32."""
+    """A process that starts threads of C all the time is searched after 2, 4 … 32 polls, then each 32."""
     found = searched(Searches(), range(1, 200), young=True)
     assert found == [1, 3, 7, 15, 31, 63, 95, 127, 159, 191]
 

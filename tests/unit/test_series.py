@@ -48,7 +48,7 @@ def test_totals_are_the_same_object_while_nothing_changes() -> None:
 
 
 def test_what_is_not_known_is_none_until_it_is() -> None:
-    """Counts that nobody could read are None in the totals, and then what was read."""
+    """Counts that could not be read are None in the totals, and later what was read."""
     series = Series(0)
     known = series.count(UNKNOWN, counts_of(thread(1)))
     totals = series.totals(SECOND, 0)
@@ -119,7 +119,7 @@ def test_a_series_is_told_apart_as_the_group_says(per: str, key: SeriesKey) -> N
 
 
 def test_expired_names_make_room_under_the_cap() -> None:
-    """A name that nobody uses any more passes its totals to (other), and its place to another."""
+    """A name that no thread has any more passes its totals to (other), and its place to another."""
     shop = group(processes={KEY: True})
     shop.place("a", KEY, 1, 0)[1].user_ns = 5
     living = shop.place("b", KEY, 2, 0)[1]

@@ -214,7 +214,7 @@ def test_reload_ends_with_a_poll(listening: Listening) -> None:
 
 
 def test_what_was_not_heard_is_said_again(listening: Listening, tmp_path: Path) -> None:
-    """A manager that is away, or does not listen, delays nobody; READY is repeated until it is taken."""
+    """A manager that is away, or does not listen, delays no poll; READY is repeated until it is taken."""
     manager = ServiceManager(listening.environ)
     address = listening.socket.getsockname()
     listening.socket.close()
@@ -227,7 +227,7 @@ def test_what_was_not_heard_is_said_again(listening: Listening, tmp_path: Path) 
         manager.polled(view(polls=2))
         assert listening.heard()[0].startswith("READY=1\n")
         began = time.monotonic()
-        for _ in range(10_000):  # more than the kernel keeps for who does not read
+        for _ in range(10_000):  # more than the kernel keeps for a reader that does not read
             manager.stopping()
         assert time.monotonic() - began < 10
     manager.close()

@@ -6,7 +6,7 @@ from tests.soak.checks import GroupCpu, conservation, falls, trend, unexplained
 
 
 def test_groups_that_add_up() -> None:
-    """What is nobody's yet may be a thousandth, a tick for each running thread, and newborn threads' time."""
+    """A thousandth, a tick per running thread, and newborn threads' time may belong to none yet."""
     assert conservation([GroupCpu("a", 100.0, 100.0, 0, 1)]) == []
     assert conservation([GroupCpu("a", 100.0, 99.9, 4, 1)]) == []
 

@@ -34,7 +34,7 @@ def server(answer: Answer, *, context: ssl.SSLContext | None = None) -> Iterator
             answer(self)
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """No code reads it."""
 
     class Server(http.server.ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
@@ -99,7 +99,7 @@ def test_views_come_once_each() -> None:
 
 
 def test_a_daemon_that_has_not_looked_yet() -> None:
-    """Status 503 with Retry-After is no error: it is asked again after so long, or until nobody waits."""
+    """Status 503 with Retry-After is no error: it is asked again later, or until top no longer waits."""
     answers = iter([says(503, b"soon", Retry_After="2"), says(200, encoded(shop(1)))])
     waited: list[float] = []
 
@@ -154,7 +154,7 @@ def test_wrong_answers_are_one_printable_line(answer: Answer, complaint: str) ->
 
 
 def test_nobody_there() -> None:
-    """A port that nobody listens on, and a name that does not exist, are one line each."""
+    """A port without a listener, and a name that does not exist, are one line each."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]

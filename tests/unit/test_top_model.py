@@ -168,7 +168,7 @@ def test_closing_all_keeps_the_cursor_on_what_its_row_is_in() -> None:
 
 
 def test_the_cursor_stays_on_its_thread() -> None:
-    """Wherever its thread goes in the order, the cursor goes too; nobody's cursor stays on the first row."""
+    """The cursor follows its thread in the order; one that was not moved stays on the first row."""
     top = Top((), Shape(flat=True))
     top.take(poll(1, running(9, "x", busy(1, "a", 0.5), busy(2, "b", 0.25), busy(3, "c", 0.125))))
     assert top.at == 0
@@ -314,7 +314,7 @@ def test_columns_align() -> None:
 
 
 def test_columns_of_which_nothing_is_known_are_left_out() -> None:
-    """Where nobody's GIL is seen, there are no columns of it; once seen, they stay."""
+    """Where no GIL is seen, there are no columns of it; once seen, they stay."""
     top = Top()
     unseen = thread(1, "a", gil_held_ratio=None, gil_wait_ratio=None)
     top.take(poll(1, running(9, "x", unseen)))

@@ -24,7 +24,7 @@ def test_every_key_is_in_the_docs_and_in_the_example(key: str) -> None:
 
 
 def test_the_example_changes_nothing() -> None:
-    """Whoever copies the example has plain HTTP for everybody, as without it."""
+    """The example, copied as it is, serves plain HTTP to all, as without it."""
     settings = parse_web_config(EXAMPLE.encode(), "web.yml")
     assert (settings.tls, dict(settings.users), settings.headers) == (None, {}, ())
 
@@ -43,7 +43,7 @@ def test_what_the_example_has_in_comments_is_valid_too() -> None:
 
 
 def test_the_docs_example_is_valid() -> None:
-    """Whoever copies from the docs has TLS and a user."""
+    """The examples in the docs give TLS and a user."""
     text = re.findall(r"(?s)```yaml\n(.*?)```", DOCS)[0]
     settings = parse_web_config(text.encode(), "web.yml")
     assert settings.tls is not None

@@ -132,7 +132,7 @@ def test_a_port_in_use_is_told_in_one_line() -> None:
     ],
 )
 def test_an_address_that_is_not_ours_is_told_in_one_line(address: Address, why: str) -> None:
-    """Addresses of other machines and names that nobody knows are Unusable, with the reason."""
+    """Addresses of other machines and unknown names are Unusable, with the reason."""
     with pytest.raises(Unusable, match=re.escape(f"cannot listen on {address}: {why}")) as caught:
         bind(address)
     assert "\n" not in str(caught.value)

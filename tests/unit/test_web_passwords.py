@@ -75,7 +75,7 @@ def checked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     ],
 )
 def test_who_is_let_in(header: str, verdict: bool) -> None:  # noqa: FBT001 - a parameter of pytest's
-    """A user with the right password is, and nobody else."""
+    """A user with the right password is let in, and no other."""
 
     async def test(checker: Passwords) -> None:
         for _ in range(2):  # checked, then remembered
@@ -138,7 +138,7 @@ def test_wrong_passwords_push_no_right_one_out(
 
 
 def test_addresses_take_turns(checked: list[bytes]) -> None:
-    """Who sends many passwords is checked in turn with who sends one."""
+    """A client that sends many passwords takes turns with one that sends a single one."""
 
     async def test(checker: Passwords) -> None:
         many: list[Awaitable[bool]] = [
@@ -152,7 +152,7 @@ def test_addresses_take_turns(checked: list[bytes]) -> None:
 
 
 def test_a_check_that_nobody_waits_for_is_not_made(checked: list[bytes]) -> None:
-    """Who has gone away before his turn costs nothing more, and leaves nothing behind."""
+    """A client that has gone away before its turn costs nothing more, and leaves nothing behind."""
     slow = {b"alice": bcrypt.hashpw(b"horse", bcrypt.gensalt(9))}
 
     async def test(checker: Passwords) -> None:

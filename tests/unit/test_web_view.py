@@ -1,4 +1,4 @@
-"""Who asks for single threads gets the last view that has them, encoded once for all."""
+"""A client that asks for single threads gets the last view that has them, encoded once for all."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_whoever_asks_is_the_audience() -> None:
 
 
 def test_the_audience_goes_when_it_stops_asking() -> None:
-    """Who has not asked for 10 s, or 3 polls if that is longer, does not look any more."""
+    """A client that has not asked for 10 s, or 3 polls if that is longer, does not look any more."""
     now = 5 * SECOND
     audience = Audience(lambda: now)
     audience.ask()

@@ -102,7 +102,7 @@ def test_an_ended_slot_is_kept_until_enough_others_have_ended(table: Table) -> N
 
 
 def test_threads_that_find_no_slot_are_counted(table: Table) -> None:
-    """A table that is full of living threads says how many more there are, and harms nobody."""
+    """A table that is full of living threads says how many more there are, and harms no one."""
     for tid in range(layout.CAPACITY):
         assert table.add(tid, tid, "") is not None
     assert table.add(1, 1 << 40, "one too many") is None
@@ -114,7 +114,7 @@ def test_threads_that_find_no_slot_are_counted(table: Table) -> None:
 
 
 def test_a_table_that_is_left_says_so(table: Table) -> None:
-    """After close, whoever still holds the table must not believe it."""
+    """After close, a reader that still holds the table must not believe it."""
     held = os.dup(table.descriptor)
     table.close()
     table.close()

@@ -57,7 +57,7 @@ def denied(metrics: str) -> set[str]:
 
 
 def after_polls(service: Service, count: int = 20) -> str:
-    """Return the metrics after so many polls: what is looked at late has been looked at."""
+    """Return the metrics after this many polls, when rare reads have been made, too."""
     until(lambda: (service.value("threadwatch_polls_total") or 0) >= count, "some polls")
     return service.metrics()
 
@@ -75,7 +75,7 @@ def threads(metrics: str, group: str) -> dict[tuple[str, str], float]:
 NAMED = {("MainThread", "sleep"): 1.0, (WRITER, "lock"): 1.0, ("order-socket", "socket"): 1.0}
 """The threads of a target as it knows itself."""
 KERNELS = {("python", "sleeping"): 1.0, (COMM, "sleeping"): 1.0, ("order-socket", "sleeping"): 1.0}
-"""The same as the kernel tells everybody."""
+"""The values are the same that the kernel tells every user."""
 
 
 def cpu_ns(machine: Machine, group: str) -> int:

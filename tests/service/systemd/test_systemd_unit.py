@@ -44,7 +44,7 @@ def messages(entries: list[Entry]) -> str:
 
 
 class Gate:
-    """A log that nobody reads: once it is full, the main thread hangs wherever it says something."""
+    """A log that no process reads: once it is full, the main thread hangs at its next message."""
 
     PATH = "/srv/gate"
 
@@ -59,7 +59,7 @@ class Gate:
         service.drop_in(f"[Service]\nStandardError=file:{self.PATH}\n", "gate")
 
     def shut(self) -> None:
-        """Whoever writes from now on waits."""
+        """From now on every writer waits."""
         self._python("while True: os.write(fd, b'x')")
 
     def open(self) -> None:
@@ -312,7 +312,7 @@ def test_hung_poll_is_killed_and_restarted(service: Service, machine: Machine) -
 
 
 def test_stopped_daemon_is_killed_and_says_where_it_was(service: Service, machine: Machine) -> None:
-    """Who is stopped in the middle is restarted by the watchdog; where each thread was is in the log."""
+    """A daemon that is stopped is restarted by the watchdog; the log has each thread's stack."""
     service.drop_in("[Service]\nWatchdogSec=2\nRestartSec=100ms\n")
     service.start()
     cursor, pid = service.cursor(), service.pid()
@@ -329,7 +329,7 @@ def test_stopped_daemon_is_killed_and_says_where_it_was(service: Service, machin
 
 
 def test_slow_poll_that_finishes_is_left_alone(service: Service, machine: Machine) -> None:
-    """A poll that takes most of the watchdog's time gets nobody killed."""
+    """A poll that takes most of the watchdog's time does not get the daemon killed."""
     gate = Gate(service)
     service.options("--log.level=debug")
     service.drop_in(f"{SEE_TOO_LITTLE}WatchdogSec=5\n")
@@ -573,7 +573,7 @@ def test_bad_option_is_not_tried_again(service: Service) -> None:
 
 
 def test_port_that_is_taken_is_waited_for(service: Service, machine: Machine) -> None:
-    """Who finds its port in use says so, tries again, and serves once it is free."""
+    """A daemon that finds its port in use says so, tries again, and serves once it is free."""
     service.drop_in("[Service]\nRestartSec=100ms\n")
     cursor = service.cursor()
     machine.run(

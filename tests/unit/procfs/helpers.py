@@ -1,4 +1,4 @@
-"""Real processes to be read, and readers that run as somebody else."""
+"""Real processes to be read, and readers that run as another user."""
 
 from __future__ import annotations
 

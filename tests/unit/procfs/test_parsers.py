@@ -359,7 +359,7 @@ class TestIdMap:
         ],
     )
     def test_the_root(self, data: bytes, root: int | None) -> None:
-        """The root is what 0 stands for, in whichever line; none where that is nobody."""
+        """The root is the id that 0 stands for, in any line; none where no id does."""
         assert parse_root(data) == root
 
     @pytest.mark.parametrize("data", [b"\n", b"0 0\n", b"0 0 1 2\n", b"0 -1 1\n", b"a b c\n"])

@@ -177,7 +177,7 @@ def test_endless_files_are_malformed(tmp_path: Path) -> None:
 
 
 def test_a_zombie_is_read_like_a_process(start: Start, opened: Open) -> None:
-    """A child that nobody has waited for is still there: state Z, its clock, no executable."""
+    """A child that its parent has not waited for is still there: state Z, its clock, no executable."""
     target = start("")
     process = opened(target)
     target.popen.kill()
@@ -279,10 +279,10 @@ def test_a_kept_directory_outlives_exec(start: Start, opened: Open) -> None:
 
 
 class TestOtherUser:
-    """Processes of root, read by somebody without any rights."""
+    """Processes of root, read by a user without any rights."""
 
     def test_what_permission_hides_is_denied(self, start: Start) -> None:
-        """Descriptors, executable and I/O are Denied by their source; nobody takes it for an end."""
+        """Descriptors, executable and I/O are Denied by their source; no reader takes it for an end."""
         code = f"""{NOBODY}
 become_nobody()
 with ProcFS().open_process(int(sys.argv[1])) as process:
@@ -331,7 +331,7 @@ class TestErrno:
 
     @pytest.mark.parametrize("number", [errno.ENOENT, errno.ESRCH])
     def test_the_end_of_a_process_is_gone(self, number: int) -> None:
-        """Both ways in which the kernel says that nobody is there."""
+        """Both ways in which the kernel says that there is no such process."""
         assert isinstance(failure(OSError(number, "any text"), "stat"), Gone)
 
     @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM])

@@ -60,7 +60,7 @@ def resealed_slot(data: bytes, length: int) -> bytes:
 
 
 def test_header_gives_back_what_was_packed() -> None:
-    """Who publishes, with what, and how often something has changed."""
+    """The header has the process, its Python, and how often something has changed."""
     parsed = parse_header(header(generation=9, overflow=2, flags=table.FREE_THREADED))
     assert (parsed.pid, parsed.start_ticks, parsed.created_ns) == (4711, 216004, 99)
     assert (parsed.python, parsed.implementation) == ((3, 12, 1), "cpython")
