@@ -1,4 +1,4 @@
-"""Who holds the GIL: threadwatch, profilers and the program itself, about the same seconds."""
+"""Compares which threads hold the GIL: by threadwatch, profilers and the program itself, in the same seconds."""
 
 from __future__ import annotations
 

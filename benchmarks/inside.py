@@ -127,11 +127,11 @@ def hooks(batches: int, batch: int) -> dict[str, list[float]]:
 
 
 def handovers(count: int) -> dict[str, int]:
-    """In how many of ``count`` births and deaths a thread that waits for the GIL gets it.
+    """Return in how many of ``count`` births and deaths a thread that waits for the GIL gets it.
 
-    Nobody is made to give the GIL up meanwhile (the switch interval is a thousand seconds), so it can
-    only be got where it is let go of. ``control`` calls instead what lets go of it once (fstat), which
-    is too short for most attempts to succeed; ``nothing`` does nothing.
+    No thread is made to give up the GIL meanwhile (the switch interval is a thousand seconds), so
+    the waiter can get it only where it is released. ``control`` calls fstat instead, which releases
+    it once, too briefly for most attempts to succeed; ``nothing`` does nothing.
     """
     assert threadwatch.publish()
     acting = publisher._publisher

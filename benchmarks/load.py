@@ -1,4 +1,4 @@
-"""A load generator: real processes with real threads that sleep, wake or come and go as they are told.
+"""A load generator: real processes with real threads that sleep, wake or come and go by a plan.
 
 Run as a program, by any Python from 3.9 on. The first process forks the others before it starts
 threads of its own, so that they share memory and a thousand of them fit on a small machine. When all

@@ -1,7 +1,7 @@
-"""Programs that watch others from outside: how each is started, who it says held the GIL, and what it used.
+"""Programs that watch others from outside: how each is started, its answers about the GIL, and its costs.
 
-threadwatch watches continuously; py-spy and CPython's own profiler (3.15) are attached to a process that
-one wants to know more of. Both are asked here for nothing but who holds the GIL.
+threadwatch watches continuously; py-spy and CPython's own profiler (3.15) are attached to a single
+process. Both are asked here only which thread holds the GIL.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Programs whose threads count their work: what observers must not slow down, and who really holds the GIL.
+"""Programs whose threads count their work, which observers must not slow down, and their time with the GIL.
 
 Run as a program, by any Python from 3.9 on. It publishes, starts its threads, and prints a line of JSON;
 then it answers every line of standard input with another: ``time_ns`` (CLOCK_MONOTONIC), ``cpu_ns`` of the
@@ -113,7 +113,7 @@ def _requests() -> dict[str, Callable[[], None]]:
 
 
 def _write(following: str) -> bool:
-    """Credit who has written last with the time since then; whoever is named is next.
+    """Credit the thread that has written last with the time since then; the named one is next.
 
     False: this has not been done, because another thread has written while this one looked at the clock. The
     GIL can change hands when a call returns, but not between the statements that follow (CPython 3.11

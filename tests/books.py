@@ -90,7 +90,7 @@ def sample(
 ) -> ProcessReading:
     """Return a process; its ticks are 0, and nothing has ended.
 
-    ``resting`` are threads that live beside those that are given; None: nobody has looked.
+    ``resting`` are threads that live beside the given ones; None: the list was not read.
     """
     known: dict[str, Any] = {"user_ticks": 0, "system_ticks": 0, "ended": ()}
     resting = values.pop("resting", frozenset())

@@ -107,7 +107,7 @@ def tables(data: bytes) -> None:
 
 
 def reader(data: bytes) -> None:
-    """Who follows a table that its target rewrites, cuts and closes at will gets ReadError, or goes on.
+    """A reader of a table that its target rewrites, cuts and closes at will gets ReadError, or goes on.
 
     The bytes are a script of such deeds. The table is one of this very process.
     """

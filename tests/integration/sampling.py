@@ -91,7 +91,7 @@ def tids(process: ExpectedProcess) -> dict[str, int]:
 
 @contextmanager
 def promptly() -> Iterator[None]:
-    """Run before everybody else.
+    """Run before all other processes.
 
     A sampler that has to wait for a CPU samples when one is free, not at the moments that it has chosen.
     """

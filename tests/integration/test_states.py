@@ -183,10 +183,10 @@ def lab(**settings: Any) -> Iterator[Lab]:
 def test_threads_that_share_the_gil(interpreter: Interpreter) -> None:
     """Of N threads that only compute, each runs, is ready to, or waits for the GIL, and one always holds it.
 
-    The truth is the kernel's: schedstat, read before and after the polls. To wait for the GIL is all that
-    such a thread does beside, so that share has no sampling error; it is off by a tick of the scheduler.
-    Who holds the GIL is sampled. Who runs holds it, but for the moments in which a waiter wakes up to ask
-    for it.
+    The truth is the kernel's: schedstat, read before and after the polls. To wait for the GIL is
+    all that such a thread does beside, so that share has no sampling error; it is off by a tick of
+    the scheduler. The holder of the GIL is sampled. A running thread holds it, but for the moments
+    in which a waiter wakes up to ask for it.
     """
     with lab() as it:
         loads = {count: it.start(interpreter, "count", str(count)) for count in (2, 4)}
@@ -378,7 +378,8 @@ def test_a_stopped_process() -> None:
 def test_a_random_schedule() -> None:
     """Whatever threads and processes do, no time in a state falls, and together it is what they lived.
 
-    Between two polls that is the number of threads times the time. Threads that nobody saw have run beside.
+    Between two polls that is the number of threads times the time. Threads that no poll saw have
+    run beside.
     """
     seed = random.randrange(1 << 30)
     print(f"seed {seed}")

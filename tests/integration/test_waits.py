@@ -47,9 +47,10 @@ def test_each_wait_has_its_state(interpreter: Interpreter, fleet: Fleet) -> None
 def test_threads_that_share_the_gil(version: tuple[int, int], fleet: Fleet) -> None:
     """Of N threads that only compute, each waits for the GIL (N − 1)/N of the time, and one always holds it.
 
-    That each interpreter's GIL is found, test_states shows; this is about what samples say. The truth is
-    the kernel's: a thread that neither ran nor was ready to has waited, and these wait for nothing but the
-    GIL. Who runs holds it, but for the moments in which a waiter wakes up to ask for it.
+    That each interpreter's GIL is found, test_states shows; this is about what samples say. The
+    truth is the kernel's: a thread that neither ran nor was ready to has waited, and these wait for
+    nothing but the GIL. A running thread holds it, but for the moments in which a waiter wakes up
+    to ask for it.
     """
     target = fleet.start(testbed.require(*version), "contention.py", "4", options=())
     step = target.next_step()

@@ -146,8 +146,8 @@ def harm(*roles: Sequence[str]) -> Iterator[list[subprocess.Popen[bytes]]]:
 def test_tables_that_lie(siege: Siege) -> None:
     """Tables shrink, grow, tear, change without end, and say what is not so: only their owners look odd.
 
-    All at once. Polls go on, the witness has its own names, nobody has another's time, and afterwards no
-    file is left open.
+    All at once. Polls go on, the witness has its own names, no process has another's time, and
+    afterwards no file is left open.
     """
     pid = siege.witness.processes[0].pid
     files = siege.files()

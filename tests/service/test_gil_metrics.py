@@ -139,7 +139,7 @@ def test_who_holds_it_and_who_waits(place: Path) -> None:
 
 
 def test_another_users_process(place: Path) -> None:
-    """Without permission, who waits is ``sleeping``, the GIL is absent, and not each sample is an error."""
+    """Without permission, a wait is ``sleeping``, the GIL is absent, and not each sample is an error."""
     only = "unmatched: ignore\ngroups: [{name: shop, match: {cmdline: shop.py}}]\n"
     denied = ERRORS + '{reason="denied",source="%s"}'
     with (

@@ -1,4 +1,4 @@
-"""A process whose memory is a trap: addresses that nobody can read, or that keep readers waiting for ever.
+"""A process whose memory is a trap: addresses that cannot be read, or that keep readers waiting for ever.
 
 ``hostile_memory.py PLACE``: makes a file system of its own at PLACE (a file, in its own mount namespace),
 which answers everything except reads and flushes, and maps that file. Prints as JSON the addresses of a

@@ -36,7 +36,7 @@ def park():
 
 
 def quiet():
-    """What this process has used, once nobody but the caller runs in it.
+    """What this process has used, once only the caller runs in it.
 
     Python says that a thread has ended a little before the kernel lets it go.
     """

@@ -1,9 +1,9 @@
 """Work by a plan that holds for each thread: CPU time, pauses, page faults, names, numbers.
 
-A plan of CPU time is kept by the thread's own clock, so that what starting, pausing and counting cost
-is part of it. Arguments: a word to be found by, and seconds. At the end everybody rests but the main
-thread, which says what was planned, what the threads have measured of themselves, and what the kernel
-counts of those that have stayed.
+A plan of CPU time is kept by the thread's own clock, so that what starting, pausing and counting
+cost is part of it. Arguments: a word to be found by, and seconds. At the end all threads rest but
+the main one, which says what was planned, what the threads have measured of themselves, and what
+the kernel counts of those that have stayed.
 """
 
 import mmap

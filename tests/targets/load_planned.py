@@ -1,4 +1,4 @@
-"""Threads with a plan: so much CPU time each, in so many pieces, with sleep in between.
+"""Threads with a plan: CPU time in pieces, with sleep in between.
 
 Some end when they have done their work, some stay, many do nothing at all. Those that work say how much
 CPU time they have used, by their own clocks. Arguments: a word to be found by, and seconds that the

@@ -1,8 +1,8 @@
 """Births, deaths, renames and forks by a random schedule; every process says what it has used.
 
-Arguments: a word to be found by, a seed, and seconds. Threads called "plain" keep their names and say
-what they have used; the others change theirs. Forked children do as their parent does for a while,
-and then wait to be looked at; a few end at once, and nobody can say what those have used.
+Arguments: a word to be found by, a seed, and seconds. Threads called "plain" keep their names and
+say what they have used; the others change theirs. Forked children do as their parent does for a
+while, and then wait to be looked at; a few end at once, and what those have used is unknown.
 """
 
 import json

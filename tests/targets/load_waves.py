@@ -1,4 +1,4 @@
-"""Processes and threads that come and go in waves, each under a name that nobody had before.
+"""Processes and threads that come and go in waves, each under a new name.
 
 One process, and one thread in the process that stays, have the same name in every wave. A process gives
 itself a name by its comm. Arguments: a word to be found by, the number of waves, and how many processes

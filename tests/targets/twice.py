@@ -1,9 +1,9 @@
 """More than one copy of threading: ``twice.py KIND``.
 
-``unloaded``: imported, removed from ``sys.modules``, and imported again, before and after publishing.
-``looked-for``: somebody asks whether there is such a module before it is imported.
-``old-finder``: a finder without ``find_spec`` is asked before the standard library's.
-``lazy``: executed long after it has been found.
+``unloaded``: imported, removed from ``sys.modules``, and imported again, before and after
+publishing. ``looked-for``: a program asks whether there is such a module before it is imported.
+``old-finder``: a finder without ``find_spec`` is asked before the standard library's. ``lazy``:
+executed long after it has been found.
 """
 
 import contextlib

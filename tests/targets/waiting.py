@@ -1,6 +1,6 @@
 """One thread for each thing that a Python thread can wait for; each is called by the state that it is in.
 
-Those that wait for a lock, a socket … wait for ever: whoever looks sees the same whenever it looks.
+Those that wait for a lock, a socket … wait for ever: each look at them sees the same.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
 """Forks children at the end of all PIDs, so that they go on from the first: ``wrap.py NAME``.
 
-For each line on stdin with a number it forks so many children. Each has a thread of that name, which uses
-CPU time, and then all hold still until the next line. Runs in a PID namespace of its own.
+For each line on stdin with a number it forks this many children. Each has a thread of that name,
+which uses CPU time, and then all hold still until the next line. Runs in a PID namespace of its
+own.
 """
 
 import os

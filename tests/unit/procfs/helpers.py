@@ -35,7 +35,7 @@ def detach(target):
         pass
 """
 
-# For code that has to be somebody without any rights. A change of uid makes a process one that
+# For code that has to run as a user without any rights. A change of uid makes a process one that
 # others of the same uid cannot look into; PR_SET_DUMPABLE undoes that.
 NOBODY = """
 import ctypes, os
