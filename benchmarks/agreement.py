@@ -1,4 +1,4 @@
-"""Compares which threads hold the GIL: by threadwatch, profilers and the program itself, in the same seconds."""
+"""Compares which threads hold the GIL, by threadwatch, profilers and the program, in the same seconds."""
 
 from __future__ import annotations
 
