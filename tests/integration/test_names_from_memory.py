@@ -9,18 +9,23 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests import testbed
-from tests.harness import DEADLINE, environ
+from tests.harness import DEADLINE, environ, threadwatch
 from tests.names_outside import Outside, Storm, as_kept, started, weather
 from tests.programs import environment, python
 from tests.testbed import Interpreter
+from threadwatch.config.parse import DEFAULT_CONFIG
 from threadwatch.errors import Gone, ReadError
 from threadwatch.names.memory.gils import find_gils
 from threadwatch.names.memory.snapshot import Snapshot
+from threadwatch.poll.poller import Poller
+from threadwatch.procfs import ProcFS
 
 
 def until(read: Callable[[], dict[int, str]], expected: dict[int, str]) -> None:
@@ -167,3 +172,80 @@ def test_storm() -> None:
         for storm in storms:
             assert storm.wrong() == [], str(storm)
             assert storm.pairs >= 100, str(storm)
+
+
+FROM_MEMORY = "names: {from_memory: true}\n"
+
+
+def ps(tmp_path: Path, pid: int, config: str = FROM_MEMORY) -> dict[str, Any]:
+    """What ``threadwatch ps`` says of a process."""
+    file = tmp_path / "threadwatch.yml"
+    file.write_text(config)
+    command = threadwatch("ps", "--json", "--config.file", str(file), str(pid))
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    (process,) = [one for one in found if one["pid"] == pid]
+    return process
+
+
+def test_ps_of_a_process_that_does_not_publish(interpreter: Interpreter, tmp_path: Path) -> None:
+    """It has its threads' names and its Python by its memory; where that is not wanted, the kernel's."""
+    with started(interpreter) as target:
+        target.ask("kinds")
+        expected = target.kept_names()
+        process = ps(tmp_path, target.pid)
+        names = {t["tid"]: t["name"] for t in process["threads"] if t["source"] == "memory"}
+        assert names == expected
+        assert process["source"] == "memory"
+        assert not process["published"]
+        assert (process["version"], process["gil"]) == (interpreter.release, True)
+        process = ps(tmp_path, target.pid, "names: {from_memory: false}\n")
+        assert {t["source"] for t in process["threads"]} == {process["source"]} == {"comm"}
+
+
+def test_who_holds_the_gil(interpreter: Interpreter, tmp_path: Path) -> None:
+    """Of threads that compute, those hold the GIL and wait for it that do, and no others."""
+    with started(interpreter) as target:
+        target.ask("compute 2")
+        process = ps(tmp_path, target.pid)
+        held = {t["name"]: t["gil_held_percent"] for t in process["threads"]}
+        deadline = time.monotonic() + DEADLINE
+        while not all(held[f"computes-{n}"] for n in range(2)):
+            assert time.monotonic() < deadline, held
+            process = ps(tmp_path, target.pid)
+            held = {t["name"]: t["gil_held_percent"] for t in process["threads"]}
+        assert not held["MainThread"]
+
+
+def test_a_table_is_better(interpreter: Interpreter) -> None:
+    """A process that begins to publish has its names from its table as long as it does."""
+    config = replace(
+        DEFAULT_CONFIG, default=replace(DEFAULT_CONFIG.default, names_from_memory=True)
+    )
+    with started(interpreter) as target:
+        target.ask("many 3")
+        expected = target.kept_names()
+        errors: list[ReadError] = []
+        poller = Poller(ProcFS(), config, report=errors.append)
+        poller.always_watch(frozenset({target.pid}))
+
+        def sources() -> tuple[str, set[str], dict[int, str]]:
+            view = poller.poll()
+            (process,) = [one for one in view.processes if one.key.pid == target.pid]
+            names = {thread.tid: thread.name for thread in process.threads}
+            return process.names_from, {thread.source for thread in process.threads}, names
+
+        try:
+            for command, source in (
+                ("", "memory"),
+                ("publish", "published"),
+                ("unpublish", "memory"),
+            ):
+                if command:
+                    target.ask(f"{command} {testbed.CHECKOUT}")
+                deadline = time.monotonic() + DEADLINE
+                while (seen := sources()) != (source, {source}, expected):
+                    assert time.monotonic() < deadline, (command, seen)
+                    time.sleep(0.05)
+        finally:
+            poller.close()

@@ -231,11 +231,38 @@ def many(count):
         start("many-%05d" % number)
 
 
+def compute(count):
+    """So many threads that compute."""
+
+    def run():
+        while not stop.is_set():
+            pass
+
+    for number in range(int(count)):
+        start("computes-%d" % number, target=run)
+
+
+def publish(checkout):
+    """Begin to publish."""
+    sys.path.insert(0, checkout)
+    import threadwatch
+
+    assert threadwatch.publish()
+
+
+def unpublish(_checkout):
+    """Publish no longer."""
+    import threadwatch
+
+    threadwatch.unpublish()
+
+
 COMMANDS = {
     f.__name__: f
     for f in (kinds, rename, renamers, short, report, fork, fork_in_thread, subinterpreter, finish)
 }
-COMMANDS.update(replace_program=replace_program, many=many)
+COMMANDS.update(replace_program=replace_program, many=many, compute=compute)
+COMMANDS.update(publish=publish, unpublish=unpublish)
 
 if len(sys.argv) > 1:
     start("generation-" + sys.argv[1])

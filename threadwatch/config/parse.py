@@ -49,6 +49,8 @@ class GroupConfig:
     """How long the group's series are shown after the end of its last process."""
     wait_rate: int = 10
     """Samples per second of the threads' waits; 0: none are taken."""
+    names_from_memory: bool = False
+    """Whether the names of threads are read from a process's memory if it has no table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +89,18 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "unmatched",
         "collect",
         "waits",
+        "names",
         "threads",
         "groups",
     ),
     "waits": ("rate",),
+    "names": ("from_memory",),
     "threads": _THREADS_KEYS,
     "threads.rules[]": ("match", "name"),
-    "groups[]": ("name", "match", "threads", "collect", "waits", "expire_after"),
+    "groups[]": ("name", "match", "threads", "collect", "waits", "names", "expire_after"),
     "groups[].match": _MATCH_KEYS,
     "groups[].waits": ("rate",),
+    "groups[].names": ("from_memory",),
     "groups[].threads": _THREADS_KEYS,
     "groups[].threads.rules[]": ("match", "name"),
 }
@@ -278,6 +283,10 @@ def _shared(entries: Mapping[str, Value], group: GroupConfig) -> GroupConfig:
         section = value.mapping(SECTIONS["waits"])
         if rate := section.get("rate"):
             group = replace(group, wait_rate=rate.whole(*_WAIT_RATE))
+    if value := entries.get("names"):
+        section = value.mapping(SECTIONS["names"])
+        if from_memory := section.get("from_memory"):
+            group = replace(group, names_from_memory=from_memory.boolean())
     return group
 
 

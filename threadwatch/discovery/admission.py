@@ -25,6 +25,8 @@ from threadwatch.labels.groups import (
 )
 from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.model.view import ProcessKey
+from threadwatch.names.best import BestNames
+from threadwatch.names.memory.source import MemoryNames
 from threadwatch.names.published import FILES, Published
 from threadwatch.names.slot_budget import SharedBudget
 from threadwatch.names.slots import TableHeader
@@ -46,7 +48,8 @@ from threadwatch.targets.process import Watched
 _ANCESTORS = 16
 """How many generations back the maker of a table is looked for."""
 
-
+_WAITS_PER_POLL = 128
+"""Processes in which names are confirmed at once, in the poll that meets them: 2 ms each."""
 _FILES_PER_POLL = 8 * FILES
 """File descriptors that are looked at in one poll, of processes that have more than the first ones."""
 _FILE_NS = 5_000
@@ -80,6 +83,7 @@ class Admission:
         self._users = UserNames()
         self._files_per_poll = sys.maxsize if thorough else _FILES_PER_POLL
         self._files_left = self._files_per_poll
+        self._waits_left = _WAITS_PER_POLL
         self.use(config)
 
     def use(self, config: Config) -> None:
@@ -98,6 +102,11 @@ class Admission:
     def begin(self) -> None:
         """A poll begins."""
         self._files_left = self._files_per_poll
+
+    def _may_wait(self) -> bool:
+        """Return whether one more process may be waited for, 2 ms, until its names are confirmed."""
+        self._waits_left -= 1
+        return self._waits_left >= 0
 
     def may_read(self, hangs: HangRecords, lock: Lock, process: ProcessDir) -> bool:
         """Whether to read in a process what can wait for this lock."""
@@ -136,6 +145,16 @@ class Admission:
             tables=tables,
             names=tables,
             hangs=hangs,
+        )
+        watched.names = BestNames(
+            tables,
+            MemoryNames(
+                ns_pid=ns_pid,
+                room=self._room,
+                may_read=lambda: self.may_read(hangs, "memory", process),
+                may_wait=self._may_wait,
+            ),
+            wanted=lambda: watched.config.names_from_memory,
         )
         try:
             chosen = self._choose(watched, asked_for=asked_for)

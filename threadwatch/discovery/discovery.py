@@ -357,7 +357,7 @@ class Discovery:
         """Look at it again after a while."""
         if watched.tables.searching:
             watched.look_wait = 1
-        elif watched.names.known or not self._is_young(watched):
+        elif watched.tables.known or not self._is_young(watched):
             watched.look_wait = min(watched.look_wait * 2, _LONGEST_WAIT)
         self._look_in(poll, watched.look_wait, watched.key.pid)
 

@@ -170,15 +170,25 @@ def _files(situation: Situation, extent: Extent) -> Iterator[Missing]:
         )
 
 
+_UNREAD = " Their threads have the kernel's names, and which ones wait for the GIL is unknown."
+_READ = (
+    " Their names are read from memory; only a publisher tells of threads that live between two polls,"
+    " and the exact CPU time of those that end."
+)
+
+
 def _unpublished(findings: Sequence[Finding]) -> Iterator[Missing]:
     by_reason: dict[Reason, list[Finding]] = {}
     for finding in findings:
         if finding.reason is not None:
             by_reason.setdefault(finding.reason, []).append(finding)
-    effect = " Their threads have the kernel's names, and which ones wait for the GIL is unknown."
+    told: set[str] = set()
     for reason, found in by_reason.items():
-        text = f"{processes(found)}: threads not published. {reason.why}.{effect}"
-        effect = ""
+        text = f"{processes(found)}: threads not published. {reason.why}."
+        effect = _READ if all(finding.source == "memory" for finding in found) else _UNREAD
+        if effect not in told:
+            text += effect
+            told.add(effect)
         if any(way.where == "or by" for way in reason.ways):
             text += (
                 " THREADWATCH=1 needs prometheus-threadwatch in the application's own environment."

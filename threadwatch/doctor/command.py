@@ -227,6 +227,7 @@ def _process(finding: Finding) -> dict[str, object]:
         "table": finding.table,
         "gil": finding.gil,
         "names": finding.names,
+        "source": finding.source,
         "states": finding.states,
         "memory": finding.memory,
         "hidden_because": finding.cause,

@@ -19,9 +19,12 @@ from threadwatch.doctor.findings import (
 from threadwatch.doctor.reasons import reason
 from threadwatch.doctor.situation import Situation
 from threadwatch.errors import Denied, Gone, ReadError
+from threadwatch.model.view import Source
+from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
+from threadwatch.names.memory.snapshot import Snapshot
 from threadwatch.names.ownership import check_owner, clock_ahead_ns
 from threadwatch.names.slots import TableHeader, parse_header
-from threadwatch.procfs import ProcFS, TableFile, find_tables, parse_syscall
+from threadwatch.procfs import MemoryFile, ProcFS, TableFile, find_tables, parse_syscall
 from threadwatch.procfs.credentials import parse_credentials
 from threadwatch.procfs.marks import Lock
 from threadwatch.publisher import layout as table
@@ -94,6 +97,7 @@ class _Examination:
         self._guarded = guarded
         self._denied: set[str] = set()
         self._details: list[str] = []
+        self._source: Source = "comm"
 
     def run(self) -> Finding:
         """Examine it. Raises :class:`Gone` if the process has ended."""
@@ -127,6 +131,7 @@ class _Examination:
             detail="; ".join(dict.fromkeys(self._details)),
             reason=why,
             nameless={} if header is None else nameless(watched, header),
+            source=self._source if header is None else "published",
         )
         self._dir.owner_uid()  # of a process that has ended since, some of it is wrong
         return found
@@ -223,6 +228,8 @@ class _Examination:
         hangs, now_ns = self._watched.hangs, time.monotonic_ns()
         if not self._guarded.may_read(hangs, "memory", self._dir.owner_uid, now_ns):
             raise ReadError("mem", "timeout", "it, or others of its user, give no answer")
+        if self._watched.tables.header is None and self._watched.config.names_from_memory:
+            return self._read_names(file)
         job = MemoryReads(file, self._watched.names.gils, ())
         job.run()
         if job.error is not None and job.failed is not None:
@@ -230,6 +237,21 @@ class _Examination:
                 return "no"  # it has become another program
             raise job.error
         return "no" if job.gone else "yes"
+
+    def _read_names(self, memory: MemoryFile) -> Access:
+        """Return whether the memory can be read, and note whether a Python is found there."""
+        try:
+            auxv = self._dir.read("auxv", "auxv")
+            find_python(Snapshot(memory, FIRST_LOOK), auxv, self._watched.ns_pid)
+        except Gone:
+            return "no"
+        except Denied:
+            raise
+        except ReadError as error:
+            self._details.append(str(error))
+        else:
+            self._source = "memory"
+        return "yes"
 
     def _cause(self) -> Cause:
         try:

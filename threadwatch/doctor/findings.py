@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from threadwatch.doctor.reasons import Reason
 from threadwatch.doctor.situation import Situation
+from threadwatch.model.view import Source
 from threadwatch.procfs.credentials import Credentials
 
 Access = Literal["yes", "hidden", "no"]
@@ -57,6 +58,9 @@ class Finding:
     nameless: Mapping[str, int] = field(default_factory=dict)
     """How many of its threads have no name in Python although it publishes, by reason
     (:func:`threadwatch.doctor.evidence.nameless`)."""
+
+    source: Source = "comm"
+    """Where the daemon has its threads' names from, with the same configuration and rights."""
 
     @property
     def publishes(self) -> bool | None:

@@ -210,7 +210,11 @@ def _cells(finding: Finding) -> tuple[str, ...]:
         cut(printable(finding.interpreter), _MOST_NAME),
         _TABLE.get(finding.table, finding.table),
         _GIL.get(finding.gil, finding.gil),
-        "" if finding.table == "none" else finding.names,
+        "memory"
+        if finding.source == "memory"
+        else ""
+        if finding.table == "none"
+        else finding.names,
         finding.states,
         finding.memory,
     )

@@ -18,7 +18,7 @@ import threadwatch
 from threadwatch.metrics import families
 from threadwatch.metrics.exposition import format_number
 from threadwatch.metrics.families import Family
-from threadwatch.model.view import POLL_BUCKETS, SeriesKey, SeriesTotals, View
+from threadwatch.model.view import POLL_BUCKETS, SOURCES, SeriesKey, SeriesTotals, View
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +136,14 @@ def _groups(view: View) -> Iterator[Metric]:
         ],
     )
     yield _plain(families.GROUP_PROCESSES, [(labels, group.processes) for labels, group in groups])
+    yield _plain(
+        families.GROUP_SOURCES,
+        [
+            ({**labels, "source": source}, group.names_from.get(source, 0))
+            for labels, group in groups
+            for source in SOURCES
+        ],
+    )
     yield _plain(families.GROUP_PUBLISHED, [(labels, group.published) for labels, group in groups])
     yield _plain(families.SERIES_DROPPED, [(labels, group.dropped) for labels, group in groups])
 

@@ -150,9 +150,9 @@ GROUP_ENDED_CHILDREN: Final = Family(
 GROUP_INFO: Final = Family(
     "threadwatch_group_info",
     "info",
-    "One series with the value 1 for each kind of Python that publishing processes of the group run,"
-    " when last polled (every poll_interval). build is default or free-threaded; gil: they run with"
-    " one (on) or without (off).",
+    "One series with the value 1 for each kind of Python that processes of the group run, where"
+    " thread names are known, when last polled (every poll_interval). build is default or"
+    " free-threaded; gil: they run with one (on) or without (off).",
     ("group", "implementation", "version", "build", "gil"),
 )
 GROUP_PROCESSES: Final = Family(
@@ -160,6 +160,13 @@ GROUP_PROCESSES: Final = Family(
     "gauge",
     "Processes in the group when last polled (every poll_interval).",
     ("group",),
+)
+GROUP_SOURCES: Final = Family(
+    "threadwatch_group_processes_by_source",
+    "gauge",
+    "Processes in the group by where their thread names come from, when last polled (every"
+    " poll_interval): published by them, read from their memory, or comm for the kernel's.",
+    ("group", "source"),
 )
 GROUP_PUBLISHED: Final = Family(
     "threadwatch_group_published_processes",
@@ -179,7 +186,7 @@ THREAD_INFO: Final = Family(
     "info",
     "One series with the value 1 for each thread seen when last polled (every poll_interval):"
     " joins series to PIDs, TIDs and exact names. source says where the name comes from:"
-    " published, or comm for the kernel's.",
+    " published, memory, or comm for the kernel's.",
     ("group", "thread", "pid", "tid", "name", "comm", "source"),
 )
 BUILD_INFO: Final = Family(
@@ -232,7 +239,7 @@ LAST_POLL: Final = Family(
 READ_ERRORS: Final = Family(
     "threadwatch_read_errors_total",
     "counter",
-    "Files of the kernel or published tables that could not be read, by source and reason. A"
+    "Files of the kernel, published tables or memory that could not be read, by source and reason. A"
     " process or thread that has ended is no error.",
     ("source", "reason"),
 )
@@ -298,6 +305,7 @@ FAMILIES: Final = (
     GROUP_ENDED_CHILDREN,
     GROUP_INFO,
     GROUP_PROCESSES,
+    GROUP_SOURCES,
     GROUP_PUBLISHED,
     SERIES_DROPPED,
     THREAD_INFO,

@@ -13,8 +13,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
-Source = Literal["published", "comm"]
-"""Where a thread's name comes from: its publisher's table, or the kernel."""
+Source = Literal["published", "memory", "comm"]
+"""Where a thread's name comes from: its publisher's table, its process's memory, or the kernel."""
+
+SOURCES: tuple[Source, ...] = ("published", "memory", "comm")
+"""All of them, the best first."""
 
 Per = Literal["group", "process", "thread"]
 """What one series stands for: a thread name in the group, a thread name in one process, or one thread."""

@@ -294,6 +294,10 @@ class Published:
             self._doubtful = True
         return None
 
+    def is_coming(self, tid: int, start_ticks: int) -> bool:  # noqa: ARG002  # by its age alone
+        """Return False: what is in a table is told at once."""
+        return False
+
     def missed(self, start_ticks: int) -> None:
         """Note a thread with this start time that is in no table, and had the time to publish itself."""
         self._searches.missed(start_ticks)

@@ -10,7 +10,7 @@ See docs/decisions/0032-sources-of-names.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from threadwatch.errors import ReadError
@@ -20,8 +20,15 @@ from threadwatch.names.slots import Gil
 from threadwatch.names.table import TableSlot
 from threadwatch.procfs import ProcessDir
 
-Living = Callable[[], Mapping[int, int]]
-"""Returns the start time in ticks of each living thread, by its TID in the process's own PID namespace."""
+
+class Living(Protocol):
+    """The living threads of a process, by their TIDs in its own PID namespace."""
+
+    def started(self) -> Mapping[int, int]:
+        """Return the start time of each in ticks, by TID."""
+
+    def lately(self) -> Container[int]:
+        """Return the TIDs of those that have run lately."""
 
 
 class Name(NamedTuple):
@@ -84,6 +91,9 @@ class NameSource(Protocol):
 
         ``before``: what this has returned for that thread last.
         """
+
+    def is_coming(self, tid: int, start_ticks: int) -> bool:
+        """Return whether that thread's name is about to be told, whatever its age."""
 
     def missed(self, start_ticks: int) -> None:
         """Note a thread with this start time that has no name, and had the time to get one."""

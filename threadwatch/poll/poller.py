@@ -268,7 +268,7 @@ class Poller:
         watched = job if isinstance(job, Watched) else job[0]
         self._leave_out(watched)
         self._guarded.give_up(watched.hangs, lock, owner_of(watched.dir), time.monotonic_ns())
-        self._errors.append(still_waiting(watched.key.pid))
+        self._errors.append(still_waiting(watched.key.pid, lock))
         watched.settled, watched.read_all = False, True
         watched.unsettled.update(watched.known)
         self._sampling.forget(watched)

@@ -282,8 +282,10 @@ class GuardedReader:
             self._worker = None
 
 
-def still_waiting(pid: int) -> ReadError:
-    """Return the error of a process that has kept us waiting for the end of an exec."""
+def still_waiting(pid: int, lock: Lock = "exec") -> ReadError:
+    """Return the error of a process that has kept us waiting for the end of an exec, or for its memory."""
+    if lock == "memory":
+        return ReadError("memory", "timeout", f"the memory of PID {pid} does not answer")
     return ReadError(
         "process", "timeout", f"PID {pid} has begun to become another program, and does not finish"
     )

@@ -145,6 +145,10 @@ class Watched:
         """The start time in ticks of each living thread, by its TID in the process's own PID namespace."""
         return {known.ns_tid: known.stat.start_ticks for known in self.known.values()}
 
+    def lately(self) -> set[int]:
+        """Return the TIDs of threads that have run lately, in the process's own PID namespace."""
+        return {known.ns_tid for known in self.hot.values()}
+
     def wake(self) -> None:
         """It is no longer at rest."""
         self.settled, self.rested = False, 0

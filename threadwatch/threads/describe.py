@@ -41,7 +41,8 @@ class Describer:
             known.name = name
         elif names.known:
             young_ticks = _LATE_TICKS if known.cpu_ns < _HARDLY_RUN_NS else _JUST_BORN_TICKS
-            provisional = age_ticks < young_ticks
+            coming = names.is_coming(known.ns_tid, stat.start_ticks)
+            provisional = coming or age_ticks < young_ticks
             if not provisional:
                 names.missed(stat.start_ticks)
         comm = decode_comm(stat.comm)

@@ -305,7 +305,7 @@ class ThreadReader:
 
     def _update_names(self, watched: Watched, poll: int) -> set[int]:
         """Follow the source of the process's names; whose names may be others now, by TID."""
-        changes = watched.names.update(watched.dir, poll, watched.clock_ns, watched.started)
+        changes = watched.names.update(watched.dir, poll, watched.clock_ns, watched)
         self._errors.extend(changes.errors)
         if changes.lost:
             watched.names_lost = True

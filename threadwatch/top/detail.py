@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from threadwatch.model.states import NAMES
-from threadwatch.model.view import TICKS_PER_SECOND, ProcessView, ThreadView
+from threadwatch.model.view import TICKS_PER_SECOND, ProcessView, Source, ThreadView
 from threadwatch.top.bars import BUSY, LETTERS, MEANINGS, divide, letters
 from threadwatch.top.columns import Span
 from threadwatch.top.examine import Examined
@@ -17,6 +17,11 @@ from threadwatch.words.wording import age, command, count, duration, percent, th
 
 Line = list[Span]
 
+_SOURCES: dict[Source, str] = {
+    "published": "published by its process",
+    "memory": "read from its process's memory",
+    "comm": "no Python name is known: this is the kernel's comm",
+}
 _CHART = 8
 """Lines of the chart."""
 _LABEL = 14
@@ -47,15 +52,13 @@ def detail(
         [],
         _entry(
             "name",
-            "published by its process"
-            if thread.source == "published"
-            else "no Python name is published: this is the kernel's comm",
+            _SOURCES[thread.source],
         ),
         _entry("comm", printable(thread.comm)),
         _entry("TID", f"{thread.tid}   in PID {process.key.pid}"),
         _entry("application", printable(process.group)),
         _entry("process", cut(command(process, None), max(columns - _LABEL - 4, 10))),
-        _entry("Python", version(process.python) if process.python else "not published"),
+        _entry("Python", version(process.python) if process.python else "not known"),
         _entry("series", printable(thread.thread)),
     ]
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(started))

@@ -13,12 +13,12 @@ from typing import Any, Final, TypeVar
 from threadwatch.errors import Malformed
 from threadwatch.model.states import NAMES
 from threadwatch.model.view import (
+    SOURCES,
     GroupView,
     Per,
     ProcessKey,
     ProcessView,
     Python,
-    Source,
     Stats,
     ThreadView,
     View,
@@ -61,6 +61,10 @@ class _Object:
         if not fits(value):
             raise _wrong(self._prefix + key, wanted, value)
         return value
+
+    def is_null(self, key: str) -> bool:
+        """Return whether the value of a key is null."""
+        return self._get(key, "a value or null", lambda _: True) is None
 
     def text(self, key: str) -> str:
         return str(self._get(key, "a text", _is_text))
@@ -181,8 +185,8 @@ def _parse_process(found: _Object) -> ProcessView:
         group=found.text("group"),
         comm=found.text("comm"),
         cmdline=found.texts("cmdline"),
-        names_from="published" if found.flag("published") else "comm",
-        python=_parse_python(found) if found.flag("published") else None,
+        names_from=found.word("source", SOURCES),
+        python=None if found.is_null("implementation") else _parse_python(found),
         cpu_ns=found.ns("cpu_seconds"),
         cpu_ratio=found.ratio("cpu_percent"),
         threads=found.array("threads", _parse_thread),
@@ -198,7 +202,6 @@ def _parse_python(found: _Object) -> Python:
     )
 
 
-_SOURCES: Final[tuple[Source, ...]] = ("published", "comm")
 _PERS: Final[tuple[Per, ...]] = ("group", "process", "thread")
 
 
@@ -207,7 +210,7 @@ def _parse_thread(found: _Object) -> ThreadView:
         tid=found.whole("tid"),
         start_ticks=found.whole("start_ticks"),
         name=found.text("name"),
-        source=found.word("source", _SOURCES),
+        source=found.word("source", SOURCES),
         thread=found.text("series"),
         comm=found.text("comm"),
         state=found.word("state", NAMES),
@@ -227,13 +230,13 @@ def _parse_thread(found: _Object) -> ThreadView:
 
 def _parse_group(found: _Object) -> GroupView:
     pythons = found.array("pythons", lambda one: (_parse_python(one), one.whole("processes")))
-    processes, published = found.whole("processes"), found.whole("published")
-    names_from: dict[Source, int] = {"published": published, "comm": processes - published}
+    counts = found.object("sources")
+    names_from = {source: counts.whole(source) for source in SOURCES}
     return GroupView(
         name=found.text("name"),
         per=found.word("per", _PERS),
         cpu_ns=found.ns("cpu_seconds"),
-        processes=processes,
+        processes=found.whole("processes"),
         names_from={source: count for source, count in names_from.items() if count},
         pythons=dict(pythons),
         series={},

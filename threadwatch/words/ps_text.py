@@ -122,13 +122,16 @@ def _line(cells: Sequence[str], columns: Sequence[_Column], widths: Sequence[int
 def _headline(group: str, family: Sequence[ProcessView]) -> str:
     threads = sum(len(p.threads) for p in family)
     published = sum(p.published for p in family)
+    read = sum(p.names_from == "memory" for p in family)
     parts = [
         count(len(family), "process", "processes") + ", " + count(threads, "thread", "threads")
     ]
     versions = sorted({version(p.python) for p in family if p.python})
     if versions:
         parts.insert(0, ", ".join(versions))
-    if published == len(family):
+    if read == len(family):
+        parts.append("names from memory")
+    elif published == len(family):
         parts.append("published" if len(family) == 1 else "all published")
     else:
         parts.append(

@@ -10,7 +10,16 @@ from dataclasses import replace
 
 from threadwatch.labels.applications import without_arguments
 from threadwatch.labels.discretion import without_secrets
-from threadwatch.model.view import GroupView, ProcessView, Python, Stats, ThreadView, Trace, View
+from threadwatch.model.view import (
+    SOURCES,
+    GroupView,
+    ProcessView,
+    Python,
+    Stats,
+    ThreadView,
+    Trace,
+    View,
+)
 
 
 def view_json(view: View) -> dict[str, object]:
@@ -84,6 +93,7 @@ def process_json(process: ProcessView) -> dict[str, object]:
         "comm": process.comm,
         "cmdline": list(without_secrets(process.cmdline)),
         "published": process.published,
+        "source": process.names_from,
         "implementation": python.implementation if python else None,
         "version": _version(python) if python else None,
         "free_threaded": python.free_threaded if python else None,
@@ -129,6 +139,7 @@ def _group(group: GroupView) -> dict[str, object]:
         "cpu_seconds": group.cpu_ns / 1e9,
         "processes": group.processes,
         "published": group.published,
+        "sources": {source: group.names_from.get(source, 0) for source in SOURCES},
         "pythons": [
             {
                 "implementation": python.implementation,

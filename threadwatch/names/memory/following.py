@@ -11,15 +11,18 @@ a thread before the kernel does. A thread of the kernel's is a TID with a start 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from threadwatch.errors import Malformed, ReadError
 from threadwatch.names.memory.chain import Chain, Entry, Threads
+from threadwatch.names.memory.gils import find_gils, gil_places
 from threadwatch.names.memory.interpreter import Dicts, Python, interpreters, thread_states
 from threadwatch.names.memory.objects import KEYS_HEAD, Keys, parse_keys
 from threadwatch.names.memory.snapshot import SOURCE, Memory, Place, Snapshot, half, word
+from threadwatch.names.slots import Gil
 
 CONFIRM_AFTER_NS = 2_000_000
 """How much later than the second reading the third has to be."""
@@ -107,6 +110,11 @@ class Following:
         self._updates = 0
         self._nameless: frozenset[int] = frozenset()
 
+        self.gils: tuple[Gil, ...] = ()
+        """The GILs that are in use, the main interpreter's first."""
+        self._unconfirmed: Counter[int] = Counter()
+        """By TID, how often a third reading was not the same, since a name was told last."""
+
     @property
     def pending(self) -> bool:
         """Return whether there are names that are told as soon as they have been read a third time."""
@@ -118,6 +126,21 @@ class Following:
         """Return the name of the thread with this TID, in its own PID namespace, and start time."""
         told = self._told.get(tid)
         return told if told is not None and told.start_ticks == start_ticks else None
+
+    def is_coming(self, tid: int, start_ticks: int) -> bool:
+        """Return whether a name of that thread has been read twice, and none has been told.
+
+        Not if it is renamed all the time, so that none can be.
+        """
+        return self._unconfirmed[tid] < _TRIES and any(
+            held.chain.tid == tid and held.start_ticks == start_ticks and not held.confirmed
+            for root in self._roots
+            for held in root.held.values()
+        )
+
+    def find_gils(self, memory: Memory) -> tuple[Gil, ...]:
+        """Return the GILs that are in use now. Raises Gone or ReadError."""
+        return find_gils(Snapshot(memory, _PAGES), self.python)
 
     def tid_of_ident(self, ident: int) -> int | None:
         """Return the TID, in its own PID namespace, of the living thread with this ident."""
@@ -147,6 +170,8 @@ class Following:
         for tid in [t for t, told in self._told.items() if threads.get(t) != told.start_ticks]:
             del self._told[tid]
         self._find_way(memory, threads, budget)
+        for tid in self._unconfirmed.keys() - threads.keys():
+            del self._unconfirmed[tid]
         nameless = frozenset(tid for tid in threads if tid not in self._told)
         if not nameless <= self._nameless:
             for root in self._roots:
@@ -217,6 +242,8 @@ class Following:
             root.interpreter, root.main_thread = interpreter, main_thread
             roots.append(root)
         self._roots = roots
+        self.gils = find_gils(snapshot, python)
+        way += gil_places(snapshot, python, found_interpreters)
         self._way = way, [snapshot.read(*place) for place in way]
 
     def _is_main_thread(self, snapshot: Snapshot, interpreter: int) -> bool:
@@ -326,7 +353,9 @@ class Following:
             chain = held.chain
             if not same or threads.get(chain.tid) != held.start_ticks:
                 del root.held[entry]
+                self._unconfirmed[chain.tid] += 1
                 continue
+            self._unconfirmed.pop(chain.tid, None)
             held.confirmed = True
             self._tell(root, chain, held.start_ticks)
 

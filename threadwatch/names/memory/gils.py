@@ -7,10 +7,11 @@ in 3.9 to 3.15; free-threaded builds have an int ``enabled`` in front, which is 
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 
 from threadwatch.errors import Malformed
 from threadwatch.names.memory.interpreter import Python, interpreters
-from threadwatch.names.memory.snapshot import SOURCE, Snapshot, half
+from threadwatch.names.memory.snapshot import SOURCE, Place, Snapshot, half
 from threadwatch.names.slots import Gil
 from threadwatch.publisher.layout import MAX_OFFSET
 
@@ -18,6 +19,20 @@ _SIZES = {"aarch64": 224}
 _SIZE = 208
 """Bytes from ``interval`` to the end: the mutexes and conditions of glibc differ between machines."""
 _TOP = 1 << 63
+
+
+def gil_places(memory: Snapshot, python: Python, interpreters: Sequence[int]) -> list[Place]:
+    """Return what has to stay the same for the GILs in use to be those that they are.
+
+    A free-threaded build can be given a GIL later: by an extension that cannot do without.
+    """
+    o = python.offsets
+    if o.gil is None:
+        return []
+    places = [(interpreter + o.gil, 8) for interpreter in interpreters]
+    if o.free_threaded:
+        places += [(start, 4) for place in places if (start := memory.word(place[0]))]
+    return places
 
 
 def find_gils(memory: Snapshot, python: Python) -> tuple[Gil, ...]:

@@ -3,7 +3,7 @@
 import { count, printable, processLabel, pythonLabel, threadName } from "./text.js";
 import { STATES, wasIn } from "./states.js";
 
-const NAMELESS = "no Python names are seen: it does not publish its threads, or permission hides them";
+const NAMELESS = "no Python names are known: it does not publish its threads, or permission hides them";
 
 /** Returns the groups with their processes and threads, and the sums of each. */
 export function grow(view) {
@@ -38,9 +38,9 @@ export function grow(view) {
       kind: "process",
       key,
       label: processLabel(process, parent?.group === process.group ? parent : undefined),
-      note: process.published ? pythonLabel(process, { short: true }) : "no names",
-      hint: process.published ? pythonLabel(process) : NAMELESS,
-      published: process.published,
+      note: process.source !== "comm" ? pythonLabel(process, { short: true }) : "no names",
+      hint: process.source !== "comm" ? pythonLabel(process) : NAMELESS,
+      published: process.source !== "comm",
       id: process.pid,
       comm: printable(process.comm),
       state: count(threads.length, "thread", "threads"),

@@ -1,0 +1,178 @@
+"""The names of one process's threads by its memory: when to look for its Python, and when to read.
+
+* A process is looked into for the first time in its first poll. Where that fails, it is again after 1, 2, 4 …
+  32 polls: it may be just starting, or about to become another program.
+* Its memory ends with its program (exec). Then all that was told is forgotten, and the new one looked into.
+* It is read as far as it has paid for it with CPU time (:mod:`threadwatch.names.slot_budget`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from threadwatch.errors import Gone, ReadError
+from threadwatch.model.view import Python as PythonView
+from threadwatch.names.memory.following import CONFIRM_AFTER_NS, Following
+from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
+from threadwatch.names.memory.snapshot import Snapshot
+from threadwatch.names.slot_budget import SharedBudget, SlotBudget
+from threadwatch.names.slots import Gil
+from threadwatch.names.source import Living, Name
+from threadwatch.procfs import MemoryFile, ProcessDir
+
+_LONGEST_WAIT = 32
+_MOST_FAILURES = 8
+"""Updates in a row that fail before its Python is looked for anew."""
+
+
+class _Paid:
+    """The budget of one process, as :class:`.following.Following` asks it."""
+
+    def __init__(self, budget: SlotBudget, process: ProcessDir) -> None:
+        self._budget = budget
+        self._process = process
+
+    def allows(self) -> bool:
+        return self._budget.allows(self._process)
+
+    def spend(self, slots: int) -> None:
+        self._budget.spend(self._process, slots)
+
+
+class MemoryNames:
+    """What the memory of one process tells of its threads."""
+
+    def __init__(
+        self,
+        *,
+        ns_pid: int,
+        room: SharedBudget,
+        may_read: Callable[[], bool],
+        may_wait: Callable[[], bool],
+    ) -> None:
+        """``may_read``: whether its memory may be read now; ``may_wait``: whether we may wait 2 ms for it."""
+        self._ns_pid = ns_pid
+        self._budget = SlotBudget(room)
+        self._may_read = may_read
+        self._may_wait = may_wait
+        self._memory: MemoryFile | None = None
+        self._following: Following | None = None
+        self._next_look, self._wait = 0, 1
+        self._failures = 0
+        self._read_last: tuple[int, Mapping[int, int]] = 0, {}
+        """In which poll it was read, and of which threads: it need not be twice in one."""
+        self.failure: ReadError | None = None
+        """Why its Python has not been found, if that was looked for."""
+
+    @property
+    def known(self) -> bool:
+        """Return whether its Python has been found."""
+        return self._following is not None
+
+    @property
+    def python(self) -> PythonView | None:
+        """Return which Python it is; None: not known."""
+        if self._following is None:
+            return None
+        found = self._following.python
+        version = found.hexversion
+        return PythonView(
+            "cpython",
+            (version >> 24, version >> 16 & 0xFF, version >> 8 & 0xFF),
+            found.offsets.free_threaded,
+            not found.offsets.free_threaded or bool(self.gils),
+        )
+
+    @property
+    def gils(self) -> tuple[Gil, ...]:
+        """Return the GILs of its interpreters, the main interpreter's first, each once."""
+        return () if self._following is None else self._following.gils
+
+    def update(self, process: ProcessDir, poll: int, living: Living) -> tuple[set[int], bool]:
+        """Read what has changed; return the TIDs of threads with a new name, and whether all may have one."""
+        if not self._may_read():
+            return set(), False
+        following = self._following
+        if following is None:
+            return set(), poll >= self._next_look and self._look(process, poll, living)
+        started = living.started()
+        if self._read_last == (poll, started):
+            return set(), False
+        self._read_last = poll, started
+        try:
+            self._read(process, living, started)
+        except Gone:  # exec, or a main thread that has ended before the others
+            self.forget()
+            return set(), True
+        except ReadError:
+            self._failures += 1
+            if self._failures >= _MOST_FAILURES:
+                self.forget()
+                return set(), True
+        else:
+            self._failures = 0
+        return following.take_changed(), False
+
+    def name_of(self, tid: int, start_ticks: int) -> Name | None:
+        """Return the name of the thread with this TID and start time; None: not known."""
+        told = self._following.name_of(tid, start_ticks) if self._following else None
+        return None if told is None else Name(told.name, told.cut, "memory")
+
+    def is_coming(self, tid: int, start_ticks: int) -> bool:
+        """Return whether that thread's name has been read, and is told as soon as it is confirmed."""
+        return self._following is not None and self._following.is_coming(tid, start_ticks)
+
+    def tid_of_ident(self, ident: int) -> int | None:
+        """Return the TID of the living thread with this ``threading.get_ident()``."""
+        return None if self._following is None else self._following.tid_of_ident(ident)
+
+    def still_tells(self, gil: Gil) -> bool:
+        """Return whether the process has this GIL even now."""
+        if self._following is None or self._memory is None or not self._may_read():
+            return False
+        try:
+            return gil in self._following.find_gils(self._memory)
+        except (Gone, ReadError):
+            return False
+
+    def forget(self) -> None:
+        """Let go of its memory, and of all that was told; look again in the next update."""
+        self._memory = self._following = None
+        self._next_look, self._wait, self._failures = 0, 1, 0
+
+    def _look(self, process: ProcessDir, poll: int, living: Living) -> bool:
+        """Look for its Python, and read names for the first time; return whether there is one."""
+        self._next_look = poll + self._wait
+        self._wait = min(2 * self._wait, _LONGEST_WAIT)
+        try:
+            # opened before the vector is read: what that says of another program leads nowhere in this one
+            self._memory = process.open_memory()
+            auxv = process.read("auxv", "auxv")
+            python = find_python(Snapshot(self._memory, FIRST_LOOK), auxv, self._ns_pid)
+            self._following = Following(python, self._ns_pid)
+            started = living.started()
+            self._read(process, living, started)
+            if self._following.pending and self._may_wait():
+                # names that come in the next poll would be too late for what was used before this one
+                time.sleep(CONFIRM_AFTER_NS / 1e9)
+                self._following.confirm(self._memory, started)
+            self._following.take_changed()
+        except Gone:
+            self._memory = self._following = None
+            return False
+        except ReadError as error:
+            self.failure = error
+            if self._following is None:
+                self._memory = None
+                return False
+        self.failure = None
+        self._wait = 1
+        return True
+
+    def _read(self, process: ProcessDir, living: Living, started: Mapping[int, int]) -> None:
+        if self._memory is None or self._following is None:
+            return
+        self._budget.begin()
+        paid = _Paid(self._budget, process)
+        self._following.update(self._memory, started, living.lately(), paid)
