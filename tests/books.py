@@ -60,7 +60,7 @@ def thread(
         "read_bytes": None,
         "write_bytes": None,
         "last_cpu": 0,
-        "provisional": False,
+        "name_pending": False,
     }
     return ThreadReading(
         tid=tid,

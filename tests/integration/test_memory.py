@@ -96,7 +96,7 @@ def least_that_remains(watch: Watch, exporter: Exporter) -> tuple[int, int]:
         exporter.publish(watch.views[-1])  # whose history is the new one
         del watch.views[:-1]
         (process,) = watch.poller._discovery.watched.values()
-        process.unchecked.clear()  # threads to be checked in turns, those that have gone among them
+        process.threads.unchecked.clear()  # threads to be checked in turns, those that have gone among them
         found.append(remains())
     return min(objects for objects, _ in found), min(size for _, size in found)
 

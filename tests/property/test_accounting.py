@@ -497,12 +497,12 @@ class Histories(RuleBasedStateMachine):
                 )
             else:
                 full.append(sample)
-            life.shown = None if sample.provisional else shown
+            life.shown = None if sample.name_pending else shown
         # what the clock may have of threads that were not read; of the dead too if the list was not
         # read
         unread_ns = clock if not listed else sum(life.cpu - life.charged for life in unread)
         for life, sample in zip(read, samples, strict=True):
-            if not sample.provisional:
+            if not sample.name_pending:
                 self.truth[process.group, life.name] += max(sample.cpu_ns - life.charged, 0)
                 life.charged = max(life.charged, sample.cpu_ns)
                 life.seen = life.name
@@ -529,10 +529,10 @@ class Histories(RuleBasedStateMachine):
         )
         for life in process.threads.values():
             life.late = False
-        process.settled = listed and not unread and not any(s.provisional for s in samples)
+        process.settled = listed and not unread and not any(s.name_pending for s in samples)
         process.clock = max(process.clock, clock)
         self._look()
-        open_ns = unread_ns + sum(sample.cpu_ns for sample in samples if sample.provisional)
+        open_ns = unread_ns + sum(sample.cpu_ns for sample in samples if sample.name_pending)
         for group in self.views:
             if group.name == process.group and not self.moved:
                 others = sum(
@@ -566,7 +566,7 @@ class Histories(RuleBasedStateMachine):
             read_bytes=None,
             write_bytes=None,
             last_cpu=0,
-            provisional=life.silent,
+            name_pending=life.silent,
         )
 
     def _waits(self, process: Process, pick: int) -> dict[tuple[int, int], Waits] | None:

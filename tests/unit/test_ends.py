@@ -7,9 +7,10 @@ from typing import Any, cast
 from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.names.slots import Slot
 from threadwatch.names.source import Name
-from threadwatch.procfs import Stat
+from threadwatch.procfs import Stat, Waited
 from threadwatch.publisher import layout as table
-from threadwatch.targets.process import KnownThread, Watched
+from threadwatch.targets.process import Watched
+from threadwatch.targets.threads import KnownThread, ThreadBook
 from threadwatch.threads import ends
 
 TICK = NS_PER_TICK
@@ -21,12 +22,11 @@ class Process:
     def __init__(self, pid: int = 100, ns_pid: int = 100) -> None:
         self.key = self
         self.pid, self.ns_pid = pid, ns_pid
-        self.known: dict[int, KnownThread] = {}
-        self.forgotten: list[KnownThread] = []
+        self.threads = ThreadBook(Waited())
 
     def lives(self, known: KnownThread) -> None:
         """The kernel shows it."""
-        self.known[known.tid] = known
+        self.threads.meet(known)
 
     def whose(self, *slots: Slot) -> list[tuple[tuple[int, int] | None, bool]]:
         """Return the threads of these ends, and whether they may be others."""
@@ -72,7 +72,7 @@ def test_within_the_tick_of_its_birth_it_may_be_another() -> None:
 def test_an_end_is_of_the_thread_that_had_its_slot() -> None:
     """Also if another one has its TID by now, born in the tick in which it ended."""
     process = Process()
-    process.forgotten.append(known(11, 40, named=1))
+    process.threads.forgotten.append(known(11, 40, named=1))
     process.lives(known(11, 50, named=2))
     assert process.whose(end(1, 11, 50 * TICK + 1)) == [((11, 40), False)]
     assert process.whose(end(2, 11, 50 * TICK + 2)) == [((11, 50), True)]
@@ -91,7 +91,7 @@ def test_tids_of_another_namespace_are_translated() -> None:
     """An end is known by the TID that the publisher has, and told by ours."""
     process = Process(pid=4000, ns_pid=1)
     process.lives(known(4001, 50, ns_tid=2))
-    process.forgotten.append(known(4002, 50, ns_tid=3))
+    process.threads.forgotten.append(known(4002, 50, ns_tid=3))
     told = ends.whose(cast("Watched", process), [(7, end(s, s + 1, 60 * TICK)) for s in (1, 2, 3)])
     assert [(one.tid, one.thread) for one in told] == [
         *((4001, (4001, 50)), (4002, (4002, 50)), (4, None))

@@ -457,7 +457,7 @@ def test_tails_go_to_other_names_when_theirs_has_expired() -> None:
 def test_a_newborn_waits_for_its_name() -> None:
     """A thread whose name is about to come is neither shown nor unattributed, and then charged whole."""
     books = Books()
-    newborn = thread(101, "python3", 2 * MS, provisional=True, shy=True)
+    newborn = thread(101, "python3", 2 * MS, name_pending=True, too_young_to_show=True)
     assert len(books.charge(thread(100, "main"), newborn, open_ns=2 * MS)) == 1
     assert books.cpu() == {"main": 0}
     books.charge(thread(100, "main"), thread(101, "job", 3 * MS, slot=2))

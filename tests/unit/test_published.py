@@ -452,7 +452,7 @@ class Flood:
     def published(self, room: SharedBudget | None = None) -> Published:
         """What it publishes."""
         start = parse_stat(self.dir.read("stat", "stat")).start_ticks
-        published = Published(ns_pid=self._program.pid, start_ticks=start, room=room)
+        published = Published(ns_pid=self._program.pid, start_ticks=start, budget=room)
         assert published.find(self.dir) == []
         return published
 
@@ -583,7 +583,7 @@ def test_tables_share_the_slots_of_one(
 ) -> None:
     """Second and further tables of all processes have limited places, and as many slots as one."""
     room = SharedBudget(2)
-    both = [Published(ns_pid=os.getpid(), start_ticks=start_ticks, room=room) for _ in range(2)]
+    both = [Published(ns_pid=os.getpid(), start_ticks=start_ticks, budget=room) for _ in range(2)]
     try:
         for number in range(4):
             new_table(number)

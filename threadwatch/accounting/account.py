@@ -106,6 +106,10 @@ class Account:
         ledger.group.processes[sample.key] = Interpreter(sample.names_from, sample.python)
         ledger.charge(sample)
 
+    def group_of(self, key: ProcessKey) -> str:
+        """Return the group that an opened process is charged to; ``(other)`` if its own found no room."""
+        return self._ledgers[key].group.name
+
     def views(self, key: ProcessKey, elapsed_ns: int | None) -> tuple[ThreadView, ...]:
         """The threads of an opened process, as :meth:`.Ledger.views` has them."""
         return self._ledgers[key].views(elapsed_ns)

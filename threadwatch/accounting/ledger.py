@@ -130,9 +130,9 @@ class Ledger:
         self._forgive(sample)
         for thread in sample.threads:
             identity = (thread.tid, thread.start_ticks)
-            if thread.provisional and identity not in self._entries:
+            if thread.name_pending and identity not in self._entries:
                 allowance_ns += thread.cpu_ns
-                if not thread.shy:
+                if not thread.too_young_to_show:
                     self._newborn.append(thread)
                 continue
             if not thread.exact:

@@ -14,23 +14,21 @@ from __future__ import annotations
 
 import resource
 import time
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from threadwatch.config.parse import Config
 from threadwatch.discovery.admission import Admission
+from threadwatch.discovery.looks import LONGEST_WAIT, Looks, LookSchedule
+from threadwatch.discovery.others import Other, Others
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.model.view import ProcessKey
 from threadwatch.names.slot_budget import SharedBudget
-from threadwatch.procfs import ProcFS, is_kernel_thread, parse_stat, parse_waited
+from threadwatch.procfs import ProcFS, Stat, is_kernel_thread, parse_stat, parse_waited
 from threadwatch.procfs.marks import Lock
 from threadwatch.reading.reader import GuardedReader, HangRecords, owner_of, still_waiting
 from threadwatch.targets.process import Watched
 
-_LONGEST_WAIT = 32
-"""Polls after which a process is looked at again, at the latest."""
 _FEW_PIDS = 256
 """So many new PIDs are asked for one by one; beyond, it is cheaper to list all processes."""
 _OTHER_FILES = 64
@@ -38,27 +36,8 @@ _OTHER_FILES = 64
 _TABLES_SHARE = 16
 """Of so many file descriptors, one is for a process's second or further table."""
 _YOUNG_TICKS = 6000
-_BRIEF = 2
-"""Polls for which a process that is not watched can be seen, and still counts as work of its parent."""
 _LIST_ALL_EVERY = 32
 """Polls after which all processes are listed in any case."""
-
-
-@dataclass(slots=True)
-class _Passed:
-    """A process that is not watched."""
-
-    start_ticks: int
-    clock_ns: int
-    wait: int
-    hangs: HangRecords
-    ppid: int = 0
-    since: int = 0
-    """The poll in which it was first seen."""
-    parent: bool = False
-    """It has been seen with a child."""
-    unseen: bool = False
-    """It had ended when it was first seen, and was yet to be waited for."""
 
 
 def most_watched(files: int) -> int:
@@ -83,44 +62,50 @@ class Discovery:
         self._procfs = procfs
         self._guarded = guarded
         self._errors = errors
-        self._passed: dict[int, _Passed] = {}
-        self._due: dict[int, list[int]] = {}
-        """By the number of the poll: the PIDs to look at again in it."""
+        self._others = Others()
+        self._looks: dict[int, Looks] = {}
+        """The looks at watched processes, by PID."""
+        self._schedule = LookSchedule()
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        room = SharedBudget(soft // _TABLES_SHARE)
+        budget = SharedBudget(soft // _TABLES_SHARE)
         self._most = most_watched(soft)
         self._gone: list[Watched] = []
         self._last_pid: int | None = None
-        self._parents: set[int] = set()
-        """PIDs of processes that have been seen with a child."""
-        self._foreign: set[int] = set()
-        """PIDs of those that had a child which was not watched, lived for a while, and has gone."""
-        self._unseen: Counter[int] = Counter()
-        """CPU time in ns of those children of theirs that had ended when they were first seen."""
         self._scanned_ticks: tuple[int | None, int | None] = (None, None)
         """When new processes were looked for, the time before and now (CLOCK_BOOTTIME)."""
         self._list_all_in = 0
         self.left_out: set[int] = set()
         """PIDs of processes that would be watched if there were file descriptors for them."""
-        self.always: frozenset[int] = frozenset()
+        self._always: frozenset[int] = frozenset()
         """PIDs that are watched whatever they are."""
-        self._admission = Admission(config, self.watched, guarded, room, errors, thorough=thorough)
+        self._admission = Admission(
+            config, self.watched, guarded, budget, errors, thorough=thorough
+        )
         self.use(config)
 
     def use(self, config: Config) -> None:
         """Choose by another configuration from the next :meth:`scan` on."""
         self._admission.use(config)
-        self._passed.clear()
+        self._others.clear()
         self._list_all_in = 0
-        self._due.clear()
+        self._schedule.clear()
         for watched in self.watched.values():
-            watched.looked_clock_ns, watched.settled = -1, False
-            self._due.setdefault(0, []).append(watched.key.pid)
+            self._judge_next(watched)
+
+    def always_watch(self, pids: frozenset[int]) -> None:
+        """Watch these processes, whatever they are."""
+        self._always = pids
 
     def look_soon(self, watched: Watched, poll: int) -> None:
         """Look at a process again in the poll after this one: something has become of it."""
-        watched.look_wait, watched.looked_clock_ns = 1, -1
-        self._due.setdefault(poll + 1, []).append(watched.key.pid)
+        looks = self._looks[watched.key.pid]
+        looks.soon()
+        looks.again()
+        self._schedule.at(poll + 1, watched.key.pid)
+
+    def drop(self, watched: Watched) -> None:
+        """Watch a process no longer: it has gone, and is the caller's to close."""
+        del self.watched[watched.key.pid], self._looks[watched.key.pid]
 
     def scan(self, poll: int) -> list[Watched]:
         """Find processes. Gives those that are to be let go, as :meth:`take_gone`."""
@@ -137,7 +122,7 @@ class Discovery:
         self._admission.begin()
         self._scanned_ticks = self._scanned_ticks[1], _now_ticks()
         self._judge_again(self._admission.renamed_users())
-        due = set(self._due.pop(poll, []) + self._due.pop(0, []))
+        due = self._schedule.take(poll)
         try:
             due.update(self._new_pids(poll))
         except ReadError as error:
@@ -149,12 +134,17 @@ class Discovery:
         """Look in the next poll at processes of these users, and at all that are not watched."""
         if not users:
             return
-        self._passed.clear()
+        self._others.clear()
         self._list_all_in = 0
         for watched in self.watched.values():
-            if watched.uid in users:
-                watched.looked_clock_ns, watched.settled = -1, False
-                self._due.setdefault(0, []).append(watched.key.pid)
+            if watched.facts.uid in users:
+                self._judge_next(watched)
+
+    def _judge_next(self, watched: Watched) -> None:
+        """Look at a watched process in the next poll, whether it runs or not."""
+        self._looks[watched.key.pid].again()
+        watched.rest.disturb()
+        self._schedule.at(0, watched.key.pid)
 
     def look_at(self, pid: int, poll: int) -> None:
         """See whether a process is to be watched, and as what."""
@@ -163,14 +153,18 @@ class Discovery:
             if watched is None:
                 self._look(pid, poll)
             elif not self._look_again(watched, poll):
-                self._gone.append(self.watched.pop(pid))
+                self._let_go(watched)
         except Gone:
-            self._forget(pid, poll)
+            self._others.forget(pid, poll)
             self.left_out.discard(pid)
             if watched is not None:
-                self._gone.append(self.watched.pop(pid))
+                self._let_go(watched)
         except ReadError as error:
             self._errors.append(error)
+
+    def _let_go(self, watched: Watched) -> None:
+        self.drop(watched)
+        self._gone.append(watched)
 
     def take_gone(self) -> list[Watched]:
         """Those that have left :attr:`watched` since this was last asked, and are the caller's to close."""
@@ -182,11 +176,11 @@ class Discovery:
         watched = self.watched.get(pid)
         if watched is not None:
             hangs, directory = watched.hangs, watched.dir
-            watched.looked_clock_ns = -1
+            self._looks[pid].again()
         else:
             hangs = self._hangs_of(pid)
-            self._passed[pid] = _Passed(-1, -1, 1, hangs)
-            self._due.setdefault(poll + 1, []).append(pid)
+            self._others.add(pid, Other(-1, Looks(), hangs))
+            self._schedule.at(poll + 1, pid)
             try:
                 directory = self._procfs.open_process(pid)
             except (Gone, ReadError):
@@ -202,32 +196,33 @@ class Discovery:
 
     def leave_out(self, pid: int, poll: int) -> None:
         """It was not looked at, and its turn comes again."""
-        self._due.setdefault(poll + 1, []).append(pid)
+        self._schedule.at(poll + 1, pid)
 
     def _rests(self, pid: int, poll: int) -> bool:
         """Whether a known process has not run since it was looked at: then it has another turn later."""
         watched = self.watched.get(pid)
         if watched is not None:
-            if watched.clock_ns != watched.looked_clock_ns:
+            if watched.last.clock_ns != self._looks[pid].clock_ns:
                 return False
             self._put_off(watched, poll)
             return True
-        passed = self._passed.get(pid)
-        if passed is None or not self._procfs.same_namespace:
+        other = self._others.get(pid)
+        if other is None or not self._procfs.same_namespace:
             return False
+        looks = other.looks
         try:
-            if self._procfs.process_clock_ns(pid) != passed.clock_ns:
+            if self._procfs.process_clock_ns(pid) != looks.clock_ns:
                 return False
         except (Gone, ReadError):
             return False  # who opens it will find out
-        passed.wait = min(passed.wait * 2, _LONGEST_WAIT)
-        self._look_in(poll, passed.wait, pid)
+        looks.later()
+        self._schedule.after(poll, looks.wait, pid)
         return True
 
     def _hangs_of(self, pid: int) -> HangRecords:
         """Those of a process that is not watched."""
-        passed = self._passed.get(pid)
-        return HangRecords() if passed is None else passed.hangs
+        other = self._others.get(pid)
+        return HangRecords() if other is None else other.hangs
 
     def _new_pids(self, poll: int) -> list[int]:
         """PIDs that have come since the last poll, and perhaps some others."""
@@ -242,124 +237,118 @@ class Discovery:
             # PIDs are given out in ascending order, to threads as well
             new = [pid for pid in range(before + 1, last + 1) if self._procfs.is_process(pid)]
             for pid in new:
-                self._forget(pid, poll)
+                self._others.forget(pid, poll)
             return new
         self._list_all_in = poll + _LIST_ALL_EVERY
         pids = self._procfs.pids()
-        for pid in self._passed.keys() - set(pids):
-            self._forget(pid, poll)
+        for pid in self._others.gone(pids):
+            self._others.forget(pid, poll)
         self.left_out.intersection_update(pids)
-        return [pid for pid in pids if pid not in self.watched and pid not in self._passed]
+        return [pid for pid in pids if pid not in self.watched and pid not in self._others]
 
     def _look(self, pid: int, poll: int) -> None:
-        passed = self._passed.get(pid)
+        other = self._others.get(pid)
         hangs = self._hangs_of(pid)
         clock_ns = self._procfs.process_clock_ns(pid) if self._procfs.same_namespace else -1
         process = self._procfs.open_process(pid)
         if not self._admission.may_read(hangs, "exec", process):
             process.close()
-            self._due.setdefault(poll + 1, []).append(pid)
+            self._schedule.at(poll + 1, pid)
             return
+        looks = Looks()
         try:
             data = process.read("stat", "stat")
             stat = parse_stat(data)
-            watched, wait = None, _LONGEST_WAIT
+            watched, wait = None, LONGEST_WAIT
             if not is_kernel_thread(data):
                 wait = 1
-                self._note_parent(stat.ppid)
+                self._others.note_parent(stat.ppid)
+                before_ticks = self._scanned_ticks[0]
                 watched = self._admission.admit(
                     process,
                     ProcessKey(pid, stat.start_ticks),
-                    stat,
+                    data,
+                    looks,
                     hangs,
-                    asked_for=pid in self.always,
+                    asked_for=pid in self._always,
+                    newborn=other is None
+                    and before_ticks is not None
+                    and stat.start_ticks >= before_ticks,
                 )
         except BaseException:
             process.close()
             raise
-        if watched is not None and len(self.watched) >= self._most and pid not in self.always:
+        if watched is not None and len(self.watched) >= self._most and pid not in self._always:
             detail = f"can watch {self._most} processes with the file descriptors that it may open"
             self._errors.append(ReadError("process", "emfile", detail))
-            watched.tables.close()
+            watched.names.close()
             watched = None
             self.left_out.add(pid)
         else:
             self.left_out.discard(pid)
         if watched is not None:
-            self._passed.pop(pid, None)
+            self._others.discard(pid)
             self.watched[pid] = watched
-            watched.waited = parse_waited(data)
-            before_ticks = self._scanned_ticks[0]
-            watched.newborn = (
-                passed is None and before_ticks is not None and stat.start_ticks >= before_ticks
-            )
+            self._looks[pid] = looks
         else:
             process.close()
-            since, parent, unseen = poll, any(parse_waited(data)), stat.state == "Z"
-            if passed is not None and passed.start_ticks == stat.start_ticks:
-                wait = min(max(passed.wait * 2, wait), _LONGEST_WAIT)
-                since, unseen = passed.since, passed.unseen
-                parent = parent or passed.parent
-            self._passed[pid] = _Passed(
-                stat.start_ticks, clock_ns, wait, hangs, stat.ppid, since, parent, unseen
-            )
-        self._look_in(poll, wait, pid)
+            wait = self._pass_over(pid, stat, data, clock_ns, wait, hangs, poll)
+        self._schedule.after(poll, wait, pid)
+
+    def _pass_over(
+        self,
+        pid: int,
+        stat: Stat,
+        data: bytes,
+        clock_ns: int,
+        wait: int,
+        hangs: HangRecords,
+        poll: int,
+    ) -> int:
+        """Note that a process is not watched; return after how many polls to look again."""
+        before = self._others.get(pid)
+        since, is_parent, had_ended = poll, any(parse_waited(data)), stat.state == "Z"
+        if before is not None and before.start_ticks == stat.start_ticks:
+            wait = min(max(before.looks.wait * 2, wait), LONGEST_WAIT)
+            since, had_ended = before.since, before.had_ended
+            is_parent = is_parent or before.is_parent
+        looks = Looks(wait, clock_ns)
+        self._others.add(
+            pid, Other(stat.start_ticks, looks, hangs, stat.ppid, since, is_parent, had_ended)
+        )
+        return wait
 
     def take_parents(self) -> set[int]:
-        """The PIDs of processes that have been seen with a child since this was last asked."""
-        parents, self._parents = self._parents, set()
-        return parents
+        """Return the PIDs of processes that have been seen with a child since the last call."""
+        return self._others.take_parents()
 
     def take_gone_children(
         self, parents: set[int], poll: int
     ) -> tuple[set[int], Mapping[int, int]]:
-        """What is known of children that were not watched and have gone since this was last asked.
+        """Return what :meth:`.Others.take_gone_children` does.
 
-        Which processes (by PID) had one that lived for a while; and by process, CPU time in ns of those that
-        had ended when they were first seen. Of ``parents``, they are looked for; of others, found by chance.
+        Children of ``parents`` are looked for; those of others are found by chance.
         """
         if parents and self._procfs.same_namespace:
-            children = [pid for pid, passed in self._passed.items() if passed.ppid in parents]
-            for pid in children:
+            for pid in self._others.children_of(parents):
                 if not self._procfs.is_process(pid):
-                    self._forget(pid, poll)
-        foreign, self._foreign = self._foreign, set()
-        unseen, self._unseen = self._unseen, Counter()
-        return foreign, unseen
-
-    def _note_parent(self, pid: int) -> None:
-        self._parents.add(pid)
-        passed = self._passed.get(pid)
-        if passed is not None:
-            passed.parent = True
-
-    def _forget(self, pid: int, poll: int) -> None:
-        """A process has gone that is not watched, if it is known at all."""
-        passed = self._passed.pop(pid, None)
-        if passed is None:
-            return
-        if passed.parent or (poll > passed.since + _BRIEF and not passed.unseen):
-            self._foreign.add(passed.ppid)
-        elif passed.unseen:
-            self._unseen[passed.ppid] += max(passed.clock_ns, 0)
-
-    def _look_in(self, poll: int, wait: int, pid: int) -> None:
-        """Look at the process again in so many polls at most: in one whose turn it is."""
-        turn = pid * 0x9E3779B1 >> 16  # PIDs that come together are often of one residue
-        self._due.setdefault(poll + wait - (poll + turn) % wait, []).append(pid)
+                    self._others.forget(pid, poll)
+        return self._others.take_gone_children()
 
     def _look_again(self, watched: Watched, poll: int) -> bool:
-        """Whether a process is still to be watched; its group may be another from now on."""
+        """Return whether a process is still to be watched; its group may be another from now on."""
         self._put_off(watched, poll)
-        return self._admission.readmit(watched, asked_for=watched.key.pid in self.always)
+        pid = watched.key.pid
+        return self._admission.readmit(watched, self._looks[pid], asked_for=pid in self._always)
 
     def _put_off(self, watched: Watched, poll: int) -> None:
         """Look at it again after a while."""
+        looks = self._looks[watched.key.pid]
         if watched.tables.searching:
-            watched.look_wait = 1
+            looks.soon()
         elif watched.tables.known or not self._is_young(watched):
-            watched.look_wait = min(watched.look_wait * 2, _LONGEST_WAIT)
-        self._look_in(poll, watched.look_wait, watched.key.pid)
+            looks.later()
+        self._schedule.after(poll, looks.wait, watched.key.pid)
 
     def _is_young(self, watched: Watched) -> bool:
         """Whether it may be about to publish: most do within their first minute, or never."""

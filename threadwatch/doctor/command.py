@@ -49,7 +49,7 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
     errors: list[ReadError] = []
     guarded = GuardedReader(_DEADLINE_S)
     discovery = Discovery(root, config, guarded, errors)
-    discovery.always = frozenset(int(word) for word in what if word.isdecimal())
+    discovery.always_watch(frozenset(int(word) for word in what if word.isdecimal()))
     try:
         discovery.scan(1)
         watched = {pid: one for pid, one in discovery.watched.items() if pid != own_pid(root.root)}
@@ -96,25 +96,27 @@ def choose(
         if not found and word.isdecimal():
             raise Unusable(f"doctor: there is no process {word}, or it cannot be seen{why}")
         if not found:
-            groups = ", ".join(sorted({one.group for one in watched.values()})) or "none"
+            groups = ", ".join(sorted({one.membership.group for one in watched.values()})) or "none"
             raise Unusable(f"doctor: no application is called {word!r}; there are: {groups}{why}")
         chosen |= found
-    while more := {pid for pid, one in watched.items() if one.ppid in chosen} - chosen:
+    while more := {pid for pid, one in watched.items() if one.facts.ppid in chosen} - chosen:
         chosen |= more
-    return sorted((watched[pid] for pid in chosen), key=lambda one: (one.group, one.key.pid))
+    return sorted(
+        (watched[pid] for pid in chosen), key=lambda one: (one.membership.group, one.key.pid)
+    )
 
 
 def _is_meant(word: str, watched: Watched) -> bool:
     if word.isdecimal():
         return watched.key.pid == int(word)
-    return fnmatch.fnmatchcase(watched.group, word)
+    return fnmatch.fnmatchcase(watched.membership.group, word)
 
 
 def daemons(processes: Iterable[Watched]) -> tuple[Daemon, ...]:
     """Return the processes that run ``threadwatch serve``, by their command lines."""
     found = []
     for watched in processes:
-        if _serves(watched.cmdline):
+        if _serves(watched.facts.cmdline):
             with suppress(Gone, ReadError):
                 status = watched.dir.read("status", "status")
                 most_files, _ = parse_file_limits(watched.dir.read("limits", "limits"))

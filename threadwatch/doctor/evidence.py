@@ -34,9 +34,9 @@ def evidence_of(procfs: ProcFS, watched: Watched) -> Evidence:
     limits = _read(lambda: parse_file_limits(process.read("limits", "limits")))
     status = _read(lambda: process.read("status", "status"))
     table_of = _read(lambda: _table_of(process))
-    above = list(_above(procfs, watched.ppid))
+    above = list(_above(procfs, watched.facts.ppid))
     return Evidence(
-        cmdline=watched.cmdline,
+        cmdline=watched.facts.cmdline,
         exe=_read(process.exe),
         files=files or None,
         environ=_read(lambda: parse_environ(process.read("environ", "environ"))),

@@ -70,9 +70,9 @@ def _hanging(watched: Watched, why: ReadError) -> Finding:
     header = watched.tables.header
     return Finding(
         pid=watched.key.pid,
-        uid=watched.uid,
-        application=watched.group,
-        cmdline=watched.cmdline,
+        uid=watched.facts.uid,
+        application=watched.membership.group,
+        cmdline=watched.facts.cmdline,
         interpreter=_program(None, watched) if header is None else _python(header),
         table="none" if header is None else "found",
         gil="unknown",
@@ -118,9 +118,9 @@ class _Examination:
             why = reason(evidence_of(self._procfs, watched), state)
         found = Finding(
             pid=watched.key.pid,
-            uid=watched.uid,
-            application=watched.group,
-            cmdline=watched.cmdline,
+            uid=watched.facts.uid,
+            application=watched.membership.group,
+            cmdline=watched.facts.cmdline,
             interpreter=_program(exe, watched) if header is None else _python(header),
             table=state,
             gil=self._gil(header),
@@ -281,5 +281,5 @@ def _python(header: TableHeader) -> str:
 
 
 def _program(exe: str | None, watched: Watched) -> str:
-    path = exe or (watched.cmdline[0] if watched.cmdline else watched.comm)
-    return path.removesuffix(" (deleted)").rpartition("/")[2] or watched.comm
+    path = exe or (watched.facts.cmdline[0] if watched.facts.cmdline else watched.facts.comm)
+    return path.removesuffix(" (deleted)").rpartition("/")[2] or watched.facts.comm

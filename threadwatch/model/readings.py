@@ -51,9 +51,9 @@ class ThreadReading(NamedTuple):
     read_bytes: int | None
     write_bytes: int | None
     last_cpu: int
-    provisional: bool
+    name_pending: bool
     """A newborn thread of a process that publishes, not published yet: its name is about to come."""
-    shy: bool = False
+    too_young_to_show: bool = False
     """The thread is not to be shown before it has its name."""
 
     def can_be(self, before: ThreadReading) -> bool:

@@ -52,12 +52,14 @@ FILES = 4096
 class Published:
     """The tables of one process: a :class:`~threadwatch.names.source.NameSource`. Close it with the process.
 
-    ``room``: what all processes together have for their second and further tables.
+    ``budget``: what all processes together have for their second and further tables.
     """
 
-    def __init__(self, *, ns_pid: int, start_ticks: int, room: SharedBudget | None = None) -> None:
-        self._room = room or SharedBudget(MAX_TABLES)
-        self._allowance = SlotBudget(self._room)
+    def __init__(
+        self, *, ns_pid: int, start_ticks: int, budget: SharedBudget | None = None
+    ) -> None:
+        self._budget = budget or SharedBudget(MAX_TABLES)
+        self._slots = SlotBudget(self._budget)
         self._ns_pid = ns_pid
         self._start_ticks = start_ticks
         self._tables: list[FollowedTable] = []
@@ -141,7 +143,7 @@ class Published:
                 file.close()
                 continue
             known.add(file.inode)
-            if self._tables and self._room.used >= self._room.most:
+            if self._tables and self._budget.used >= self._budget.most:
                 file.close()
                 detail = "no file descriptors are left for another table of a process"
                 errors.append(ReadError("table", "emfile", detail))
@@ -161,7 +163,7 @@ class Published:
             if header is None:
                 file.close()
                 continue
-            self._room.used += bool(self._tables)
+            self._budget.used += bool(self._tables)
             self._tables.append(
                 FollowedTable(
                     fd,
@@ -236,7 +238,7 @@ class Published:
         :raises Gone: the process has ended; what was known stays.
         """
         whole, overflow = True, 0
-        self._allowance.begin()
+        self._slots.begin()
         for followed in list(self._tables):
             head, closed = followed.file.read_header(), False
             if head != followed.head or followed.unread:
@@ -244,14 +246,14 @@ class Published:
                 closed = header.closed
                 overflow = max(overflow, header.overflow)
                 if header.generation != followed.generation or followed.unread:
-                    followed.read_slots(process, self._allowance, self._slots_of_others(followed))
+                    followed.read_slots(process, self._slots, self._slots_of_others(followed))
                     followed.generation = header.generation
                 followed.head = head
             if closed or not _still_there(process, followed, thoroughly=self._doubtful):
                 self._drop(followed)
                 whole = False
         self._doubtful = False
-        if whole and self._allowance.refused and not self._has_complained:
+        if whole and self._slots.refused and not self._has_complained:
             self._has_complained = True
             detail = "the tables of all processes together have more threads than are kept"
             raise ReadError("table", "enospc", detail)
@@ -264,10 +266,10 @@ class Published:
 
     def last_words(self) -> None:
         """After the process has gone: read the ends of its threads from the tables that outlive it."""
-        self._allowance.begin()
+        self._slots.begin()
         for followed in self._tables:
             try:
-                followed.read_slots(None, self._allowance, self._slots_of_others(followed))
+                followed.read_slots(None, self._slots, self._slots_of_others(followed))
             except ReadError:
                 continue
 
@@ -342,8 +344,8 @@ class Published:
 
     def _drop(self, followed: FollowedTable) -> None:
         self._tables.remove(followed)
-        self._room.used -= bool(self._tables)
-        self._allowance.give_back(self._slots_of_others(followed))
+        self._budget.used -= bool(self._tables)
+        self._slots.give_back(self._slots_of_others(followed))
         followed.file.close()
         self._note_interpreters()
 

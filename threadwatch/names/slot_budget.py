@@ -80,11 +80,11 @@ class SlotBudget:
 
     __slots__ = (
         *("_asked", "_counted", "_given", "_kept", "_left", "_paid"),
-        *("_room", "_saved", "_uid", "_used_ns", "_words", "refused"),
+        *("_shared", "_saved", "_uid", "_used_ns", "_words", "refused"),
     )
 
-    def __init__(self, room: SharedBudget) -> None:
-        self._room = room
+    def __init__(self, shared: SharedBudget) -> None:
+        self._shared = shared
         self._uid = -1
         self._used_ns = -1
         self._saved = 0
@@ -107,7 +107,7 @@ class SlotBudget:
         """Whether more may be read now. None: the process has ended, and will not ask again."""
         if self._left <= 0 and not self._counted:
             self._counted = True
-            self._left += self._room.last_words() if process is None else 2 * _threads(process)
+            self._left += self._shared.last_words() if process is None else 2 * _threads(process)
         if self._left <= 0 and not self._asked and process is not None:
             self._asked = True
             self._left += self._earned(process)
@@ -117,7 +117,7 @@ class SlotBudget:
         """So many have been read, or pieces compared."""
         self._left -= slots
         if process is None and self._counted:
-            self._room.spend_words(slots)
+            self._shared.spend_words(slots)
 
     def keep(self, process: ProcessDir | None, slots: int) -> bool:
         """Whether so many slots of all its tables together may be kept; if so, their places are taken.
@@ -137,9 +137,9 @@ class SlotBudget:
         if missing > 0:
             if not self._kept:
                 self._uid = _owner(process)
-            taken = self._room.take(self._uid, missing)
+            taken = self._shared.take(self._uid, missing)
             if taken < missing:
-                self._room.give_back(self._uid, taken)
+                self._shared.give_back(self._uid, taken)
                 self.refused = True
                 return False
             self._kept = slots
@@ -148,7 +148,7 @@ class SlotBudget:
     def give_back(self, slots: int) -> None:
         """No more than so many are kept from now on."""
         if slots < self._kept:
-            self._room.give_back(self._uid, self._kept - slots)
+            self._shared.give_back(self._uid, self._kept - slots)
             self._kept = slots
 
     def _earned(self, process: ProcessDir) -> int:

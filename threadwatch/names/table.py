@@ -61,7 +61,7 @@ class FollowedTable:
     by_ident: dict[int, Slot] = field(default_factory=dict)
     """The latest slot of each ident, as long as its thread lives."""
 
-    def read_slots(self, process: ProcessDir | None, allowance: SlotBudget, others: int) -> None:
+    def read_slots(self, process: ProcessDir | None, budget: SlotBudget, others: int) -> None:
         """Read what has changed, as far as is allowed. ``process``: None if it has ended.
 
         ``others``: the slots that are kept of the process's other tables.
@@ -69,18 +69,18 @@ class FollowedTable:
         first = self.next_piece if self.next_piece < len(self.pieces) else 0
         self.unread = False
         for index in (*range(first, len(self.pieces)), *range(first)):
-            if not allowance.allows(process):
+            if not budget.allows(process):
                 self.unread, self.next_piece = True, index
                 return
-            self._read_piece(index, process, allowance, others)
+            self._read_piece(index, process, budget, others)
         # a run of empty slots is the end, whatever comes behind it
         while len(self.pieces) * table.CHUNK < self.header.capacity:
-            more = self._read_piece(len(self.pieces), process, allowance, others)
+            more = self._read_piece(len(self.pieces), process, budget, others)
             if not more:
                 return
 
     def _read_piece(
-        self, index: int, process: ProcessDir | None, allowance: SlotBudget, others: int
+        self, index: int, process: ProcessDir | None, budget: SlotBudget, others: int
     ) -> bool:
         """Read one piece, or the first that is not known yet; whether it is known now."""
         first = index * table.CHUNK
@@ -88,9 +88,9 @@ class FollowedTable:
         is_new = index == len(self.pieces)
         known = b"" if is_new else self.pieces[index]
         if data == known.ljust(len(data), b"\0"):
-            allowance.spend(process, 0 if is_new else 1)
+            budget.spend(process, 0 if is_new else 1)
             return not is_new
-        if is_new and not allowance.allows(process):
+        if is_new and not budget.allows(process):
             self.unread, self.next_piece = True, index
             return False
         used = len(data)
@@ -98,7 +98,7 @@ class FollowedTable:
             used -= table.SLOT_SIZE
         kept = data[:used]
         grown = (len(kept) - len(known)) // table.SLOT_SIZE
-        if grown > 0 and not allowance.keep(process, others + self.slots + grown):
+        if grown > 0 and not budget.keep(process, others + self.slots + grown):
             self.unread = True
             if is_new:
                 return False
@@ -106,7 +106,7 @@ class FollowedTable:
         slots, torn = parse_slots(kept, first, known=known)
         for number, slot in slots:
             self._learn(number, slot.by_our_clock(self.ahead_ns) if self.ahead_ns else slot)
-        allowance.spend(process, len(slots) + torn + 1)
+        budget.spend(process, len(slots) + torn + 1)
         if torn:
             # bytes that were torn must not pass for known ones when they are read again
             kept = bytes(len(kept))

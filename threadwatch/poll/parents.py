@@ -12,12 +12,15 @@ from threadwatch.accounting.children import EndedChild
 from threadwatch.discovery.discovery import Discovery
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.view import ProcessKey
-from threadwatch.procfs import ProcFS
+from threadwatch.procfs import ProcFS, Waited
 from threadwatch.targets.process import Watched
 from threadwatch.threads.reader import ThreadReader
 
 _QUIET = 64
 """Polls after which a process is no longer taken for one that has children, unless one is seen."""
+
+
+_NOTHING = Waited()
 
 
 class Parents:
@@ -34,6 +37,8 @@ class Parents:
         """By PID: the poll in which it is a parent for the last time."""
         self._due: set[int] = set()
         """PIDs of those that are to be read whether or not they have run."""
+        self._told: dict[ProcessKey, Waited] = {}
+        """What ended children have used, as the account knows it."""
         self._read: list[ProcessKey] = []
         self._grown: set[int] = set()
 
@@ -49,7 +54,7 @@ class Parents:
             if watched is None or until < poll:
                 del self._until[pid]
                 self._due.discard(pid)
-            elif not watched.polled:
+            elif not watched.last.poll:
                 continue  # its first look was in this very poll
             elif pid in self._due or self._has_run(watched):
                 self._due.add(pid)
@@ -62,41 +67,43 @@ class Parents:
         """Read what ended children have used. Raises :class:`Gone` and other errors of reading."""
         self._reader.read_waited(watched)
         self._due.discard(watched.key.pid)
-        if watched.waited != watched.waited_told:
-            watched.waited_told = watched.waited
-            self._until[watched.key.pid] = poll + _QUIET
-            self._grown.add(watched.key.pid)
-        self._account.children.read(watched.key, watched.waited)
-        self._read.append(watched.key)
+        key, waited = watched.key, watched.threads.waited
+        if waited != self._told.get(key, _NOTHING):
+            self._told[key] = waited
+            self._until[key.pid] = poll + _QUIET
+            self._grown.add(key.pid)
+        self._account.children.read(key, waited)
+        self._read.append(key)
 
     def see(self, watched: Watched, poll: int) -> None:
         """A process has been read in this poll, and its clock of ended children perhaps with it."""
-        if watched.waited != watched.waited_told:
+        if watched.threads.waited != self._told.get(watched.key, _NOTHING):
             self._expect(watched.key.pid, poll)
 
     def open(self, watched: Watched, now_ns: int, before_ns: int) -> None:
         """A process is met. The poll before this one began at ``before_ns``."""
-        if not (watched.newborn or watched.polled):
-            watched.waited_told = watched.waited
+        if not (watched.newborn or watched.last.poll):
+            self._told[watched.key] = watched.threads.waited
         self._account.children.open(
             watched.key,
-            watched.waited_told,
+            self._told.get(watched.key, _NOTHING),
             before_ns if watched.newborn else now_ns,
         )
 
     def close(self, watched: Watched, closed: Closed | None, poll: int, before_ns: int) -> None:
         """A process has been let go of. The poll before this one began at ``before_ns``."""
+        self._told.pop(watched.key, None)
         children = self._account.children
         if watched.dir.has_task(watched.key.pid):
             children.forget(watched.key)
             return
-        leader = watched.known.get(watched.key.pid)
-        parent = watched.ppid if leader is None else leader.stat.ppid
+        leader = watched.threads.known.get(watched.key.pid)
+        parent = watched.facts.ppid if leader is None else leader.stat.ppid
         if closed is not None:
             child = EndedChild(
                 watched.key, parent, closed.cpu_ns, before_ns, closed.group, closed.series
             )
-            children.close(child, watched.waited)
+            children.close(child, watched.threads.waited)
         self._expect(parent, poll)
 
     def settle(self, poll: int, now_ns: int) -> None:
@@ -114,6 +121,6 @@ class Parents:
         if not self._procfs.same_namespace:
             return True
         try:
-            return self._procfs.process_clock_ns(watched.key.pid) != watched.clock_ns
+            return self._procfs.process_clock_ns(watched.key.pid) != watched.last.clock_ns
         except (Gone, ReadError):
             return False  # it has gone, as this poll will find

@@ -12,7 +12,7 @@ import time
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from threadwatch.accounting.account import Account, GroupRules
@@ -27,7 +27,7 @@ from threadwatch.poll.process_views import ProcessViews
 from threadwatch.procfs import ProcFS, parse_schedstat
 from threadwatch.procfs.marks import Lock
 from threadwatch.reading.reader import GuardedReader, no_thread, owner_of, still_waiting
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import LastPoll, Membership, Watched
 from threadwatch.threads.idle import IdleProcesses
 from threadwatch.threads.reader import ThreadReader
 from threadwatch.waits.schedule import Sampling
@@ -38,6 +38,18 @@ _ASK_AGAIN = 32
 _Job = int | Watched | tuple[Watched, int | None]
 """A process to be looked at, by its PID; one whose ended children's clock is to be read; or one to be read,
 and its clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The books that a process has been given."""
+
+    membership: Membership
+    """The group and rules that it had then."""
+    charged_to: str
+    """The group that its books are in: ``(other)`` where there is no room for its own."""
+    ask_again: int
+    """The poll from which on room is to be looked for again, if that is not its own."""
 
 
 class Poller:
@@ -68,12 +80,12 @@ class Poller:
         self._own_pid = os.getpid() if procfs.same_namespace else None
         self._discovery = Discovery(procfs, config, self._guarded, self._errors, thorough=thorough)
         self._sampling = Sampling(self._errors, self._guarded, self._own_pid)
-        self._resting = IdleProcesses(procfs, self._reader, self._sampling)
+        self._idle = IdleProcesses(procfs, self._reader.checks, self._sampling.forget)
         self._account = Account(os.cpu_count() or 1)
         self._parents = Parents(procfs, self._discovery, self._reader, self._account)
         self._views = ProcessViews(self._account)
         self._names: dict[tuple[NameRule, ...], ThreadNames] = {}
-        self._opened: dict[int, tuple[str, GroupConfig]] = {}
+        self._opened: dict[int, _Opened] = {}
         self._polls = 0
         self._left_out_in = 0
         """The last poll for which no thread could be started."""
@@ -87,7 +99,7 @@ class Poller:
 
     def always_watch(self, pids: frozenset[int]) -> None:
         """Watch these processes, whatever they are."""
-        self._discovery.always = pids
+        self._discovery.always_watch(pids)
 
     @property
     def left_out(self) -> int:
@@ -110,9 +122,9 @@ class Poller:
 
     def close(self) -> None:
         """Let go of all processes."""
-        for watched in self._discovery.watched.values():
+        for watched in list(self._discovery.watched.values()):
+            self._discovery.drop(watched)
             self._reader.close(watched)
-        self._discovery.watched.clear()
         self._sampling.close()
         self._guarded.close()
 
@@ -160,7 +172,7 @@ class Poller:
                 self._discovery.watched.values(), self._polls, self._before_ns
             )
         else:
-            self._views.forget(self._discovery.watched.values())
+            self._views.forget()
         # time in states is counted from one poll's beginning to the next one's
         groups = self._account.groups(started_ns)
         self._account.remember(started_ns, self._config.poll_interval_ns)
@@ -199,7 +211,7 @@ class Poller:
         for watched in self._discovery.take_gone():
             self._let_go(watched)
         yield from self._parents.due(self._polls, self._before_ns)
-        awake = self._resting.awake(self._discovery.watched.values(), self._polls)
+        awake = self._idle.awake(self._discovery.watched.values(), self._polls)
         self._reader.begin(len(awake))
         awake.sort(key=self._is_our_own, reverse=True)
         yield from awake
@@ -238,16 +250,16 @@ class Poller:
         """Read and charge one process, or let it go."""
         try:
             if clock_ns is None:
-                clock_ns = self._resting.look(watched, self._polls)
+                clock_ns = self._idle.look(watched, self._polls)
                 if clock_ns is None:
                     return
-            if clock_ns == watched.clock_ns and watched.settled:
-                if self._reader.stands_still(watched, self._polls):
+            if clock_ns == watched.last.clock_ns and watched.rest.at_rest:
+                if self._reader.checks.stands_still(watched, self._polls):
                     return
-                watched.settled = False
+                watched.rest.disturb()
             self._poll_process(watched, clock_ns)
         except Gone:
-            del self._discovery.watched[watched.key.pid]
+            self._discovery.drop(watched)
             self._let_go(watched)
         except ReadError as error:
             self._leave_out(watched)
@@ -255,10 +267,10 @@ class Poller:
 
     def _leave_out(self, watched: Watched) -> None:
         """It may run, but is not read in this poll: what it uses from here on is seen in a later one."""
-        if watched.left_out != self._polls - 1:
-            rested = watched.polled != self._polls - 1
-            watched.since_ns = self._before_ns if rested else watched.time_ns
-        watched.left_out = self._polls
+        last, since_ns = watched.last, watched.last.since_ns
+        if last.left_out != self._polls - 1:
+            since_ns = self._before_ns if last.poll != self._polls - 1 else last.time_ns
+        watched.last = last._replace(since_ns=since_ns, left_out=self._polls)
 
     def _go_on_without(self, job: _Job, lock: Lock) -> None:
         """A process keeps the reading thread waiting: what was read of it may have been read by half."""
@@ -269,8 +281,9 @@ class Poller:
         self._leave_out(watched)
         self._guarded.give_up(watched.hangs, lock, owner_of(watched.dir), time.monotonic_ns())
         self._errors.append(still_waiting(watched.key.pid, lock))
-        watched.settled, watched.read_all = False, True
-        watched.unsettled.update(watched.known)
+        watched.rest.disturb()
+        watched.threads.distrust()
+        watched.threads.show_all_again()
         self._sampling.forget(watched)
 
     def _put_off(self, job: _Job) -> None:
@@ -291,13 +304,14 @@ class Poller:
             self._leave_out(watched)
             return
         now_ns = time.monotonic_ns()
-        at_rest = clock_ns == watched.clock_ns and not watched.unsettled
+        last, book = watched.last, watched.threads
+        at_rest = clock_ns == last.clock_ns and not book.show_again
         self._open(watched, now_ns)
         reading = self._reader.read(
-            watched, clock_ns, lambda: self._resting.clock_ns(watched), self._polls
+            watched, clock_ns, lambda: self._idle.clock_ns(watched), self._polls
         )
         waits, all_seen = self._waits(watched, at_rest=at_rest)
-        user_ticks, system_ticks = watched.ticks
+        user_ticks, system_ticks = book.ticks
         self._account.charge(
             ProcessReading(
                 key=watched.key,
@@ -318,16 +332,22 @@ class Poller:
             )
         )
         self._parents.see(watched, self._polls)
-        watched.met = watched.met or self._polls
-        self._resting.weigh_timer(watched, self._polls)
-        if watched.left_out == self._polls - 1:
-            watched.before_ns = watched.since_ns
+        if last.left_out == self._polls - 1:
+            before_ns = last.since_ns
         else:
-            watched.before_ns = watched.time_ns if watched.polled == self._polls - 1 else 0
-        watched.clock_ns, watched.time_ns = clock_ns, now_ns
-        watched.polled, watched.settled = self._polls, at_rest and reading.complete and all_seen
-        if watched.names_lost:
-            watched.names_lost = False
+            before_ns = last.time_ns if last.poll == self._polls - 1 else 0
+        watched.last = LastPoll(
+            last.met or self._polls,
+            self._polls,
+            clock_ns,
+            now_ns,
+            before_ns,
+            last.since_ns,
+            last.left_out,
+        )
+        self._idle.weigh_timer(watched, self._polls)
+        watched.rest.settle(at_rest=at_rest and reading.complete and all_seen)
+        if reading.names_lost:
             self._discovery.look_soon(watched, self._polls)
 
     def _waits(
@@ -340,7 +360,7 @@ class Poller:
         waits = self._sampling.take(watched)
         if waits is None:
             return None, True
-        looked, all_seen = self._reader.to_look_at(watched, at_rest=at_rest)
+        looked, all_seen = self._reader.looks.choose(watched, at_rest=at_rest)
         seen = self._sampling.look(watched, [known.tid for known in looked], self._started_ns)
         for identity, now in seen.items():
             before = waits.get(identity)
@@ -349,24 +369,25 @@ class Poller:
 
     def _open(self, watched: Watched, now_ns: int) -> None:
         """See that the account has the process, in its present group."""
-        present = (watched.group, watched.config)
-        opened = self._opened.get(watched.key.pid) == present
-        if opened and (watched.charged_to == watched.group or self._polls < watched.ask_again):
-            return
-        if not opened:
+        present = watched.membership
+        opened = self._opened.get(watched.key.pid)
+        if opened is None or opened.membership is not present:
+            opened = None
             self._parents.open(watched, self._started_ns, self._before_ns)
-        watched.ask_again = self._polls + _ASK_AGAIN
-        charged_to = self._charge_to_group(watched, now_ns)
-        if opened and charged_to == watched.charged_to:
+        elif opened.charged_to == present.group or self._polls < opened.ask_again:
             return
-        self._opened[watched.key.pid], watched.charged_to = present, charged_to
-        watched.unsettled.update(watched.known)  # their labels may be others now
-        watched.unseen.update(watched.known)  # and so may be whether they are looked at
+        charged_to = self._charge_to_group(watched, now_ns)
+        self._opened[watched.key.pid] = _Opened(present, charged_to, self._polls + _ASK_AGAIN)
+        if opened is not None and opened.charged_to == charged_to:
+            return
+        watched.threads.show_all_again()  # their labels may be others now
+        watched.threads.look_at_all_again()  # and so may be whether they are looked at
 
     def _charge_to_group(self, watched: Watched, now_ns: int) -> str:
         """Open its books in its group, or in the group ``(other)``; the name of the one that it is."""
-        rules = self._rules_of(watched.config)
-        return self._account.open(watched.key, watched.group, rules, now_ns, watched.uid)
+        member = watched.membership
+        rules = self._rules_of(member.config)
+        return self._account.open(watched.key, member.group, rules, now_ns, watched.facts.uid)
 
     def _rules_of(self, config: GroupConfig) -> GroupRules:
         threads = config.threads

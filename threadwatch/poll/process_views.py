@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from threadwatch.accounting.account import Account
-from threadwatch.model.view import ProcessView, ThreadView
+from threadwatch.model.view import ProcessKey, ProcessView
 from threadwatch.targets.process import Watched
 
 
@@ -14,48 +14,48 @@ class ProcessViews:
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        self._kept = False
+        self._views: dict[ProcessKey, ProcessView] = {}
 
     def show(
         self, processes: Collection[Watched], poll: int, before_ns: int
     ) -> tuple[ProcessView, ...]:
         """All processes and their threads. The poll before this one began at ``before_ns``."""
-        self._kept = True
+        before, self._views = self._views, {}
         for watched in processes:
-            view = watched.view
-            if watched.polled and (
-                view is None or view.cpu_ratio is None or watched.polled == poll
-            ):
-                # a process that was at rest in the last poll has used what it has since then
+            view = before.get(watched.key)
+            last = watched.last
+            if last.poll and (view is None or view.cpu_ratio is None or last.poll == poll):
+                # at rest in the last poll: all that it used, it used since
                 elapsed_ns = None
                 if view is not None:
-                    elapsed_ns = max(watched.time_ns - (watched.before_ns or before_ns), 1)
-                threads = self._account.views(watched.key, elapsed_ns)
-                watched.view = _view(watched, elapsed_ns, threads)
-        return tuple(w.view for w in processes if w.view is not None)
+                    elapsed_ns = max(last.time_ns - (last.before_ns or before_ns), 1)
+                view = self._made(watched, view, elapsed_ns)
+            if view is not None:
+                self._views[watched.key] = view
+        return tuple(self._views.values())
 
-    def forget(self, processes: Collection[Watched]) -> None:
-        """Nobody asks for them any more."""
-        if self._kept:
-            for watched in processes:
-                watched.view = None
-        self._kept = False
+    def forget(self) -> None:
+        """Forget the views: nobody asks for them any more."""
+        self._views.clear()
 
-
-def _view(watched: Watched, elapsed_ns: int | None, threads: tuple[ThreadView, ...]) -> ProcessView:
-    ratio = None
-    if watched.view is not None and elapsed_ns is not None:
-        ratio = max(watched.clock_ns - watched.view.cpu_ns, 0) / elapsed_ns
-    return ProcessView(
-        key=watched.key,
-        ppid=watched.ppid,
-        uid=watched.uid,
-        group=watched.charged_to,
-        comm=watched.comm,
-        cmdline=watched.cmdline,
-        python=watched.names.python,
-        names_from=watched.names.names_from,
-        cpu_ns=watched.clock_ns,
-        cpu_ratio=ratio,
-        threads=threads,
-    )
+    def _made(
+        self, watched: Watched, before: ProcessView | None, elapsed_ns: int | None
+    ) -> ProcessView:
+        clock_ns = watched.last.clock_ns
+        ratio = None
+        if before is not None and elapsed_ns is not None:
+            ratio = max(clock_ns - before.cpu_ns, 0) / elapsed_ns
+        facts, names = watched.facts, watched.names
+        return ProcessView(
+            key=watched.key,
+            ppid=facts.ppid,
+            uid=facts.uid,
+            group=self._account.group_of(watched.key),
+            comm=facts.comm,
+            cmdline=facts.cmdline,
+            names_from=names.names_from,
+            python=names.python,
+            cpu_ns=clock_ns,
+            cpu_ratio=ratio,
+            threads=self._account.views(watched.key, elapsed_ns),
+        )

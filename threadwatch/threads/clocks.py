@@ -15,7 +15,8 @@ import resource
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.procfs import Stat, parse_schedstat, parse_stat, parse_status, read_again
-from threadwatch.targets.process import KnownThread, Watched
+from threadwatch.targets.process import Watched
+from threadwatch.targets.threads import KnownThread
 
 _COOL_AFTER = 10
 """Polls without running after which a thread is no longer hot."""
@@ -30,7 +31,7 @@ def most_kept_files() -> int:
 
 
 class ThreadClocks:
-    """Reads the clocks of threads and keeps :attr:`Watched.known` and :attr:`Watched.hot` true.
+    """Reads the clocks of threads and keeps what is known of them true.
 
     ``errors`` collects what could not be read. ``schedstat``: whether the kernel keeps it.
     """
@@ -56,28 +57,23 @@ class ThreadClocks:
         else:
             known.cpu_ns = _ticks_ns(stat)
         known.stat_cpu_ns = known.cpu_ns
-        watched.known[tid] = known
-        watched.unseen.add(tid)
-        watched.known_ns += known.cpu_ns
+        watched.threads.meet(known)
         return known
 
     def forget(self, watched: Watched, known: KnownThread) -> None:
         """The thread has ended."""
-        del watched.known[known.tid]
-        watched.hot.pop(known.tid, None)
-        watched.known_ns -= known.cpu_ns
-        watched.elsewhere_ns += known.cpu_ns
-        watched.forgotten.append(known)
+        watched.threads.forget(known)
         self._close(known)
 
     def read_hot(self, watched: Watched, ran: dict[int, KnownThread]) -> bool:
         """Read the hot threads' clocks and add to ``ran`` who has run; whether one has ended."""
+        hot = watched.threads.hot
         if not self.schedstat:
-            return self.read(watched, list(watched.hot.values()), ran)
-        kept = [known for known in watched.hot.values() if known.file is not None]
+            return self.read(watched, list(hot.values()), ran)
+        kept = [known for known in hot.values() if known.file is not None]
         unkept: list[KnownThread] = []
-        if len(kept) < len(watched.hot):
-            unkept = [known for known in watched.hot.values() if known.file is None]
+        if len(kept) < len(hot):
+            unkept = [known for known in hot.values() if known.file is None]
         lost: list[KnownThread] = []
         gained_ns = 0
         # the one loop whose every step counts: it runs for each active thread in each poll
@@ -97,7 +93,7 @@ class ThreadClocks:
                 known.quiet = 0
                 gained_ns += known.cpu_ns - before_ns
                 ran[known.tid] = known
-        watched.known_ns += gained_ns
+        watched.threads.gain(gained_ns)
         for known in lost:
             self.forget(watched, known)
         return self.read(watched, unkept, ran) or bool(lost)
@@ -139,30 +135,29 @@ class ThreadClocks:
 
     def heat(self, watched: Watched, ran: dict[int, KnownThread], poll: int) -> None:
         """Who has run is hot; who has not for a while is no longer."""
-        hot = watched.hot
+        book = watched.threads
+        hot, now = book.hot, book.known
         for tid, known in ran.items():
-            if watched.known.get(tid) is not known:
+            if now.get(tid) is not known:
                 continue  # it has ended since
             # a whole life that is read for the first time says nothing about the present
             if tid not in hot and (known.met != poll or known.stat.state == "R"):
-                hot[tid] = known
-                watched.unseen.discard(tid)
+                book.heat(known)
                 if self.schedstat and self._kept < self._keep:
                     self._open(watched, known)
         for known in [known for known in hot.values() if known.quiet > _COOL_AFTER]:
-            del hot[known.tid]
-            watched.unseen.add(known.tid)
+            book.cool(known)
             self._close(known)
 
     def cool(self, watched: Watched) -> None:
         """The process is at rest: nobody is hot."""
-        for known in watched.hot.values():
+        for known in watched.threads.hot.values():
             self._close(known)
-        watched.hot.clear()
+        watched.threads.cool_all()
 
     def close(self, watched: Watched) -> None:
         """Let go of all that is open for a process's threads."""
-        for known in watched.known.values():
+        for known in watched.threads.known.values():
             self._close(known)
 
     def _read(self, watched: Watched, known: KnownThread) -> bool:
@@ -185,7 +180,7 @@ class ThreadClocks:
                     raise Gone  # it is another thread's, which has the TID by now
                 known.cpu_ns, known.runqueue_ns, known.timeslices = times
                 known.raw = data
-        watched.known_ns += known.cpu_ns - before_ns
+        watched.threads.gain(known.cpu_ns - before_ns)
         return ran
 
     def _open(self, watched: Watched, known: KnownThread) -> None:

@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.readings import NS_PER_TICK, ThreadReading
 from threadwatch.procfs import decode_comm, parse_io, parse_status
-from threadwatch.targets.process import KnownThread, Watched
+from threadwatch.targets.process import Watched
+from threadwatch.targets.threads import KnownThread
 
 _JUST_BORN_TICKS = 30
 """A thread publishes itself within so many ticks, even where many want the GIL, if there is a CPU for it."""
@@ -26,7 +27,7 @@ class Describer:
     def describe(self, watched: Watched, tids: Iterable[int]) -> tuple[ThreadReading, ...]:
         """Those of the threads that live, in order of their TIDs."""
         now_ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK
-        known = watched.known
+        known = watched.threads.known
         return tuple(
             [self._sample(watched, known[tid], now_ticks) for tid in sorted(tids) if tid in known]
         )
@@ -36,14 +37,14 @@ class Describer:
         age_ticks = now_ticks - stat.start_ticks
         names = watched.names
         name = names.name_of(known.ns_tid, stat.start_ticks, known.name)
-        provisional = False
+        name_pending = False
         if name is not None:
             known.name = name
         elif names.known:
             young_ticks = _LATE_TICKS if known.cpu_ns < _HARDLY_RUN_NS else _JUST_BORN_TICKS
             coming = names.is_coming(known.ns_tid, stat.start_ticks)
-            provisional = coming or age_ticks < young_ticks
-            if not provisional:
+            name_pending = coming or age_ticks < young_ticks
+            if not name_pending:
                 names.missed(stat.start_ticks)
         comm = decode_comm(stat.comm)
         switches, io = self._extras(watched, known.tid)
@@ -69,8 +70,8 @@ class Describer:
             read_bytes=io[0],
             write_bytes=io[1],
             last_cpu=stat.last_cpu,
-            provisional=provisional,
-            shy=age_ticks < _JUST_BORN_TICKS,
+            name_pending=name_pending,
+            too_young_to_show=age_ticks < _JUST_BORN_TICKS,
         )
 
     def _extras(
@@ -79,7 +80,7 @@ class Describer:
         """Context switches and I/O bytes, where the configuration asks for them."""
         switches: tuple[int | None, int | None] = (None, None)
         io: tuple[int | None, int | None] = (None, None)
-        for source in watched.config.collect:
+        for source in watched.membership.config.collect:
             try:
                 if source == "context_switches":
                     status = parse_status(watched.dir.read_task(tid, "status"))

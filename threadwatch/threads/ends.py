@@ -14,7 +14,8 @@ from collections.abc import Collection, Mapping, Sequence
 from threadwatch.errors import ReadError
 from threadwatch.model.readings import NS_PER_TICK, EndedThread
 from threadwatch.names.table import TableSlot
-from threadwatch.targets.process import KnownThread, Watched
+from threadwatch.targets.process import Watched
+from threadwatch.targets.threads import KnownThread
 from threadwatch.threads.clocks import ThreadClocks
 
 _DUMMY = re.compile(r"Dummy-\d+")
@@ -27,7 +28,7 @@ def whose(watched: Watched, ended: Sequence[TableSlot]) -> tuple[EndedThread, ..
         return ()
     living = _living(watched)
     gone: dict[int, list[KnownThread]] = {}
-    for known in watched.forgotten:
+    for known in watched.threads.forgotten:
         gone.setdefault(known.ns_tid, []).append(known)
     told = []
     for inode, slot in sorted(ended, key=lambda end: (end[1].ended_ns, end[1].end_serial)):
@@ -71,7 +72,7 @@ def unseen(watched: Watched, ended: Sequence[TableSlot]) -> set[int]:
     if not ended:
         return set()
     living = _living(watched)
-    known = {known.ns_tid for known in watched.forgotten}
+    known = {known.ns_tid for known in watched.threads.forgotten}
     return {slot.tid for _, slot in ended if slot.tid not in living and slot.tid not in known}
 
 
@@ -104,15 +105,15 @@ def explained_ns(watched: Watched, ended: Sequence[TableSlot], least_ns: int) ->
     for _, slot in ended:
         if slot.cpu_ns is not None and slot.tid not in living:
             told[slot.tid] = max(told.get(slot.tid, 0), slot.cpu_ns)
-    known = {known.ns_tid: known.cpu_ns for known in watched.forgotten}
+    known = {known.ns_tid: known.cpu_ns for known in watched.threads.forgotten}
     return sum(max(cpu_ns - known.get(tid, 0), 0) + least_ns for tid, cpu_ns in told.items())
 
 
 def _living(watched: Watched) -> Mapping[int, KnownThread]:
     """The living threads by TID as published."""
     if watched.ns_pid == watched.key.pid:
-        return watched.known
-    return {known.ns_tid: known for known in watched.known.values()}
+        return watched.threads.known
+    return {known.ns_tid: known for known in watched.threads.known.values()}
 
 
 def _born_ns(known: KnownThread) -> int:

@@ -8,13 +8,13 @@ once in a while all the same.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from threadwatch.model.readings import NS_PER_TICK
-from threadwatch.procfs import CpuTimer, ProcFS, parse_stat
+from threadwatch.procfs import ProcFS, parse_stat
 from threadwatch.targets.process import Watched
-from threadwatch.threads.reader import ThreadReader
-from threadwatch.waits.schedule import Sampling
+from threadwatch.targets.rest import Rest
+from threadwatch.threads.checks import Checks
 
 _REST = 16
 """Polls without running after which a process is prepared to rest for long."""
@@ -27,10 +27,11 @@ _TIMER_AGAIN = 512
 class IdleProcesses:
     """Tells who is awake, poll after poll."""
 
-    def __init__(self, procfs: ProcFS, reader: ThreadReader, sampling: Sampling) -> None:
+    def __init__(self, procfs: ProcFS, checks: Checks, rested: Callable[[Watched], object]) -> None:
+        """``rested`` is called when a process has come to rest for long: to let go of what is open for it."""
         self._procfs = procfs
-        self._reader = reader
-        self._sampling = sampling
+        self._checks = checks
+        self._rested = rested
 
     def awake(self, processes: Iterable[Watched], poll: int) -> list[tuple[Watched, int | None]]:
         """The processes that have to be read, and their clocks: all that a poll costs for the others.
@@ -47,7 +48,15 @@ class IdleProcesses:
                 clock_ns = clock((~watched.key.pid << 3) | 2)
             except OSError:
                 clock_ns = -1
-            if not self._rests(watched, clock_ns, poll):
+            rest = watched.rest
+            rested = rest.rested
+            if clock_ns != watched.last.clock_ns or not rest.at_rest:
+                if rested:
+                    _wake(rest)
+                awake.append((watched, clock_ns))
+            elif rested >= _REST and poll < rest.check_in:
+                rest.rested = rested + 1
+            elif not self._goes_on(watched, rest, poll):
                 awake.append((watched, clock_ns))
         return awake
 
@@ -68,34 +77,46 @@ class IdleProcesses:
 
     def weigh_timer(self, watched: Watched, poll: int) -> None:
         """Make the process's clock cheap, or no longer, as few or many of its threads run."""
-        for_each = len(watched.known) // max(len(watched.hot), 1)
-        if watched.timer is not None:
+        book, rest = watched.threads, watched.rest
+        for_each = len(book.known) // max(len(book.hot), 1)
+        if rest.timer is not None:
             if for_each < _MANY // 2:
-                watched.drop_timer()
+                rest.close()
         elif (
             for_each >= _MANY
             and self._procfs.same_namespace
-            and poll >= max(watched.timer_from, watched.met + _REST)
+            and poll >= max(rest.timer_from, watched.last.met + _REST)
         ):
             try:
-                watched.timer = CpuTimer(watched.key.pid)
+                rest.start_timer(watched.key.pid)
             except OSError:
-                watched.timer_from = poll + _TIMER_AGAIN
+                rest.timer_from = poll + _TIMER_AGAIN
 
     def _rests(self, watched: Watched, clock_ns: int, poll: int) -> bool:
-        """Whether nothing is to be read of a process in this poll."""
-        if clock_ns != watched.clock_ns or not watched.settled:
-            if watched.rested:
-                watched.wake()
-            return False
-        watched.rested += 1
-        if watched.rested == _REST:
+        """Return whether nothing is to be read of a process in this poll."""
+        rest = watched.rest
+        if clock_ns == watched.last.clock_ns and rest.at_rest:
+            return self._goes_on(watched, rest, poll)
+        if rest.rested:
+            _wake(rest)
+        return False
+
+    def _goes_on(self, watched: Watched, rest: Rest, poll: int) -> bool:
+        """Count a poll of rest; return whether nothing is to be read all the same."""
+        rested = rest.rested = rest.rested + 1
+        if rested == _REST:
             self._lay_to_rest(watched, poll)
-        return watched.rested <= _REST or poll < watched.check_in
+        return rested <= _REST or poll < rest.check_in
 
     def _lay_to_rest(self, watched: Watched, poll: int) -> None:
         """The process rests and may do so for long: make that cheap."""
-        self._sampling.forget(watched)
-        self._reader.lay_to_rest(watched, poll)
-        watched.drop_timer()  # one that began while a thread ran may lack what that used just then
+        self._rested(watched)
+        self._checks.lay_to_rest(watched, poll)
+        watched.rest.close()  # a timer that began while a thread ran may lack what that used just then
         self.weigh_timer(watched, poll)
+
+
+def _wake(rest: Rest) -> None:
+    """Note that a process no longer rests."""
+    rest.disturb()
+    rest.rested = 0

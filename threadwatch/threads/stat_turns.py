@@ -9,7 +9,8 @@ rest, it is read for all that have run since their turn: what is shown of it at 
 from __future__ import annotations
 
 from threadwatch.errors import ReadError
-from threadwatch.targets.process import KnownThread, Watched
+from threadwatch.targets.process import Watched
+from threadwatch.targets.threads import KnownThread
 from threadwatch.threads.clocks import ThreadClocks
 
 FEW = 32
@@ -47,8 +48,10 @@ class StatTurns:
         full = set()
         replaced = False
         much, little = [], []
-        behind = {t: k for t, k in watched.behind.items() if watched.known.get(t) is k}
-        for tid, known in (watched.known if of_all else behind | ran).items():
+        book = watched.threads
+        now = book.known
+        behind = {t: k for t, k in book.stat_due.items() if now.get(t) is k}
+        for tid, known in (now if of_all else behind | ran).items():
             behind_ns = known.cpu_ns - known.stat_cpu_ns
             if behind_ns > _MUCH_NS or known.file is None or known.stat.state != "S":
                 if behind_ns:
@@ -60,13 +63,13 @@ class StatTurns:
         left = max(self._left // max(self._shares_left, 1), _AT_LEAST)
         self._shares_left -= 1
         most = max(left - len(much), 0)
-        if not of_all and len(watched.known) > FEW:
+        if not of_all and len(now) > FEW:
             most = min(most, -(-len(little) // _TURNS))
         # who is left over is the first to have a turn in the next poll
-        watched.behind = {known.tid: known for known in (*much[left:], *little[most:])}
+        book.stat_due = {known.tid: known for known in (*much[left:], *little[most:])}
         for known in (*much[:left], *little[:most]):
             self._left -= 1
-            if watched.known.get(known.tid) is not known:
+            if now.get(known.tid) is not known:
                 replaced = True
                 continue
             try:

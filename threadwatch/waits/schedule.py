@@ -64,7 +64,7 @@ class Sampling:
         awake = [
             (one, _who_runs(one))
             for one in watched
-            if self._is_sampled(one) and one.rested < _AWAKE_FOR and one.polled
+            if one.rest.rested < _AWAKE_FOR and one.last.poll and self._is_sampled(one)
         ]
         wanted = sum(len(tids) for _, tids in awake)
         self._turn += 1
@@ -75,7 +75,9 @@ class Sampling:
                 most = max(_MOST * len(tids) // wanted, 1)
                 first = self._turn * most % max(len(tids), 1)
                 some = (list(tids) * 2)[first : first + most]
-            self._targets.setdefault(one.config.wait_rate, []).append(_target(one, tuple(some)))
+            self._targets.setdefault(one.membership.config.wait_rate, []).append(
+                _target(one, tuple(some))
+            )
         self._due_ns = {r: self._due_ns.get(r) or _next(r, now_ns) for r in self._targets}
 
     def next_ns(self) -> int | None:
@@ -122,7 +124,7 @@ class Sampling:
         return _by_identity(watched, self._looker.take(watched.key))
 
     def _is_sampled(self, watched: Watched) -> bool:
-        return watched.config.wait_rate > 0 and watched.key.pid != self._own_pid
+        return watched.membership.config.wait_rate > 0 and watched.key.pid != self._own_pid
 
     def forget(self, watched: Watched, *, gone: bool = False) -> None:
         """Forget a process that rests, or has ended."""
@@ -139,7 +141,8 @@ class Sampling:
 
 def _who_runs(watched: Watched) -> Collection[int]:
     """Return the threads that have run lately; for a process in its first polls, all threads."""
-    return watched.known if watched.polled < watched.met + _NEW_FOR else watched.hot
+    last, book = watched.last, watched.threads
+    return book.known if last.poll < last.met + _NEW_FOR else book.hot
 
 
 def _next(rate: int, now_ns: int) -> int:
@@ -149,7 +152,7 @@ def _next(rate: int, now_ns: int) -> int:
 def _target(watched: Watched, tids: Collection[int]) -> Target:
     ns_tids: Mapping[int, int] | None = None
     if watched.ns_pid != watched.key.pid:
-        ns_tids = {known.ns_tid: tid for tid, known in watched.known.items()}
+        ns_tids = {known.ns_tid: tid for tid, known in watched.threads.known.items()}
     return Target(
         key=watched.key,
         dir=watched.dir,
@@ -163,5 +166,5 @@ def _target(watched: Watched, tids: Collection[int]) -> Target:
 
 
 def _by_identity(watched: Watched, seen: Mapping[int, Waits]) -> dict[Identity, Waits]:
-    known = watched.known
+    known = watched.threads.known
     return {known[tid].identity: waits for tid, waits in seen.items() if tid in known}

@@ -1,0 +1,47 @@
+"""How one watched process rests: whether anything has to be read of it, and what makes that cheap to tell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from threadwatch.procfs import CpuTimer
+
+
+@dataclass(slots=True, eq=False)
+class Rest:
+    """The rest of one process. Close it with the process.
+
+    A field that is not written here names the one module that writes it.
+    """
+
+    at_rest: bool = False
+    """While its clock stands still, nothing needs to be read: all is known."""
+    rested: int = 0
+    """The number of polls in which it has rested. Written by :mod:`threadwatch.threads.idle`."""
+    check_in: int = 0
+    """The poll in which some threads are read while it rests.
+
+    Written by :mod:`threadwatch.threads.checks`.
+    """
+    timer: CpuTimer | None = None
+    """Makes its clock cheap while it rests, or hardly any of its threads run."""
+    timer_from: int = 0
+    """The earliest poll in which to start a timer. Written by :mod:`threadwatch.threads.idle`."""
+
+    def disturb(self) -> None:
+        """Have it read in the next poll, even if its clock stands still."""
+        self.at_rest = False
+
+    def settle(self, *, at_rest: bool) -> None:
+        """Note after a poll whether it rests from now on."""
+        self.at_rest = at_rest
+
+    def start_timer(self, pid: int) -> None:
+        """Make its clock cheap. Raises :class:`OSError` if the kernel refuses."""
+        self.timer = CpuTimer(pid)
+
+    def close(self) -> None:
+        """Let its clock cost what it costs."""
+        if self.timer is not None:
+            self.timer.delete()
+            self.timer = None
