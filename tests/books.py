@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from threadwatch.accounting.account import Account, GroupRules
+from threadwatch.accounting.account import Account
+from threadwatch.accounting.group import GroupRules
 from threadwatch.model.readings import (
     NS_PER_TICK,
     EndedThread,

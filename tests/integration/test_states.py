@@ -138,7 +138,7 @@ class Lab:
         """Poll, and remember what is owed."""
         view = self.watch.poll()
         (group,) = self.watch.poller._account._groups.values()
-        self.owed[view.sequence] = {key: dict(s.owed) for key, s in group.series.items()}
+        self.owed[view.sequence] = {key: dict(s.corrections) for key, s in group.series.items()}
         return view
 
     def follow_until(self, condition: Callable[[View], bool], why: str) -> View:
@@ -405,7 +405,7 @@ def test_a_random_schedule() -> None:
             for passed in totals.states.values()
         )
         (group,) = watch.poller._account._groups.values()
-        owed = sum(sum(series.owed.values()) for series in group.series.values())
+        owed = sum(sum(series.corrections.values()) for series in group.series.values())
         print(f"lived {lived / 1e9:.3f} s, shown {shown / 1e9:.3f} s, owed {owed / 1e9:.3f} s")
         # the time of processes that have ended goes on up to the moment in which that was seen
         assert -0.005 * lived <= shown - owed - lived <= watch.group.cpu_ns

@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from tests.books import MS, PYTHON, SECOND, fallen, threads_ns
-from threadwatch.accounting.account import Account, GroupRules
+from threadwatch.accounting.account import Account
 from threadwatch.accounting.exit_tails import TAIL_NS
+from threadwatch.accounting.group import GroupRules
 from threadwatch.model.readings import EndedThread, ProcessReading, ThreadReading, Waits
 from threadwatch.model.view import OTHER, UNATTRIBUTED, GroupView, ProcessKey
 
@@ -601,7 +602,9 @@ class Histories(RuleBasedStateMachine):
                 for time in totals.states.values()
             )
             books = self.account._groups[group.name]
-            net[group.name] = shown - sum(sum(s.owed.values()) for s in books.series.values())
+            net[group.name] = shown - sum(
+                sum(s.corrections.values()) for s in books.series.values()
+            )
         return net
 
     def _look(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from threadwatch.accounting.children import EndedChild, EndedChildren, Rest
-from threadwatch.accounting.series import Group
+from threadwatch.accounting.group import Group
 from threadwatch.model.view import ProcessKey, SeriesKey
 from threadwatch.procfs import Waited
 

@@ -7,7 +7,8 @@ import tracemalloc
 import pytest
 
 from tests.books import KEY, MS, SECOND, sample, thread
-from threadwatch.accounting.account import Account, GroupRules
+from threadwatch.accounting.account import Account
+from threadwatch.accounting.group import GroupRules
 from threadwatch.accounting.history import MOST, RING_BYTES, SLOTS, STEP_NS, History
 from threadwatch.model.view import HistoryView, ProcessHistory, ProcessKey
 

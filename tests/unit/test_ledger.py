@@ -223,7 +223,7 @@ def test_slots_of_the_dead_are_forgotten() -> None:
         ends = tuple(ended(100 * poll + i, 101, "job", 1000) for i in range(100))
         books.charge(thread(100, "main"), clock_ns=(poll + 1) * 100_000, ended=ends)
     ledger = books.account._ledgers[KEY]
-    assert (len(ledger._entries), ledger._dues, ledger._late) == (1, [], set())
+    assert (len(ledger._accounts), ledger._balance._dues, ledger._late) == (1, [], set())
     assert books.cpu() == {"main": 0, "job": 500_000}
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from tests.serving import application, until
 from threadwatch.accounting import places
-from threadwatch.accounting.account import Account, GroupRules
+from threadwatch.accounting.account import Account
+from threadwatch.accounting.group import GroupRules
 from threadwatch.accounting.places import MOST_GROUPS, SHARE
 from threadwatch.config.parse import DEFAULT_CONFIG
 from threadwatch.model.view import OTHER, ProcessKey

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.books import KEY, SECOND, thread
-from threadwatch.accounting.series import Group, Series
+from threadwatch.accounting.group import Group
+from threadwatch.accounting.series import Series
 from threadwatch.accounting.thread_account import ThreadAccount
 from threadwatch.model.readings import COUNTED, counts_of
 from threadwatch.model.view import OTHER, UNATTRIBUTED, ProcessKey, SeriesKey, StateTime
@@ -56,7 +57,7 @@ def test_what_is_not_known_is_none_until_it_is() -> None:
     assert (totals.minor_faults, totals.major_faults) == (0, 0)
     series.touch(1)
     series.count(known, counts_of(thread(1, read_bytes=9)))
-    ThreadAccount(SeriesKey("one"), series, "running", "sleeping", thread(1)).queue(7, 0)
+    series.gain("sleeping", 0, 0, ready_ns=7, timeslices=0)
     totals = series.totals(SECOND, 0)
     assert (totals.runqueue_ns, totals.timeslices, totals.read_bytes) == (7, 0, 9)
 

@@ -11,37 +11,23 @@ process clocks. What a process is called is its own choice, so there is not room
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from threadwatch.accounting.children import EndedChildren
+from threadwatch.accounting.group import Group, GroupRules, Interpreter
 from threadwatch.accounting.history import History
 from threadwatch.accounting.ledger import Ledger
 from threadwatch.accounting.places import make_room
-from threadwatch.accounting.series import Group, Interpreter
 from threadwatch.model.readings import EndedThread, ProcessReading
 from threadwatch.model.view import (
     OTHER,
     GroupView,
     HistoryView,
-    Per,
     ProcessKey,
     SeriesKey,
     ThreadView,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class GroupRules:
-    """How a group's threads become series."""
-
-    per: Per
-    cap: int
-    fold: Callable[[str], str]
-    """The thread's label by its name; the same label is the same series."""
-    expire_after_ns: int
-    fixed: bool = False
-    """The configuration gives the group its name, whatever its processes are called."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +68,29 @@ class Account:
             turned_away = ledger is None or ledger.group is not known
         if known is None:
             known = self._groups[group] = Group(
-                group, rules.per, rules.cap, rules.fold, rules.expire_after_ns
+                group,
+                rules.per,
+                rules.cap,
+                rules.fold,
+                rules.expire_after_ns,
+                owner=None if rules.fixed else owner,
             )
-            known.owner = None if rules.fixed else owner
-        known.per, known.cap, known.fold = rules.per, rules.cap, rules.fold
+        known.use(rules)
         if turned_away:
-            known.dropped += 1
-            known.touched = True
-        if known.expire_after_ns != rules.expire_after_ns:
-            known.expire_after_ns, known.expire_in_ns = rules.expire_after_ns, 0
+            known.turn_away()
         if ledger is None:
             self._ledgers[key] = Ledger(known, key)
-            known.processes[key] = Interpreter()
-            known.touched = True
+            known.join(key, Interpreter())
+            known.touch()
             return group
-        known.processes[key] = self._leave_group(ledger.group, key, now_ns)
+        known.join(key, ledger.group.leave(key, now_ns))
         ledger.move(known, now_ns)
         return group
 
     def charge(self, sample: ProcessReading) -> None:
         """Charge what an opened process has used since it was last charged."""
         ledger = self._ledgers[sample.key]
-        ledger.group.processes[sample.key] = Interpreter(sample.names_from, sample.python)
+        ledger.group.join(sample.key, Interpreter(sample.names_from, sample.python))
         ledger.charge(sample)
 
     def group_of(self, key: ProcessKey) -> str:
@@ -119,9 +106,9 @@ class Account:
         ledger = self._ledgers.pop(key, None)
         if ledger is None:
             return None
-        places = [entry.key for entry in ledger.entries.values()]
+        places = [account.key for account in ledger.accounts.values()]
         ledger.close(ended, now_ns)
-        self._leave_group(ledger.group, key, now_ns)
+        ledger.group.leave(key, now_ns)
         return Closed(ledger.cpu_ns, ledger.group, places[0] if len(places) == 1 else None)
 
     def settle(self, keys: Iterable[ProcessKey], now_ns: int) -> None:
@@ -148,10 +135,3 @@ class Account:
     def history(self) -> HistoryView:
         """The last minutes."""
         return self._history.view()
-
-    def _leave_group(self, group: Group, key: ProcessKey, now_ns: int) -> Interpreter:
-        interpreter = group.processes.pop(key, Interpreter())
-        group.touched = True
-        if not group.processes:
-            group.empty_since_ns = now_ns
-        return interpreter

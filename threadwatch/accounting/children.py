@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from threadwatch.accounting.series import Group
+from threadwatch.accounting.group import Group
 from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.model.view import ProcessKey, SeriesKey
 from threadwatch.procfs import Waited

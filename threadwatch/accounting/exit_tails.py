@@ -25,9 +25,9 @@ class ExitTails:
         """What threads that have ended in this sample may have used afterwards."""
         self._older: Counter[SeriesKey] = Counter()
         """What those that ended before may have used since."""
-        self.owed: Counter[SeriesKey] = Counter()
+        self.told: Counter[SeriesKey] = Counter()
         """What was told before this sample, and was in no clock yet."""
-        self._owed: Counter[SeriesKey] = Counter()
+        self._told_now: Counter[SeriesKey] = Counter()
         """What was told in this sample and is in no clock yet."""
 
     def add(self, key: SeriesKey, end: EndedThread | None) -> None:
@@ -35,9 +35,13 @@ class ExitTails:
         start_ns = end.start_ns if end is not None else 0
         self._new[key] += max(TAIL_NS, _TAIL_BY_START * start_ns)
 
-    def owe(self, key: SeriesKey, cpu_ns: int) -> None:
+    def tell(self, key: SeriesKey, cpu_ns: int) -> None:
         """A thread that has ended has told of more than the clock had room for."""
-        self._owed[key] += cpu_ns
+        self._told_now[key] += cpu_ns
+
+    def pay(self, paid: Counter[SeriesKey]) -> None:
+        """Note what has been charged of :attr:`told`."""
+        self.told -= paid
 
     def claims(self) -> Counter[SeriesKey]:
         """What threads that have ended of late may have used beyond their last sums, by where they were."""
@@ -54,9 +58,9 @@ class ExitTails:
             # Older ones have by now, but for what threads that have not been read can hide.
             self._older = shares(self._older, unread_ns) + self._new
             self._new.clear()
-        if self._owed or self.owed:
-            self.owed = shares(self.owed, open_ns) + self._owed
-            self._owed.clear()
+        if self._told_now or self.told:
+            self.told = shares(self.told, open_ns) + self._told_now
+            self._told_now.clear()
 
 
 def shares(claims: Counter[SeriesKey], cpu_ns: int) -> Counter[SeriesKey]:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, TypeVar
 
+from threadwatch.accounting.group import Group
 from threadwatch.accounting.ledger import Ledger
-from threadwatch.accounting.series import Group
 from threadwatch.model.readings import Identity
 from threadwatch.model.view import HistoryView, ProcessHistory, ProcessKey, Trace
 
@@ -135,16 +135,14 @@ class History:
     ) -> None:
         """Of a process that has run: each of its threads that has, since it was last looked at."""
         rings = known.threads
-        entries = ledger.entries
-        for identity in rings.keys() - entries.keys():
+        accounts = ledger.accounts
+        for identity in rings.keys() - accounts.keys():
             del rings[identity]
             self._left += 1
-        for identity, entry in entries.items():
-            cpu_ns = entry.user_ns + entry.system_ns
-            gained_ns = cpu_ns - entry.recorded_ns
+        for identity, account in accounts.items():
+            gained_ns = account.take_unrecorded()
             if gained_ns <= 0:
                 continue
-            entry.recorded_ns = cpu_ns
             if new:  # it ran before anybody looked
                 continue
             ring = rings.get(identity)

@@ -35,14 +35,13 @@ renamed, started less ended is the number of living threads for the group, not f
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from itertools import chain
 
-from threadwatch.accounting.exit_tails import ExitTails, shares
-from threadwatch.accounting.series import Group, Series
-from threadwatch.accounting.thread_account import ThreadAccount
+from threadwatch.accounting.balance import Balance, Due
+from threadwatch.accounting.exec import find_caller
+from threadwatch.accounting.group import Group
+from threadwatch.accounting.thread_account import ThreadAccount, charge_times
 from threadwatch.accounting.thread_views import ThreadViewMaker, newborn
 from threadwatch.model.readings import (
     NS_PER_TICK,
@@ -50,10 +49,9 @@ from threadwatch.model.readings import (
     Identity,
     ProcessReading,
     ThreadReading,
-    ThreadTimes,
 )
 from threadwatch.model.states import OF_LETTER
-from threadwatch.model.view import UNATTRIBUTED, ProcessKey, SeriesKey, ThreadView
+from threadwatch.model.view import ProcessKey, ThreadView
 
 _LAST_NS = 1_000_000_000
 """CPU time beyond the last reading of its clock that a process's last ends are believed."""
@@ -65,35 +63,16 @@ _BRIEF_NS = 2 * NS_PER_TICK
 """CPU time of a thread that can have been born and ended within one tick, and a little more."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Due:
-    """CPU time that an ended thread has told of, and that is yet to be charged."""
-
-    key: SeriesKey
-    series: Series
-    cpu_ns: int
-    passed: tuple[Series, str] | None = None
-    """Where the thread's time has passed meanwhile, if it was known."""
-
-
 class Ledger:
     """The books of one process. Charge it with samples in order of time, and close it at its end."""
 
     def __init__(self, group: Group, key: ProcessKey) -> None:
         self.group = group
         self._key = key
-        self._entries: dict[Identity, ThreadAccount] = {}
+        self._accounts: dict[Identity, ThreadAccount] = {}
+        self._balance = Balance(key)
         self._late: set[Identity] = set()
         """Threads that have gone before all that their publisher tells could be read."""
-        self._dues: list[_Due] = []
-        self._tails = ExitTails()
-        self._clock_ns = 0
-        self._charged_ns = 0
-        self._grouped_ns = 0
-        """What the group's CPU time has of this process: the larger of the two above."""
-        self._user_ticks = 0
-        self._system_ticks = 0
-        self._system_share = 0.0
         self._shown: dict[Identity, ThreadViewMaker] = {}
         self._newborn: list[ThreadReading] = []
         """Threads whose names are about to come: they are shown, and charged once they have one."""
@@ -101,54 +80,52 @@ class Ledger:
     @property
     def cpu_ns(self) -> int:
         """What has been charged for the process so far."""
-        return self._grouped_ns
+        return self._balance.cpu_ns
 
     @property
-    def entries(self) -> Mapping[Identity, ThreadAccount]:
+    def accounts(self) -> Mapping[Identity, ThreadAccount]:
         """Its living threads."""
-        return self._entries
+        return self._accounts
 
     def charge(self, sample: ProcessReading) -> None:
         """Charge what has been used since the sample before."""
         now_ns = sample.time_ns
-        self.group.touched = True
-        self._learn_share(sample)
-        self._clock_ns = max(self._clock_ns, sample.clock_ns)
+        self.group.touch()
+        self._balance.read(sample)
         waits = sample.waits or {}
         for identity, seen in waits.items():
             # first of all: until now, their time has passed where they were, not where they are
-            entry = self._entries.get(identity)
-            if entry is not None:
-                entry.credit(seen, now_ns, has_gil=sample.has_gil)
+            account = self._accounts.get(identity)
+            if account is not None:
+                account.credit(seen, now_ns, has_gil=sample.has_gil)
         living = sample.living
         gone: set[Identity] = set()
         if living is not None:
-            gone = self._follow_exec(sample, self._entries.keys() - living)
+            gone = self._follow_exec(sample, self._accounts.keys() - living)
         unmet = self._hear(sample.ended, gone)
-        allowance_ns = sample.unread_ns
+        open_ns = sample.unread_ns
         self._newborn.clear()
         self._forgive(sample)
         for thread in sample.threads:
             identity = (thread.tid, thread.start_ticks)
-            if thread.name_pending and identity not in self._entries:
-                allowance_ns += thread.cpu_ns
+            if thread.name_pending and identity not in self._accounts:
+                open_ns += thread.cpu_ns
                 if not thread.too_young_to_show:
                     self._newborn.append(thread)
                 continue
             if not thread.exact:
-                allowance_ns += 2 * NS_PER_TICK  # user and system time, each cut off to a tick
+                open_ns += 2 * NS_PER_TICK  # user and system time, each cut off to a tick
             self._charge_thread(identity, thread, now_ns, sampled=sample.waits is not None)
-        self._charge_times(sample.times)
+        self._balance.charged(charge_times(self._accounts, sample.times))
         for identity, seen in waits.items():
-            entry = self._entries.get(identity)
-            if entry is not None:
-                entry.see(seen, now_ns, has_gil=sample.has_gil)
+            account = self._accounts.get(identity)
+            if account is not None:
+                account.see(seen, now_ns, has_gil=sample.has_gil)
         self._add_lives(self._hear(unmet, gone), now_ns)
         for identity in gone:
             self._end(identity, now_ns)
         self._late = self._late | gone if sample.behind else set()
-        self._charge_rest(allowance_ns, now_ns)
-        self._tails.carry(sample.unread_ns, allowance_ns)
+        self._balance.charge_rest(self.group, sample, open_ns)
 
     def views(self, elapsed_ns: int | None) -> tuple[ThreadView, ...]:
         """The threads as they are now, in order of their TIDs.
@@ -158,8 +135,8 @@ class Ledger:
         """
         shown, self._shown = self._shown, {}
         views = []
-        for identity, entry in sorted(self._entries.items()):
-            one = ThreadViewMaker.of(entry, shown.get(identity), elapsed_ns)
+        for identity, account in sorted(self._accounts.items()):
+            one = ThreadViewMaker.of(account, shown.get(identity), elapsed_ns)
             self._shown[identity] = one
             views.append(one.view)
         if self._newborn:
@@ -173,129 +150,87 @@ class Ledger:
         So does what its clock has in the old group and some thread is yet to be charged with (see
         :attr:`ProcessReading.unread_ns`), though that will be in the new one.
         """
-        self.group.touched = group.touched = True
+        self.group.touch()
+        group.touch()
         self.group = group
-        for entry in self._entries.values():
-            self._place(entry, entry.sample.name, now_ns)
+        for account in self._accounts.values():
+            self._place(account, account.sample.name, now_ns)
 
     def close(self, ended: tuple[EndedThread, ...], now_ns: int) -> None:
         """The process has ended, and these threads with it, as far as their publisher could tell.
 
         What the others have used since the last sample is not known.
         """
-        self.group.touched = True
-        gone = set(self._entries)
+        self.group.touch()
+        gone = set(self._accounts)
         self._add_lives(self._hear(ended, gone), now_ns)
         for identity in gone:
             self._end(identity, now_ns)
-        self._charge_told(self._clock_ns - self._charged_ns + _LAST_NS, now_ns)
-        self._charge_rest(0, now_ns)
-
-    def _learn_share(self, sample: ProcessReading) -> None:
-        """Which part of its CPU time the process spends in the kernel, of late."""
-        user = sample.user_ticks - self._user_ticks
-        system = sample.system_ticks - self._system_ticks
-        if user + system > 0:
-            self._system_share = min(max(system / (user + system), 0.0), 1.0)
-        self._user_ticks, self._system_ticks = sample.user_ticks, sample.system_ticks
+        self._balance.close(self.group, _LAST_NS, now_ns)
 
     def _charge_thread(
         self, identity: Identity, thread: ThreadReading, now_ns: int, *, sampled: bool
     ) -> None:
         state = OF_LETTER.get(thread.state, "other")
-        entry = self._entries.get(identity)
-        if entry is not None and not thread.can_be(entry.sample):
+        account = self._accounts.get(identity)
+        if account is not None and not thread.can_be(account.sample):
             self._end(identity, now_ns)  # another one, born in the same tick
-            entry = None
-        elif entry is not None and _has_ended(entry, thread):
+            account = None
+        elif account is not None and _has_ended(account, thread):
             self._end(identity, now_ns)  # another one as well, but only its publisher says so
             self._succeed(identity, thread, state, now_ns)
             return
-        if entry is None:
-            entry = self._begin(identity, thread, state, now_ns)
-            self._charged_ns += entry.gain(thread, now_ns)
-            entry.begin(now_ns)
+        if account is None:
+            account = self._begin(identity, thread, state, now_ns)
+            self._balance.charged(account.gain(thread, now_ns))
+            account.begin(now_ns)
         else:
-            before = entry.series
-            if thread.name != entry.sample.name:
-                self._place(entry, thread.name, now_ns)
-            self._charged_ns += entry.gain(thread, now_ns, before)
-            if state == "running" and entry.waited_ns > entry.gained_ns:
+            before = account.series
+            if thread.name != account.sample.name:
+                self._place(account, thread.name, now_ns)
+            self._balance.charged(account.gain(thread, now_ns, before))
+            if state == "running" and account.waited_ns > account.gained_ns:
                 state = "runnable"
-            if state != "sleeping" or not sampled or entry.wait in _UNREASONED:
-                entry.change(state, now_ns)
-            elif entry.state != entry.wait:
-                entry.change(entry.wait, now_ns)
+            if state != "sleeping" or not sampled or account.wait in _UNREASONED:
+                account.change(state, now_ns)
+            elif account.state != account.wait:
+                account.change(account.wait, now_ns)
 
     def _begin(
         self, identity: Identity, thread: ThreadReading, state: str, now_ns: int
     ) -> ThreadAccount:
         key, series = self.group.place(thread.name, self._key, thread.tid, now_ns)
         wait = "sleeping" if state == "running" else state
-        entry = self._entries[identity] = ThreadAccount(key, series, state, wait, thread)
-        return entry
+        account = self._accounts[identity] = ThreadAccount(key, series, state, wait, thread)
+        return account
 
     def _succeed(self, identity: Identity, thread: ThreadReading, state: str, now_ns: int) -> None:
         """Begin with a thread that may be the one before: charge what the clock has room for."""
-        entry = self._begin(identity, thread, state, now_ns)
-        entry.gain(thread._replace(cpu_ns=0), now_ns)
-        entry.begin(now_ns)
-        entry.user_ns, entry.sample = thread.cpu_ns, thread
-        self._dues.append(_Due(entry.key, entry.series, thread.cpu_ns))
+        account = self._begin(identity, thread, state, now_ns)
+        account.gain(thread._replace(cpu_ns=0), now_ns)
+        account.begin(now_ns)
+        account.skip(thread)
+        self._balance.add_due(Due(account.key, account.series, thread.cpu_ns))
 
     def _forgive(self, sample: ProcessReading) -> None:
         """Do not charge threads as long as more has been charged than the clock has, if that ever is."""
-        excess_ns = self._charged_ns - self._clock_ns - _SKEW_NS
+        excess_ns = -self._balance.room_ns - _SKEW_NS
         if excess_ns <= 0:
             return
         times = ((t.identity, t.cpu_ns) for t in sample.times)
         for identity, cpu_ns in chain(
             (((t.tid, t.start_ticks), t.cpu_ns) for t in sample.threads), times
         ):
-            entry = self._entries.get(identity)
-            if entry is not None:
-                forgiven_ns = min(max(cpu_ns - entry.user_ns - entry.system_ns, 0), excess_ns)
-                entry.user_ns += forgiven_ns
+            account = self._accounts.get(identity)
+            if account is not None:
+                forgiven_ns = min(max(cpu_ns - account.user_ns - account.system_ns, 0), excess_ns)
+                account.forgive(forgiven_ns)
                 excess_ns -= forgiven_ns
 
-    def _charge_times(self, times: Iterable[ThreadTimes]) -> None:
-        """Charge threads of which nothing but the clocks has been read.
-
-        As :meth:`.ThreadAccount.gain` does, in one piece: it runs for each active thread.
-        """
-        entries = self._entries
-        charged_ns = 0
-        for thread in times:
-            entry = entries.get(thread.identity)
-            if entry is None:  # it is not charged before it has a name
-                continue
-            series = entry.series
-            series.changed = True
-            spent_ns = 0
-            gained_ns = thread.cpu_ns - entry.user_ns - entry.system_ns
-            if gained_ns > 0:
-                system_ns = int(gained_ns * entry.system_share)
-                user_ns = gained_ns - system_ns
-                entry.system_ns += system_ns
-                series.system_ns += system_ns
-                entry.user_ns += user_ns
-                series.user_ns += user_ns
-                series.ran_ns += gained_ns
-                charged_ns += gained_ns
-                spent_ns = gained_ns
-            entry.gained_ns = gained_ns
-            if thread.runqueue_ns is not None and thread.timeslices is not None:
-                spent_ns += entry.queue(thread.runqueue_ns, thread.timeslices)
-            try:
-                series.owed[entry.wait] += spent_ns
-            except KeyError:
-                series.owed[entry.wait] = spent_ns
-        self._charged_ns += charged_ns
-
-    def _place(self, entry: ThreadAccount, name: str, now_ns: int) -> None:
-        """Charge the entry under ``name`` from now on."""
-        key, series = self.group.place(name, self._key, entry.sample.tid, now_ns)
-        entry.place(key, series, now_ns)
+    def _place(self, account: ThreadAccount, name: str, now_ns: int) -> None:
+        """Charge the account under ``name`` from now on."""
+        key, series = self.group.place(name, self._key, account.sample.tid, now_ns)
+        account.place(key, series, now_ns)
 
     def _hear(self, ended: Iterable[EndedThread], gone: set[Identity]) -> list[EndedThread]:
         """Let known threads keep what is told of their ends; gives the ends of others.
@@ -304,24 +239,24 @@ class Ledger:
         """
         unmet = []
         for end in ended:
-            entry = self._entry_of(end, gone)
-            if entry is None:
+            account = self._account_of(end, gone)
+            if account is None:
                 unmet.append(end)
-            elif end.cpu_ns is not None or entry.told is None:
-                entry.told = end
+            else:
+                account.hear(end)
         return unmet
 
-    def _entry_of(self, end: EndedThread, gone: set[Identity]) -> ThreadAccount | None:
+    def _account_of(self, end: EndedThread, gone: set[Identity]) -> ThreadAccount | None:
         """The thread that an end is told of, if it is known."""
-        entry = self._entries.get(end.thread) if end.thread is not None else None
-        if entry is None or entry.sample.slot == end.slot:
-            return entry
-        if end.early and entry.sample.slot is not None:
+        account = self._accounts.get(end.thread) if end.thread is not None else None
+        if account is None or account.sample.slot == end.slot:
+            return account
+        if end.early and account.sample.slot is not None:
             return None  # of one that had the TID before, in the same tick
-        told = entry.told
+        told = account.told
         if told is not None and not told.visitor and (told.early or end.thread in gone):
             return None  # of one that had the TID afterwards
-        return entry
+        return account
 
     def _add_lives(self, ended: list[EndedThread], now_ns: int) -> None:
         """Count whole lives that nobody saw."""
@@ -335,119 +270,61 @@ class Ledger:
             charged_ns = visits.get(end.tid) if end.visitor else None
             if charged_ns is None or 0 < cpu_ns < charged_ns:
                 charged_ns = 0
-                series.started += 1
-                series.ended += 1
+                series.add_life()
                 if end.cpu_ns is not None:
-                    self._tails.add(key, end)
+                    self._balance.add_tail(key, end)
             if end.visitor:
                 visits[end.tid] = max(cpu_ns, charged_ns)
             if cpu_ns > charged_ns:
-                self._dues.append(_Due(key, series, cpu_ns - charged_ns))
+                self._balance.add_due(Due(key, series, cpu_ns - charged_ns))
 
     def _end(self, identity: Identity, now_ns: int) -> None:
         """The kernel does not show the thread any more."""
-        entry = self._entries.pop(identity)
-        told, passed = entry.told, (entry.series, entry.wait)
-        if told is not None and told.name != entry.sample.name:
-            self._place(entry, told.name, now_ns)
-        entry.end(now_ns)
-        self._tails.add(entry.key, told)
+        account = self._accounts.pop(identity)
+        told, passed = account.told, (account.series, account.wait)
+        if told is not None and told.name != account.sample.name:
+            self._place(account, told.name, now_ns)
+        account.end(now_ns)
+        self._balance.add_tail(account.key, told)
         if told is not None and told.cpu_ns is not None:
-            due_ns = told.cpu_ns - entry.user_ns - entry.system_ns
+            due_ns = told.cpu_ns - account.user_ns - account.system_ns
             if due_ns > 0:
-                self._dues.append(_Due(entry.key, entry.series, due_ns, passed))
-
-    def _charge_told(self, room_ns: int, now_ns: int) -> None:
-        """Charge what ended threads have told of, as far as there is room.
-
-        The rest may be in the next clock.
-        """
-        room_ns = max(room_ns, 0)
-        paid = self._charge_claims(self._tails.owed, room_ns, now_ns)
-        self._tails.owed -= paid
-        room_ns -= paid.total()
-        dues, self._dues = self._dues, []
-        total_ns = sum(due.cpu_ns for due in dues)
-        for due in dues:
-            paid_ns = due.cpu_ns if total_ns <= room_ns else due.cpu_ns * room_ns // total_ns
-            self._charge_cpu(due.series, paid_ns, now_ns)
-            due.series.ran_ns += paid_ns
-            if due.passed is not None:
-                series, wait = due.passed
-                series.owe(wait, paid_ns)
-            if paid_ns < due.cpu_ns:
-                self._tails.owe(due.key, due.cpu_ns - paid_ns)
-
-    def _charge_rest(self, allowance_ns: int, now_ns: int) -> None:
-        """Charge what the clock has beyond the threads, but for what they may be charged with yet."""
-        self._charge_told(self._clock_ns - self._charged_ns - allowance_ns, now_ns)
-        rest_ns = self._clock_ns - self._charged_ns - allowance_ns
-        if rest_ns > 0:
-            rest_ns -= self._charge_claims(self._tails.claims(), rest_ns, now_ns).total()
-            if rest_ns:
-                self._charge_cpu(self.group.own(UNATTRIBUTED, self._key, now_ns), rest_ns, now_ns)
-        grouped_ns = max(self._clock_ns, self._charged_ns)
-        self.group.cpu_ns += grouped_ns - self._grouped_ns
-        self._grouped_ns = grouped_ns
-
-    def _charge_claims(
-        self, claims: Counter[SeriesKey], most_ns: int, now_ns: int
-    ) -> Counter[SeriesKey]:
-        """Charge claims of ended threads, up to ``most_ns`` together; gives what was charged."""
-        paid = shares(
-            Counter({key: ns for key, ns in claims.items() if key in self.group.series}), most_ns
-        )
-        for key, paid_ns in paid.items():
-            self._charge_cpu(self.group.series[key], paid_ns, now_ns)
-        return paid
-
-    def _charge_cpu(self, series: Series, cpu_ns: int, now_ns: int) -> None:
-        """Charge CPU time of which only the sum is known, split as the process splits its own."""
-        series.touch(now_ns)
-        system_ns = round(cpu_ns * self._system_share)
-        series.system_ns += system_ns
-        series.user_ns += cpu_ns - system_ns
-        self._charged_ns += cpu_ns
+                self._balance.add_due(Due(account.key, account.series, due_ns, passed))
 
     def _follow_exec(self, sample: ProcessReading, gone: set[Identity]) -> set[Identity]:
-        """Find out whether a thread that has gone is the leader now; gives who has really gone.
-
-        What exec does is in fs/exec.c, de_thread().
-        """
+        """Find out whether a thread that has gone is the leader now; return which have really gone."""
         identity = (self._key.pid, self._key.start_ticks)
-        leader = self._entries.get(identity)
+        leader = self._accounts.get(identity)
+        if not gone or leader is None or len(gone) < len(self._accounts) - 1:
+            return gone
         thread = next((t for t in sample.threads if (t.tid, t.start_ticks) == identity), None)
-        if not gone or leader is None or thread is None or len(gone) < len(self._entries) - 1:
+        if thread is None:
             return gone
-        room_ns = self._clock_ns - self._charged_ns + _SKEW_NS
-        certain = not thread.can_be(leader.sample)
-        if not certain and thread.cpu_ns - leader.sample.cpu_ns <= room_ns:
+        caller = find_caller(
+            leader.sample,
+            thread,
+            {one: self._accounts[one].sample for one in gone},
+            self._balance.room_ns + _SKEW_NS,
+        )
+        if caller is None:
             return gone
-        callers = [
-            who
-            for who, before in ((who, self._entries[who].sample) for who in gone)
-            if thread.can_be(before) and (certain or thread.cpu_ns - before.cpu_ns <= room_ns)
-        ]
-        if not callers:
-            return gone
-        caller = max(callers, key=lambda who: self._entries[who].sample.cpu_ns)
         self._end(identity, sample.time_ns)
-        entry = self._entries[identity] = self._entries.pop(caller)
-        entry.sample = entry.sample._replace(tid=thread.tid, start_ticks=thread.start_ticks)
-        self._place(entry, entry.sample.name, sample.time_ns)
+        account = self._accounts[identity] = self._accounts.pop(caller)
+        account.become(thread.tid, thread.start_ticks)
+        self._place(account, account.sample.name, sample.time_ns)
         return gone - {caller}
 
 
-def _has_ended(entry: ThreadAccount, thread: ThreadReading) -> bool:
-    """Whether a thread that looks like ``entry`` may be another one, by its publisher's word.
+def _has_ended(account: ThreadAccount, thread: ThreadReading) -> bool:
+    """Whether a thread that looks like ``account`` may be another one, by its publisher's word.
 
     That the one before has ended in the tick in which both were born.
     """
-    told = entry.told
+    told = account.told
     return (
         told is not None
         and told.early
         and told.cpu_ns is not None
-        and thread.slot != entry.sample.slot
-        and entry.sample.cpu_ns <= _BRIEF_NS
+        and thread.slot != account.sample.slot
+        and account.sample.cpu_ns <= _BRIEF_NS
     )

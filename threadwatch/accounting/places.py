@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from threadwatch.accounting.series import Group
+from threadwatch.accounting.group import Group
 
 MOST_GROUPS = 1000
 """Groups at one time, beside those with fixed names."""

@@ -1,13 +1,25 @@
-"""A living thread's place among the series: what it gains, its series gains."""
+"""A living thread's place among the series: what it gains, its series gains.
+
+Only this module writes a :class:`ThreadAccount`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from threadwatch.accounting.series import Series
-from threadwatch.model.readings import COUNTED, Counts, EndedThread, ThreadReading, Waits, counts_of
+from threadwatch.model.readings import (
+    COUNTED,
+    Counts,
+    EndedThread,
+    Identity,
+    ThreadReading,
+    ThreadTimes,
+    Waits,
+    counts_of,
+)
 from threadwatch.model.states import AWAKE, OF_LETTER, Kind, of_kind
 from threadwatch.model.view import SeriesKey
 
@@ -46,7 +58,7 @@ class ThreadAccount:
     """CPU time and run-queue wait that it was charged with last."""
     gil_held_ns: int | None = None
     gil_wait_ns: int = 0
-    elsewhere: Mapping[str, int] = field(default_factory=lambda: _NOTHING)
+    other_waits: Mapping[str, int] = field(default_factory=lambda: _NOTHING)
     """Time by state, in ns, that samples saw it spend in other states than :attr:`wait` was at the time."""
     counts: Counts = (None,) * len(COUNTED)
     recorded_ns: int = 0
@@ -56,16 +68,13 @@ class ThreadAccount:
 
     def begin(self, now_ns: int) -> None:
         """It is charged for the first time: with its whole life, which is in no state."""
-        self.series.started += 1
-        self.series.enter(self.state, self.wait, now_ns)
-        self.series.owe(self.wait, -(self.user_ns + self.system_ns + self.runqueue_ns))
-        self.series.ran_ns -= self.user_ns + self.system_ns
-        self.series.ready_ns -= self.runqueue_ns
+        self.series.begin(
+            self.state, self.wait, self.user_ns + self.system_ns, self.runqueue_ns, now_ns
+        )
 
     def end(self, now_ns: int) -> None:
         """It lives no more."""
-        self.series.leave(self.state, self.wait, now_ns)
-        self.series.ended += 1
+        self.series.end(self.state, self.wait, now_ns)
 
     def place(self, key: SeriesKey, series: Series, now_ns: int) -> None:
         """Count it in another series from now on."""
@@ -100,43 +109,53 @@ class ThreadAccount:
         # the kernel splits the exact sum by ticks that it sampled; each part may only grow
         ticks = thread.user_ticks + thread.system_ticks
         self.system_share = thread.system_ticks / ticks if ticks else 0.0
-        self.gained_ns = self.waited_ns = spent_ns = 0
+        self.gained_ns = self.waited_ns = user_ns = system_ns = 0
         if gained_ns:
             system_ns = round(thread.cpu_ns * self.system_share) - self.system_ns
-            self.charge(gained_ns, min(max(system_ns, 0), gained_ns))
-            spent_ns = gained_ns
+            system_ns = min(max(system_ns, 0), gained_ns)
+            user_ns = gained_ns - system_ns
+            self.gained_ns = gained_ns
+            self.system_ns += system_ns
+            self.user_ns += user_ns
+        ready_ns, timeslices = None, 0
         if thread.runqueue_ns is not None and thread.timeslices is not None:
-            spent_ns += self.queue(thread.runqueue_ns, thread.timeslices)
-        (before or series).owe(self.wait, spent_ns)
+            ready_ns, timeslices = self._queue(thread.runqueue_ns, thread.timeslices)
+        series.gain(self.wait, user_ns, system_ns, ready_ns, timeslices, before)
         self.sample = thread
         return gained_ns
 
-    def charge(self, cpu_ns: int, system_ns: int) -> None:
-        """Charge CPU time, of which ``system_ns`` was spent in the kernel; it is yet to be owed."""
-        series = self.series
-        self.gained_ns = cpu_ns
-        self.system_ns += system_ns
-        series.system_ns += system_ns
-        self.user_ns += cpu_ns - system_ns
-        series.user_ns += cpu_ns - system_ns
-        series.ran_ns += cpu_ns
-
-    def queue(self, runqueue_ns: int, timeslices: int) -> int:
-        """Charge what schedstat has counted beside CPU time; gives the time without a CPU, which is owed."""
-        series = self.series
-        more_ns, more = runqueue_ns - self.runqueue_ns, timeslices - self.timeslices
-        if series.runqueue_ns is None or series.timeslices is None:
-            series.runqueue_ns = series.timeslices = 0
+    def _queue(self, runqueue_ns: int, timeslices: int) -> tuple[int, int]:
+        """Note what schedstat counts beside CPU time; return what it has gained: both at least 0."""
+        ready_ns, more = runqueue_ns - self.runqueue_ns, timeslices - self.timeslices
         if more > 0:
-            series.timeslices += more
             self.timeslices = timeslices
-        self.waited_ns = more_ns
-        if more_ns <= 0:
-            return 0
-        self.runqueue_ns = runqueue_ns
-        series.runqueue_ns += more_ns
-        series.ready_ns += more_ns
-        return more_ns
+        self.waited_ns = ready_ns
+        if ready_ns > 0:
+            self.runqueue_ns = runqueue_ns
+        return max(ready_ns, 0), max(more, 0)
+
+    def hear(self, end: EndedThread) -> None:
+        """Note what is told of its end. An end that says what it has used counts before others."""
+        if end.cpu_ns is not None or self.told is None:
+            self.told = end
+
+    def forgive(self, cpu_ns: int) -> None:
+        """Take CPU time as charged that will not be."""
+        self.user_ns += cpu_ns
+
+    def skip(self, thread: ThreadReading) -> None:
+        """Take all that a thread has used as charged: it will be charged from the process's clock."""
+        self.user_ns, self.sample = thread.cpu_ns, thread
+
+    def become(self, tid: int, start_ticks: int) -> None:
+        """Have another TID and start time: those of the leader, after an exec."""
+        self.sample = self.sample._replace(tid=tid, start_ticks=start_ticks)
+
+    def take_unrecorded(self) -> int:
+        """Return the CPU time that it has been charged with since the last call."""
+        cpu_ns = self.user_ns + self.system_ns
+        gained_ns, self.recorded_ns = cpu_ns - self.recorded_ns, cpu_ns
+        return gained_ns
 
     def spent(self) -> tuple[int, int, int | None, int]:
         """CPU time, run-queue wait, time that it held the GIL and that it waited for it, in ns."""
@@ -152,13 +171,13 @@ class ThreadAccount:
             # the clocks know better how long it ran; and in its own state, its time passes by itself
             if state not in AWAKE and state != self.wait:
                 series.credit(state, spent_ns, now_ns)
-                series.owe(self.wait, spent_ns)
-                known = self.elsewhere
-                self.elsewhere = {**known, state: known.get(state, 0) + spent_ns}
+                series.correct(self.wait, spent_ns)
+                known = self.other_waits
+                self.other_waits = {**known, state: known.get(state, 0) + spent_ns}
         if has_gil:
             self.gil_held_ns = (self.gil_held_ns or 0) + waits.gil_held_ns
             self.gil_wait_ns += waits.times.get("gil", 0)
-            series.gil_held_ns = (series.gil_held_ns or 0) + waits.gil_held_ns
+            series.hold_gil(waits.gil_held_ns)
 
     def see(self, waits: Waits, now_ns: int, *, has_gil: bool) -> None:
         """Be in the state that it was seen in last. Its clocks have been charged before."""
@@ -167,7 +186,7 @@ class ThreadAccount:
         if has_gil and self.gil_held_ns is None:
             self.gil_held_ns = 0
             self.series.touch(now_ns)
-            self.series.gil_held_ns = self.series.gil_held_ns or 0
+            self.series.hold_gil(0)
         state = waits.state
         if state in AWAKE and self.wait == "sleeping":
             # nobody has seen yet what it waits for, but in between
@@ -177,3 +196,37 @@ class ThreadAccount:
         if state == "running" and self.waited_ns > self.gained_ns:
             state = "runnable"
         self.change(state, now_ns)
+
+
+def charge_times(accounts: Mapping[Identity, ThreadAccount], times: Iterable[ThreadTimes]) -> int:
+    """Charge threads of which nothing but the clocks has been read; return the CPU time.
+
+    As :meth:`ThreadAccount.gain` does, in one piece: it runs for each active thread. A thread without an
+    account is not charged before it has a name.
+    """
+    charged_ns = 0
+    for thread in times:
+        account = accounts.get(thread.identity)
+        if account is None:
+            continue
+        user_ns = system_ns = 0
+        gained_ns = thread.cpu_ns - account.user_ns - account.system_ns
+        if gained_ns > 0:
+            system_ns = int(gained_ns * account.system_share)
+            user_ns = gained_ns - system_ns
+            account.system_ns += system_ns
+            account.user_ns += user_ns
+            charged_ns += gained_ns
+        account.gained_ns = gained_ns
+        runqueue_ns, timeslices = thread.runqueue_ns, thread.timeslices
+        if runqueue_ns is None or timeslices is None:
+            account.series.gain(account.wait, user_ns, system_ns, None, 0)
+            continue
+        ready_ns = account.waited_ns = runqueue_ns - account.runqueue_ns
+        if ready_ns > 0:
+            account.runqueue_ns = runqueue_ns
+        more = timeslices - account.timeslices
+        if more > 0:
+            account.timeslices = timeslices
+        account.series.gain(account.wait, user_ns, system_ns, ready_ns, more)
+    return charged_ns

@@ -23,27 +23,27 @@ class ThreadViewMaker:
     """CPU time, run-queue wait, time that it held the GIL and that it waited for it, in ns."""
     wait: str
     """Where its time passes from then on."""
-    elsewhere: Mapping[str, int]
+    other_waits: Mapping[str, int]
     """As in :class:`threadwatch.accounting.thread_account.ThreadAccount`."""
 
     @classmethod
-    def of(cls, entry: ThreadAccount, before: Self | None, elapsed_ns: int | None) -> Self:
+    def of(cls, account: ThreadAccount, before: Self | None, elapsed_ns: int | None) -> Self:
         """The thread as it is now; what is new since ``before`` happened in the last ``elapsed_ns``."""
-        spent = entry.spent()
-        sample = entry.sample
+        spent = account.spent()
+        sample = account.sample
         if (
             before is not None
             and before.spent == spent
             and before.sample is sample
-            and before.view.state == entry.state
-            and before.view.thread == entry.key.thread
+            and before.view.state == account.state
+            and before.view.thread == account.key.thread
             and before.view.cpu_ratio == 0.0
             and not before.view.runqueue_ratio
             and not before.view.gil_wait_ratio
             and not before.view.gil_held_ratio
-            and before.elsewhere is entry.elsewhere
-            and before.wait == entry.wait
-            and before.view.states == {entry.wait: 1.0}
+            and before.other_waits is account.other_waits
+            and before.wait == account.wait
+            and before.view.states == {account.wait: 1.0}
         ):
             return before
         old = before.spent if before is not None else None
@@ -55,18 +55,18 @@ class ThreadViewMaker:
         )
         system = states = None
         if before is not None and elapsed_ns is not None:
-            system = (entry.system_ns - before.view.system_ns) / max(elapsed_ns, 1)
-            states = before.states_until(entry, elapsed_ns)
+            system = (account.system_ns - before.view.system_ns) / max(elapsed_ns, 1)
+            states = before.states_until(account, elapsed_ns)
         view = ThreadView(
             tid=sample.tid,
             start_ticks=sample.start_ticks,
             name=sample.name,
             source=sample.source,
-            thread=entry.key.thread,
+            thread=account.key.thread,
             comm=sample.comm,
-            state=entry.state,
-            user_ns=entry.user_ns,
-            system_ns=entry.system_ns,
+            state=account.state,
+            user_ns=account.user_ns,
+            system_ns=account.system_ns,
             cpu_ratio=cpu,
             user_ratio=None if cpu is None or system is None else cpu - system,
             system_ratio=system,
@@ -77,17 +77,17 @@ class ThreadViewMaker:
             last_cpu=sample.last_cpu,
             name_cut=sample.name_cut,
         )
-        return cls(view, sample, spent, entry.wait, entry.elsewhere)
+        return cls(view, sample, spent, account.wait, account.other_waits)
 
-    def states_until(self, entry: ThreadAccount, elapsed_ns: int) -> Mapping[str, float]:
+    def states_until(self, account: ThreadAccount, elapsed_ns: int) -> Mapping[str, float]:
         """The shares of the last ``elapsed_ns`` that the thread spent in each state; they sum to 1.
 
         What the kernel counted comes first, then what samples saw, as far as there is room for it: they
         stand for more time than they took. What is left it was where its time passed.
         """
-        cpu_ns, runqueue_ns, *_ = entry.spent()
+        cpu_ns, runqueue_ns, *_ = account.spent()
         counted = {"running": cpu_ns - self.spent[0], "runnable": runqueue_ns - self.spent[1]}
-        seen = {s: ns - self.elsewhere.get(s, 0) for s, ns in entry.elsewhere.items()}
+        seen = {s: ns - self.other_waits.get(s, 0) for s, ns in account.other_waits.items()}
         left = 1.0
         shares: dict[str, float] = {}
         for part in (counted, seen):

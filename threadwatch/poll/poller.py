@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
-from threadwatch.accounting.account import Account, GroupRules
+from threadwatch.accounting.account import Account
+from threadwatch.accounting.group import GroupRules
 from threadwatch.config.parse import Config, GroupConfig, NameRule
 from threadwatch.discovery.discovery import Discovery
 from threadwatch.errors import Gone, ReadError
