@@ -28,7 +28,10 @@ class ReadError(ThreadwatchError):
         self.reason = reason
         self.detail = detail
         self.pid: int | None = None
-        """The process that was read; None: none in particular, or the detail names it."""
+        """The process that was read; None: none in particular, or the detail names it.
+
+        Written by :mod:`threadwatch.poll.poller`.
+        """
 
 
 class Denied(ReadError):

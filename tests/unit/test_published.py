@@ -588,11 +588,11 @@ def test_tables_share_the_slots_of_one(
         for number in range(4):
             new_table(number)
         assert [(e.source, e.reason) for e in both[0].find(process)] == [("table", "emfile")]
-        assert room.used == 2
+        assert room.files_left == 0
         both[1].find(process)
-        assert room.used == 2
+        assert room.files_left == 0
         both[0].close()
-        assert room.used == 0
+        assert room.files_left == 2
     finally:
         for published in both:
             published.close()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from threadwatch.discovery.looks import Looks
 from threadwatch.errors import ReadError
 from threadwatch.model.readings import NS_PER_TICK
-from threadwatch.names.published import FILES
+from threadwatch.names.finder import FILES
 from threadwatch.procfs import parse_stat
 from threadwatch.targets.process import Watched
 

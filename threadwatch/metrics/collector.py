@@ -217,7 +217,7 @@ def _labels(group: str, key: SeriesKey) -> _Labels:
 
 def _plain(family: Family, values: Iterable[tuple[_Labels, float | None]]) -> Metric:
     """Return a family of one value per set of labels."""
-    metric = family.metric()
+    metric: Metric = family.metric()
     metric.samples = [
         Sample(family.name, labels, value) for labels, value in values if value is not None
     ]

@@ -1,14 +1,7 @@
-"""What one process publishes: finds its tables, decides whether to believe them, follows them.
+"""What one process publishes: follows its tables, which :mod:`.finder` finds.
 
 Rules:
 
-* A table is believed only if it names the process itself: its PID in the innermost PID namespace and
-  its start time, and if who made it may speak for the process (:mod:`.ownership`). A table that
-  was inherited or handed over names another process. What is believed stays so; a table of the wrong user
-  is judged again with each look, because the process may become that user.
-* A table of another process that is open for writing was inherited: this process is a fork of that one, by
-  C code that the publisher could not notice. It has Python in it, and its maker's group. (Who watches, as we
-  do, has tables open for reading.)
 * A name is for one thread, not for a number: the slot must have been written after the thread with
   that TID was born. TIDs are the publisher's own, in its PID namespace.
 * exec closes a table, and the new program's may get the same file descriptor. A young thread that no
@@ -19,18 +12,16 @@ Rules:
   anybody asked, the CPU time has been charged as nobody's by then: they are given without.
 * However many tables and slots a process has, it is read as far as it has paid for it
   (:mod:`threadwatch.names.slot_budget`); what is left over comes with the next polls.
-* A table that cannot be read, or is somebody else's forgery, is an error that is counted, once. One
-  that merely names another process is not: whoever forks, or watches, holds such tables.
 """
 
 from __future__ import annotations
 
-from time import CLOCK_BOOTTIME, clock_gettime_ns, thread_time_ns
+from time import thread_time_ns
 
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.model.view import Python, Source
-from threadwatch.names.ownership import check_owner, clock_ahead_ns
+from threadwatch.names.finder import FILES, TableFinder
 from threadwatch.names.searches import Searches
 from threadwatch.names.slot_budget import SharedBudget, SlotBudget
 from threadwatch.names.slots import Gil, TableHeader, parse_header
@@ -40,13 +31,8 @@ from threadwatch.procfs import (
     MAX_TABLES,
     TABLE_LINK,
     ProcessDir,
-    TableFile,
-    find_some_tables,
     parse_stat,
 )
-
-FILES = 4096
-"""File descriptors of a process that are looked at in one go."""
 
 
 class Published:
@@ -60,17 +46,12 @@ class Published:
     ) -> None:
         self._budget = budget or SharedBudget(MAX_TABLES)
         self._slots = SlotBudget(self._budget)
-        self._ns_pid = ns_pid
-        self._start_ticks = start_ticks
         self._tables: list[FollowedTable] = []
         self.gils: tuple[Gil, ...] = ()
         """The GILs that the tables tell of, the main interpreter's first, each once."""
         self.python: Python | None = None
         """Which Python this is, by the main interpreter's table."""
-        self._refused: set[int] = set()
-        self._complained: set[int] = set()
-        self._inherited: dict[int, TableHeader] = {}
-        """By inode."""
+        self._finder = TableFinder(ns_pid, start_ticks)
         self._youngest_unknown = 0
         self._doubtful = False
         self._has_complained = False
@@ -78,10 +59,6 @@ class Published:
         """Threads without a place when that was an error last: it is one again when they have doubled."""
         self._news = TableChanges()
         self._searches = Searches()
-        self._next_fd = 0
-        """Where to go on in a process with many files; 0: all have been looked through."""
-        self._seen: set[int] = set()
-        """Inodes of the tables that have been seen until there."""
 
     @property
     def known(self) -> bool:
@@ -101,7 +78,7 @@ class Published:
     @property
     def inherited(self) -> TableHeader | None:
         """The header of the youngest table that this process has from another, whose fork it is."""
-        return max(self._inherited.values(), key=lambda header: header.created_ns, default=None)
+        return self._finder.inherited
 
     @property
     def has_unread(self) -> bool:
@@ -111,15 +88,14 @@ class Published:
     @property
     def searching(self) -> bool:
         """Whether the process has so many files that the next :meth:`find` is to go on with them."""
-        return self._next_fd > 0
+        return self._finder.searching
 
     def stop_searching(self) -> None:
         """Look no further: there is nothing."""
-        self._next_fd = 0
-        self._seen.clear()
+        self._finder.stop()
 
     def find(self, process: ProcessDir, part: int | None = FILES) -> list[ReadError]:
-        """Look for tables among the process's file descriptors; gives the errors to be counted.
+        """Look for tables among the process's file descriptors; return the errors to be counted.
 
         Of more than ``part`` descriptors the rest is left for the next call; None: of none.
 
@@ -127,64 +103,30 @@ class Published:
         :raises Denied: its descriptors may not be seen.
         """
         errors: list[ReadError] = []
-        known = {followed.file.inode for followed in self._tables} | self._refused
-        seen = self._seen
-        fds, self._next_fd = find_some_tables(process, self._next_fd, part)
-        for fd in fds:
-            try:
-                file = process.open_table(fd)
-            except Gone:
-                continue
-            except ReadError as error:
-                errors.append(error)
-                continue
-            seen.add(file.inode)
-            if file.inode in known:
-                file.close()
-                continue
-            known.add(file.inode)
-            if self._tables and self._budget.used >= self._budget.most:
-                file.close()
-                detail = "no file descriptors are left for another table of a process"
-                errors.append(ReadError("table", "emfile", detail))
-                break
-            header, ahead_ns = None, 0
-            data = file.read_header()
-            if any(data):  # else it is being made at this moment
-                try:
-                    parsed, ahead_ns = self._by_our_clock(parse_header(data), process)
-                    header = self._believed(parsed, file, process)
-                    if self._is_anothers(parsed) and process.is_open_for_writing(fd):
-                        self._inherited[file.inode] = parsed
-                except ReadError as error:
-                    if file.inode not in self._complained:
-                        self._complained.add(file.inode)
-                        errors.append(error)
-            if header is None:
-                file.close()
-                continue
-            self._budget.used += bool(self._tables)
+        known = {followed.file.inode for followed in self._tables}
+        for found in self._finder.find(process, part, known, self._has_room, errors):
+            if self._tables:
+                self._budget.take_file()
             self._tables.append(
                 FollowedTable(
-                    fd,
-                    file,
-                    header,
+                    found.fd,
+                    found.file,
+                    found.header,
                     self._news,
-                    ahead_ns=ahead_ns,
+                    ahead_ns=found.ahead_ns,
                     found_ns=self._news.asked_ns,
                 )
             )
-        if not self._next_fd:
-            # who makes tables and closes them again does not make us remember them all
-            self._refused &= seen
-            self._complained &= seen
-            for inode in self._inherited.keys() - seen:
-                del self._inherited[inode]
-            seen.clear()
         # the main interpreter's first: where two tables know a thread, its name there counts
         self._tables.sort(key=lambda t: (max(t.header.interpreter, 0), t.header.created_ns))
         self._note_interpreters()
         return errors
+
+    def _has_room(self, found: int) -> bool:
+        """Return whether one more table may be kept open, beside those and this many that were found."""
+        if not self._tables and not found:
+            return True  # each process may have one
+        return self._budget.files_left > (found if self._tables else found - 1)
 
     def search(self, process: ProcessDir) -> list[ReadError]:
         """Look for tables as :meth:`find` does; descriptors that may not be seen are an error like others.
@@ -240,15 +182,9 @@ class Published:
         whole, overflow = True, 0
         self._slots.begin()
         for followed in list(self._tables):
-            head, closed = followed.file.read_header(), False
-            if head != followed.head or followed.unread:
-                header = parse_header(head)
-                closed = header.closed
-                overflow = max(overflow, header.overflow)
-                if header.generation != followed.generation or followed.unread:
-                    followed.read_slots(process, self._slots, self._slots_of_others(followed))
-                    followed.generation = header.generation
-                followed.head = head
+            header = followed.read(process, self._slots, self._slots_of_others(followed))
+            overflow = max(overflow, header.overflow if header is not None else 0)
+            closed = header is not None and header.closed
             if closed or not _still_there(process, followed, thoroughly=self._doubtful):
                 self._drop(followed)
                 whole = False
@@ -328,14 +264,11 @@ class Published:
 
     def take_ended(self) -> list[TableSlot]:
         """The threads whose end was published since this was last asked."""
-        ended, self._news.ended = self._news.ended, []
-        self._news.asked_ns = clock_gettime_ns(CLOCK_BOOTTIME)
-        return ended
+        return self._news.take_ended()
 
     def take_changed(self) -> set[int]:
         """The TIDs of threads that were born or renamed since this was last asked, as published."""
-        changed, self._news.changed = self._news.changed, set()
-        return changed
+        return self._news.take_changed()
 
     def close(self) -> None:
         """Let go of all tables."""
@@ -344,7 +277,8 @@ class Published:
 
     def _drop(self, followed: FollowedTable) -> None:
         self._tables.remove(followed)
-        self._budget.used -= bool(self._tables)
+        if self._tables:
+            self._budget.give_back_file()
         self._slots.give_back(self._slots_of_others(followed))
         followed.file.close()
         self._note_interpreters()
@@ -360,30 +294,6 @@ class Published:
         if header is not None:
             gil = bool(gils) or not header.free_threaded
             self.python = Python(header.implementation, header.python, header.free_threaded, gil)
-
-    def _believed(
-        self, header: TableHeader, file: TableFile, process: ProcessDir
-    ) -> TableHeader | None:
-        """The header, if it is this process's own and in use; else the table is not looked at again.
-
-        :raises Malformed: it is another user's, for now.
-        """
-        if self._is_anothers(header) or header.closed:
-            # inherited by a fork, or held open by a daemon like ours; or out of use, and that for good
-            self._refused.add(file.inode)
-            return None
-        check_owner(process, file)
-        return header
-
-    def _by_our_clock(self, header: TableHeader, process: ProcessDir) -> tuple[TableHeader, int]:
-        """The header with its times as we have them, and how far its maker's clock is ahead of ours."""
-        if header.pid != self._ns_pid or header.start_ticks == self._start_ticks:
-            return header, 0
-        ahead_ns = clock_ahead_ns(process)
-        return header.by_our_clock(ahead_ns, self._start_ticks), ahead_ns
-
-    def _is_anothers(self, header: TableHeader) -> bool:
-        return not header.names(self._ns_pid, self._start_ticks)
 
     def _slots_of_others(self, followed: FollowedTable) -> int:
         """How many slots are kept of the other tables."""

@@ -32,16 +32,28 @@ _LAST_WORDS_PER_S = _MOST
 class SharedBudget:
     """What the tables of all processes have together: descriptors, places for slots, time for last words."""
 
-    __slots__ = ("_kept", "_left", "_words", "_words_ns", "most", "used")
+    __slots__ = ("_files_left", "_kept", "_left", "_words", "_words_ns")
 
     def __init__(self, most: int, slots: int = _MOST_SLOTS) -> None:
         """``most``: second and further tables; subinterpreters have them, and who would use up files."""
-        self.most = most
-        self.used = 0
+        self._files_left = most
         self._left = slots
         self._kept: Counter[int] = Counter()
         self._words = 4 * _LAST_WORDS_PER_S
         self._words_ns = time.monotonic_ns()
+
+    @property
+    def files_left(self) -> int:
+        """Return how many more second and further tables may be kept open."""
+        return self._files_left
+
+    def take_file(self) -> None:
+        """Count a second or further table of a process."""
+        self._files_left -= 1
+
+    def give_back_file(self) -> None:
+        """Count a second or further table of a process no longer."""
+        self._files_left += 1
 
     def take(self, uid: int, slots: int) -> int:
         """Take places for so many slots, or as many as are to be had; how many those are.

@@ -7,9 +7,10 @@ little longer than Python does.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from time import CLOCK_BOOTTIME, clock_gettime_ns
 
 from threadwatch.names.slot_budget import SlotBudget
-from threadwatch.names.slots import Slot, TableHeader, parse_slots
+from threadwatch.names.slots import Slot, TableHeader, parse_header, parse_slots
 from threadwatch.procfs import ProcessDir, TableFile
 from threadwatch.publisher import layout as table
 
@@ -28,6 +29,17 @@ class TableChanges:
     """When somebody asked for those (CLOCK_BOOTTIME)."""
     changed: set[int] = field(default_factory=set)
     """TIDs of threads that were born or renamed."""
+
+    def take_ended(self) -> list[TableSlot]:
+        """Return the threads whose ends have been told since the last call."""
+        ended, self.ended = self.ended, []
+        self.asked_ns = clock_gettime_ns(CLOCK_BOOTTIME)
+        return ended
+
+    def take_changed(self) -> set[int]:
+        """Return the TIDs of threads that were born or renamed since the last call."""
+        changed, self.changed = self.changed, set()
+        return changed
 
 
 @dataclass(slots=True, eq=False)
@@ -60,6 +72,23 @@ class FollowedTable:
     """The latest slot of each TID, ended or not."""
     by_ident: dict[int, Slot] = field(default_factory=dict)
     """The latest slot of each ident, as long as its thread lives."""
+
+    def read(self, process: ProcessDir, budget: SlotBudget, others: int) -> TableHeader | None:
+        """Read what has changed, as far as is allowed; return the header, None if it has not changed.
+
+        ``others``: the slots that are kept of the process's other tables.
+
+        :raises ReadError: it cannot be read; what was known stays.
+        """
+        head = self.file.read_header()
+        if head == self.head and not self.unread:
+            return None
+        header = parse_header(head)
+        if header.generation != self.generation or self.unread:
+            self.read_slots(process, budget, others)
+            self.generation = header.generation
+        self.head = head
+        return header
 
     def read_slots(self, process: ProcessDir | None, budget: SlotBudget, others: int) -> None:
         """Read what has changed, as far as is allowed. ``process``: None if it has ended.

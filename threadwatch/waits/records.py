@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from threadwatch.errors import ReadError
 from threadwatch.model.readings import Waits
 from threadwatch.model.view import ProcessKey
 from threadwatch.names.slots import Gil
@@ -55,11 +56,23 @@ class SampledThread:
         """The time up to which its time has been credited; later time belongs to :attr:`state`."""
         self.times: dict[str, int] = {}
 
+    def know(self, raw: bytes) -> None:
+        """Note what its file says: the same again means the same state."""
+        self.raw = raw
+
+    def doubt(self) -> None:
+        """Have its state found out anew in the next sample, whatever its file says."""
+        self.raw = b""
+
     def see(self, state: str, before_ns: int) -> None:
         """Note its present state, which it is taken to have had since the sample before."""
         if state != self.state:
             self.credit(before_ns)
             self.state = state
+
+    def forget_times(self) -> None:
+        """Begin to credit time anew."""
+        self.times = {}
 
     def credit(self, until_ns: int) -> None:
         """Credit its state with the time until then."""
@@ -110,9 +123,46 @@ class SampledProcess:
             self._renew_ns = 0
         if now_ns >= self._renew_ns:
             for thread in self.perishable:
-                thread.raw = b""
+                thread.doubt()
             self.perishable.clear()
             self._renew_ns = now_ns + _RENEW_NS
+
+    def done(self, now_ns: int) -> None:
+        """End a sample."""
+        self.sampled_ns = now_ns
+
+    def deny(self) -> None:
+        """Sample the process no more: permission hides it."""
+        self.denied = True
+
+    def deny_memory(self) -> None:
+        """Read its memory no more: permission hides it."""
+        self.memory_denied = True
+
+    def keep_memory(self, memory: MemoryFile | None) -> None:
+        """Keep its memory open; None: it is to be opened anew."""
+        self.memory = memory
+
+    def follow(self, listed: tuple[int, ...]) -> None:
+        """Note the TIDs in a request."""
+        self.listed = listed
+
+    def ask_memory(self, thread: SampledThread, ask: AskMemory) -> None:
+        """Have the process's memory read in this sample to find out what a thread waits for."""
+        self.perishable.append(thread)
+        self.asks.append((thread, ask))
+
+    def hangs_on_file(self, thread: SampledThread) -> None:
+        """Note that a thread's state depends on the file behind a descriptor."""
+        self.perishable.append(thread)
+
+    def is_news(self, error: ReadError) -> bool:
+        """Return whether such an error is to be reported: it has not been of this process."""
+        complaint = (error.source, error.reason)
+        if complaint in self.complaints:
+            return False
+        self.complaints.add(complaint)
+        return True
 
     def add(self, thread: SampledThread) -> None:
         """Begin to sample this thread."""
@@ -153,7 +203,7 @@ class SampledProcess:
         for thread in (*self.left.values(), *self.threads.values()):
             held_ns = self._held_ns.pop(thread.tid, 0)
             taken[thread.tid] = Waits(thread.state, thread.times, held_ns)
-            thread.times = {}
+            thread.forget_times()
         for tid, held_ns in self._held_ns.items():
             taken[tid] = Waits("running", {}, held_ns)
         self._held_ns.clear()

@@ -95,11 +95,11 @@ class WaitSampler:
         except Denied as error:
             self._complain(process, error)
             self._drop(process, list(process.threads.values()))
-            process.denied = True
+            process.deny()
             return
         if process.gils or process.asks:
             self._read_memory(process, target, now_ns)
-        process.sampled_ns = now_ns
+        process.done(now_ns)
 
     def go_on_without(self, target: Target, lock: Lock, now_ns: int) -> None:
         """Go on without a process, or without its memory, because it made the sampling thread wait."""
@@ -107,9 +107,9 @@ class WaitSampler:
         if process is None:
             return
         if lock == "memory":
-            process.memory = None
+            process.keep_memory(None)
             _guess(process)
-            process.sampled_ns = now_ns
+            process.done(now_ns)
         else:
             self.forget(target.key)
 
@@ -157,14 +157,14 @@ class WaitSampler:
                 ReadError
             ) as error:  # perhaps out of memory or descriptors: the next sample may work
                 self._complain(process, error)
-                thread.raw = b""
+                thread.doubt()
                 thread.see("other", process.sampled_ns)
 
     def _follow(
         self, process: SampledProcess, directory: ProcessDir, listed: tuple[int, ...], now_ns: int
     ) -> None:
         """Sample these threads from now on, and no others."""
-        process.listed = listed
+        process.follow(listed)
         wanted = set(listed)
         self._drop(process, [t for tid, t in process.threads.items() if tid not in wanted])
         for tid in listed:
@@ -193,7 +193,7 @@ class WaitSampler:
             self._complain(process, error)
             thread.see("other", process.sampled_ns)
             return
-        thread.raw = data
+        thread.know(data)
         answer = "running" if call is None else reason(call, self._ways, process.gils)
         self._settle(process, target, thread, answer)
 
@@ -204,22 +204,21 @@ class WaitSampler:
         try:
             while not isinstance(answer, str):
                 if isinstance(answer, AskMemory):
-                    process.perishable.append(thread)
-                    process.asks.append((thread, answer))
+                    process.ask_memory(thread, answer)
                     return
                 if isinstance(answer, AskFd):
-                    process.perishable.append(thread)
+                    process.hangs_on_file(thread)
                 else:
-                    thread.raw = b""
+                    thread.doubt()
                 answer = ask_kernel(target.dir, thread.tid, answer, process.gils)
         except Denied as error:
             self._complain(process, error)
             answer = "sleeping"
-            thread.raw = b""
+            thread.doubt()
         except ReadError as error:
             self._complain(process, error)
             answer = "other"
-            thread.raw = b""
+            thread.doubt()
         thread.see(answer, process.sampled_ns)
 
     def _read_memory(self, process: SampledProcess, target: Target, now_ns: int) -> None:
@@ -237,11 +236,12 @@ class WaitSampler:
                 pass
             except ReadError as error:
                 self._complain(process, error)
-                process.memory_denied = isinstance(error, Denied)
+                if isinstance(error, Denied):
+                    process.deny_memory()
         if job is None:
             _guess(process)
             return
-        process.memory = None if job.gone else job.memory
+        process.keep_memory(None if job.gone else job.memory)
         if job.gone:  # the program has ended; another may have replaced it (exec)
             _guess(process)
             return
@@ -262,8 +262,7 @@ class WaitSampler:
             self._kept -= process.drop(threads)
 
     def _complain(self, process: SampledProcess, error: ReadError) -> None:
-        if (error.source, error.reason) not in process.complaints:
-            process.complaints.add((error.source, error.reason))
+        if process.is_news(error):
             self._errors.append(error)
 
 

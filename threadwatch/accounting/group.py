@@ -1,0 +1,193 @@
+"""Groups, which hold the series of the threads of their processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
+
+from threadwatch.accounting.series import Series
+from threadwatch.model.view import (
+    OTHER,
+    UNATTRIBUTED,
+    GroupView,
+    Per,
+    ProcessKey,
+    Python,
+    SeriesKey,
+    Source,
+)
+
+_OTHER = SeriesKey(OTHER)
+_LASTING = (_OTHER, SeriesKey(UNATTRIBUTED))
+
+
+class Interpreter(NamedTuple):
+    """What is known of a process's Python."""
+
+    names_from: Source = "comm"
+    python: Python | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRules:
+    """How a group's threads become series."""
+
+    per: Per
+    cap: int
+    fold: Callable[[str], str]
+    """The thread's label by its name; the same label is the same series."""
+    expire_after_ns: int
+    fixed: bool = False
+    """The configuration gives the group its name, whatever its processes are called."""
+
+
+@dataclass(slots=True)
+class Group:
+    """One group's totals, and the rules by which its threads share series. Only this module writes them."""
+
+    name: str
+    per: Per
+    cap: int
+    fold: Callable[[str], str]
+    expire_after_ns: int
+    series: dict[SeriesKey, Series] = field(default_factory=dict)
+    cpu_ns: int = 0
+    ended_children_ns: int = 0
+    """What of that was used by child processes that no poll has seen, or not to their ends."""
+    processes: dict[ProcessKey, Interpreter] = field(default_factory=dict)
+    """Those that live."""
+    owner: int | None = None
+    """The user whose process began it; None: the configuration, or we, have named it."""
+    empty_since_ns: int = 0
+    dropped: int = 0
+    touched: bool = True
+    """Something may have changed since the last view."""
+    _named: int = 0
+    """Series that the cap counts."""
+    expire_in_ns: int = 0
+    """CLOCK_MONOTONIC after which a series may have been idle for too long."""
+    _view: GroupView | None = None
+
+    def use(self, rules: GroupRules) -> None:
+        """Let threads share series by these rules from now on."""
+        self.per, self.cap, self.fold = rules.per, rules.cap, rules.fold
+        if self.expire_after_ns != rules.expire_after_ns:
+            self.expire_after_ns, self.expire_in_ns = rules.expire_after_ns, 0
+
+    def touch(self) -> None:
+        """Say that something may change before the next view."""
+        self.touched = True
+
+    def turn_away(self) -> None:
+        """Count a process whose own group has found no room."""
+        self.dropped += 1
+        self.touched = True
+
+    def join(self, key: ProcessKey, interpreter: Interpreter) -> None:
+        """Count a process that lives."""
+        self.processes[key] = interpreter
+
+    def leave(self, key: ProcessKey, now_ns: int) -> Interpreter:
+        """Count a process no longer; return what was known of its Python."""
+        interpreter = self.processes.pop(key, Interpreter())
+        self.touched = True
+        if not self.processes:
+            self.empty_since_ns = now_ns
+        return interpreter
+
+    def charge_clock(self, cpu_ns: int) -> None:
+        """Add what the clock of one of its processes has gained."""
+        self.cpu_ns += cpu_ns
+
+    def place(
+        self, name: str, key: ProcessKey, tid: int | None, now_ns: int
+    ) -> tuple[SeriesKey, Series]:
+        """The series of a thread called ``name``; that of ``(other)`` if there is no room for one more."""
+        full = self._key(self.fold(name), key, tid)
+        series = self.series.get(full)
+        if series is None:
+            if self._named >= self.cap:
+                self.dropped += 1
+                return _OTHER, self.own(OTHER, None, now_ns)
+            self._named += 1
+            series = self.series[full] = Series(now_ns)
+        return full, series
+
+    def own(self, label: str, key: ProcessKey | None, now_ns: int) -> Series:
+        """A series of ours, which the cap does not count: what is unattributed, or over the cap."""
+        full = SeriesKey(label) if key is None else self._key(label, key, None)
+        series = self.series.get(full)
+        if series is None:
+            series = self.series[full] = Series(now_ns)
+        return series
+
+    def charge_rest(
+        self,
+        key: ProcessKey,
+        place: SeriesKey | None,
+        cpu_ns: int,
+        system_share: float,
+        now_ns: int,
+    ) -> None:
+        """Charge what ended processes have used without having been seen; it is in no process clock.
+
+        ``key``: whose it is, or its children's; ``place``: the series of its thread, if that is known.
+        """
+        series = None if place is None else self.series.get(place)
+        if series is None:
+            series = self.own(UNATTRIBUTED, key, now_ns)
+            self.ended_children_ns += cpu_ns
+        series.touch(now_ns)
+        system_ns = round(cpu_ns * system_share)
+        series.charge(cpu_ns, system_ns)
+        self.cpu_ns += cpu_ns
+        self.touched = True
+
+    def _key(self, label: str, key: ProcessKey, tid: int | None) -> SeriesKey:
+        if self.per == "group":
+            return SeriesKey(label)
+        return SeriesKey(label, key.pid, tid if self.per == "thread" else None)
+
+    def expire(self, now_ns: int) -> bool:
+        """Move what has been idle for too long into ``(other)``; whether the whole group is to go."""
+        if not self.processes and now_ns - self.empty_since_ns > self.expire_after_ns:
+            return True
+        if now_ns <= self.expire_in_ns:
+            return False
+        self.expire_in_ns = now_ns + self.expire_after_ns
+        for key, series in list(self.series.items()):
+            if series.living or key in _LASTING:
+                continue
+            expires_ns = series.idle_since_ns + self.expire_after_ns
+            if now_ns <= expires_ns:
+                self.expire_in_ns = min(self.expire_in_ns, expires_ns)
+                continue
+            # the sum over threads must stay what the process clocks say
+            self.touched = True
+            del self.series[key]
+            self._named -= key.thread != UNATTRIBUTED
+            self.own(OTHER, None, now_ns).absorb(series, now_ns)
+        return False
+
+    def view(self, now_ns: int, before_ns: int) -> GroupView:
+        """The totals now; the same object as long as nothing changes. ``before_ns``: when last shown."""
+        if self._view is None or self.touched:
+            self.touched = False
+            living = self.processes.values()
+            self._view = GroupView(
+                name=self.name,
+                per=self.per,
+                cpu_ns=self.cpu_ns,
+                ended_children_ns=self.ended_children_ns,
+                processes=len(self.processes),
+                names_from=MappingProxyType(Counter(p.names_from for p in living)),
+                pythons=MappingProxyType(Counter(p.python for p in living if p.python)),
+                series=MappingProxyType(
+                    {key: s.totals(now_ns, before_ns) for key, s in self.series.items()}
+                ),
+                dropped=self.dropped,
+            )
+        return self._view

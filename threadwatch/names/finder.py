@@ -1,0 +1,163 @@
+"""Finds a process's tables among its file descriptors, and decides whether to believe them.
+
+Rules:
+
+* A table is believed only if it names the process itself: its PID in the innermost PID namespace and
+  its start time, and if who made it may speak for the process (:mod:`.ownership`). A table that
+  was inherited or handed over names another process. What is believed stays so; a table of the wrong user
+  is judged again with each look, because the process may become that user.
+* A table of another process that is open for writing was inherited: this process is a fork of that one, by
+  C code that the publisher could not notice. It has Python in it, and its maker's group. (Who watches, as we
+  do, has tables open for reading.)
+* A table that cannot be read, or is somebody else's forgery, is an error that is counted, once. One
+  that merely names another process is not: whoever forks, or watches, holds such tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from threadwatch.errors import Gone, ReadError
+from threadwatch.names.ownership import check_owner, clock_ahead_ns
+from threadwatch.names.slots import TableHeader, parse_header
+from threadwatch.procfs import ProcessDir, TableFile, find_some_tables
+
+FILES = 4096
+"""File descriptors of a process that are looked at in one go."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundTable:
+    """A table that is believed."""
+
+    fd: int
+    file: TableFile
+    header: TableHeader
+    ahead_ns: int
+    """How far its maker's clock is ahead of ours."""
+
+
+class TableFinder:
+    """Finds the tables of one process."""
+
+    def __init__(self, ns_pid: int, start_ticks: int) -> None:
+        self._ns_pid = ns_pid
+        self._start_ticks = start_ticks
+        self._refused: set[int] = set()
+        self._complained: set[int] = set()
+        self._inherited: dict[int, TableHeader] = {}
+        """By inode."""
+        self._next_fd = 0
+        """Where to go on in a process with many files; 0: all have been looked through."""
+        self._seen: set[int] = set()
+        """Inodes of the tables that have been seen until there."""
+
+    @property
+    def inherited(self) -> TableHeader | None:
+        """Return the header of the youngest table that this process has from another, whose fork it is."""
+        return max(self._inherited.values(), key=lambda header: header.created_ns, default=None)
+
+    @property
+    def searching(self) -> bool:
+        """Return whether the process has so many files that the next :meth:`find` goes on with them."""
+        return self._next_fd > 0
+
+    def stop(self) -> None:
+        """Look no further: there is nothing."""
+        self._next_fd = 0
+        self._seen.clear()
+
+    def find(
+        self,
+        process: ProcessDir,
+        part: int | None,
+        followed: set[int],
+        has_room: Callable[[int], bool],
+        errors: list[ReadError],
+    ) -> list[FoundTable]:
+        """Return new tables that are believed; add to ``errors`` what is to be counted.
+
+        Of more than ``part`` descriptors the rest is left for the next call; None: of none. ``followed``: the
+        inodes of tables that are known. ``has_room``: whether one more may be kept open, beside this many.
+
+        :raises Gone: the process has ended.
+        :raises Denied: its descriptors may not be seen.
+        """
+        found: list[FoundTable] = []
+        known = followed | self._refused
+        seen = self._seen
+        fds, self._next_fd = find_some_tables(process, self._next_fd, part)
+        for fd in fds:
+            try:
+                file = process.open_table(fd)
+            except Gone:
+                continue
+            except ReadError as error:
+                errors.append(error)
+                continue
+            seen.add(file.inode)
+            if file.inode in known:
+                file.close()
+                continue
+            known.add(file.inode)
+            if not has_room(len(found)):
+                file.close()
+                detail = "no file descriptors are left for another table of a process"
+                errors.append(ReadError("table", "emfile", detail))
+                break
+            table = self._judge(fd, file, process, errors)
+            if table is None:
+                file.close()
+            else:
+                found.append(table)
+        if not self._next_fd:
+            # forget tables that are gone, or a process could make us remember any number
+            self._refused &= seen
+            self._complained &= seen
+            for inode in self._inherited.keys() - seen:
+                del self._inherited[inode]
+            seen.clear()
+        return found
+
+    def _judge(
+        self, fd: int, file: TableFile, process: ProcessDir, errors: list[ReadError]
+    ) -> FoundTable | None:
+        """Return the table, if it is this process's own and in use."""
+        header, ahead_ns = None, 0
+        data = file.read_header()
+        if any(data):  # else it is being made at this moment
+            try:
+                parsed, ahead_ns = self._by_our_clock(parse_header(data), process)
+                header = self._believed(parsed, file, process)
+                if self._is_anothers(parsed) and process.is_open_for_writing(fd):
+                    self._inherited[file.inode] = parsed
+            except ReadError as error:
+                if file.inode not in self._complained:
+                    self._complained.add(file.inode)
+                    errors.append(error)
+        return None if header is None else FoundTable(fd, file, header, ahead_ns)
+
+    def _believed(
+        self, header: TableHeader, file: TableFile, process: ProcessDir
+    ) -> TableHeader | None:
+        """Return the header, if it is this process's own and in use; else the table is not looked at again.
+
+        :raises Malformed: it is another user's, for now.
+        """
+        if self._is_anothers(header) or header.closed:
+            # inherited by a fork, or held open by a daemon like ours; or out of use, and that for good
+            self._refused.add(file.inode)
+            return None
+        check_owner(process, file)
+        return header
+
+    def _by_our_clock(self, header: TableHeader, process: ProcessDir) -> tuple[TableHeader, int]:
+        """Return the header with its times by our clock, and how far its maker's clock is ahead of ours."""
+        if header.pid != self._ns_pid or header.start_ticks == self._start_ticks:
+            return header, 0
+        ahead_ns = clock_ahead_ns(process)
+        return header.by_our_clock(ahead_ns, self._start_ticks), ahead_ns
+
+    def _is_anothers(self, header: TableHeader) -> bool:
+        return not header.names(self._ns_pid, self._start_ticks)
