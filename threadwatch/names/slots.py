@@ -33,6 +33,7 @@ from threadwatch.publisher.layout import (
     SLOT_HEAD,
     SLOT_SIZE,
     STATIC,
+    STATIC_FIELDS,
     STATIC_SIZE,
     VERSION,
     VISITOR,
@@ -142,54 +143,46 @@ def parse_header(data: bytes) -> TableHeader:
     """A table's first :data:`~threadwatch.publisher.layout.HEADER_SIZE` bytes, or :class:`Malformed`."""
     if len(data) < HEADER_SIZE:
         raise Malformed(_SOURCE, f"the header should have {HEADER_SIZE} bytes, not {len(data)}")
-    (
-        magic,
-        version,
-        header_size,
-        slot_size,
-        flags,
-        capacity,
-        pid,
-        start_ticks,
-        hexversion,
-        gil_size,
-        interpreter,
-        created_ns,
-        implementation,
-        gil_address,
-        ident_offset,
-        native_offset,
-    ) = STATIC.unpack_from(data)
-    if magic != MAGIC:
-        raise Malformed(_SOURCE, f"should begin with {MAGIC!r}, not {magic!r}")
+    static = dict(zip(STATIC_FIELDS, STATIC.unpack_from(data), strict=True))
+    if static["magic"] != MAGIC:
+        raise Malformed(_SOURCE, f"should begin with {MAGIC!r}, not {static['magic']!r}")
+    version = static["version"]
     if version != VERSION:
         raise Malformed(_SOURCE, f"the layout should be version {VERSION}, not {version}")
-    if (header_size, slot_size) != (HEADER_SIZE, SLOT_SIZE):
+    sizes = static["header_size"], static["slot_size"]
+    if sizes != (HEADER_SIZE, SLOT_SIZE):
         raise Malformed(
-            _SOURCE, f"sizes {header_size} and {slot_size} are not those of version {VERSION}"
+            _SOURCE, f"sizes {sizes[0]} and {sizes[1]} are not those of version {VERSION}"
         )
     # the flags change when the table is closed, so the CRC takes them as 0
     sealed = data[:FLAGS_OFFSET] + b"\0\0" + data[FLAGS_OFFSET + 2 : STATIC_SIZE]
     if CRC.unpack_from(data, STATIC_SIZE) != (crc32(sealed),):
         raise Malformed(_SOURCE, "the CRC of the header is wrong")
+    capacity, flags = static["capacity"], static["flags"]
     if capacity > CAPACITY:
         raise Malformed(_SOURCE, f"the capacity should be at most {CAPACITY}, not {capacity}")
     generation, overflow = parse_dynamic(data[DYNAMIC_OFFSET : DYNAMIC_OFFSET + DYNAMIC.size])
+    hexversion = static["hexversion"]
     return TableHeader(
         version=version,
         flags=flags,
         free_threaded=bool(flags & FREE_THREADED),
         closed=bool(flags & CLOSED),
         capacity=capacity,
-        pid=pid,
-        start_ticks=start_ticks,
+        pid=static["pid"],
+        start_ticks=static["start_ticks"],
         python=(hexversion >> 24, hexversion >> 16 & 0xFF, hexversion >> 8 & 0xFF),
-        interpreter=interpreter,
-        created_ns=created_ns,
-        implementation=implementation.rstrip(b"\0").decode("utf-8", "replace"),
+        interpreter=static["interpreter"],
+        created_ns=static["created_ns"],
+        implementation=static["implementation"].rstrip(b"\0").decode("utf-8", "replace"),
         generation=generation,
         overflow=overflow,
-        gil=_gil(gil_address, gil_size, ident_offset, native_offset),
+        gil=_gil(
+            static["gil_address"],
+            static["gil_size"],
+            static["ident_offset"],
+            static["native_offset"],
+        ),
     )
 
 

@@ -61,10 +61,26 @@ CPython 3.13 on, a thread of C gets a new one each time that it calls Python, an
 the call."""
 MAX_START_NS = (1 << 32) - 1
 
-# magic, version, header size, slot size, flags, capacity, pid, start ticks, hexversion, GIL size,
-# interpreter id (-1 unknown), created ns, implementation, GIL address, ident offset, native offset;
-# then the CRC of all these at STATIC_SIZE
-STATIC = Struct("<8sHHHHIIQIIqQ16sQHH")
+STATIC_FIELDS = {
+    "magic": "8s",
+    "version": "H",
+    "header_size": "H",
+    "slot_size": "H",
+    "flags": "H",
+    "capacity": "I",
+    "pid": "I",
+    "start_ticks": "Q",
+    "hexversion": "I",
+    "gil_size": "I",
+    "interpreter": "q",  # -1 unknown
+    "created_ns": "Q",
+    "implementation": "16s",
+    "gil_address": "Q",
+    "ident_offset": "H",
+    "native_offset": "H",
+}
+"""The fields of the static half, in order, as :mod:`struct` packs them; their CRC is at STATIC_SIZE."""
+STATIC = Struct("<" + "".join(STATIC_FIELDS.values()))
 STATIC_SIZE = STATIC.size
 CRC = Struct("<I")
 # generation, threads that found no slot; at offset DYNAMIC_OFFSET of the header
@@ -81,45 +97,28 @@ _BODY = Struct("<" + SLOT.format[2:])
 _CRC_OF_ZEROS = crc32(bytes(CRC.size))
 
 
-def pack_static(
-    *,
-    flags: int,
-    pid: int,
-    start_ticks: int,
-    hexversion: int,
-    interpreter: int,
-    created_ns: int,
-    implementation: bytes,
-    gil_address: int = 0,
-    gil_size: int = 0,
-    ident_offset: int = 0,
-    native_offset: int = 0,
-) -> bytes:
+def pack_static(**fields: "int | bytes") -> bytes:
     """Return the static half of a header with its CRC.
 
-    ``gil_address``: the address of ``interval`` in CPython's ``struct _gil_runtime_state``, 0 if
+    ``fields``: those of :data:`STATIC_FIELDS` that are not the same in all tables; those of the GIL may
+    be left out. ``gil_address``: the address of ``interval`` in CPython's ``struct _gil_runtime_state``, 0 if
     there is no GIL or it was not found; ``gil_size``: the GIL's size from there. ``ident_offset``
     and ``native_offset``: the offsets of the thread's ident and TID in a ``PyThreadState``, in
     bytes; 0 unknown.
     """
-    head = STATIC.pack(
-        MAGIC,
-        VERSION,
-        HEADER_SIZE,
-        SLOT_SIZE,
-        flags,
-        CAPACITY,
-        pid,
-        start_ticks,
-        hexversion,
-        gil_size,
-        interpreter,
-        created_ns,
-        implementation,
-        gil_address,
-        ident_offset,
-        native_offset,
-    )
+    values: dict[str, int | bytes] = {
+        "magic": MAGIC,
+        "version": VERSION,
+        "header_size": HEADER_SIZE,
+        "slot_size": SLOT_SIZE,
+        "capacity": CAPACITY,
+        "gil_address": 0,
+        "gil_size": 0,
+        "ident_offset": 0,
+        "native_offset": 0,
+    }
+    values.update(fields)
+    head = STATIC.pack(*[values[name] for name in STATIC_FIELDS])
     # The flags change when the table is closed, so the CRC is computed as if they were 0.
     return head + CRC.pack(crc32(head[:FLAGS_OFFSET] + b"\0\0" + head[FLAGS_OFFSET + 2 :]))
 
