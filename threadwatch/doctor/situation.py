@@ -15,10 +15,10 @@ from typing import Final
 
 from threadwatch.discovery.user_names import UserNames
 from threadwatch.errors import Malformed
-from threadwatch.procfs import ProcFS, parse_cgroup, parse_schedstat
+from threadwatch.procfs import ProcFS, parse_cgroup
 from threadwatch.procfs.credentials import Credentials, parse_credentials
 from threadwatch.procfs.mountinfo import parse_mountinfo
-from threadwatch.procfs.own import own_link, read_own, read_setting
+from threadwatch.procfs.own import has_schedstat, own_link, read_own, read_setting
 from threadwatch.waits.syscalls import ways
 
 CAPABILITIES: Final = {"CAP_SYS_PTRACE": 1 << 19, "CAP_DAC_READ_SEARCH": 1 << 2}
@@ -115,7 +115,7 @@ def read_situation(procfs: ProcFS) -> Situation:
         procfs=procfs.root,
         options=_mount_options(procfs.root),
         same_namespace=procfs.same_namespace,
-        schedstat=_has_schedstat(),
+        schedstat=has_schedstat(),
         ptrace_scope=_number(read_setting(procfs.root, "sys/kernel/yama/ptrace_scope")),
         file_limit=resource.getrlimit(resource.RLIMIT_NOFILE),
         host_pids=host_pids,
@@ -143,14 +143,6 @@ def _is_contained() -> bool:
     with suppress(Malformed):
         return parse_cgroup(read_own("cgroup")).container is not None
     return False
-
-
-def _has_schedstat() -> bool:
-    """Return whether the kernel counts run times: without CONFIG_SCHED_INFO they are zero or absent."""
-    try:
-        return parse_schedstat(read_own("schedstat"))[0] > 0
-    except Malformed:
-        return False
 
 
 def _option(options: Iterable[str], name: str) -> str | None:

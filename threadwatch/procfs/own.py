@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import resource
 
+from threadwatch.errors import Malformed
 from threadwatch.procfs.handles import MAX_FILE
+from threadwatch.procfs.schedstat import parse_schedstat
 
 _OWN = "/proc/self"
 """Our own ``/proc``, wherever the procfs is mounted that shows the targets."""
@@ -31,6 +33,14 @@ def is_ready(tid: int) -> bool:
     """Return whether a thread of this process runs or is ready to run."""
     # comm, which can contain any bytes, ends at the last parenthesis.
     return _read(f"{_OWN}/task/{tid}/stat").rpartition(b")")[2][1:2] == b"R"
+
+
+def has_schedstat() -> bool:
+    """Return whether the kernel counts run times: without CONFIG_SCHED_INFO they are zero or absent."""
+    try:
+        return parse_schedstat(read_own("schedstat"))[0] > 0
+    except Malformed:
+        return False
 
 
 def raise_file_limit() -> None:

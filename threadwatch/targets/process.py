@@ -80,7 +80,7 @@ class Watched:
     newborn: bool
     """It was born since the poll before it was first seen."""
     last: LastPoll = field(default_factory=LastPoll)
-    """Written by :mod:`threadwatch.poll.poller`."""
+    """Written by :mod:`threadwatch.poll.one_process`."""
     rest: Rest = field(default_factory=Rest)
     hangs: HangRecords = field(default_factory=HangRecords)
 

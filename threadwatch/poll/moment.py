@@ -1,0 +1,14 @@
+"""Which poll it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """The number of a poll, and the times (CLOCK_MONOTONIC) when it and the one before began."""
+
+    poll: int
+    started_ns: int
+    before_ns: int

@@ -1,0 +1,81 @@
+"""Sees to it that the account has each process, in its present group and by its rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from threadwatch.accounting.account import Account
+from threadwatch.accounting.group import GroupRules
+from threadwatch.config.parse import GroupConfig, NameRule
+from threadwatch.labels.groups import ThreadNames, is_fixed
+from threadwatch.poll.moment import Moment
+from threadwatch.poll.parents import Parents
+from threadwatch.targets.process import Membership, Watched
+
+_ASK_AGAIN = 32
+"""Polls after which room is looked for again for the group of a process that is charged to ``(other)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """The books that a process has been given."""
+
+    membership: Membership
+    """The group and rules that it had then."""
+    charged_to: str
+    """The group that its books are in: ``(other)`` where there is no room for its own."""
+    ask_again: int
+    """The poll from which on room is to be looked for again, if that is not its own."""
+
+
+class Openings:
+    """Opens the books of processes, and moves them to other groups."""
+
+    def __init__(self, account: Account, parents: Parents) -> None:
+        self._account = account
+        self._parents = parents
+        self._opened: dict[int, _Opened] = {}
+        """By PID."""
+        self._names: dict[tuple[NameRule, ...], ThreadNames] = {}
+
+    def clear(self) -> None:
+        """Open the books of all processes anew: groups may have other rules now."""
+        self._names.clear()
+        self._opened.clear()
+
+    def open(self, watched: Watched, now: Moment, now_ns: int) -> None:
+        """See that the account has the process, in its present group."""
+        present = watched.membership
+        opened = self._opened.get(watched.key.pid)
+        if opened is None or opened.membership is not present:
+            opened = None
+            self._parents.open(watched, now.started_ns, now.before_ns)
+        elif opened.charged_to == present.group or now.poll < opened.ask_again:
+            return
+        charged_to = self._account.open(
+            watched.key,
+            present.group,
+            self._rules_of(present.config),
+            now_ns,
+            watched.facts.uid,
+        )
+        self._opened[watched.key.pid] = _Opened(present, charged_to, now.poll + _ASK_AGAIN)
+        if opened is not None and opened.charged_to == charged_to:
+            return
+        watched.threads.show_all_again()  # their labels may be others now
+        watched.threads.look_at_all_again()  # and so may be whether they are looked at
+
+    def close(self, watched: Watched) -> None:
+        """Forget a process that has been let go of."""
+        self._opened.pop(watched.key.pid, None)
+
+    def _rules_of(self, config: GroupConfig) -> GroupRules:
+        threads = config.threads
+        names = self._names.setdefault(threads.rules, ThreadNames(threads.rules))
+        return GroupRules(
+            threads.per,
+            threads.cap,
+            names.series_name,
+            config.expire_after_ns,
+            fixed=is_fixed(config.name),
+        )
