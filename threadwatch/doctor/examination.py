@@ -228,7 +228,10 @@ class _Examination:
         hangs, now_ns = self._watched.hangs, time.monotonic_ns()
         if not self._guarded.may_read(hangs, "memory", self._dir.owner_uid, now_ns):
             raise ReadError("mem", "timeout", "it, or others of its user, give no answer")
-        if self._watched.tables.header is None and self._watched.config.names_from_memory:
+        if (
+            self._watched.tables.header is None
+            and self._watched.membership.config.names_from_memory
+        ):
             return self._read_names(file)
         job = MemoryReads(file, self._watched.names.gils, ())
         job.run()
