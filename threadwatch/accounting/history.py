@@ -17,6 +17,7 @@ from typing import Final, TypeVar
 
 from threadwatch.accounting.group import Group
 from threadwatch.accounting.ledger import Ledger
+from threadwatch.accounting.thread_account import take_unrecorded
 from threadwatch.model.readings import Identity
 from threadwatch.model.view import HistoryView, ProcessHistory, ProcessKey, Trace
 
@@ -139,10 +140,7 @@ class History:
         for identity in rings.keys() - accounts.keys():
             del rings[identity]
             self._left += 1
-        for identity, account in accounts.items():
-            gained_ns = account.take_unrecorded()
-            if gained_ns <= 0:
-                continue
+        for identity, gained_ns in take_unrecorded(accounts):
             if new:  # it ran before anybody looked
                 continue
             ring = rings.get(identity)

@@ -151,12 +151,6 @@ class ThreadAccount:
         """Have another TID and start time: those of the leader, after an exec."""
         self.sample = self.sample._replace(tid=tid, start_ticks=start_ticks)
 
-    def take_unrecorded(self) -> int:
-        """Return the CPU time that it has been charged with since the last call."""
-        cpu_ns = self.user_ns + self.system_ns
-        gained_ns, self.recorded_ns = cpu_ns - self.recorded_ns, cpu_ns
-        return gained_ns
-
     def spent(self) -> tuple[int, int, int | None, int]:
         """CPU time, run-queue wait, time that it held the GIL and that it waited for it, in ns."""
         return self.user_ns + self.system_ns, self.runqueue_ns, self.gil_held_ns, self.gil_wait_ns
@@ -196,6 +190,19 @@ class ThreadAccount:
         if state == "running" and self.waited_ns > self.gained_ns:
             state = "runnable"
         self.change(state, now_ns)
+
+
+def take_unrecorded(
+    accounts: Mapping[Identity, ThreadAccount],
+) -> list[tuple[Identity, int]]:
+    """Return which threads have been charged since the last call, and the CPU time. Runs for each thread."""
+    gained = []
+    for identity, account in accounts.items():
+        cpu_ns = account.user_ns + account.system_ns
+        if cpu_ns > account.recorded_ns:
+            gained.append((identity, cpu_ns - account.recorded_ns))
+            account.recorded_ns = cpu_ns
+    return gained
 
 
 def charge_times(accounts: Mapping[Identity, ThreadAccount], times: Iterable[ThreadTimes]) -> int:
