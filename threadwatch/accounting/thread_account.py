@@ -5,7 +5,7 @@ Only this module writes a :class:`ThreadAccount`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
@@ -194,15 +194,17 @@ class ThreadAccount:
 
 def take_unrecorded(
     accounts: Mapping[Identity, ThreadAccount],
-) -> list[tuple[Identity, int]]:
-    """Return which threads have been charged since the last call, and the CPU time. Runs for each thread."""
-    gained = []
+) -> Iterator[tuple[Identity, int]]:
+    """Give the threads that have been charged since the last time, and their CPU time since then.
+
+    In one loop, without a call for each thread.
+    """
     for identity, account in accounts.items():
         cpu_ns = account.user_ns + account.system_ns
-        if cpu_ns > account.recorded_ns:
-            gained.append((identity, cpu_ns - account.recorded_ns))
+        gained_ns = cpu_ns - account.recorded_ns
+        if gained_ns > 0:
             account.recorded_ns = cpu_ns
-    return gained
+            yield identity, gained_ns
 
 
 def charge_times(accounts: Mapping[Identity, ThreadAccount], times: Iterable[ThreadTimes]) -> int:
