@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,6 +15,8 @@ from tests.harness import TARGETS
 from tests.integration import comparison
 from tests.integration.conftest import Fleet
 from tests.testbed import Interpreter
+from threadwatch.names.slots import parse_slots
+from threadwatch.publisher import layout
 
 HIDE_PROC = 'mount -t tmpfs none "$1"/proc && shift && exec "$@"'
 
@@ -124,6 +127,45 @@ def test_same_behaviour(interpreter: Interpreter, options: Sequence[str], tmp_pa
     for mode in ("publish", "run"):
         assert outputs[mode] == outputs["plain"]
         assert ends[mode] == ends["plain"] == 1
+
+
+def test_exits_amid_daemon_threads(interpreter: Interpreter) -> None:
+    """A program ends as it would without us while daemon threads are renamed, end and are born."""
+    done = subprocess.run(
+        [*interpreter.command, *harness.STRICT, str(TARGETS / "exits.py"), "16"],
+        cwd=testbed.CHECKOUT,
+        env=harness.environ("publish", {}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=harness.DEADLINE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "{0: 16} \n", "")
+
+
+def test_no_end_by_finalization(interpreter: Interpreter, fleet: Fleet) -> None:
+    """An interpreter that goes says nothing of the threads that it leaves; ends before that stay told."""
+    target = fleet.start(interpreter, "exits.py", "once")
+    step = target.next_step()
+    assert step is not None
+    (process,) = step.processes
+    with _table(process.pid).open("rb") as table:  # it is there as long as somebody has it open
+        target.go()
+        assert target.next_step() is None
+        table.seek(layout.HEADER_SIZE)
+        found, torn = parse_slots(table.read(layout.CHUNK * layout.SLOT_SIZE))
+    states = {slot.name: (slot.state, slot.cpu_ns is not None) for _, slot in found}
+    stay = {f"stays-{index}": (layout.LIVE, False) for index in range(4)}
+    assert torn == 0
+    assert states == {"MainThread": (layout.LIVE, False), "ended": (layout.ENDED, True), **stay}
+
+
+def _table(pid: int) -> Path:
+    """The one table that a process has."""
+    files = Path(f"/proc/{pid}/fd").iterdir()
+    (table,) = (file for file in files if f"/memfd:{layout.NAME} " in os.readlink(file))
+    return table
 
 
 def test_pypy_is_left_alone() -> None:

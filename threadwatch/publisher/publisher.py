@@ -13,6 +13,8 @@ the GIL either, so a thread that starts does not queue for the GIL again.
 ``start()`` returns; an end by an object in a thread-local variable, whose ``__del__`` runs in the
 dying thread; a new name by a wrapper round the ``Thread.name`` setter. None of them exists until
 the application itself imports :mod:`threading`, because gevent has to come first.
+* Nothing is written once the interpreter is being finalized. What is left of a thread then is cleared
+by another thread, and the thread itself may continue: it has not ended.
 * A forked child makes a table of its own; if Python is not told of the fork (by uWSGI, by a C
 library), at the first event in the child. Guards of a parent's threads end in the child (their
 thread-locals are cleared there); the PID in each table tells them from the child's own.
@@ -59,7 +61,11 @@ _STAND_INS = ("_DummyThread", "_MainThread")
 
 
 class _Guard:
-    """An object in a thread's thread-local variable: it dies with the thread, and in the thread."""
+    """An object in a thread's thread-local variable: it dies with the thread, and in the thread.
+
+    An interpreter that is being finalized clears the variables of all other threads, in the thread that
+    finalizes it. That ends none of them: some continue, in C or waiting.
+    """
 
     __slots__ = ("ended", "record")
 
@@ -67,11 +73,13 @@ class _Guard:
         self.record = record
         self.ended = ended
 
-    def __del__(self) -> None:
+    def __del__(self, finalizing: "Callable[[], bool]" = sys.is_finalizing) -> None:
+        if finalizing():
+            return
         try:
             self.ended(self.record)
-        except Exception:  # noqa: BLE001, S110 - nothing of ours may reach the application, least of all
-            pass  # while the interpreter goes down and half of it is gone
+        except Exception:  # noqa: BLE001, S110 - nothing of ours may reach the application
+            pass
 
 
 class Publisher:
@@ -316,14 +324,16 @@ class Publisher:
     def _leave(self) -> None:
         """Close the table, if there is one."""
         table = vars(self).pop("table", None)  # in one step: one thread alone closes it
-        # The guards in other threads go with the variable, and that ends no thread.
-        self._guards = None
         if table is not None:
             try:
                 table.close()
             except BaseException:  # of a signal handler
                 table.close()
                 raise
+            finally:
+                # The guards in other threads go with the variable. The table is closed by then: it
+                # must not say that these threads have ended.
+                self._guards = None
 
 
 def _in_order_of_belief(copies: "list[dict[str, Any]]") -> "list[tuple[int, Any]]":
