@@ -4,13 +4,16 @@ CPython does not tell its address, and its structures differ from release to rel
 searches, and accepts as the GIL only memory that looks like it in every respect:
 
 * ``struct _gil_runtime_state`` begins, in CPython 3.9 to 3.15, with the switch interval, the thread
-state of the last holder, and whether it is locked. We know the interval. The last holder is this
-very thread, which holds the GIL whenever it runs, and the holder's thread state contains our ident.
+state of the last holder, and whether it is locked. We know the interval. The last holder is a thread
+of ours, and its thread state contains its ident, and from 3.11 on its TID right behind the ident. As
+a rule it is this very thread, which held the GIL until it asked the kernel. If other threads want the
+GIL too, it can be any of them that :mod:`threading` knows.
 * The search starts at an object. The garbage collector's header of the youngest object points to
 the head of the collector's list, which is inside the state of the interpreter. That state contains
 the GIL itself (of the main interpreter or of another one with its own, 3.12 and later), or else a
 pointer to the GIL or to ``_PyRuntime``, which contains the GIL.
 * A free-threaded build has no such list; if it runs with the GIL, ``_PyRuntime`` is found by name.
+The same is done where other threads keep making younger objects.
 
 The kernel does all the reading, through ``/proc/thread-self/mem``: for an unmapped address it
 returns an error. So a wrong guess costs a system call, and can neither crash the process nor change
@@ -31,13 +34,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     Read = Callable[[int, int], bytes]
+    TidOf = Callable[[int], int]
     Found = tuple[int, int, int, int]
 
 NOT_FOUND = (0, 0, 0, 0)
 
-_TRIES = 4
-_TRIES_AMONG_OTHERS = 16
-"""The same where another thread is seen to have the GIL: then it is there, and is found in a quiet moment."""
+_TRIES_UNSEEN = 4
+_TRIES = 16
+"""The most looks at a GIL whose last holder is a thread that :mod:`threading` does not know."""
 _PAGE = 4096
 _STATE_BEFORE, _STATE_SIZE = 3, 5 * _PAGE
 """What is read of an interpreter's state: from three pages before the page of the collector's list."""
@@ -50,8 +54,8 @@ _ALIKE = 50
 _CLOSE = 1024
 """The pointer is within this distance of the list head; from 3.13 on it is at the very start of the
 state instead."""
-_POINTERS = 200
-"""The most pointers into static data that are followed: the right one is among the first few."""
+_POINTERS = 64
+"""The most pointers into static data that are followed: the right one is among the first 33 at most."""
 _GC_HEAD_SIZE = 16
 _GIL_HEAD_SIZE = 24
 _GIL_WITHIN = _GIL_HEAD_SIZE if sys.version_info >= (3, 12) else 1024
@@ -63,8 +67,14 @@ _number = Struct("=Q")
 _holder_and_locked = Struct("=Qi").unpack_from
 
 
-def find(ident: int, native_id: int) -> "Found":
+def _nobody(_ident: int) -> int:
+    return 0
+
+
+def find(ident: int, native_id: int, tid_of: "TidOf" = _nobody) -> "Found":
     """Find the GIL of the calling thread, whose ident and TID these are.
+
+    ``tid_of`` gives the TID of another thread of this interpreter for its ident, or 0.
 
     Return its address, its size, and the offsets of ident and TID in a thread state: the four
     values that a table has of it (:func:`threadwatch.publisher.layout.pack_static`). All are 0 if
@@ -74,11 +84,11 @@ def find(ident: int, native_id: int) -> "Found":
     try:
         if sys.implementation.name != "cpython" or sys.maxsize < 1 << 32:
             return NOT_FOUND
-        if not getattr(sys, "_is_gil_enabled", _always)():
+        if not getattr(sys, "_is_gil_enabled", _always)() or not _interval():
             return NOT_FOUND
         descriptor = os.open("/proc/thread-self/mem", os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return _search(descriptor, ident, native_id)
+            return _search(descriptor, ident, native_id, tid_of)
         finally:
             os.close(descriptor)
     except Exception as error:
@@ -91,7 +101,12 @@ def _always() -> bool:
     return True
 
 
-def _search(memory: int, ident: int, native_id: int) -> "Found":
+def _interval() -> int:
+    """Return the switch interval in microseconds, as the GIL has it."""
+    return round(sys.getswitchinterval() * 1_000_000)
+
+
+def _search(memory: int, ident: int, native_id: int, tid_of: "TidOf") -> "Found":
     def read(address: int, size: int) -> bytes:
         try:
             return os.pread(memory, size, address)
@@ -100,28 +115,52 @@ def _search(memory: int, ident: int, native_id: int) -> "Found":
                 raise
             return b""
 
-    head = 0
+    head, is_there = 0, False
     free_threaded = "t" in sys.abiflags  # then objects have no such header
     # While the kernel reads, this thread does not hold the GIL, and another may take it, or make
-    # objects. But this thread has only just got it back by then, so the next try seldom meets
-    # another.
-    for tries in range(_TRIES_AMONG_OTHERS):
+    # objects.
+    for tries in range(_TRIES):
+        if not is_there:
+            if tries == _TRIES_UNSEEN:
+                break
+            head = 0
+            if tries != 1 and not free_threaded:
+                # In one expression: a trace function, which runs between lines, may make younger
+                # objects. The lowest bits of `_gc_next` are flags.
+                youngest = os.pread(memory, 8, id(_new := [None]) - _GC_HEAD_SIZE)
+                head = _number.unpack(youngest)[0] & ~7
         is_there = False
-        if not free_threaded:
-            # In one expression: a trace function, which runs between lines, may make younger objects.
-            # The lowest bits of `_gc_next` are flags.
-            head = _number.unpack(os.pread(memory, 8, id(_new := [None]) - _GC_HEAD_SIZE))[0] & ~7
-        for address, holder in _candidates(read, head):
+        found = _by_list(read, head) if head else _by_name(read, free_threaded=free_threaded)
+        for address, holder in found:
             state = memoryview(read(holder, _THREAD_STATE_SIZE)).cast("Q").tolist()
             is_there = is_there or bool(state)
-            if state.count(ident) == 1 and state[-1] != ident:
-                at = state.index(ident)
-                # since CPython 3.11 a thread state has the TID, right behind the ident
-                has_native_id = sys.version_info >= (3, 11) and native_id == state[at + 1]
-                return address, _size(), 8 * at, 8 * (at + 1) if has_native_id else 0
-        if tries + 1 >= _TRIES and not is_there:
-            break
+            offsets = _offsets(state, ident, native_id) or _offsets_of_other(state, tid_of)
+            if offsets is not None:
+                return address, _size(), *offsets
     return NOT_FOUND
+
+
+def _offsets(state: "list[int]", ident: int, tid: int) -> "tuple[int, int] | None":
+    """Return the offsets of ident and TID in a thread's state, or None if it is another thread's."""
+    if state.count(ident) != 1 or state[-1] == ident:
+        return None
+    at = state.index(ident)
+    # since CPython 3.11 a thread state has the TID, right behind the ident
+    has_native_id = sys.version_info >= (3, 11) and tid == state[at + 1]
+    return 8 * at, 8 * (at + 1) if has_native_id else 0
+
+
+def _offsets_of_other(state: "list[int]", tid_of: "TidOf") -> "tuple[int, int] | None":
+    """Return the same offsets in the state of any thread that ``tid_of`` knows."""
+    known = {number: tid_of(number) for number in state}
+    idents = [number for number, tid in known.items() if tid]
+    if len(idents) != 1:
+        return None
+    offsets = _offsets(state, idents[0], known[idents[0]])
+    # Unlike our own, another thread's state counts only with its TID.
+    if offsets is not None and sys.version_info >= (3, 11) and not offsets[1]:
+        return None
+    return offsets
 
 
 def _size() -> int:
@@ -129,31 +168,18 @@ def _size() -> int:
     return 224 if os.uname().machine == "aarch64" else 208
 
 
-def _candidates(read: "Read", head: int) -> "Iterator[tuple[int, int]]":
+def _by_list(read: "Read", head: int) -> "Iterator[tuple[int, int]]":
     """Yield what looks like our GIL: its address, and the thread state of its last holder.
 
-    ``head``: the head of the collector's list, in the state of the interpreter; 0 if there is none.
+    ``head``: the head of the collector's list, in the state of the interpreter.
     """
     start, data = 0, b""
-    if head:
-        for pages in range(_STATE_BEFORE, -1, -1):
-            start = (head // _PAGE - pages) * _PAGE
-            data = read(start, _STATE_SIZE)
-            if data:
-                break
-    else:
-        import _ctypes  # noqa: PLC0415 - takes 1 ms, and is seldom needed
-
-        # None: all that is loaded already, as dlopen(3) says.
-        start = _ctypes.dlsym(_ctypes.dlopen(None, 0), "_PyRuntime")  # type: ignore[arg-type]
-        data = read(start, _RUNTIME_SIZE)
-    if sys.version_info >= (3, 12):
-        for address, holder in islice(_alike(start, data), _ALIKE):
-            # `interp->ceval.gil`; a free-threaded build has a word more before the interval
-            if _number.pack(address if head else address - 8).rstrip(b"\0") in data:
-                yield address, holder
-    if not head:
-        return
+    for pages in range(_STATE_BEFORE, -1, -1):
+        start = (head // _PAGE - pages) * _PAGE
+        data = read(start, _STATE_SIZE)
+        if data:
+            break
+    yield from _in_state(start, data)
     inside = range(start, start + len(data))
     followed: set[int] = set()
     for pointer in _to_static_data(data, head - start):
@@ -162,6 +188,35 @@ def _candidates(read: "Read", head: int) -> "Iterator[tuple[int, int]]":
             if len(followed) > _POINTERS:
                 return
             yield from _alike(pointer, read(pointer, _GIL_WITHIN))
+
+
+def _by_name(read: "Read", *, free_threaded: bool) -> "Iterator[tuple[int, int]]":
+    """Yield the same from ``_PyRuntime``, which contains the GIL of the main interpreter."""
+    try:
+        import _ctypes  # noqa: PLC0415 - takes 1 ms, and is seldom needed
+
+        # None: all that is loaded already, as dlopen(3) says.
+        start = _ctypes.dlsym(_ctypes.dlopen(None, 0), "_PyRuntime")  # type: ignore[arg-type]
+    except (ImportError, OSError) as error:
+        if not is_ours(error):
+            raise
+        return
+    if sys.version_info >= (3, 12):
+        # a free-threaded build has a word more before the interval
+        yield from _in_state(start, read(start, _RUNTIME_SIZE), 8 if free_threaded else 0)
+    else:
+        yield from _alike(start, read(start, _GIL_WITHIN))
+
+
+def _in_state(start: int, data: bytes, before: int = 0) -> "Iterator[tuple[int, int]]":
+    """Yield the same from an interpreter's state, which contains the GIL and a pointer to it (3.12).
+
+    ``before``: the size of the GIL's part before the interval.
+    """
+    if sys.version_info >= (3, 12):
+        for address, holder in islice(_alike(start, data), _ALIKE):
+            if _number.pack(address - before).rstrip(b"\0") in data:  # `interp->ceval.gil`
+                yield address, holder
 
 
 def _to_static_data(data: bytes, middle: int) -> "Iterator[int]":
@@ -180,9 +235,9 @@ def _to_static_data(data: bytes, middle: int) -> "Iterator[int]":
 
 def _alike(start: int, data: bytes) -> "Iterator[tuple[int, int]]":
     """Yield the places in data from ``start`` on that look like a GIL that is not held, or held once."""
-    interval = _number.pack(round(sys.getswitchinterval() * 1_000_000))
+    interval = _number.pack(_interval())
     searched = interval.rstrip(b"\0")  # many times faster without the zeros
-    at = data.find(searched) if searched else -1
+    at = data.find(searched) if searched else -1  # empty: the interval has become 0 meanwhile
     while 0 <= at <= len(data) - _GIL_HEAD_SIZE:
         if at % 8 == 0 and data[at : at + 8] == interval:
             holder, locked = _holder_and_locked(data, at + 8)

@@ -104,10 +104,10 @@ class Publisher:
             # Each step is done, or done again, if a signal handler raised in the middle of the last
             # call.
             if self.table is None:
+                self._hooks.find_copies()
                 if self._gil == gil.NOT_FOUND:
                     # The GIL stays where it is, in forked children too.
-                    self._gil = gil.find(_get_ident(), _get_native_id())
-                self._hooks.find_copies()
+                    self._gil = gil.find(_get_ident(), _get_native_id(), self._tid_of)
                 self._begin()
             elif self.table.pid != os.getpid():
                 self.forked()
@@ -241,6 +241,14 @@ class Publisher:
         table = self._own_table()
         if table is not None:
             self._adopt(table, forked=False)
+
+    def _tid_of(self, ident: int) -> int:
+        """Return the TID of the thread that threading knows by this ident, or 0."""
+        for copy in self._hooks.copies:
+            tid: int | None = getattr(copy["_active"].get(ident), "_native_id", None)
+            if tid:
+                return tid
+        return 0
 
     def _own_table(self) -> "writer.Table | None":
         """Return the table of this very process, if it publishes.
