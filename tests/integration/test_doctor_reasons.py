@@ -184,8 +184,9 @@ for _ in range(2):
     _thread.start_new_thread(time.sleep, (600,))
 while len(os.listdir('/proc/self/task')) < 3:
     pass
-time.sleep(0.05)  # start times are told in ticks of 10 ms
+time.sleep(2 / os.sysconf('SC_CLK_TCK'))
 """
+"""Publishes when the tick of the clock in which its threads began is over."""
 FULL = """
 import threading
 from threadwatch.publisher import layout as table

@@ -110,9 +110,10 @@ def test_what_a_sample_sees_was_so_since_the_sample_before(
     """A thread that has gone from one wait to another is credited with the new one in between."""
     code = "start(lambda: (os.read(ends[0], 1), time.sleep(1000)))"
     process, target = start(f"ends = os.pipe()\n{code}\non_signal(os.write, ends[1], b'x')")
+    # the main thread too: a signal that comes just before its read would not wake it
+    come_to(sampler, target, "pipe", "pipe")
     worker = max(target.tids)
     target = replace(target, tids=(worker,))
-    come_to(sampler, target, "pipe")
     sampler.sample(target, 1 * SECOND)
     sampler.sample(target, 3 * SECOND)
     os.kill(process.pid, signal.SIGUSR1)
@@ -200,9 +201,9 @@ on_signal(lambda: (os.dup2(ends[1][0], fd), os.write(ends[0][1], b"x")))
 words = [fd]
 """
     process, target = start(code)
+    come_to(sampler, target, "pipe", "pipe")  # the main thread too, so that the signal wakes it
     tid = max(target.tids)
     target = replace(target, tids=(tid,))
-    come_to(sampler, target, "pipe")
     sampler.sample(target, 1 * SECOND)
     os.kill(process.pid, signal.SIGUSR1)
     eventually(lambda: target.dir.task_fd_link(tid, int(process.words[0])).startswith("socket"))

@@ -87,6 +87,7 @@ def nameless(watched: Watched, header: TableHeader) -> dict[str, int]:
     """Return how many living threads of a publishing process have no name in Python, by reason.
 
     - ``older``: they started before the process published, by other means than :mod:`threading`.
+      A thread that started in the same clock tick counts as ``native``: the kernel tells no more.
     - ``full``: the table has fewer slots than the process has threads.
     - ``unread``: the table has more slots than have been read yet.
     - ``starting``: they have only just started.
