@@ -179,7 +179,8 @@ def _by_list(read: "Read", head: int) -> "Iterator[tuple[int, int]]":
         data = read(start, _STATE_SIZE)
         if data:
             break
-    yield from _in_state(start, data)
+    if sys.version_info >= (3, 12):
+        yield from _in_state(start, data)
     inside = range(start, start + len(data))
     followed: set[int] = set()
     for pointer in _to_static_data(data, head - start):
@@ -213,10 +214,9 @@ def _in_state(start: int, data: bytes, before: int = 0) -> "Iterator[tuple[int, 
 
     ``before``: the size of the GIL's part before the interval.
     """
-    if sys.version_info >= (3, 12):
-        for address, holder in islice(_alike(start, data), _ALIKE):
-            if _number.pack(address - before).rstrip(b"\0") in data:  # `interp->ceval.gil`
-                yield address, holder
+    for address, holder in islice(_alike(start, data), _ALIKE):
+        if _number.pack(address - before).rstrip(b"\0") in data:  # `interp->ceval.gil`
+            yield address, holder
 
 
 def _to_static_data(data: bytes, middle: int) -> "Iterator[int]":
