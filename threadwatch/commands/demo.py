@@ -28,6 +28,7 @@ from threadwatch.web.listen import parse_listen_address
 from threadwatch.web.server import WebServer
 from threadwatch.words.choose import choose
 from threadwatch.words.ps_text import report
+from threadwatch.words.style import Style
 
 _APPLICATION = Path(__file__).with_name("demo_app.py")
 _LOOK_AFTER_POLLS = 3
@@ -103,13 +104,12 @@ def _family(view: View, pid: int) -> View:
 
 
 def _show(view: View, pid: int, server: WebServer) -> None:
-    terminal = sys.stdout.isatty()
-    columns = shutil.get_terminal_size().columns if terminal else None
+    style = Style.of_stdout()
     print()
     for line in report(
         choose(view, [str(pid)], "demo"),
-        columns=columns,
-        color=terminal and not os.environ.get("NO_COLOR"),
+        columns=style.columns,
+        color=style.color,
     ):
         print(line)
     print()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import sys
 from collections.abc import Sequence
 
-from threadwatch.config.parse import DEFAULT_CONFIG, load_config
+from threadwatch.config.parse import load_config
 from threadwatch.errors import ReadError
 from threadwatch.model.view import ProcessView
 from threadwatch.poll.poller import Poller
@@ -16,6 +14,7 @@ from threadwatch.procfs import ProcFS
 from threadwatch.procfs.own import raise_file_limit
 from threadwatch.words.choose import choose, sampled_often
 from threadwatch.words.ps_text import report
+from threadwatch.words.style import Style
 from threadwatch.words.to_json import process_json
 from threadwatch.words.wording import left_out
 
@@ -36,7 +35,7 @@ def ps(
     :raises ConfigError: the configuration cannot be used.
     :raises Unusable: there is no procfs, or nothing fits ``what``.
     """
-    config = DEFAULT_CONFIG if config_file is None else load_config(config_file)
+    config = load_config(config_file)
     errors: list[ReadError] = []
     raise_file_limit()
     poller = Poller(
@@ -55,10 +54,8 @@ def ps(
         json.dump([process_json(process) for process in chosen], sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:
-        terminal = sys.stdout.isatty()
-        columns = shutil.get_terminal_size().columns if terminal else None
-        color = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-        for line in report(chosen, columns=columns, color=color):
+        style = Style.of_stdout()
+        for line in report(chosen, columns=style.columns, color=style.color):
             print(line)
         if not chosen:
             print("No Python process can be seen.")

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from threadwatch import __version__, publish
 from threadwatch.commands import log
 from threadwatch.commands.service_manager import ServiceManager, take_sockets
-from threadwatch.config.parse import DEFAULT_CONFIG, Config, describe_config, load_config
+from threadwatch.config.parse import Config, describe_config, load_config
 from threadwatch.errors import ConfigError, ReadError, Unusable
 from threadwatch.metrics.exporter import Exporter
 from threadwatch.poll.poller import Poller
@@ -88,7 +88,7 @@ def serve(options: ServeOptions) -> int:
     faulthandler.enable()
     manager = ServiceManager(os.environ)
     inherited = take_sockets(os.environ)
-    config = _load(options.config_file)
+    config = load_config(options.config_file)
     access = Access(options.web_config_file)
     procfs = ProcFS(options.procfs)
     raise_file_limit()
@@ -118,6 +118,7 @@ def serve(options: ServeOptions) -> int:
         manager.stopping()
         server.stop()
         poller.close()
+        manager.close()
     _info("stopped")
     return 0
 
@@ -168,7 +169,7 @@ def _reload(
 ) -> Config:
     manager.reloading()
     try:
-        config = _load(config_file)
+        config = load_config(config_file)
     except ConfigError as error:
         poller.reload(None)
         manager.reloaded(error)
@@ -182,10 +183,6 @@ def _reload(
         manager.expect_polls(config.poll_interval_ns)
         _info("configuration read again", config=describe_config(config))
     return config
-
-
-def _load(config_file: str | None) -> Config:
-    return DEFAULT_CONFIG if config_file is None else load_config(config_file)
 
 
 def _info(message: str, **fields: object) -> None:

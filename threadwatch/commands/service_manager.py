@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from threadwatch.errors import Unusable
 from threadwatch.words.text import printable
+from threadwatch.words.wording import count
 
 if TYPE_CHECKING:
     from threadwatch.model.view import View
@@ -252,8 +253,8 @@ def describe(view: View, before: View | None) -> str:
         elapsed_ns = max(view.monotonic_ns - before.monotonic_ns, 1)
         total = f", and all together {100 * spent_ns / elapsed_ns:.1f} % of one"
     text = (
-        f"Watching {_count(processes, 'process', 'processes')} ({published} published) "
-        f"with {_count(threads, 'thread', 'threads')}. "
+        f"Watching {count(processes, 'process', 'processes')} ({published} published) "
+        f"with {count(threads, 'thread', 'threads')}. "
         f"A poll takes {cpu_ns / max(polls, 1) / 1e6:.1f} ms of CPU{total}."
     )
     if any(reason == "denied" for _, reason in stats.read_errors):
@@ -261,10 +262,6 @@ def describe(view: View, before: View | None) -> str:
     if ("process", "emfile") in stats.read_errors:
         text += " Some are left out for want of file descriptors: threadwatch doctor says how many."
     return text
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 def _status(text: str) -> str:

@@ -37,15 +37,26 @@ def read(path: str, flag: str) -> bytes:
     try:
         with Path(path).open("rb") as file:
             return file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        reason = f"is not there: give the path of a YAML file, or leave out {flag}"
+    except FileNotFoundError as error:
+        reason = f"{why_unread(error)}: give the path of a YAML file, or leave out {flag}"
     except IsADirectoryError:
         reason = "is a directory: give the path of a YAML file"
-    except PermissionError:
-        reason = "cannot be read: permission denied: let the user that threadwatch runs as read it"
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = f"cannot be read: {getattr(error, 'strerror', None) or error}"
+        reason = why_unread(error)
     raise ConfigError(path, None, "", reason)
+
+
+def why_unread(error: OSError | ValueError) -> str:
+    """Return what to say of a file that cannot be read, without its name."""
+    match error:
+        case FileNotFoundError():
+            return "is not there"
+        case PermissionError():
+            return (
+                "cannot be read: permission denied: let the user that threadwatch runs as read it"
+            )
+        case _:
+            return f"cannot be read: {getattr(error, 'strerror', None) or error}"
 
 
 def document(

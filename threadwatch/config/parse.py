@@ -190,8 +190,10 @@ DEFAULT_CONFIG: Final = Config(
 """The configuration without a file."""
 
 
-def load_config(path: str) -> Config:
-    """Read a configuration file. Raises :class:`ConfigError`."""
+def load_config(path: str | None) -> Config:
+    """Read a configuration file; None: there is none. Raises :class:`ConfigError`."""
+    if path is None:
+        return DEFAULT_CONFIG
     return parse_config(read(path, "--config.file"), path)
 
 

@@ -14,12 +14,13 @@ from itertools import chain
 
 from threadwatch.doctor.daemons import of_daemons
 from threadwatch.doctor.findings import Cause, Daemon, Finding
-from threadwatch.doctor.missing import Extent, Missing, counted, listed, processes
+from threadwatch.doctor.missing import Extent, Missing, listed, processes
 from threadwatch.doctor.reasons import Reason, Remedy
 from threadwatch.doctor.situation import Situation, user_name
 from threadwatch.doctor.ways import BOTH, capabilities, capabilities_for, more_files, ways_for
 from threadwatch.publisher.layout import CAPACITY
 from threadwatch.words.text import printable
+from threadwatch.words.wording import count
 
 
 def missing(
@@ -70,7 +71,7 @@ def notes(situation: Situation, findings: Sequence[Finding], extent: Extent) -> 
     found += _nameless(findings)
     if extent.unknown and not situation.is_hidden_from:
         found.append(
-            f"The program of {counted(extent.unknown, 'other process', 'other processes')} is hidden. Python "
+            f"The program of {count(extent.unknown, 'other process', 'other processes')} is hidden. Python "
             "under a name of its own could be among them."
         )
     if findings and extent.everything and not situation.host_pids and situation.same_namespace:
@@ -88,7 +89,7 @@ def _hidden_processes(
         return
     if situation.is_hidden_from:
         listed = (
-            f" {counted(extent.unreadable, 'process is', 'processes are')} listed, but cannot be read."
+            f" {count(extent.unreadable, 'process is', 'processes are')} listed, but cannot be read."
             if extent.unreadable
             else ""
         )
@@ -164,7 +165,7 @@ def _files(situation: Situation, extent: Extent) -> Iterator[Missing]:
     if extent.left_out:
         yield Missing(
             "file-descriptors",
-            f"{counted(extent.left_out, 'process', 'processes')} could not be watched: the hard limit of "
+            f"{count(extent.left_out, 'process', 'processes')} could not be watched: the hard limit of "
             f"file descriptors is {situation.file_limit[1]}, and each process takes two.",
             ways=(*more_files(), Remedy("shell", ("ulimit -n 65536",))),
         )
@@ -210,7 +211,7 @@ def _nameless(findings: Sequence[Finding]) -> Iterator[str]:
         if found := [finding for finding in findings if finding.nameless.get(why)]:
             threads = sum(finding.nameless[why] for finding in found)
             yield (
-                f"{processes(found)}: {counted(threads, 'thread has', 'threads have')} the kernel's name: "
+                f"{processes(found)}: {count(threads, 'thread has', 'threads have')} the kernel's name: "
                 f"{text}"
             )
 
@@ -220,7 +221,7 @@ def _full(findings: Sequence[Finding]) -> Iterator[Missing]:
         threads = sum(finding.nameless["full"] for finding in found)
         yield Missing(
             "table-full",
-            f"{processes(found)}: {counted(threads, 'thread has', 'threads have')} the kernel's name: a "
+            f"{processes(found)}: {count(threads, 'thread has', 'threads have')} the kernel's name: a "
             f"table has room for {CAPACITY:,} threads.",
             tuple(finding.pid for finding in found),
         )

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import fnmatch
 import json
-import os
-import shutil
 import sys
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 
-from threadwatch.config.parse import DEFAULT_CONFIG, load_config
+from threadwatch.config.parse import load_config
 from threadwatch.discovery.discovery import Discovery
 from threadwatch.doctor.advice import missing, notes
 from threadwatch.doctor.examination import examine
 from threadwatch.doctor.findings import Daemon, Finding
 from threadwatch.doctor.missing import Extent, Missing
 from threadwatch.doctor.situation import CAPABILITIES, Situation, lacking, read_situation, user_name
-from threadwatch.doctor.text import Style, text
-from threadwatch.errors import Denied, Gone, ReadError, Unusable
+from threadwatch.doctor.text import text
+from threadwatch.errors import Denied, Gone, ReadError
 from threadwatch.labels.discretion import without_secrets
 from threadwatch.procfs import ProcessDir, ProcFS, parse_cmdline
 from threadwatch.procfs.credentials import Credentials, parse_credentials
@@ -29,6 +26,8 @@ from threadwatch.procfs.marks import Lock
 from threadwatch.procfs.own import own_pid, raise_file_limit
 from threadwatch.reading.reader import GuardedReader, HangRecords, owner_of
 from threadwatch.targets.process import Watched
+from threadwatch.words.choose import Candidate, choose_pids
+from threadwatch.words.style import Style
 
 _DEADLINE_S = 1.0
 """How long one read of a process may make us wait, at least."""
@@ -42,7 +41,7 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
     :raises ConfigError: the configuration cannot be used.
     :raises Unusable: there is no procfs, or nothing fits ``what``.
     """
-    config = DEFAULT_CONFIG if config_file is None else load_config(config_file)
+    config = load_config(config_file)
     root = ProcFS(procfs)
     situation = read_situation(root)
     raise_file_limit()
@@ -72,11 +71,7 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
         json.dump(_document(situation, running, findings, lacks, remarks), sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:
-        terminal = sys.stdout.isatty()
-        style = Style(
-            color=terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb",
-            columns=shutil.get_terminal_size().columns if terminal else None,
-        )
+        style = Style.of_stdout()
         for line in text(situation, running, findings, lacks, remarks, style):
             print(line)
     return 1 if lacks else 0
@@ -89,27 +84,14 @@ def choose(
 
     :raises Unusable: a word names no process.
     """
-    chosen = set() if what else set(watched)
-    why = f" (hidepid={situation.hidepid})" if situation.is_hidden_from else ""
-    for word in what:
-        found = {pid for pid, one in watched.items() if _is_meant(word, one)}
-        if not found and word.isdecimal():
-            raise Unusable(f"doctor: there is no process {word}, or it cannot be seen{why}")
-        if not found:
-            groups = ", ".join(sorted({one.membership.group for one in watched.values()})) or "none"
-            raise Unusable(f"doctor: no application is called {word!r}; there are: {groups}{why}")
-        chosen |= found
-    while more := {pid for pid, one in watched.items() if one.facts.ppid in chosen} - chosen:
-        chosen |= more
+    candidates = [
+        Candidate(pid, one.facts.ppid, one.membership.group) for pid, one in watched.items()
+    ]
+    hint = f" (hidepid={situation.hidepid})" if situation.is_hidden_from else ""
+    chosen = choose_pids(candidates, what, "doctor", hint) if what else set(watched)
     return sorted(
         (watched[pid] for pid in chosen), key=lambda one: (one.membership.group, one.key.pid)
     )
-
-
-def _is_meant(word: str, watched: Watched) -> bool:
-    if word.isdecimal():
-        return watched.key.pid == int(word)
-    return fnmatch.fnmatchcase(watched.membership.group, word)
 
 
 def daemons(processes: Iterable[Watched]) -> tuple[Daemon, ...]:

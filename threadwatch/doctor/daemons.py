@@ -8,10 +8,11 @@ from itertools import chain
 
 from threadwatch.discovery.discovery import most_watched
 from threadwatch.doctor.findings import Daemon, Finding
-from threadwatch.doctor.missing import Extent, Missing, counted, processes
+from threadwatch.doctor.missing import Extent, Missing, processes
 from threadwatch.doctor.reasons import Remedy
 from threadwatch.doctor.situation import Situation, lacking, user_name
 from threadwatch.doctor.ways import BOTH, EVERYBODY, capabilities, more_files
+from threadwatch.words.wording import count
 
 
 def of_daemons(
@@ -73,7 +74,7 @@ def _files(daemons: Sequence[Daemon], extent: Extent) -> Iterator[Missing]:
         if most < extent.watched:
             yield Missing(
                 "daemon-files",
-                f"The daemon, PID {daemon.pid}, watches {counted(most, 'process', 'processes')} at most, and "
+                f"The daemon, PID {daemon.pid}, watches {count(most, 'process', 'processes')} at most, and "
                 f"there are {extent.watched}: it may open {daemon.most_files} files, and each process takes "
                 "two.",
                 (daemon.pid,),

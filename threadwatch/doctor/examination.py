@@ -31,6 +31,7 @@ from threadwatch.publisher import layout as table
 from threadwatch.reading.reader import GuardedReader, no_thread, owner_of, still_waiting
 from threadwatch.targets.process import Watched
 from threadwatch.waits.gil_holder import MemoryReads
+from threadwatch.words.wording import interpreter
 
 
 def examine(
@@ -73,7 +74,7 @@ def _hanging(watched: Watched, why: ReadError) -> Finding:
         uid=watched.facts.uid,
         application=watched.membership.group,
         cmdline=watched.facts.cmdline,
-        interpreter=_program(None, watched) if header is None else _python(header),
+        interpreter=_interpreter(header, None, watched),
         table="none" if header is None else "found",
         gil="unknown",
         names="no",
@@ -121,7 +122,7 @@ class _Examination:
             uid=watched.facts.uid,
             application=watched.membership.group,
             cmdline=watched.facts.cmdline,
-            interpreter=_program(exe, watched) if header is None else _python(header),
+            interpreter=_interpreter(header, exe, watched),
             table=state,
             gil=self._gil(header),
             names=names,
@@ -278,11 +279,8 @@ def _layout(data: bytes) -> int | None:
     return version if magic == table.MAGIC else None
 
 
-def _python(header: TableHeader) -> str:
-    name = {"cpython": "CPython"}.get(header.implementation, header.implementation or "Python")
-    return f"{name} {'.'.join(map(str, header.python))}"
-
-
-def _program(exe: str | None, watched: Watched) -> str:
+def _interpreter(header: TableHeader | None, exe: str | None, watched: Watched) -> str:
+    if header is not None:
+        return interpreter(header.implementation, header.python)
     path = exe or (watched.facts.cmdline[0] if watched.facts.cmdline else watched.facts.comm)
     return path.removesuffix(" (deleted)").rpartition("/")[2] or watched.facts.comm

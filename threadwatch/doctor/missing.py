@@ -54,8 +54,3 @@ def listed(items: Collection[object]) -> str:
     shown = [str(item) for item in items][:_MOST_NAMED]
     more = len(items) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
-
-
-def counted(number: int, one: str, many: str) -> str:
-    """Return a number with its noun: ``1 process``, ``1,234 processes``."""
-    return f"{number:,} {one if number == 1 else many}"

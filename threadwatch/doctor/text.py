@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from threadwatch.doctor.findings import Daemon, Finding
 from threadwatch.doctor.missing import Missing
 from threadwatch.doctor.situation import CAPABILITIES, Situation, lacking, user_name
 from threadwatch.procfs.credentials import Credentials
+from threadwatch.words.style import Style
 from threadwatch.words.text import cut, pad, printable, width
 
-_WIDEST: Final = 100
-"""Width of running text."""
 _MOST_NAME: Final = 32
 _MANY: Final = 20
 """From this number of processes on, those that look the same share a line."""
@@ -28,32 +26,6 @@ _RIGHT: Final = frozenset({"PID"})
 _BAD: Final = frozenset({"hidden", "no", "not found", "malformed", "other layout"})
 _TABLE: Final = {"found": "yes", "none": "no", "hidden": "?", "closed": "closed"}
 _GIL: Final = {"unknown": "?"}
-
-
-@dataclass(frozen=True, slots=True)
-class Style:
-    """The style of the text: colours, and width."""
-
-    color: bool
-    columns: int | None
-    """The terminal's width; None: there is no terminal."""
-
-    @property
-    def text_columns(self) -> int:
-        """Return the width of running text."""
-        return _WIDEST if self.columns is None else max(min(self.columns, _WIDEST), 40)
-
-    def bold(self, text: str) -> str:
-        """Return a heading."""
-        return f"\x1b[1m{text}\x1b[0m" if self.color else text
-
-    def bad(self, text: str) -> str:
-        """Return a text that marks a problem."""
-        return f"\x1b[31m{text}\x1b[0m" if self.color else text
-
-    def good(self, text: str) -> str:
-        """Return a text that marks success."""
-        return f"\x1b[32m{text}\x1b[0m" if self.color else text
 
 
 def text(

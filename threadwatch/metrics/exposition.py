@@ -8,18 +8,22 @@ Label values may hold any character: only backslash, quote and newline have an e
 of Prometheus 2 and 3, promtool and prometheus_client accept all others unescaped, NUL included
 (tested). Lone surrogates, which UTF-8 cannot hold, are written as ``\\udcXX``.
 
-This module also decides which format a scraper gets: :func:`negotiate`, :func:`accepts_gzip`.
+This module also decides which format a scraper gets, and in which encoding: :func:`negotiate`,
+:func:`accepts_gzip`.
 """
 
 from __future__ import annotations
 
 import enum
+import gzip
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 
 from prometheus_client.core import Metric
 from prometheus_client.utils import floatToGoString
 
+_GZIP_LEVEL = 1
+"""An eighth of the CPU time of the default, 9, for a quarter more bytes."""
 _REMEMBERED_LABELS = 16384
 """Some MiB at most; labels beyond that are escaped anew each time."""
 
@@ -93,11 +97,16 @@ def negotiate(accept: str | None) -> Format:
     return Format.OPENMETRICS if openmetrics > 0 and openmetrics >= plain else Format.TEXT
 
 
+def packed(body: bytes) -> bytes:
+    """Return a response's body in gzip, the same for the same body."""
+    return gzip.compress(body, _GZIP_LEVEL, mtime=0)
+
+
 def accepts_gzip(accept_encoding: str | None) -> bool:
     """Return whether Accept-Encoding allows gzip, at least as much as no encoding (section 12.5.3)."""
-    weights = {coding: weight for coding, _, weight in _weighted(accept_encoding)}
-    gzip = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
-    return gzip > 0 and gzip >= weights.get("identity", 0.0)
+    weights = {coding: its for coding, _, its in _weighted(accept_encoding)}
+    weight = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
+    return weight > 0 and weight >= weights.get("identity", 0.0)
 
 
 def _weighted(header: str | None) -> Iterator[tuple[str, dict[str, str], float]]:

@@ -25,7 +25,7 @@ from threadwatch.procfs.reader import (
     find_tables,
 )
 from threadwatch.procfs.root import ProcFS
-from threadwatch.procfs.schedstat import SchedStat, parse_schedstat
+from threadwatch.procfs.schedstat import parse_schedstat
 from threadwatch.procfs.stat import Stat, Waited, is_kernel_thread, parse_stat, parse_waited
 from threadwatch.procfs.status import Status, parse_status
 from threadwatch.procfs.syscall import RUNNING, Syscall, parse_syscall
@@ -45,7 +45,6 @@ __all__ = [
     "ProcFS",
     "ProcessDir",
     "ProgramFile",
-    "SchedStat",
     "Stat",
     "Status",
     "Syscall",

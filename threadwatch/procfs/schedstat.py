@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from threadwatch.errors import Malformed
 
-SchedStat = tuple[int, int, int]
-"""The scheduler's counts of one thread's life: time on a CPU in ns (exact, where stat counts
-ticks), time ready to run but without a CPU in ns, and how often it was given a CPU. All three are 0
-on a kernel that does not collect them (no CONFIG_SCHED_INFO). A plain tuple, because one is made
-for each thread that runs in each poll."""
 
+def parse_schedstat(data: bytes) -> tuple[int, int, int]:
+    """Return the scheduler's three counts of one thread's life, or :class:`Malformed`.
 
-def parse_schedstat(data: bytes) -> SchedStat:
-    """Return the three numbers of schedstat, or :class:`Malformed`."""
+    They are time on a CPU in ns (exact, where stat counts ticks), time ready to run but without a CPU in
+    ns, and how often the thread was given a CPU; all 0 on a kernel that does not collect them (no
+    CONFIG_SCHED_INFO). A plain tuple, because one is made for each thread that runs in each poll.
+    """
     try:
         # Exactly one newline, at the end: a line without it was cut, perhaps inside a number.
         cpu, runqueue, rest = data.split(b" ")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from threadwatch.errors import Malformed
 from threadwatch.procfs.fields import find_line, line, number, numbers
 
-_ESCAPED = re.compile(rb"\\([n\\])")
 _IDS = 4
 
 
@@ -16,14 +14,11 @@ _IDS = 4
 class Status:
     """The lines of status that are used."""
 
-    name: bytes
-    """comm, with the kernel's escapes of newline and backslash undone."""
     uids: tuple[int, int, int, int]
     """Real, effective, saved, file system."""
     nspid: tuple[int, ...]
     """The PID (of a task: the TID) in each PID namespace from the reader's inwards; the last one is
     what the process itself sees. Empty on a kernel without NSpid (before 4.1)."""
-    threads: int
     voluntary_switches: int | None
     """Context switches of this one thread, not of the process; None where the kernel has none."""
     involuntary_switches: int | None
@@ -35,18 +30,17 @@ def parse_status(data: bytes) -> Status:
     Name is the only line that a target can choose. The kernel escapes newlines in it, so it cannot
     imitate another line.
     """
-    name = data[6 : data.find(b"\n")]
-    if not data.startswith(b"Name:\t") or len(data) <= 6 + len(name):
+    if not data.startswith(b"Name:\t"):
         raise Malformed("status", f"should begin with a line Name:, not {data[:40]!r}")
+    if not data.endswith(b"\n"):
+        raise Malformed("status", f"should end with a whole line, not {data[-40:]!r}")
     uids = numbers(line(data, b"Uid:\t", "status").split(b"\t"), "status", "Uid")
     if len(uids) != _IDS:
         raise Malformed("status", f"Uid should be four numbers, not {len(uids)}")
     nspid = find_line(data, b"NSpid:\t")
     return Status(
-        name=_ESCAPED.sub(_unescape, name),
         uids=(uids[0], uids[1], uids[2], uids[3]),
         nspid=() if nspid is None else numbers(nspid.split(b"\t"), "status", "NSpid"),
-        threads=number(line(data, b"Threads:\t", "status"), "status", "Threads"),
         voluntary_switches=_switches(data, b"voluntary_ctxt_switches:\t"),
         involuntary_switches=_switches(data, b"nonvoluntary_ctxt_switches:\t"),
     )
@@ -55,7 +49,3 @@ def parse_status(data: bytes) -> Status:
 def _switches(data: bytes, key: bytes) -> int | None:
     rest = find_line(data, key)
     return None if rest is None else number(rest, "status", key[:-2].decode("ascii"))
-
-
-def _unescape(match: re.Match[bytes]) -> bytes:
-    return b"\n" if match[1] == b"n" else b"\\"

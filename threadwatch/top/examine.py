@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from threadwatch.errors import Denied, Gone, Malformed, ReadError
 from threadwatch.procfs import ProcessDir, ProcFS, parse_stat, parse_status, parse_syscall
 from threadwatch.top.history import ThreadKey
-from threadwatch.waits.syscalls import CALLS
+from threadwatch.waits.syscalls import names
 from threadwatch.words.text import printable
 
 _FRAME = re.compile(r"\[<[0-9a-fx]+>\] ")
@@ -96,17 +96,5 @@ def _syscall(process: ProcessDir, tid: int) -> str:
         return "none: it runs"
     if call.number < 0:
         return "none: blocked outside of system calls"
-    name = _names(os.uname().machine).get(call.number, f"number {call.number}")
+    name = names(os.uname().machine).get(call.number, f"number {call.number}")
     return f"{name}({', '.join(map(hex, call.args))})"
-
-
-def _names(machine: str) -> dict[int, str]:
-    column = {"x86_64": 1, "aarch64": 2}.get(machine)
-    if column is None:
-        return {}
-    return {
-        number: call[0]
-        for calls in CALLS.values()
-        for call in calls
-        if isinstance(number := call[column], int)
-    }

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from threadwatch.config.parse import DEFAULT_CONFIG, load_config
+from threadwatch.config.parse import load_config
 from threadwatch.errors import ReadError
 from threadwatch.model.view import ProcessKey, View
 from threadwatch.poll.poller import Poller
@@ -72,7 +72,7 @@ class ProcSource:
         :raises ConfigError: the configuration cannot be used.
         :raises Unusable: there is no procfs.
         """
-        config = DEFAULT_CONFIG if config_file is None else load_config(config_file)
+        config = load_config(config_file)
         raise_file_limit()
         self._procfs = ProcFS(procfs)
         self._denied: set[str] = set()

@@ -200,11 +200,20 @@ _COLUMNS = {"x86_64": 1, "aarch64": 2}
 
 def ways(machine: str) -> Mapping[int, str | CallKind]:
     """Return a machine's system calls (by ``uname -m``, 64-bit) with states or kinds; empty: unknown."""
+    return {number: way for number, (_, way) in _known(machine).items()}
+
+
+def names(machine: str) -> Mapping[int, str]:
+    """Return the names of a machine's system calls, as :func:`ways`."""
+    return {number: name for number, (name, _) in _known(machine).items()}
+
+
+def _known(machine: str) -> dict[int, tuple[str, str | CallKind]]:
     column = _COLUMNS.get(machine)
     if column is None:
         return {}
     return {
-        number: way
+        number: (call[0], way)
         for way, calls in CALLS.items()
         for call in calls
         if isinstance(number := call[column], int)

@@ -6,14 +6,13 @@ The first client is told to come again after the next poll: no request waits in 
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 from collections.abc import Callable
 from typing import Final
 
 from threadwatch.metrics.exporter import Exporter
-from threadwatch.metrics.exposition import accepts_gzip
+from threadwatch.metrics.exposition import accepts_gzip, packed
 from threadwatch.model.view import View
 from threadwatch.web.audience import Audience
 from threadwatch.web.messages import NOSNIFF, Request, Response, plain
@@ -22,7 +21,6 @@ from threadwatch.words.to_json import history_json, view_json
 VIEW_PATH: Final = "/api/v1/view"
 HISTORY_PATH: Final = "/api/v1/history"
 
-_GZIP_LEVEL: Final = 1
 _HEADERS: Final = (
     ("Content-Type", "application/json"),
     ("Cache-Control", "no-store"),
@@ -58,11 +56,11 @@ class _Live:
         if self._shown is not part(view):
             body = json.dumps(encode(view), separators=(",", ":")).encode()
             self._shown, self._encoded = part(view), {False: Response(200, _HEADERS, body)}
-        packed = accepts_gzip(request.headers.get("accept-encoding"))
-        if packed not in self._encoded:
-            body = gzip.compress(self._encoded[False].body, _GZIP_LEVEL, mtime=0)
+        compress = accepts_gzip(request.headers.get("accept-encoding"))
+        if compress not in self._encoded:
+            body = packed(self._encoded[False].body)
             self._encoded[True] = Response(200, _PACKED, body)
-        return self._encoded[packed]
+        return self._encoded[compress]
 
 
 class LiveView(_Live):

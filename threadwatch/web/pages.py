@@ -13,6 +13,7 @@ from typing import Final
 
 import threadwatch
 from threadwatch.model.view import GroupView, View
+from threadwatch.words import text as words
 
 MOST_GROUPS: Final = 200
 """Rows of the table; the remaining groups are summed up in one line."""
@@ -112,8 +113,4 @@ def _row(group: GroupView) -> str:
 
 def printable(text: str) -> str:
     """Return ``text`` for HTML: escaped, what cannot be printed spelled out as in a Python literal."""
-    return html.escape("".join(c if c.isprintable() else _spelled(c) for c in text))
-
-
-def _spelled(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+    return html.escape(words.printable(text))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from threadwatch.config.parse import Config, GroupConfig
 from threadwatch.errors import Unusable
@@ -21,6 +22,14 @@ def sampled_often(config: Config, rate: int) -> Config:
     return replace(config, default=often(config.default), groups=tuple(map(often, config.groups)))
 
 
+class Candidate(NamedTuple):
+    """A process that can be chosen."""
+
+    pid: int
+    ppid: int
+    group: str
+
+
 def choose(view: View, what: Sequence[str], command: str) -> tuple[ProcessView, ...]:
     """Return the processes that any word of ``what`` names, and those that they started.
 
@@ -28,23 +37,36 @@ def choose(view: View, what: Sequence[str], command: str) -> tuple[ProcessView, 
     """
     if not what:
         return view.processes
-    chosen: set[int] = set()
-    for word in what:
-        found = {p.key.pid for p in view.processes if _is_meant(word, p)}
-        if not found and word.isdecimal():
-            raise Unusable(f"{command}: there is no process {word}, or it cannot be seen")
-        if not found:
-            groups = ", ".join(sorted({printable(p.group) for p in view.processes})) or "none"
-            raise Unusable(f"{command}: no application is called {word!r}; there are: {groups}")
-        chosen |= found
-    while more := {
-        p.key.pid for p in view.processes if p.ppid in chosen and p.key.pid not in chosen
-    }:
-        chosen |= more
+    chosen = choose_pids(
+        [Candidate(p.key.pid, p.ppid, p.group) for p in view.processes], what, command
+    )
     return tuple(p for p in view.processes if p.key.pid in chosen)
 
 
-def _is_meant(word: str, process: ProcessView) -> bool:
+def choose_pids(
+    candidates: Collection[Candidate], what: Sequence[str], command: str, hint: str = ""
+) -> set[int]:
+    """Return the PIDs of those that any word of ``what`` names, and of those that they started.
+
+    :raises Unusable: a word names none; the message begins with ``command`` and ends with ``hint``.
+    """
+    chosen: set[int] = set()
+    for word in what:
+        found = {one.pid for one in candidates if _is_meant(word, one)}
+        if not found and word.isdecimal():
+            raise Unusable(f"{command}: there is no process {word}, or it cannot be seen{hint}")
+        if not found:
+            groups = ", ".join(sorted({printable(one.group) for one in candidates})) or "none"
+            raise Unusable(
+                f"{command}: no application is called {word!r}; there are: {groups}{hint}"
+            )
+        chosen |= found
+    while more := {one.pid for one in candidates if one.ppid in chosen} - chosen:
+        chosen |= more
+    return chosen
+
+
+def _is_meant(word: str, candidate: Candidate) -> bool:
     if word.isdecimal():
-        return process.key.pid == int(word)
-    return fnmatch.fnmatchcase(process.group, word)
+        return candidate.pid == int(word)
+    return fnmatch.fnmatchcase(candidate.group, word)

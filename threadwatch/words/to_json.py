@@ -14,12 +14,12 @@ from threadwatch.model.view import (
     SOURCES,
     GroupView,
     ProcessView,
-    Python,
     Stats,
     ThreadView,
     Trace,
     View,
 )
+from threadwatch.words.wording import dotted
 
 
 def view_json(view: View) -> dict[str, object]:
@@ -95,7 +95,7 @@ def process_json(process: ProcessView) -> dict[str, object]:
         "published": process.published,
         "source": process.names_from,
         "implementation": python.implementation if python else None,
-        "version": _version(python) if python else None,
+        "version": dotted(python.version) if python else None,
         "free_threaded": python.free_threaded if python else None,
         "gil": python.gil if python else None,
         "cpu_seconds": process.cpu_ns / 1e9,
@@ -143,7 +143,7 @@ def _group(group: GroupView) -> dict[str, object]:
         "pythons": [
             {
                 "implementation": python.implementation,
-                "version": _version(python),
+                "version": dotted(python.version),
                 "free_threaded": python.free_threaded,
                 "gil": python.gil,
                 "processes": count,
@@ -175,7 +175,3 @@ def _stats(stats: Stats) -> dict[str, object]:
 
 def _percent(ratio: float | None) -> float | None:
     return None if ratio is None else round(ratio * 100, 2)
-
-
-def _version(python: Python) -> str:
-    return ".".join(map(str, python.version))

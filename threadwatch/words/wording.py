@@ -5,6 +5,8 @@ Every text here is safe for a terminal: names from targets have been made printa
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from threadwatch.labels.applications import is_multiprocessing_child
 from threadwatch.labels.discretion import without_secrets
 from threadwatch.model.view import ProcessView, Python, ThreadView
@@ -41,10 +43,20 @@ def command(process: ProcessView, parent: ProcessView | None) -> str:
 
 
 def version(python: Python) -> str:
-    """Return ``CPython 3.12.1``."""
-    name = {"cpython": "CPython"}.get(python.implementation, python.implementation or "Python")
+    """Return ``CPython 3.12.1``, with what sets a free-threaded one apart."""
     kind = "" if not python.free_threaded else " free-threaded" + ", GIL on" * python.gil
-    return f"{name} {'.'.join(map(str, python.version))}{kind}"
+    return f"{interpreter(python.implementation, python.version)}{kind}"
+
+
+def interpreter(implementation: str, version: Sequence[int]) -> str:
+    """Return ``CPython 3.12.1`` for ``cpython`` and its version."""
+    name = {"cpython": "CPython"}.get(implementation, implementation or "Python")
+    return f"{name} {dotted(version)}"
+
+
+def dotted(version: Sequence[int]) -> str:
+    """Return ``3.12.1``."""
+    return ".".join(map(str, version))
 
 
 def count(number: int, one: str, many: str) -> str:

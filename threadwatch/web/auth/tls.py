@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from threadwatch.config.document import MAX_BYTES
+from threadwatch.config.document import MAX_BYTES, why_unread
 from threadwatch.config.value import one_line
 from threadwatch.web.auth.settings import Pem, TlsSettings
 
@@ -90,15 +90,8 @@ def _read(pem: Pem) -> bytes:
     try:
         with Path(pem.path).open("rb") as file:
             data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        pem.value.fail(f"{pem.path} is not there")
-    except PermissionError:
-        pem.value.fail(
-            f"{pem.path} cannot be read: permission denied: let the user that threadwatch runs as read it"
-        )
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        why = getattr(error, "strerror", None) or str(error)
-        pem.value.fail(f"{pem.path} cannot be read: {why}")
+        pem.value.fail(f"{pem.path} {why_unread(error)}")
     if len(data) > MAX_BYTES:
         pem.value.fail(f"{pem.path} is larger than {MAX_BYTES >> 20} MiB: is it the right file?")
     return data
