@@ -17,8 +17,9 @@ from threadwatch.top.detail import detail
 from threadwatch.top.guide import guide
 from threadwatch.top.history import KEPT, History
 from threadwatch.top.model import Top
+from threadwatch.top.order import SORTS, Sort
+from threadwatch.top.rows import Shape
 from threadwatch.top.title import figures, footer, nothing, title
-from threadwatch.top.tree import SORTS, Shape, Sort
 from threadwatch.words.text import width
 
 

@@ -54,19 +54,9 @@ class Python:
 
 
 @dataclass(frozen=True, slots=True)
-class ThreadView:
-    """One thread as the last poll saw it."""
+class Usage:
+    """The time that a thread has used and waited, or several together."""
 
-    tid: int
-    start_ticks: int
-    name: str
-    """Exactly as published; the kernel's comm if :attr:`source` says so."""
-    source: Source
-    thread: str
-    """The label of its series: :attr:`name` after the name rules, or ``(other)``."""
-    comm: str
-    state: str
-    """The name of one of :data:`threadwatch.model.states.STATES`."""
     user_ns: int
     system_ns: int
     """CPU time in its life so far; user + system is the kernel's exact clock, split as it splits it."""
@@ -82,6 +72,22 @@ class ThreadView:
     gil_wait_ratio: float | None
     """Time that it held the GIL, and that it waited for the GIL, by samples, per elapsed time; None
     where that cannot be seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadView(Usage):
+    """One thread as the last poll saw it."""
+
+    tid: int
+    start_ticks: int
+    name: str
+    """Exactly as published; the kernel's comm if :attr:`source` says so."""
+    source: Source
+    thread: str
+    """The label of its series: :attr:`name` after the name rules, or ``(other)``."""
+    comm: str
+    state: str
+    """The name of one of :data:`threadwatch.model.states.STATES`."""
     states: Mapping[str, float] | None = field(hash=False)
     """The share of the time since the poll before that it spent in each state, by name, without those in
     which it was not; together 1. What it ran and was ready is the kernel's, the rest by samples. None

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from threadwatch.model.view import TICKS_PER_SECOND, ThreadView
 from threadwatch.top.bars import divide, letters
+from threadwatch.top.figures import Figures
 from threadwatch.top.history import WINDOW, Shares
-from threadwatch.top.tree import Figures, Row, Sort
+from threadwatch.top.order import Sort
+from threadwatch.top.rows import Row
 from threadwatch.words.text import cut, cut_middle, pad, printable, width
 from threadwatch.words.wording import age, duration, percent
 

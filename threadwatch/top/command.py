@@ -13,8 +13,9 @@ from threadwatch.errors import Unusable
 from threadwatch.top.batch import batch
 from threadwatch.top.daemon_source import DaemonSource
 from threadwatch.top.model import Top
+from threadwatch.top.order import SORTS
+from threadwatch.top.rows import Shape, parse_filter
 from threadwatch.top.source import ProcSource, Source
-from threadwatch.top.tree import SORTS, Shape, parse_filter
 from threadwatch.words.text import printable
 
 SORT_NAMES = tuple(sort.name for sort in SORTS)

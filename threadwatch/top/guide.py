@@ -6,7 +6,7 @@ from threadwatch.model.states import NAMES
 from threadwatch.top.bars import LETTERS, MEANINGS, letters
 from threadwatch.top.columns import Span
 from threadwatch.top.history import WINDOW
-from threadwatch.top.tree import SORTS
+from threadwatch.top.order import SORTS
 from threadwatch.words.text import pad
 
 _KEYS = (

@@ -11,9 +11,9 @@ from textual.widgets import Input
 
 from threadwatch.top import title
 from threadwatch.top.columns import Span, layout
+from threadwatch.top.order import SORTS
 from threadwatch.top.session import WHEEL, Session, SessionScreen
 from threadwatch.top.text_screens import DetailScreen, HelpScreen
-from threadwatch.top.tree import SORTS
 from threadwatch.top.widgets import Lines
 
 

@@ -17,7 +17,8 @@ from threadwatch.errors import Unusable
 from threadwatch.model.view import ProcessKey, ProcessView, ThreadView, View
 from threadwatch.top.columns import OPTIONAL
 from threadwatch.top.history import KEPT, History, ThreadKey
-from threadwatch.top.tree import SORTS, Row, RowKey, Shape, Sort, parse_filter, rows
+from threadwatch.top.order import SORTS, Sort
+from threadwatch.top.rows import Row, RowKey, Shape, parse_filter, rows
 from threadwatch.words.choose import choose
 
 

@@ -8,31 +8,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from threadwatch.model.view import ProcessView, ThreadView
+from threadwatch.top.figures import Figures, figures_of, sum_of
 from threadwatch.top.history import ThreadKey
+from threadwatch.top.order import SORTS, Sort, sort_key
 from threadwatch.words.text import printable
 from threadwatch.words.wording import command, count, thread_name
 
 RowKey = tuple[object, ...]
 """Identifies a row from poll to poll."""
-
-
-@dataclass(frozen=True, slots=True)
-class Figures:
-    """The values of a group or a process in the columns: sums over its threads."""
-
-    tid: int
-    """A process's PID; 0 for a group."""
-    start_ticks: int
-    """The start time of its first process."""
-    state: str
-    user_ns: int
-    system_ns: int
-    cpu_ratio: float | None
-    user_ratio: float | None
-    system_ratio: float | None
-    runqueue_ratio: float | None
-    gil_held_ratio: float | None
-    gil_wait_ratio: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,46 +42,6 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Sort:
-    """A way to order rows."""
-
-    name: str
-    """The name as ``--sort`` takes it."""
-    key: str
-    """The key that chooses it."""
-    column: str
-    """The column's title."""
-    what: str
-    value: Callable[[Figures | ThreadView], float | str | None]
-    falling: bool = True
-    """The largest first, unless reversed."""
-
-
-def _cpu_time(figures: Figures | ThreadView) -> float:
-    return figures.user_ns + figures.system_ns
-
-
-def _ratio(name: str) -> Callable[[Figures | ThreadView], float | None]:
-    def value(figures: Figures | ThreadView) -> float | None:
-        ratio: float | None = getattr(figures, name)
-        return None if ratio is None else round(ratio, 3)  # as it is shown: noise changes no order
-
-    return value
-
-
-SORTS = (
-    Sort("cpu", "P", "CPU %", "CPU", _ratio("cpu_ratio")),
-    Sort("held", "G", "GIL HELD", "GIL held", _ratio("gil_held_ratio")),
-    Sort("wait", "W", "GIL WAIT", "wait for the GIL", _ratio("gil_wait_ratio")),
-    Sort("ready", "R", "READY", "wait for a CPU", _ratio("runqueue_ratio")),
-    Sort("time", "T", "CPU TIME", "CPU time", _cpu_time),
-    Sort("age", "A", "AGE", "age", lambda figures: figures.start_ticks, falling=False),
-    Sort("state", "S", "STATE", "state", lambda figures: figures.state, falling=False),
-    Sort("tid", "N", "TID", "TID", lambda figures: figures.tid, falling=False),
-)
-
-
-@dataclass(frozen=True, slots=True)
 class Shape:
     """The user's choice of rows."""
 
@@ -120,7 +63,7 @@ def parse_filter(text: str) -> tuple[str, ...]:
 
 def rows(processes: Sequence[ProcessView], shape: Shape) -> list[Row]:
     """Return the lines of the list."""
-    order = _order(shape)
+    order = sort_key(shape.sort, reverse=shape.reverse)
     if shape.flat:
         parents = {process.key.pid: process for process in processes}
         found = [
@@ -145,7 +88,7 @@ def _tree(
         threads = _shown(process, shape, parents)
         if threads or not (shape.words or shape.busy):
             families.setdefault(process.group, []).append((process, threads, figures_of(process)))
-    groups = [(name, members, _sum(m[2] for m in members)) for name, members in families.items()]
+    groups = [(name, members, sum_of(m[2] for m in members)) for name, members in families.items()]
     groups.sort(key=lambda entry: (order(entry[2]), entry[0]))
     for name, members, figures in groups:
         shown = printable(name)
@@ -247,60 +190,3 @@ def is_busy(thread: ThreadView) -> bool:
         or (thread.gil_wait_ratio or 0.0) >= least
         or (thread.runqueue_ratio or 0.0) >= least
     )
-
-
-def figures_of(process: ProcessView) -> Figures:
-    """Return the sums of a process, in the form of a thread."""
-    threads = process.threads
-    return Figures(
-        tid=process.key.pid,
-        start_ticks=process.key.start_ticks,
-        state="",
-        user_ns=process.cpu_ns,
-        system_ns=0,
-        cpu_ratio=process.cpu_ratio,
-        user_ratio=_total(thread.user_ratio for thread in threads),
-        system_ratio=_total(thread.system_ratio for thread in threads),
-        runqueue_ratio=_total(thread.runqueue_ratio for thread in threads),
-        gil_held_ratio=_total(thread.gil_held_ratio for thread in threads),
-        gil_wait_ratio=_total(thread.gil_wait_ratio for thread in threads),
-    )
-
-
-def _sum(members: Iterable[Figures]) -> Figures:
-    figures = list(members)
-    return Figures(
-        tid=0,
-        start_ticks=min(f.start_ticks for f in figures),
-        state="",
-        user_ns=sum(f.user_ns for f in figures),
-        system_ns=sum(f.system_ns for f in figures),
-        cpu_ratio=_total(f.cpu_ratio for f in figures),
-        user_ratio=_total(f.user_ratio for f in figures),
-        system_ratio=_total(f.system_ratio for f in figures),
-        runqueue_ratio=_total(f.runqueue_ratio for f in figures),
-        gil_held_ratio=_total(f.gil_held_ratio for f in figures),
-        gil_wait_ratio=_total(f.gil_wait_ratio for f in figures),
-    )
-
-
-def _total(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
-
-
-def _order(shape: Shape) -> Callable[[Figures | ThreadView], tuple[object, ...]]:
-    """Return a key for sorting: unknown values come last, and equal ones keep their order."""
-    value = shape.sort.value
-    falling = shape.sort.falling != shape.reverse
-
-    def order(figures: Figures | ThreadView) -> tuple[object, ...]:
-        by = value(figures)
-        if by is None:
-            return 1, 0, figures.tid
-        if isinstance(by, str):
-            # The reverse, letter by letter
-            return 0, tuple(-ord(c) for c in by) if falling else by, figures.tid
-        return 0, -by if falling else by, figures.tid
-
-    return order

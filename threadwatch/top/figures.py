@@ -1,0 +1,60 @@
+"""The values of a group or a process in the columns: sums over its threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from threadwatch.model.view import ProcessView, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Figures(Usage):
+    """The values of a group or a process in the columns: sums over its threads."""
+
+    tid: int
+    """A process's PID; 0 for a group."""
+    start_ticks: int
+    """The start time of its first process."""
+    state: str
+
+
+def figures_of(process: ProcessView) -> Figures:
+    """Return the sums of a process, in the form of a thread."""
+    threads = process.threads
+    return Figures(
+        tid=process.key.pid,
+        start_ticks=process.key.start_ticks,
+        state="",
+        user_ns=process.cpu_ns,
+        system_ns=0,
+        cpu_ratio=process.cpu_ratio,
+        user_ratio=_total(thread.user_ratio for thread in threads),
+        system_ratio=_total(thread.system_ratio for thread in threads),
+        runqueue_ratio=_total(thread.runqueue_ratio for thread in threads),
+        gil_held_ratio=_total(thread.gil_held_ratio for thread in threads),
+        gil_wait_ratio=_total(thread.gil_wait_ratio for thread in threads),
+    )
+
+
+def sum_of(members: Iterable[Figures]) -> Figures:
+    """Return the sums of a group, of one process at least."""
+    figures = list(members)
+    return Figures(
+        tid=0,
+        start_ticks=min(f.start_ticks for f in figures),
+        state="",
+        user_ns=sum(f.user_ns for f in figures),
+        system_ns=sum(f.system_ns for f in figures),
+        cpu_ratio=_total(f.cpu_ratio for f in figures),
+        user_ratio=_total(f.user_ratio for f in figures),
+        system_ratio=_total(f.system_ratio for f in figures),
+        runqueue_ratio=_total(f.runqueue_ratio for f in figures),
+        gil_held_ratio=_total(f.gil_held_ratio for f in figures),
+        gil_wait_ratio=_total(f.gil_wait_ratio for f in figures),
+    )
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if known else None
