@@ -20,7 +20,9 @@ from functools import partial
 from prometheus_client import Metric
 
 from threadwatch.commands import log
-from threadwatch.config.parse import DEFAULT_RULES, describe_config, parse_config
+from threadwatch.config.defaults import DEFAULT_RULES
+from threadwatch.config.parse import parse_config
+from threadwatch.config.settings import describe_config
 from threadwatch.errors import ConfigError, Gone, Malformed, ReadError
 from threadwatch.labels.applications import application_name, is_python
 from threadwatch.labels.groups import ThreadNames

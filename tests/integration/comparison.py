@@ -30,7 +30,7 @@ from tests.harness import (
     threadwatch,
 )
 from tests.testbed import CHECKOUT
-from threadwatch.config.parse import DEFAULT_CONFIG
+from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.model.states import NAMES
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tests import harness, testbed
 from tests.integration.conftest import Fleet
-from threadwatch.config.parse import DEFAULT_CONFIG
+from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.model.view import ProcessView
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS

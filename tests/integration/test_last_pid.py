@@ -17,7 +17,7 @@ from tests.testbed import CHECKOUT
 
 PROGRAM = """
 import subprocess, sys
-from threadwatch.config.parse import DEFAULT_CONFIG
+from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 

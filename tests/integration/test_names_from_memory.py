@@ -20,7 +20,7 @@ from tests.harness import DEADLINE, environ, threadwatch
 from tests.names_outside import Outside, Storm, as_kept, started, weather
 from tests.programs import environment, python
 from tests.testbed import Interpreter
-from threadwatch.config.parse import DEFAULT_CONFIG
+from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.errors import Gone, ReadError
 from threadwatch.names.memory.gils import find_gils
 from threadwatch.names.memory.snapshot import Snapshot

@@ -14,7 +14,7 @@ import pytest
 from tests import programs, testbed, webservers
 from tests.serving import DEADLINE, until
 from tests.webservers import Server
-from threadwatch.config.parse import DEFAULT_CONFIG
+from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.model.view import View
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS

@@ -19,7 +19,7 @@ import pytest
 from tests import testbed
 from tests.serving import until
 from tests.testbed import Interpreter
-from threadwatch.config.parse import DEFAULT_CONFIG
+from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.errors import ReadError
 from threadwatch.model.view import ProcessView
 from threadwatch.poll.poller import Poller

@@ -8,7 +8,9 @@ import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from threadwatch.config.parse import DEFAULT_RULES, SECTIONS, Config, describe_config, parse_config
+from threadwatch.config.defaults import DEFAULT_RULES
+from threadwatch.config.parse import SECTIONS, parse_config
+from threadwatch.config.settings import Config, describe_config
 from threadwatch.config.value import format_duration
 from threadwatch.errors import ConfigError
 

@@ -7,7 +7,8 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from threadwatch.config.parse import NameRule, parse_config
+from threadwatch.config.parse import parse_config
+from threadwatch.config.settings import NameRule
 from threadwatch.labels.applications import without_arguments
 from threadwatch.labels.discretion import without_secrets
 from threadwatch.labels.groups import (

@@ -9,15 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from threadwatch.config.parse import (
-    DEFAULT_CONFIG,
-    DEFAULT_RULES,
-    Config,
-    GroupConfig,
-    describe_config,
-    load_config,
-    parse_config,
-)
+from threadwatch.config.defaults import DEFAULT_CONFIG, DEFAULT_RULES
+from threadwatch.config.parse import load_config, parse_config
+from threadwatch.config.settings import Config, GroupConfig, describe_config
 from threadwatch.errors import ConfigError
 from threadwatch.publisher.layout import RETAIN_NS
 

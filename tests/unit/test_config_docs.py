@@ -7,13 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from threadwatch.config.parse import (
-    DEFAULT_CONFIG,
-    GROUP_FIELDS,
-    SECTIONS,
-    describe_config,
-    parse_config,
-)
+from threadwatch.config.defaults import DEFAULT_CONFIG
+from threadwatch.config.parse import GROUP_FIELDS, SECTIONS, parse_config
+from threadwatch.config.settings import describe_config
 from threadwatch.errors import ConfigError
 from threadwatch.labels.applications import application_name
 from threadwatch.labels.groups import DEFAULT_RULES, ThreadNames

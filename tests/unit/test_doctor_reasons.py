@@ -10,7 +10,8 @@ import pytest
 
 from tests.testbed import CHECKOUT
 from threadwatch.doctor.findings import Cause
-from threadwatch.doctor.reasons import Evidence, reason, was_asked
+from threadwatch.doctor.reasons import reason
+from threadwatch.doctor.signs import Evidence, was_asked
 
 PLAIN = Evidence(
     cmdline=("/opt/shop/bin/python", "app.py"),

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from threadwatch.config.parse import Config, NameRule, parse_config
+from threadwatch.config.parse import parse_config
+from threadwatch.config.settings import Config, NameRule
 from threadwatch.labels.groups import (
     DEFAULT_RULES,
     UNNAMED,

@@ -273,7 +273,7 @@ def run_where_threads_are_few(program: str) -> None:
 
 _FEW_THREADS = """
 import os, resource, subprocess, threading, time
-from threadwatch.config.parse import DEFAULT_CONFIG
+from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.reading import reader as guarded
 from threadwatch.reading.reader import HangRecords, GuardedReader
 from threadwatch.poll.poller import Poller

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from threadwatch import publish
 from threadwatch.commands.run import environment
-from threadwatch.config.parse import DEFAULT_CONFIG
+from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.errors import Unusable
 from threadwatch.metrics.exporter import Exporter
 from threadwatch.model.view import View

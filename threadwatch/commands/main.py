@@ -157,7 +157,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    from threadwatch.config.parse import describe_config, load_config  # noqa: PLC0415 - as in _serve
+    from threadwatch.config.parse import load_config  # noqa: PLC0415 - as in _serve
+    from threadwatch.config.settings import describe_config  # noqa: PLC0415 - as in _serve
 
     code = 0
     for path in options.files:

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Sequence
 
 from threadwatch.config.parse import load_config
+from threadwatch.config.settings import sampled_often
 from threadwatch.errors import ReadError
 from threadwatch.model.view import ProcessView
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.procfs.own import raise_file_limit
-from threadwatch.words.choose import choose, sampled_often
+from threadwatch.words.choose import choose
 from threadwatch.words.ps_text import report
 from threadwatch.words.style import Style
 from threadwatch.words.to_json import process_json

@@ -23,7 +23,8 @@ from dataclasses import dataclass
 from threadwatch import __version__, publish
 from threadwatch.commands import log
 from threadwatch.commands.service_manager import ServiceManager, take_sockets
-from threadwatch.config.parse import Config, describe_config, load_config
+from threadwatch.config.parse import load_config
+from threadwatch.config.settings import Config, describe_config
 from threadwatch.errors import ConfigError, ReadError, Unusable
 from threadwatch.metrics.exporter import Exporter
 from threadwatch.poll.poller import Poller

@@ -4,69 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from string import Formatter
 from types import MappingProxyType
 from typing import Final
 
+from threadwatch.config.defaults import DEFAULT_CONFIG, DEFAULT_RULES
 from threadwatch.config.document import document, read
-from threadwatch.config.value import Value, format_duration, listed
+from threadwatch.config.settings import Config, GroupConfig, NameRule, ThreadsConfig
+from threadwatch.config.value import Value, listed
 from threadwatch.model.view import OTHER, UNATTRIBUTED, Per
-
-
-@dataclass(frozen=True, slots=True)
-class NameRule:
-    """Folds every thread name that ``match`` matches in full into the name that ``name`` expands to."""
-
-    match: re.Pattern[str]
-    name: str
-    """A template over the named captures of :attr:`match`: ``{pool}-N``."""
-
-
-@dataclass(frozen=True, slots=True)
-class ThreadsConfig:
-    """The rules by which the threads of a group become series."""
-
-    rules: tuple[NameRule, ...]
-    """The configured rules, then the default ones unless they are switched off."""
-    cap: int
-    """Thread names per group that get series of their own; the rest goes to ``(other)``."""
-    per: Per
-
-
-@dataclass(frozen=True, slots=True)
-class GroupConfig:
-    """The rules by which processes share series, and by which their series are made."""
-
-    name: str
-    """A template over :data:`GROUP_FIELDS` and the matchers' named captures: ``shop-{worker}``."""
-    matches: Mapping[str, re.Pattern[str]]
-    """exe, cmdline, comm, user, systemd_unit, container → a pattern; all must match."""
-    threads: ThreadsConfig
-    collect: frozenset[str]
-    """Costly sources that are read as well: ``context_switches``, ``io``."""
-    expire_after_ns: int
-    """How long the group's series are shown after the end of its last process."""
-    wait_rate: int = 10
-    """Samples per second of the threads' waits; 0: none are taken."""
-    names_from_memory: bool = False
-    """Whether the names of threads are read from a process's memory if it has no table."""
-
-
-@dataclass(frozen=True, slots=True)
-class Config:
-    """The whole configuration."""
-
-    poll_interval_ns: int
-    groups: tuple[GroupConfig, ...]
-    default: GroupConfig
-    """The settings of processes that no group matches; its name is the application's."""
-    watch_unmatched: bool
-    """Whether Python processes that no group matches are watched at all."""
-    thread_info: bool
-    path: str = field(default="", compare=False)
-    """The file that it was read from; empty for the defaults. Two equal configurations can differ in it."""
-
 
 _SECOND: Final = 1_000_000_000
 # Tables keep ended threads for table.RETAIN_NS: at a longer poll interval, ends would be missed.
@@ -110,84 +57,18 @@ GROUP_FIELDS: Final = ("app", "comm", "exe", "user")
 """The fields that the name of a group can use, besides the captures of its own matchers."""
 
 
-def _rule(match: str, name: str) -> NameRule:
-    return NameRule(re.compile(match, re.DOTALL), name)
-
-
-DEFAULT_RULES: Final = (
-    # CPython: threading, concurrent.futures, asyncio's child watcher (up to 3.10 without
-    # "asyncio-").
-    _rule(r"Thread-[0-9]+(?P<target> \(.*\))?", "Thread-N{target}"),
-    _rule(r"Dummy-[0-9]+", "Dummy-N"),
-    _rule(r"(?P<pool>(?:Thread|Interpreter)PoolExecutor)-[0-9]+_[0-9]+", "{pool}-N_N"),
-    _rule(r"(?P<watcher>(?:asyncio-)?waitpid)-[0-9]+", "{watcher}-N"),
-    # Libraries, each as its source spells the name.
-    _rule(r"waitress-[0-9]+", "waitress-N"),
-    _rule(r"CP Server Thread-[0-9]+", "CP Server Thread-N"),  # cheroot, CherryPy
-    _rule(r"(?P<backend>asyncio|trio)-portal-[0-9a-f]+", "{backend}-portal-N"),  # AnyIO
-    _rule(r"Trio thread [0-9]+", "Trio thread N"),
-    _rule(r"PoolThread-[0-9]+-[0-9]+", "PoolThread-N-N"),  # Twisted, a pool without a name
-    _rule(r"PoolThread-(?P<pool>.+)-[0-9]+", "PoolThread-{pool}-N"),
-    _rule(r"(?P<pool>.*Dask-[A-Za-z]+-Threads)-[0-9]+-[0-9]+", "{pool}-N-N"),
-    _rule(r"(?P<executor>TCP-Executor)-[0-9]+-[0-9]+", "{executor}-N-N"),  # Dask
-    _rule(r"dirty-worker-[0-9]+-_[0-9]+", "dirty-worker-N-_N"),  # gunicorn
-    _rule(r"kafka-python-producer-[0-9]+-network-thread", "kafka-python-producer-N-network-thread"),
-    _rule(r"Timer-[0-9]+", "Timer-N"),  # celery
-    _rule(r"pool-[0-9]+-worker-[0-9]+", "pool-N-worker-N"),  # psycopg_pool, a pool without a name
-    _rule(r"pool-[0-9]+-scheduler", "pool-N-scheduler"),
-    _rule(
-        r"subshell-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "subshell-N"
-    ),  # ipykernel
-    _rule(r"zeroconf-ServiceBrowser-(?P<types>.*)-[0-9]+", "zeroconf-ServiceBrowser-{types}-N"),
-    # Threads that the kernel makes in a process: io_uring/io-wq.c, io_uring/sqpoll.c,
-    # drivers/vhost/vhost.c.
-    _rule(r"(?P<kind>iou-(?:wrk|sqp|mgr)|vhost)-[0-9]+", "{kind}-N"),
-    # Threads of libraries in C, C++ and Rust, by their comm.
-    _rule(r"rdk:broker-?[0-9]+", "rdk:brokerN"),  # librdkafka
-    _rule(r"ZMQbg/(?P<kind>IO/|)[0-9]+", "ZMQbg/{kind}N"),  # libzmq
-    _rule(r"(?P<side>client|server)\.poll[0-9]+", "{side}.pollN"),  # Ray
-    _rule(r"av:(?P<what>[^:]+):(?P<kind>df|ff:)[0-9]+", "av:{what}:{kind}N"),  # FFmpeg
-    _rule(r"NCCL (?P<kind>Progress|Service) *[0-9]+", "NCCL {kind} N"),
-    _rule(r"cuda[0-9a-f]{11}", "cudaN"),  # NVIDIA's driver
-    _rule(r"AwsEventLoop [0-9]+", "AwsEventLoop N"),  # AWS's common runtime
-    _rule(r"rocksdb:(?P<pool>low|high|bottom|user)[0-9]+", "rocksdb:{pool}N"),
-    _rule(r"llvmpipe-[0-9]+", "llvmpipe-N"),  # Mesa
-    _rule(r"(?P<kind>GC Thread|G1 (?:Conc|Refine))#[0-9]+", "{kind}#N"),  # a JVM in the process
-    # concurrent.futures with a thread_name_prefix: a person has chosen the prefix, Python the
-    # number.
-    _rule(r"(?P<prefix>.+)_[0-9]+", "{prefix}_N"),
-)
-"""Folds names that Python and its common libraries number; every other name stays as it is."""
-
-
 @dataclass(frozen=True, slots=True)
 class _Threads:
     """The section ``threads``, before a group's own settings override those of the top level."""
 
-    cap: int = 200
-    per: Per = "group"
+    cap: int = DEFAULT_CONFIG.default.threads.cap
+    per: Per = DEFAULT_CONFIG.default.threads.per
     fold: bool = True
     rules: tuple[NameRule, ...] = ()
 
     def config(self) -> ThreadsConfig:
         rules = self.rules + DEFAULT_RULES if self.fold else self.rules
         return ThreadsConfig(rules=rules, cap=self.cap, per=self.per)
-
-
-DEFAULT_CONFIG: Final = Config(
-    poll_interval_ns=_SECOND,
-    groups=(),
-    default=GroupConfig(
-        name="{app}",
-        matches=MappingProxyType({}),
-        threads=_Threads().config(),
-        collect=frozenset(),
-        expire_after_ns=15 * 60 * _SECOND,
-    ),
-    watch_unmatched=True,
-    thread_info=False,
-)
-"""The configuration without a file."""
 
 
 def load_config(path: str | None) -> Config:
@@ -228,15 +109,6 @@ def parse_config(data: bytes, path: str) -> Config:
         thread_info=thread_info,
         path=path,
     )
-
-
-def describe_config(config: Config) -> str:
-    """Return the configuration in one line for ``threadwatch check-config``."""
-    count = len(config.groups)
-    groups = f"{count or 'no'} group{'' if count == 1 else 's'}"
-    ignored = "" if config.watch_unmatched else ", other processes are ignored"
-    interval = format_duration(config.poll_interval_ns)
-    return f"{config.path or 'defaults'}: ok, {groups}, poll every {interval}{ignored}"
 
 
 def _group(value: Value, default: GroupConfig, threads: _Threads) -> GroupConfig:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from threadwatch.config.parse import Config
+from threadwatch.config.settings import Config
 from threadwatch.discovery.looks import Looks
 from threadwatch.discovery.programs import Programs
 from threadwatch.discovery.table_search import TableSearch

@@ -16,7 +16,7 @@ import resource
 import time
 from collections.abc import Mapping
 
-from threadwatch.config.parse import Config
+from threadwatch.config.settings import Config
 from threadwatch.discovery.admission import Admission
 from threadwatch.discovery.looks import LONGEST_WAIT, Looks, LookSchedule
 from threadwatch.discovery.others import Other, Others

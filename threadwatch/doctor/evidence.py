@@ -10,7 +10,7 @@ from contextlib import suppress
 from time import CLOCK_BOOTTIME, clock_gettime_ns
 from typing import TypeVar
 
-from threadwatch.doctor.reasons import Evidence, was_asked
+from threadwatch.doctor.signs import Evidence, was_asked
 from threadwatch.errors import Gone, Malformed, ReadError
 from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.names.slots import TableHeader, parse_header

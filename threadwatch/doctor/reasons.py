@@ -11,11 +11,22 @@ matter whether it was asked to.
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
+
+from threadwatch.doctor.signs import (
+    Evidence,
+    before_ours,
+    flags_of,
+    is_frozen,
+    is_injected,
+    is_interpreter,
+    is_pex,
+    python_of,
+    was_asked,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,46 +44,13 @@ _FEWEST_FILES: Final = 64
 _TABLE_BYTES: Final = 8 << 20
 """The size of a table: the process must be allowed a file of this size."""
 _YOUNG_S: Final = 2.0
-_INJECT: Final = "/threadwatch/inject"
-"""The end of the directory that ``threadwatch run`` puts on PYTHONPATH."""
-_OFF: Final = frozenset({"", "0", "false", "no", "off"})
 _TABLE_FILE: Final = "/memfd:threadwatch (deleted)"
-_VERSION = re.compile(r"/(?:lib)?python([23]\.\d+)")
-_EXECUTABLE = re.compile(r"(?:platform-)?(?:python|pypy)[0-9.]*[a-z]{0,2}(?:-dbg)?")
 _ASK: Final = (
     Remedy("start it by", ("threadwatch run -- COMMAND",)),
     Remedy("or by", ("THREADWATCH=1 COMMAND",)),
     Remedy("or in its code", ("import threadwatch; threadwatch.publish()",)),
 )
 _IN_CODE: Final = (Remedy("in its code", ("import threadwatch; threadwatch.publish()",)),)
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """The evidence of a process that has no table of its own. None: it cannot be read."""
-
-    cmdline: tuple[str, ...]
-    exe: str | None
-    """The path of its program."""
-    files: frozenset[str] | None
-    """The files that it has mapped."""
-    environ: Mapping[str, str] | None
-    """Its environment at the start, unless the program has overwritten that."""
-    asked_above: int | None
-    """The nearest ancestor that was started to publish."""
-    age_s: float
-    filtered: bool
-    """Whether it has a filter of system calls (seccomp(2))."""
-    most_files: int | None = None
-    """Its limit of open files; also None without a limit."""
-    most_bytes: int | None = None
-    """Its limit of a file's size; also None without a limit."""
-    table_of: int | None = None
-    """The PID in the table that it holds, as that process sees itself."""
-    is_own_number: bool = False
-    """Whether that is its own PID."""
-    is_of_ancestor: bool = False
-    """Whether that is the PID of an ancestor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +75,8 @@ def reason(evidence: Evidence, table: str) -> Reason:
     return found or _unexplained(evidence)
 
 
-def was_asked(environ: Mapping[str, str]) -> bool:
-    """Return whether a Python that starts with this environment publishes."""
-    value = environ.get("THREADWATCH")
-    return _is_injected(environ) if value is None else value.strip().lower() not in _OFF
-
-
 def _of_program(evidence: Evidence) -> Reason | None:
-    python = _python(evidence)
+    python = python_of(evidence)
     if python is None:
         return None
     if python == "":
@@ -188,7 +160,7 @@ def _of_start(evidence: Evidence) -> Reason | None:
             "It is unknown whether anything has asked for it: the environment is hidden, or the program has "
             "written over it",
         )
-    if _is_frozen(evidence):
+    if is_frozen(evidence):
         return Reason(
             "frozen",
             "The program has a Python of its own that ignores the environment, as PyInstaller's programs do",
@@ -196,7 +168,7 @@ def _of_start(evidence: Evidence) -> Reason | None:
         )
     if not was_asked(environ):
         return _not_asked(evidence, environ)
-    flags = _flags(evidence.cmdline)
+    flags = flags_of(evidence.cmdline)
     if "S" in flags:
         return Reason(
             "no-site",
@@ -213,7 +185,7 @@ def _of_start(evidence: Evidence) -> Reason | None:
         )
     if evidence.age_s < _YOUNG_S:
         return Reason("starting", "It has only just started", ())
-    if not _is_injected(environ):
+    if not is_injected(environ):
         path = environ.get("PYTHONPATH", "")
         run = Remedy(
             "or behind that" if path else "or start it by", ("threadwatch run -- COMMAND",)
@@ -223,7 +195,7 @@ def _of_start(evidence: Evidence) -> Reason | None:
             "not-installed",
             "It was started with THREADWATCH=1, but its Python has no prometheus-threadwatch installed"
             + put * bool(path),
-            _install(evidence) if _is_pex(evidence) else (*_install(evidence)[:1], run),
+            _install(evidence) if is_pex(evidence) else (*_install(evidence)[:1], run),
         )
     return None
 
@@ -247,11 +219,11 @@ def _not_asked(evidence: Evidence, environ: Mapping[str, str]) -> Reason:
 
 def _unexplained(evidence: Evidence) -> Reason:
     left, ways = [], [Remedy("to see why", ("THREADWATCH_DEBUG=1 threadwatch run -- COMMAND",))]
-    if in_front := list(_in_front(evidence.environ or {})):
+    if in_front := list(before_ours(evidence.environ or {})):
         places = " or ".join(in_front)
         left.append(f"a sitecustomize.py in {places} comes first and hides threadwatch's")
         ways.append(Remedy("or inside it", ("TOOL threadwatch run -- COMMAND",)))
-    if evidence.exe is not None and not _is_interpreter(evidence.exe):
+    if evidence.exe is not None and not is_interpreter(evidence.exe):
         program = evidence.exe.rpartition("/")[2]
         left.append(f"{program} has Python built in, and does not run what starts publishing")
     if evidence.filtered:
@@ -265,43 +237,14 @@ def _unexplained(evidence: Evidence) -> Reason:
     )
 
 
-def _in_front(environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the directories before ours on PYTHONPATH."""
-    for path in environ.get("PYTHONPATH", "").split(":"):
-        if path.rstrip("/").endswith(_INJECT):
-            return
-        if path:
-            yield path
-
-
-def _is_injected(environ: Mapping[str, str]) -> bool:
-    paths = environ.get("PYTHONPATH", "").split(":")
-    return any(path.rstrip("/").endswith(_INJECT) for path in paths)
-
-
-def _is_frozen(evidence: Evidence) -> bool:
-    """Return whether it has a libpython beside its program, or where PyInstaller's programs unpack."""
-    exe = evidence.exe or ""
-    beside = exe.rpartition("/")[0] + "/"
-    libraries = [path for path in evidence.files or () if "/libpython" in path]
-    return not _is_interpreter(exe) and any(
-        "/_MEI" in path or path.startswith(beside) for path in libraries
-    )
-
-
-def _is_pex(evidence: Evidence) -> bool:
-    """Return whether it is a PEX, which starts Python anew, out of reach of ``threadwatch run``."""
-    return any("/unzipped_pexes/" in word or word.endswith(".pex") for word in evidence.cmdline)
-
-
 def _install(evidence: Evidence) -> tuple[Remedy, ...]:
-    if _is_pex(evidence):
+    if is_pex(evidence):
         build = Remedy("build it with", ("pex … prometheus-threadwatch",))
         return build, Remedy("and start by", ("THREADWATCH=1 COMMAND",))
     first = evidence.cmdline[0] if evidence.cmdline else ""
     # A virtual environment's python is a link: only the name by which it was called names the
     # environment.
-    called = first if first.startswith("/") and _is_interpreter(first) else "python3"
+    called = first if first.startswith("/") and is_interpreter(first) else "python3"
     return (
         Remedy(
             "install there",
@@ -309,44 +252,3 @@ def _install(evidence: Evidence) -> tuple[Remedy, ...]:
         ),
         Remedy("and start by", ("THREADWATCH=1 COMMAND",)),
     )
-
-
-def _python(evidence: Evidence) -> str | None:
-    """Return ``3.8``, ``PyPy``; empty: there is no Python in it; None: unknown."""
-    paths: Collection[str] = evidence.files or ()
-    exe = (evidence.exe or "").removesuffix(" (deleted)")
-    if "pypy" in exe.rpartition("/")[2] or any("/libpypy" in path for path in paths):
-        return "PyPy"
-    versions = {match[1] for path in (exe, *paths) for match in _VERSION.finditer(path)}
-    if len(versions) == 1:
-        return versions.pop()
-    if versions or evidence.files is None or _is_interpreter(exe):
-        return None
-    return None if evidence.environ and was_asked(evidence.environ) else ""
-
-
-def _is_interpreter(path: str) -> bool:
-    name = path.removesuffix(" (deleted)").rpartition("/")[2]
-    return _EXECUTABLE.fullmatch(name) is not None
-
-
-def _flags(cmdline: Sequence[str]) -> frozenset[str]:
-    """Return the one-letter options of an interpreter (Python/getopt.c)."""
-    letters: set[str] = set()
-    value = False
-    for argument in cmdline[1:] if cmdline and _is_interpreter(cmdline[0]) else ():
-        if value:
-            value = False
-        elif argument.startswith("--") and len(argument) > 2:
-            value = argument == "--check-hash-based-pycs"
-        elif not argument.startswith("-") or argument in ("-", "--"):
-            break
-        else:
-            for place, letter in enumerate(argument[1:], start=2):
-                letters.add(letter)
-                if letter in "cmWXQ":
-                    value = letter in "WXQ" and not argument[place:]
-                    break
-            if letters & {"c", "m"}:
-                break
-    return frozenset(letters)

@@ -13,7 +13,8 @@ from functools import lru_cache
 from string import Formatter
 from typing import Final
 
-from threadwatch.config.parse import DEFAULT_RULES, Config, GroupConfig, NameRule
+from threadwatch.config.defaults import DEFAULT_RULES
+from threadwatch.config.settings import Config, GroupConfig, NameRule
 from threadwatch.labels.applications import (
     UNKNOWN,
     application_name,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from threadwatch.accounting.account import Account
 from threadwatch.accounting.group import GroupRules
-from threadwatch.config.parse import GroupConfig, NameRule
+from threadwatch.config.settings import GroupConfig, NameRule
 from threadwatch.labels.groups import ThreadNames, is_fixed
 from threadwatch.poll.moment import Moment
 from threadwatch.poll.parents import Parents

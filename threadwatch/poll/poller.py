@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from threadwatch.accounting.account import Account
-from threadwatch.config.parse import Config
+from threadwatch.config.settings import Config
 from threadwatch.discovery.discovery import Discovery
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.view import ProcessView, View

@@ -1,4 +1,6 @@
-"""Reads processes in ``/proc``: the only module that opens their files. It returns bytes, no values.
+"""Reads processes in ``/proc``: the only module that opens their files, with :mod:`threadwatch.procfs.memfd`.
+
+It returns bytes, no values.
 
 Rules:
 
@@ -20,30 +22,27 @@ thread, and CPU clocks.
 
 from __future__ import annotations
 
-import functools
 import os
 import stat
 from contextlib import suppress
 from itertools import islice
 from typing import Literal
 
-from threadwatch.errors import Gone, Malformed
-from threadwatch.procfs.fdinfo import parse_fdinfo
+from threadwatch.errors import Gone
 from threadwatch.procfs.handles import (
     MAX_FILE,
-    OWN,
     PAGE,
     Handle,
     MemoryFile,
     ProgramFile,
     TableFile,
     TaskFile,
-    close,
     failure,
     translated,
     whole,
 )
 from threadwatch.procfs.marks import enter, leave, reading
+from threadwatch.procfs.memfd import open_memfd
 from threadwatch.publisher import layout as table
 
 TABLE_LINK = f"/memfd:{table.NAME} (deleted)"
@@ -60,9 +59,6 @@ _OF_MEMORY = frozenset({"cmdline", "environ", "maps"})
 
 _READ = os.O_RDONLY | os.O_CLOEXEC
 _LIST = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_PATH = os.O_PATH | os.O_CLOEXEC
-# O_NONBLOCK: otherwise a target with a lease on its memfd could make open() wait.
-_TABLE = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 class ProcessDir(Handle):
@@ -282,31 +278,14 @@ class ProcessDir(Handle):
     def open_table(self, fd: int) -> TableFile:
         """Return the target's memfd ``fd``, open for reading. Never blocks, whatever ``fd`` is.
 
-        The name proves nothing: in some mount namespace any file can be called like a memfd.
-        Opening a FIFO, a device or a file on the target's own FUSE mount could block, or have
-        effects. So the descriptor is first opened as a mere place (O_PATH: no file system is
-        asked), and its mount is compared with that of a memfd of ours. All memfds live on one mount
-        that only the kernel uses; so a file on that mount is a memfd, and can be opened.
+        See :mod:`threadwatch.procfs.memfd`.
 
         :raises Gone: also if ``fd`` has been closed or replaced meanwhile.
         :raises Malformed: it only looks like a table.
         """
         if self.fd_link(fd) != TABLE_LINK:
             raise Gone("table: the file descriptor is something else by now")
-        with translated("table"):
-            place = -1
-            try:
-                with reading():
-                    place = os.open(f"fd/{fd}", _PATH, dir_fd=self._fd)
-                if _mount(place) != _memfd_mount():
-                    raise Malformed("table", "is called like a memfd and is none")
-                found = os.fstat(place)
-                if not stat.S_ISREG(found.st_mode) or found.st_nlink:
-                    raise Malformed("table", "is not a memfd")
-                handle = os.open(f"/proc/self/fd/{place}", _TABLE)
-            finally:
-                close(place)
-        return TableFile(handle, owner_uid=found.st_uid, inode=found.st_ino)
+        return open_memfd(self._fd, fd)
 
 
 def find_tables(process: ProcessDir) -> list[int]:
@@ -325,24 +304,3 @@ def find_some_tables(process: ProcessDir, first: int, part: int | None) -> tuple
                 if len(found) == MAX_TABLES:
                     return found, 0
     return found, (fds[-1] + 1 if len(fds) == part else 0)
-
-
-@functools.cache
-def _memfd_mount() -> int:
-    """Return the id of the kernel's mount of all memfds."""
-    with translated(OWN):
-        fd = os.memfd_create("threadwatch-mount", os.MFD_CLOEXEC)
-        try:
-            return _mount(fd)
-        finally:
-            os.close(fd)
-
-
-def _mount(fd: int) -> int:
-    """Return the id of the mount of a file of our own."""
-    with translated(OWN):
-        info = os.open(f"/proc/self/fdinfo/{fd}", _READ)
-        try:
-            return parse_fdinfo(whole(info, OWN)).mnt_id
-        finally:
-            os.close(info)

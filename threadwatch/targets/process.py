@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from threadwatch.config.parse import GroupConfig
+from threadwatch.config.settings import GroupConfig
 from threadwatch.model.view import ProcessKey
 from threadwatch.names.published import Published
 from threadwatch.names.source import NameSource

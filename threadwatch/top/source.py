@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from threadwatch.config.parse import load_config
+from threadwatch.config.settings import sampled_often
 from threadwatch.errors import ReadError
 from threadwatch.model.view import ProcessKey, View
 from threadwatch.poll.poller import Poller
@@ -22,7 +23,6 @@ from threadwatch.reading.reader import (
 )
 from threadwatch.top.examine import Examined, examine
 from threadwatch.top.history import ThreadKey
-from threadwatch.words.choose import sampled_often
 from threadwatch.words.wording import left_out
 
 Wait = Callable[[float], object]

@@ -4,22 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
-from threadwatch.config.parse import Config, GroupConfig
 from threadwatch.errors import Unusable
 from threadwatch.model.view import ProcessView, View
 from threadwatch.words.text import printable
-
-
-def sampled_often(config: Config, rate: int) -> Config:
-    """Return the configuration with ``rate`` samples per second wherever samples are taken at all."""
-
-    def often(group: GroupConfig) -> GroupConfig:
-        return replace(group, wait_rate=rate) if group.wait_rate else group
-
-    return replace(config, default=often(config.default), groups=tuple(map(often, config.groups)))
 
 
 class Candidate(NamedTuple):
