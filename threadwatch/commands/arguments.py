@@ -14,10 +14,12 @@ _SORT_NAMES = ("cpu", "held", "wait", "ready", "time", "age", "state", "tid")
 _LEAST_INTERVAL = 0.1
 """Seconds. At shorter intervals, top would mostly show itself."""
 _MOST_INTERVAL = 3600
+_MOST_TIMEOUT = 86_400
 
 _EXAMPLES = """\
 examples:
   threadwatch run -- gunicorn shop:app   start an application whose threads have names from outside
+  threadwatch attach 4711                have a process publish that runs already (CPython 3.14 and later)
   threadwatch ps                         every Python thread of this host, by name
   threadwatch top                        the same, live, in the terminal
   threadwatch serve                      export them to Prometheus, on http://127.0.0.1:9749/metrics
@@ -40,6 +42,8 @@ def parser() -> argparse.ArgumentParser:
     _add_ps(commands)
     _add_top(commands)
     _add_run(commands)
+    _add_attach(commands)
+    _add_detach(commands)
     _add_doctor(commands)
     _add_check_config(commands)
     _add_check_web_config(commands)
@@ -237,6 +241,58 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "  threadwatch run -- gunicorn shop:app\n  threadwatch run -- python -m celery -A shop worker\n",
     )
     parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND [ARGUMENT ...]")
+
+
+def _add_attach(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "attach",
+        "have a process publish its threads that runs already, on CPython 3.14 or later",
+        "  threadwatch attach 4711\n"
+        "  threadwatch attach --yes --timeout 60 4711    without a question, and wait longer\n"
+        "\nThe process is changed: it runs a script of threadwatch. Be its user, or root.\n",
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask before it is changed")
+    _add_pid(parser)
+
+
+def _add_detach(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "detach",
+        "have a process cease to publish its threads, on CPython 3.14 or later",
+        "  threadwatch detach 4711\n",
+    )
+    _add_pid(parser)
+
+
+def _add_pid(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout",
+        type=_timeout,
+        default=10.0,
+        metavar="SECONDS",
+        help="how long to wait for one of its threads to run Python (default: %(default)s)",
+    )
+    parser.add_argument("pid", type=_pid, metavar="PID", help="the process")
+
+
+def _timeout(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not _LEAST_INTERVAL <= seconds <= _MOST_TIMEOUT:
+        message = f"should be seconds from {_LEAST_INTERVAL} to {_MOST_TIMEOUT}, not {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return seconds
+
+
+def _pid(text: str) -> int:
+    if not text.isdecimal() or not text.isascii() or not int(text[:20]):
+        message = f"should be the number of a process, not {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return int(text)
 
 
 def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -145,6 +145,18 @@ def _doctor(options: argparse.Namespace) -> int:
     )
 
 
+def _attach(options: argparse.Namespace) -> int:
+    from threadwatch.commands.attach import attach  # noqa: PLC0415 - as in _serve
+
+    return attach(options.pid, yes=options.yes, timeout=options.timeout)
+
+
+def _detach(options: argparse.Namespace) -> int:
+    from threadwatch.commands.attach import detach  # noqa: PLC0415 - as in _serve
+
+    return detach(options.pid, timeout=options.timeout)
+
+
 def _run(options: argparse.Namespace) -> int:
     from threadwatch.commands.run import run  # noqa: PLC0415 - as small as can be until it is needed
 
@@ -196,6 +208,8 @@ _COMMANDS: "dict[str, Callable[[argparse.Namespace], int]]" = {
     "ps": _ps,
     "top": _top,
     "run": _run,
+    "attach": _attach,
+    "detach": _detach,
     "doctor": _doctor,
     "check-config": _check_config,
     "check-web-config": _check_web_config,

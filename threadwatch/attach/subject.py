@@ -1,0 +1,194 @@
+"""A process that is to be asked: what is looked at before anything in it is changed.
+
+It is its directory in ``/proc`` that is kept open, and its memory is that of the program that runs in it now.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Self
+
+from threadwatch.attach.interpreter import Interpreter, Thread, find_runtimes
+from threadwatch.attach.memory import Memory, Region, parse_writable
+from threadwatch.attach.offsets import SIZES, Head
+from threadwatch.errors import Denied, Gone, Malformed, ReadError, Unusable
+from threadwatch.names.ownership import check_owner, clock_ahead_ns
+from threadwatch.names.slots import parse_header
+from threadwatch.procfs import (
+    ProcessDir,
+    ProcFS,
+    find_tables,
+    is_kernel_thread,
+    parse_stat,
+    parse_status,
+)
+from threadwatch.procfs.fields import find_line
+
+_KEEP = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+_MOST_MAPS = 1 << 24
+_OLDER = re.compile(r"python(3\.[0-9]{1,2})[^/]{0,40}$", re.MULTILINE)
+"""The name of a program or a library of a CPython."""
+_FREE_THREADED = "runs without the GIL, which attaching has not been tried with"
+
+
+class Subject:
+    """A process that runs on CPython 3.14 or later, and may be asked. Close it, or use it in ``with``.
+
+    :raises Unusable: it cannot be asked; in one line, why not and what can be done.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        procfs = ProcFS()
+        if not procfs.same_namespace:
+            raise Unusable(
+                "/proc is another PID namespace's, so it is not known which process is meant"
+            )
+        try:
+            self.directory = os.open(f"{procfs.root}/{pid}", _KEEP)
+        except OSError as error:
+            raise Unusable(f"there is no process {pid}, or it cannot be seen") from error
+        self.process = ProcessDir(pid, self.directory)
+        try:
+            with self.explained():
+                self._look()
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.process.close()
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Raises :class:`Unusable` for what goes wrong inside."""
+        try:
+            yield
+        except Gone:
+            why = f"process {self.pid} has ended"
+        except Denied:
+            why = f"the kernel does not let you change process {self.pid}: be its user, or root"
+        except ReadError as error:
+            why = f"process {self.pid} cannot be asked: {error}"
+        else:
+            return
+        raise Unusable(why)
+
+    def _look(self) -> None:
+        status = self.process.read("status", "status")
+        self._see_that_it_runs(status)
+        parsed = parse_status(status)
+        self._ns_pid = parsed.nspid[-1] if parsed.nspid else self.pid
+        self.uid = parsed.uids[3]
+        """Its file system user."""
+        self.is_filtered = find_line(status, b"Seccomp:\t") == b"2"
+        """Whether it has a seccomp filter. What that does cannot be seen."""
+        self.memory = Memory.open(self.directory)
+        runtimes = find_runtimes(self.memory, self._regions())
+        if len(runtimes) != 1:
+            raise Unusable(
+                f"process {self.pid} has several Pythons in it" if runtimes else self._no_python()
+            )
+        ((address, head),) = runtimes
+        self._check_version(head)
+        self.version = head.version
+        """Of its CPython."""
+        self.interpreter = Interpreter(self.memory, self._regions(), address, head)
+        if not self.interpreter.runs_scripts():
+            raise Unusable(
+                f"process {self.pid} has this switched off: PYTHON_DISABLE_REMOTE_DEBUG, -X disable-remote-debug, "
+                "or a Python built without; restart it without that, or by `threadwatch run`"
+            )
+        if self.interpreter.is_ending():
+            raise Unusable(f"process {self.pid} is at its end")
+        self.interpreter.threads()
+
+    def _see_that_it_runs(self, status: bytes) -> None:
+        data = self.process.read("stat", "stat")
+        stat = parse_stat(data)
+        self._start_ticks = stat.start_ticks
+        if is_kernel_thread(data):
+            raise Unusable(f"process {self.pid} is a thread of the kernel")
+        if stat.state in "ZX":
+            raise Gone("stat: the process has ended")
+        tracer = find_line(status, b"TracerPid:\t")
+        if tracer not in (None, b"0"):
+            by = os.fsdecode(tracer or b"")
+            raise Unusable(
+                f"process {self.pid} is held by process {by}, a debugger or strace: end that first"
+            )
+        if stat.state in "Tt":
+            raise Unusable(
+                f"process {self.pid} is stopped: let it go on first (kill -CONT {self.pid})"
+            )
+
+    def _check_version(self, head: Head) -> None:
+        python = f"process {self.pid} runs on CPython {'.'.join(map(str, head.version))}"
+        if head.version < (3, 14):
+            raise Unusable(_too_old(python))
+        if head.version[1] not in SIZES:
+            raise Unusable(f"{python}, which this version of threadwatch does not know")
+        if head.free_threaded:
+            raise Unusable(f"{python} and {_FREE_THREADED}; restart it by `threadwatch run`")
+
+    def _no_python(self) -> str:
+        """What there is instead of a CPython from 3.13 on: an older one is known by its files' names."""
+        maps = self.process.read_maps("maps", _MOST_MAPS).decode("utf-8", "replace")
+        if found := _OLDER.search(maps):
+            return _too_old(f"process {self.pid} runs on Python {found[1]}")
+        return f"process {self.pid} has no CPython 3.14 or later in it"
+
+    def _regions(self) -> tuple[Region, ...]:
+        return parse_writable(self.process.read_maps("maps", _MOST_MAPS))
+
+    def publishes(self) -> bool:
+        """Whether its main interpreter has a table that a daemon believes.
+
+        :raises Gone: it has ended.
+        """
+        ahead_ns = clock_ahead_ns(self.process)
+        for fd in find_tables(self.process):
+            with suppress(Gone, Malformed), self.process.open_table(fd) as file:
+                header = parse_header(file.read_header()).by_our_clock(ahead_ns, self._start_ticks)
+                if header.names(self._ns_pid, self._start_ticks) and not (
+                    header.closed or header.interpreter > 0
+                ):
+                    check_owner(self.process, file)
+                    return True
+        self.see_that_it_lives()
+        return False
+
+    def see_that_it_lives(self) -> None:
+        """Raises :class:`Gone` otherwise."""
+        if parse_stat(self.process.read("stat", "stat")).state in "ZX":
+            raise Gone("stat: the process has ended")
+
+    def threads(self) -> dict[int, Thread]:
+        """The threads that Python knows by TIDs as we see them, with what else is to be known to ask them."""
+        self.interpreter.regions = self._regions()
+        by_ns_tid = {thread.ns_tid: thread for thread in self.interpreter.threads()}
+        if self._ns_pid == self.pid:
+            tids = {tid: tid for tid in self.process.tids()}
+        else:
+            tids = {}
+            for tid in self.process.tids():
+                with suppress(Gone):
+                    nspid = parse_status(self.process.read_task(tid, "status")).nspid
+                    tids[nspid[-1] if nspid else tid] = tid
+        return {tids[ns]: thread for ns, thread in by_ns_tid.items() if ns in tids}
+
+
+def _too_old(python: str) -> str:
+    return (
+        f"{python}, and from 3.14 on a process can be attached to: restart it by `threadwatch run`"
+    )
