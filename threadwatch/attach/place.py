@@ -1,8 +1,8 @@
 """Where a script lies while another process is to run it: in a directory of its own that the process can see.
 
 The directory is made where temporary files are in the process's own root directory, and is gone afterwards.
-The root can be a container's, so no symbolic link in it is followed: it would lead elsewhere from here. Nor is
-a place taken in which anybody could put another directory instead of ours.
+The root can be a container's, so no symbolic link in it is followed: it would lead elsewhere from here. Nor
+is a place taken in which anybody could put another directory instead of ours.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def placed(directory: int, uid: int, script: Callable[[str], str]) -> Iterator[P
 
 
 def _find(directory: int, uid: int, script: Callable[[str], str]) -> tuple[int, str, Place]:
-    """Put the script into the first place that takes it: the place, open, the name in it, and what is there."""
+    """Put the script into the first place that takes it: that place, open; the name in it; what is there."""
     why = []
     for place in PLACES:
         name = f"threadwatch-{secrets.token_hex(8)}"

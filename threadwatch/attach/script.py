@@ -50,7 +50,8 @@ def _threadwatch():
             handler = _signal.getsignal(number)
             handler = getattr(handler, "__func__", handler)
             its = getattr(handler, "__code__", None)
-            if handler is _signal.default_int_handler and isinstance(error, KeyboardInterrupt) or its in codes:
+            is_default = handler is _signal.default_int_handler and isinstance(error, KeyboardInterrupt)
+            if is_default or its in codes:
                 _thread.interrupt_main(number)
                 return True
         return False

@@ -3,8 +3,8 @@
 Rules:
 
 * One thread is asked at a time. The main thread comes first, because its state lasts as long as the
-  interpreter. Where it does not answer, another that has run meanwhile is asked instead, and then the main one
-  again: what waits for something may wait for ever.
+  interpreter. Where it does not answer, another that has run meanwhile is asked instead, and then the main
+  one again: what waits for something may wait for ever.
 * A request is taken back before the script goes. Whatever happens (a timeout, Ctrl-C), none is left.
 * Only a table proves something: that it is there, or that there is none.
 """
@@ -197,7 +197,7 @@ class _Asking:
             self._asked = None
 
     def _asked_by_cpython(self, thread: Thread) -> bool:
-        """Ask by ``sys.remote_exec``, once, where there is one here that would ask the same of the same thread."""
+        """Ask by ``sys.remote_exec``, once, where that is there and would ask the same thread."""
         remote_exec = getattr(sys, "remote_exec", None)
         if (
             self._by_cpython
@@ -235,8 +235,8 @@ class _Asking:
         """What keeps the script from being run."""
         if self._has_begun:
             return (
-                f"it has taken {self._place.path} and does not say how it went: it may not read it, or an audit "
-                "hook forbids it; its standard error may say more"
+                f"it has taken {self._place.path} and does not say how it went: it may not read it, or an "
+                "audit hook forbids it; its standard error may say more"
             )
         threads = self._subject.threads()
         main = next((tid for tid, thread in threads.items() if thread.is_main), None)
@@ -254,4 +254,5 @@ class _Asking:
 
     def _why_not(self, timeout: float) -> str:
         last = "" if self._has_begun else ", and nothing has been changed"
-        return f"process {self._subject.pid} has not run the script in {timeout:g} s{last}: {self._waited_for()}"
+        began = f"process {self._subject.pid} has not run the script in {timeout:g} s{last}"
+        return f"{began}: {self._waited_for()}"

@@ -1,8 +1,8 @@
 """Holds one thread of another process still for a moment (ptrace(2), PTRACE_SEIZE).
 
-A thread that is held does not end, so what belongs to it stays where it is, and does not change it. The other
-threads run on. A system call that it waits in goes on afterwards, but for those that every stop ends with EINTR
-(signal(7)): epoll_wait(2) and a few more, which CPython begins again.
+A thread that is held does not end, so what belongs to it stays where it is, and does not change it. The
+other threads run on. A system call that it waits in goes on afterwards, but for those that every stop ends
+with EINTR (signal(7)): epoll_wait(2) and a few more, which CPython begins again.
 """
 
 from __future__ import annotations

@@ -106,8 +106,9 @@ class Subject:
         self.interpreter = Interpreter(self.memory, self._regions(), address, head)
         if not self.interpreter.runs_scripts():
             raise Unusable(
-                f"process {self.pid} has this switched off: PYTHON_DISABLE_REMOTE_DEBUG, -X disable-remote-debug, "
-                "or a Python built without; restart it without that, or by `threadwatch run`"
+                f"process {self.pid} has this switched off (PYTHON_DISABLE_REMOTE_DEBUG, "
+                "-X disable-remote-debug, or a Python built without): restart it without that, or by "
+                "`threadwatch run`"
             )
         if self.interpreter.is_ending():
             raise Unusable(f"process {self.pid} is at its end")
