@@ -16,7 +16,7 @@ from tests.testbed import Interpreter
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__", "commands"}),
-    frozenset({"top", "doctor", "web"}),
+    frozenset({"attach", "doctor", "top", "web"}),
     frozenset({"poll"}),
     frozenset({"discovery", "threads", "waits"}),
     frozenset({"metrics", "words"}),

@@ -7,6 +7,7 @@ is a place taken in which anybody could put another directory instead of ours.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -103,7 +104,7 @@ def _open(directory: int, place: str) -> int:
     mode = os.fstat(fd).st_mode
     if mode & _MAY_WRITE and not mode & stat.S_ISVTX:
         os.close(fd)
-        raise OSError(0, "anybody can rename what is in it")
+        raise OSError(errno.EPERM, "anybody can rename what is in it")
     return fd
 
 

@@ -29,7 +29,7 @@ DONE, AGAIN, FAILED = "done", "again", "failed "
 
 _FRAME = """\
 def _threadwatch():
-    import _signal, _thread, os, sys
+    import _operator, _signal, _thread, _weakref, os, sys
 
     def report(text):
         try:
@@ -39,33 +39,43 @@ def _threadwatch():
             finally:
                 os.close(fd)
         except OSError as error:
-            raise_again(error)
+            return raised_by(error)
 
-    def raise_again(error):
-        codes, frame = set(), error.__traceback__
-        while frame is not None:
-            codes.add(frame.tb_frame.f_code)
-            frame = frame.tb_next
+    def raised_by(error):
+        # the signal whose handler has raised it; None: it is none of the program's
+        codes, at = set(), error.__traceback__
+        while at is not None:
+            codes.add(at.tb_frame.f_code)
+            at = at.tb_next
         for number in _signal.valid_signals():
             handler = _signal.getsignal(number)
-            handler = getattr(handler, "__func__", handler)
-            its = getattr(handler, "__code__", None)
-            is_default = handler is _signal.default_int_handler and isinstance(error, KeyboardInterrupt)
-            if is_default or its in codes:
-                _thread.interrupt_main(number)
-                return True
-        return False
+            if handler is _signal.default_int_handler and isinstance(error, KeyboardInterrupt):
+                return number
+            if getattr(getattr(handler, "__func__", handler), "__code__", None) in codes:
+                return number
 
 {body}
+    number = None
     try:
         answer = work()
         repr(None)  # looks for signals: they come here, rather than later or never
-        report(answer)
     except BaseException as error:
-        report("again" if raise_again(error) else "failed " + (str(error) or type(error).__name__))
+        number = raised_by(error)
+        answer = "failed " + (str(error) or type(error).__name__) if number is None else "again"
+    number = report(answer) or number
+    if number is None:
+        return None
+
+    class Reference(_weakref.ref):
+        interrupt_main = _thread.interrupt_main
+
+    # The signal comes again when these are freed, the last first, after the script: without any bytecode, or
+    # the handler would be called in the middle of that.
+    last = set()
+    return Reference(last, _operator.methodcaller("interrupt_main", number)), last
 
 
-_threadwatch()
+_last = _threadwatch()
 del _threadwatch
 """
 

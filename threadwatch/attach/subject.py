@@ -26,6 +26,7 @@ from threadwatch.procfs import (
     parse_status,
 )
 from threadwatch.procfs.fields import find_line
+from threadwatch.procfs.own import read_setting
 
 _KEEP = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _MOST_MAPS = 1 << 24
@@ -78,6 +79,9 @@ class Subject:
             why = f"process {self.pid} has ended"
         except Denied:
             why = f"the kernel does not let you change process {self.pid}: be its user, or root"
+            scope = read_setting("/proc", "sys/kernel/yama/ptrace_scope").strip()
+            if scope not in (b"", b"0"):
+                why += f" (kernel.yama.ptrace_scope is {scope.decode()}: be root)"
         except ReadError as error:
             why = f"process {self.pid} cannot be asked: {error}"
         else:
