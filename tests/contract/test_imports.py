@@ -124,6 +124,12 @@ def test_target_modules_import_only_each_other(graph: grimp.ImportGraph) -> None
                 assert root in PYTHON, f"{module} imports {imported}"
 
 
+def test_only_commands_can_change_a_process(graph: grimp.ImportGraph) -> None:
+    """Nothing of the daemon imports what writes to other processes."""
+    importers = {a for a, b in _ours(graph) if _top(b) == "attach" and _top(a) != "attach"}
+    assert importers == {"threadwatch.commands.attach"}
+
+
 def test_dependencies_are_used_where_they_belong(graph: grimp.ImportGraph) -> None:
     """Each dependency is imported in its one place, and there are no others."""
     for module in sorted(m for m in graph.modules if m.split(".")[0] == "threadwatch"):

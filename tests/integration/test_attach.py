@@ -24,8 +24,9 @@ from threadwatch.attach.place import placed
 from threadwatch.attach.request import Requests
 from threadwatch.attach.subject import Subject
 from threadwatch.errors import Malformed, ReadError, Unusable
-from threadwatch.names.published import Published
-from threadwatch.procfs import ProcFS, parse_stat, parse_status, parse_syscall
+from threadwatch.names.slots import parse_header, parse_slots
+from threadwatch.procfs import ProcFS, find_tables, parse_syscall
+from threadwatch.publisher import layout
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 TIMEOUT = 40.0
@@ -113,26 +114,16 @@ def refusal(pid: int, timeout: float = TIMEOUT) -> str:
 
 
 def names(pid: int) -> dict[int, str]:
-    """The names that a daemon has of its threads, by their TIDs as the process sees them."""
+    """The names that it publishes of its living threads, by their TIDs as it sees them."""
+    found = {}
     with ProcFS().open_process(pid) as process:
-        start_ticks = parse_stat(process.read("stat", "stat")).start_ticks
-        ns_pid = parse_status(process.read("status", "status")).nspid[-1]
-        published = Published(ns_pid=ns_pid, start_ticks=start_ticks)
-        try:
-            published.find(process, None)
-            if published.header is None:
-                return {}
-            published.update(process)
-            found = {}
-            for tid in process.tids():
-                own = parse_status(process.read_task(tid, "status")).nspid[-1]
-                born = parse_stat(process.read_task(tid, "stat")).start_ticks
-                slot = published.slot(own, born)
-                if slot is not None:
-                    found[own] = slot[1].name
-            return found
-        finally:
-            published.close()
+        for fd in find_tables(process):
+            with process.open_table(fd) as file:
+                if parse_header(file.read_header()).interpreter == 0:
+                    slots, torn = parse_slots(file.read_slots(0, layout.CAPACITY))
+                    assert not torn
+                    found |= {slot.tid: slot.name for _, slot in slots if slot.state == layout.LIVE}
+    return found
 
 
 def run(*arguments: str, by: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
@@ -252,9 +243,10 @@ def test_commands(fleet: Fleet) -> None:
     assert names(int(pid)) == {}
 
 
-def test_by_the_same_version(fleet: Fleet, attachable: Interpreter) -> None:
-    """A threadwatch on the process's own version of Python asks by sys.remote_exec."""
-    program = start(fleet, attachable, "loop")
+@pytest.mark.parametrize("mode", ["loop", "idle"])
+def test_by_the_same_version(fleet: Fleet, attachable: Interpreter, mode: str) -> None:
+    """A threadwatch on the process's own version asks by sys.remote_exec, and by its own way if need be."""
+    program = start(fleet, attachable, mode)
     by = (
         "import sys; from threadwatch.commands.main import main;"
         " sys.addaudithook(lambda event, _: event == 'sys.remote_exec' and print(event)); sys.exit(main())"
@@ -270,7 +262,7 @@ def test_by_the_same_version(fleet: Fleet, attachable: Interpreter) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "sys.remote_exec"
     assert names(program.pid) == program.threads
-    assert program.ends_as_ever() == {"mode": "loop"}
+    assert program.ends_as_ever() == {"mode": mode}
 
 
 def test_publishes_by_itself(fleet: Fleet, attachable: Interpreter) -> None:

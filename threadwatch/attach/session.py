@@ -185,7 +185,9 @@ class _Asking:
         self._tried.add(tid)
         self._asked, self._asked_at, self._has_begun = (tid, thread), time.monotonic(), False
         try:
-            if not self._asked_by_cpython(thread):
+            if self._asked_by_cpython(thread):
+                self._tried.discard(tid)  # to be asked by our own way when its turn is over
+            else:
                 self._requests.ask(tid, thread)
         except (Denied, Unusable):
             self._asked = None  # nothing has been written

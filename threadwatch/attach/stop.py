@@ -14,12 +14,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from threadwatch.errors import Denied, Gone, ReadError
+from threadwatch.errors import Denied, Gone, ReadError, Unusable
 
 _SEIZE, _INTERRUPT, _DETACH = 0x4206, 0x4207, 17
 _WALL = 0x40000000
 _EVENT_STOP = 128
-_DEADLINE_S = 1.0
+_DEADLINE_S = 3.0
 """A thread stops at once, unless it is in the middle of what nothing interrupts (a disk, a vfork)."""
 
 
@@ -29,7 +29,7 @@ def held(tid: int) -> Iterator[None]:
 
     :raises Gone: the thread has ended.
     :raises Denied: the kernel refuses, or another holds it already.
-    :raises ReadError: it does not stop.
+    :raises Unusable: it does not stop. It is to be given up then: the kernel lets go of it when we end.
     """
     _ptrace(_SEIZE, tid)
     signal = 0
@@ -38,8 +38,7 @@ def held(tid: int) -> Iterator[None]:
         signal = _await_stop(tid)
         yield
     finally:
-        # Of one that has not stopped we cannot let go: the kernel does, at our end.
-        with suppress(Gone):
+        with suppress(Gone):  # or it has not stopped
             _ptrace(_DETACH, tid, signal)
 
 
@@ -57,7 +56,7 @@ def _await_stop(tid: int) -> int:
             raise Gone("ptrace: the thread has ended")
         else:
             return 0 if status >> 16 == _EVENT_STOP else os.WSTOPSIG(status)
-    raise ReadError("ptrace", "timeout", "the thread does not stop")
+    raise Unusable(f"thread {tid} does not stop: it is in the middle of what nothing interrupts")
 
 
 def _ptrace(request: int, tid: int, data: int = 0) -> None:

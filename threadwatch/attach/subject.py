@@ -95,8 +95,8 @@ class Subject:
         self._ns_pid = parsed.nspid[-1] if parsed.nspid else self.pid
         self.uid = parsed.uids[3]
         """Its file system user."""
-        self.is_filtered = find_line(status, b"Seccomp:\t") == b"2"
-        """Whether it has a seccomp filter. What that does cannot be seen."""
+        self.is_filtered = any(self._is_filtered(tid) for tid in self.process.tids())
+        """Whether one of its threads has a seccomp filter. What that does cannot be seen."""
         self.memory = Memory.open(self.directory)
         runtimes = find_runtimes(self.memory, self._regions())
         if len(runtimes) != 1:
@@ -136,6 +136,12 @@ class Subject:
             raise Unusable(
                 f"process {self.pid} is stopped: let it go on first (kill -CONT {self.pid})"
             )
+
+    def _is_filtered(self, tid: int) -> bool:
+        with suppress(Gone):
+            status = self.process.read_task(tid, "status")
+            return find_line(status, b"Seccomp:\t") == b"2"
+        return False
 
     def _check_version(self, head: Head) -> None:
         python = f"process {self.pid} runs on CPython {'.'.join(map(str, head.version))}"

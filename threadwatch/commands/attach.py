@@ -19,7 +19,7 @@ _COLUMNS = 60
 """Of a command line, as much is shown."""
 
 _ATTACHES = """\
-This changes that process: one of its own threads will run a script of threadwatch, some 10 ms long, between
+This changes that process: one of its own threads will run a script of threadwatch, some 20 ms long, between
 two lines of its own code (PEP 768). From then on it publishes the names of its threads, until it ends or you
 `threadwatch detach {pid}`; the publisher's modules stay loaded in it even then."""
 _FILTERED = """\

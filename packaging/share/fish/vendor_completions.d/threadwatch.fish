@@ -46,8 +46,8 @@ function _shtab_threadwatch_using
   test "$_shtab_threadwatch_cmdpath" = "$argv"
 end
 
-set -g _shtab_threadwatch_commands serve ps top run doctor check-config check-web-config demo
-set -g _shtab_threadwatch_opts_with_value --config.file --count --filter --interval --log.format --log.level --path.procfs --seconds --sort --url --web.config.file --web.listen-address --web.telemetry-path -d -n
+set -g _shtab_threadwatch_commands serve ps top run attach detach doctor check-config check-web-config demo
+set -g _shtab_threadwatch_opts_with_value --config.file --count --filter --interval --log.format --log.level --path.procfs --seconds --sort --timeout --url --web.config.file --web.listen-address --web.telemetry-path -d -n
 
 complete -c threadwatch -e
 complete -c threadwatch -f
@@ -87,6 +87,13 @@ complete -c threadwatch -n '_shtab_threadwatch_using top' -l path.procfs -xka "(
 complete -c threadwatch -n '_shtab_threadwatch_using top; and test $_shtab_threadwatch_npos -ge 0' -ka "(pgrep -l python)" -d 'a process, or an application; all by default'
 complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a run -d 'Start a command whose Python processes publish their threads.'
 complete -c threadwatch -n '_shtab_threadwatch_using run' -s h -l help -d 'show this help message and exit'
+complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a attach -d 'Have a process publish its threads that runs already, on CPython 3.14 or later.'
+complete -c threadwatch -n '_shtab_threadwatch_using attach' -s h -l help -d 'show this help message and exit'
+complete -c threadwatch -n '_shtab_threadwatch_using attach' -l yes -d 'do not ask before it is changed'
+complete -c threadwatch -n '_shtab_threadwatch_using attach' -l timeout -x -d 'how long to wait for one of its threads to run Python (default: 10.0)'
+complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a detach -d 'Have a process cease to publish its threads, on CPython 3.14 or later.'
+complete -c threadwatch -n '_shtab_threadwatch_using detach' -s h -l help -d 'show this help message and exit'
+complete -c threadwatch -n '_shtab_threadwatch_using detach' -l timeout -x -d 'how long to wait for one of its threads to run Python (default: 10.0)'
 complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a doctor -d 'Say what can be seen, what publishes, what permission hides, and how to grant it.'
 complete -c threadwatch -n '_shtab_threadwatch_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c threadwatch -n '_shtab_threadwatch_using doctor' -l json -d 'one object, for programs'
