@@ -294,7 +294,7 @@ def test_in_a_container(fleet: Fleet, attachable: Interpreter) -> None:
     assert pid != program.pid, "it has a PID of its own there"
     attach(pid)
     assert names(pid) == program.threads
-    assert os.listdir(f"/proc/{pid}/root/tmp") == []
+    assert not list(Path(f"/proc/{pid}/root", "tmp").iterdir())
     detach(pid)
     assert names(pid) == {}
 
