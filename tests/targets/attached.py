@@ -91,7 +91,9 @@ def idle():
 
     async def main():
         told = asyncio.Event()
-        asyncio.get_running_loop().add_reader(0, told.set)
+        loop = asyncio.get_running_loop()
+        loop.slow_callback_duration = 1000  # -X dev tells of those that a busy machine makes slow
+        loop.add_reader(0, told.set)
         ready()
         await told.wait()
 

@@ -11,23 +11,12 @@ from dataclasses import dataclass
 from struct import Struct
 
 from threadwatch.attach.memory import Memory, Region
-from threadwatch.attach.offsets import (
-    COOKIE,
-    HEAD_SIZE,
-    SIZES,
-    Head,
-    Offsets,
-    parse_head,
-    parse_offsets,
-)
+from threadwatch.attach.offsets import SIZES, Offsets, parse_offsets
 from threadwatch.errors import Malformed, ReadError
 
 _WORD = Struct("<Q")
 _SIGNED = Struct("<q")
 _INT = Struct("<i")
-_MOST_REGION = 1 << 26
-"""No interpreter's static data are larger."""
-_PIECE = 1 << 20
 _MOST_INTERPRETERS = 10_000
 _MOST_THREADS = 100_000
 _TRIES = 5
@@ -46,47 +35,21 @@ class Thread:
     is_main: bool
 
 
-def find_runtimes(memory: Memory, regions: tuple[Region, ...]) -> list[tuple[int, Head]]:
-    """Where a ``_PyRuntime`` of CPython 3.13 or later is, and which Python that is.
-
-    It is static data, so it lies where a file is mapped: the program's, or a libpython's.
-    """
-    found = []
-    for region in regions:
-        if not region.path.startswith(b"/") or region.end - region.start > _MOST_REGION:
-            continue
-        for start in range(region.start, region.end, _PIECE):
-            try:
-                data = memory.read(start, min(_PIECE, region.end - start))
-            except ReadError:
-                continue  # behind the file's end, say
-            at = data.find(COOKIE)
-            while at >= 0:
-                if (start + at) % 8 == 0:
-                    try:
-                        head = parse_head(memory.read(start + at, HEAD_SIZE))
-                        found.append((start + at, head))
-                    except ReadError:
-                        pass
-                at = data.find(COOKIE, at + 1)
-    return found
-
-
 class Interpreter:
-    """The main interpreter.
+    """The main interpreter of a Python of the minor version ``minor`` whose ``_PyRuntime`` is at ``runtime``.
 
     :raises Malformed: there is none, or something does not fit.
     :raises ReadError: its memory cannot be read.
     """
 
     def __init__(
-        self, memory: Memory, regions: tuple[Region, ...], runtime: int, head: Head
+        self, memory: Memory, regions: tuple[Region, ...], runtime: int, minor: int
     ) -> None:
         self._memory = memory
         self.regions = regions
         """What the process may write to; to be read again when new threads come."""
         self._runtime = runtime
-        self.offsets: Offsets = parse_offsets(memory.read(runtime, SIZES.get(head.version[1], 0)))
+        self.offsets: Offsets = parse_offsets(memory.read(runtime, SIZES[minor]))
         if not self._is_writable(runtime, self.offsets.runtime_size):
             raise Malformed(_SOURCE, "_PyRuntime is not in the program's own data")
         self.address, self.is_only = self._find()

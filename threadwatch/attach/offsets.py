@@ -1,8 +1,8 @@
-"""``struct _Py_DebugOffsets``: where CPython has what a debugger needs, as CPython itself tells.
+"""Where a script's path is to be written, and what is checked before, as ``struct _Py_DebugOffsets`` says.
 
-It is the first member of ``_PyRuntime`` (Include/internal/pycore_debug_offsets.h), and each of its fields
-has 8 bytes. The fields move from one minor version to the next, so only known versions are taken. Pure and
-total: any bytes give a value or :class:`Malformed`.
+It is the first member of ``_PyRuntime`` (CPython, Include/internal/pycore_debug_offsets.h), and each of its
+fields has 8 bytes. The fields move from one minor version to the next, so only known versions are taken. What
+is read of a Python, to find it and to prove it, is in :mod:`threadwatch.names.memory`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from struct import Struct
 
 from threadwatch.errors import Malformed
+from threadwatch.names.memory.offsets import COOKIE
 
-COOKIE = b"xdebugpy"
-"""What the struct begins with."""
-HEAD_SIZE = 32
-"""Bytes for :func:`parse_head`."""
 SIZES = {14: 760, 15: 888}
-"""Bytes of the struct by minor version, for :func:`parse_offsets`. Those can be attached to."""
+"""Bytes of the struct by minor version, for :func:`parse_offsets`. Those versions can be attached to."""
 
 _SOURCE = "debug offsets"
-_HEAD = Struct("<8s3Q")
+_HEAD = Struct("<8sQ")
 _RUNTIME = Struct("<3Q")  # size, finalizing, interpreters_head; at 24
 _INTERPRETER = Struct("<5Q")  # size, id, next, threads_head, threads_main; at 48
 _THREAD = Struct("<4Q")  # size, prev, next, interp; at 176
@@ -32,20 +29,6 @@ _CANDIDATE = 0xC0
 _MOST = 1 << 24
 """No structure is larger, in bytes."""
 _LEAST_PATH, _MOST_PATH = 64, 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """Which Python it is."""
-
-    hexversion: int
-    """As ``sys.hexversion``."""
-    free_threaded: bool
-
-    @property
-    def version(self) -> tuple[int, int, int]:
-        """Major, minor, micro."""
-        return self.hexversion >> 24, self.hexversion >> 16 & 0xFF, self.hexversion >> 8 & 0xFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,29 +65,17 @@ class Offsets:
     """The room for it, with the NUL behind it."""
 
 
-def parse_head(data: bytes) -> Head:
-    """The first :data:`HEAD_SIZE` bytes of ``_PyRuntime`` (CPython 3.13 and later), or :class:`Malformed`."""
-    if len(data) < HEAD_SIZE:
-        raise Malformed(_SOURCE, f"should have {HEAD_SIZE} bytes, not {len(data)}")
-    cookie, hexversion, free_threaded, size = _HEAD.unpack_from(data)
-    if cookie != COOKIE:
-        raise Malformed(_SOURCE, f"should begin with {COOKIE!r}, not {cookie!r}")
-    if hexversion >> 24 != 3 or hexversion >> 16 & 0xFF < 13 or free_threaded not in (0, 1):
-        raise Malformed(_SOURCE, f"are of no CPython: {hexversion:#x}, {free_threaded}")
-    if not HEAD_SIZE <= size <= _MOST:
-        raise Malformed(_SOURCE, f"have a _PyRuntime of {size} bytes")
-    return Head(hexversion, bool(free_threaded))
-
-
 def parse_offsets(data: bytes) -> Offsets:
-    """The whole struct of one of the versions in :data:`SIZES`, or :class:`Malformed`.
+    """Return the offsets by the whole struct of one of the versions in :data:`SIZES`.
 
-    Each offset lies within its structure.
+    Pure and total. Each offset lies within its structure.
+
+    :raises Malformed: the bytes are something else.
     """
-    head = parse_head(data)
-    major, minor, _ = head.version
-    if minor not in SIZES or head.hexversion & 0xF0 < _CANDIDATE:
-        raise Malformed(_SOURCE, f"are of CPython {major}.{minor}, whose structures are not known")
+    cookie, hexversion = _HEAD.unpack(data[: _HEAD.size].ljust(_HEAD.size, b"\0"))
+    major, minor = hexversion >> 24, hexversion >> 16 & 0xFF
+    if cookie != COOKIE or major != 3 or minor not in SIZES or hexversion & 0xF0 < _CANDIDATE:
+        raise Malformed(_SOURCE, f"are of version {hexversion:#x}, whose structures are not known")
     if len(data) < SIZES[minor]:
         raise Malformed(_SOURCE, f"should have {SIZES[minor]} bytes, not {len(data)}")
     runtime_size, finalizing, interpreters = _RUNTIME.unpack_from(data, 24)

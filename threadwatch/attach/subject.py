@@ -6,15 +6,17 @@ It is its directory in ``/proc`` that is kept open, and its memory is that of th
 from __future__ import annotations
 
 import os
-import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Self
 
-from threadwatch.attach.interpreter import Interpreter, Thread, find_runtimes
+from threadwatch.attach.interpreter import Interpreter, Thread
 from threadwatch.attach.memory import Memory, Region, parse_writable
-from threadwatch.attach.offsets import SIZES, Head
-from threadwatch.errors import Denied, Gone, Malformed, ReadError, Unusable
+from threadwatch.attach.offsets import SIZES
+from threadwatch.errors import Denied, Gone, Malformed, ReadError, Unsupported, Unusable
+from threadwatch.names.memory.interpreter import FIRST_LOOK, Python, find_python
+from threadwatch.names.memory.snapshot import Snapshot
 from threadwatch.names.ownership import check_owner, clock_ahead_ns
 from threadwatch.names.slots import parse_header
 from threadwatch.procfs import (
@@ -30,8 +32,7 @@ from threadwatch.procfs.own import read_setting
 
 _KEEP = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _MOST_MAPS = 1 << 24
-_OLDER = re.compile(r"python(3\.[0-9]{1,2})[^/]{0,40}$", re.MULTILINE)
-"""The name of a program or a library of a CPython."""
+_TRIES, _BETWEEN_TRIES_S = 10, 0.02
 _FREE_THREADED = "runs without the GIL, which attaching has not been tried with"
 
 
@@ -98,16 +99,14 @@ class Subject:
         self.is_filtered = any(self._is_filtered(tid) for tid in self.process.tids())
         """Whether one of its threads has a seccomp filter. What that does cannot be seen."""
         self.memory = Memory.open(self.directory)
-        runtimes = find_runtimes(self.memory, self._regions())
-        if len(runtimes) != 1:
-            raise Unusable(
-                f"process {self.pid} has several Pythons in it" if runtimes else self._no_python()
-            )
-        ((address, head),) = runtimes
-        self._check_version(head)
-        self.version = head.version
+        python = self._find_python()
+        hexversion = python.hexversion
+        self.version = hexversion >> 24, hexversion >> 16 & 0xFF, hexversion >> 8 & 0xFF
         """Of its CPython."""
-        self.interpreter = Interpreter(self.memory, self._regions(), address, head)
+        self._check_version(free_threaded=python.offsets.free_threaded)
+        self.interpreter = Interpreter(
+            self.memory, self._regions(), python.runtime, self.version[1]
+        )
         if not self.interpreter.runs_scripts():
             raise Unusable(
                 f"process {self.pid} has this switched off (PYTHON_DISABLE_REMOTE_DEBUG, "
@@ -143,21 +142,36 @@ class Subject:
             return find_line(status, b"Seccomp:\t") == b"2"
         return False
 
-    def _check_version(self, head: Head) -> None:
-        python = f"process {self.pid} runs on CPython {'.'.join(map(str, head.version))}"
-        if head.version < (3, 14):
-            raise Unusable(_too_old(python))
-        if head.version[1] not in SIZES:
-            raise Unusable(f"{python}, which this version of threadwatch does not know")
-        if head.free_threaded:
-            raise Unusable(f"{python} and {_FREE_THREADED}; restart it by `threadwatch run`")
+    def _find_python(self) -> Python:
+        """Find its Python, which may be in the middle of something."""
+        for _ in range(_TRIES - 1):
+            try:
+                return self._look_for_python()
+            except Unsupported:
+                break
+            except ReadError:
+                time.sleep(_BETWEEN_TRIES_S)
+        try:
+            return self._look_for_python()
+        except Unsupported as error:
+            why = f"process {self.pid} has no Python in it that can be attached to: {error.detail}"
+            raise Unusable(why) from None
 
-    def _no_python(self) -> str:
-        """What there is instead of a CPython from 3.13 on: an older one is known by its files' names."""
-        maps = self.process.read_maps("maps", _MOST_MAPS).decode("utf-8", "replace")
-        if found := _OLDER.search(maps):
-            return _too_old(f"process {self.pid} runs on Python {found[1]}")
-        return f"process {self.pid} has no CPython 3.14 or later in it"
+    def _look_for_python(self) -> Python:
+        auxv = self.process.read("auxv", "auxv")
+        return find_python(Snapshot(self.memory, FIRST_LOOK), auxv, self._ns_pid)
+
+    def _check_version(self, *, free_threaded: bool) -> None:
+        python = f"process {self.pid} runs on CPython {'.'.join(map(str, self.version))}"
+        if self.version[:2] < (3, 14):
+            raise Unusable(
+                f"{python}, and only from 3.14 on a process can be attached to: restart it by "
+                "`threadwatch run`"
+            )
+        if self.version[1] not in SIZES:
+            raise Unusable(f"{python}, which this version of threadwatch does not know")
+        if free_threaded:
+            raise Unusable(f"{python} and {_FREE_THREADED}; restart it by `threadwatch run`")
 
     def _regions(self) -> tuple[Region, ...]:
         return parse_writable(self.process.read_maps("maps", _MOST_MAPS))
@@ -197,9 +211,3 @@ class Subject:
                     nspid = parse_status(self.process.read_task(tid, "status")).nspid
                     tids[nspid[-1] if nspid else tid] = tid
         return {tids[ns]: thread for ns, thread in by_ns_tid.items() if ns in tids}
-
-
-def _too_old(python: str) -> str:
-    return (
-        f"{python}, and from 3.14 on a process can be attached to: restart it by `threadwatch run`"
-    )
