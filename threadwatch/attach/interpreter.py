@@ -19,7 +19,7 @@ _SIGNED = Struct("<q")
 _INT = Struct("<i")
 _MOST_INTERPRETERS = 10_000
 _MOST_THREADS = 100_000
-_TRIES = 5
+_TRIES = 20
 """Lists can change while they are read: how often that is tried."""
 _SOURCE = "interpreter"
 

@@ -21,8 +21,10 @@ from threadwatch.attach import script as scripts
 from threadwatch.attach.interpreter import Thread
 from threadwatch.attach.place import Place, placed
 from threadwatch.attach.request import Requests
+from threadwatch.attach.stop import undisturbed
 from threadwatch.attach.subject import Subject
-from threadwatch.errors import Denied, Gone, ReadError, Unusable
+from threadwatch.errors import Denied, Gone, Malformed, ReadError, Unusable
+from threadwatch.words.text import printable
 
 _POLL_S = 0.01
 _LOOK_S = 0.1
@@ -46,8 +48,7 @@ def attach(subject: Subject, timeout: float, tell: Callable[[str], None]) -> Non
 
     :raises Unusable: it does not; in one line, why not.
     """
-    _run(subject, scripts.publishing, timeout, tell)
-    if not subject.publishes():
+    if not _run(subject, scripts.publishing, timeout, tell):
         raise Unusable(
             f"process {subject.pid} says that it publishes, and has no table that this threadwatch can read: "
             "the threadwatch that it has loaded is of another version"
@@ -56,8 +57,7 @@ def attach(subject: Subject, timeout: float, tell: Callable[[str], None]) -> Non
 
 def detach(subject: Subject, timeout: float, tell: Callable[[str], None]) -> None:
     """Have the process cease to publish; on return it has. As :func:`attach`."""
-    _run(subject, scripts.unpublishing, timeout, tell)
-    if subject.publishes():
+    if _run(subject, scripts.unpublishing, timeout, tell):
         raise Unusable(f"process {subject.pid} still publishes, though it was told not to")
 
 
@@ -66,13 +66,17 @@ def _run(
     script: Callable[[str], str],
     timeout: float,
     tell: Callable[[str], None],
-) -> None:
-    with subject.explained(), placed(subject.directory, subject.uid, script) as place:
-        asking = _Asking(subject, place)
-        try:
-            asking.run(timeout, tell)
-        finally:
-            asking.end()
+) -> bool:
+    """Have the process run a script; whether it publishes then."""
+    with subject.explained():
+        with placed(subject.directory, subject.uid, script) as place:
+            asking = _Asking(subject, place)
+            try:
+                asking.run(timeout, tell)
+            finally:
+                with undisturbed():
+                    asking.end()
+        return subject.publishes()
 
 
 class _Asking:
@@ -111,7 +115,7 @@ class _Asking:
                 if answer == scripts.DONE:
                     return
                 if answer != scripts.AGAIN or again == _MOST_AGAIN:
-                    why = answer.removeprefix(scripts.FAILED)
+                    why = printable(answer.removeprefix(scripts.FAILED))
                     raise Unusable(f"process {self._subject.pid} could not do it: {why}")
                 again += 1
                 self._tried.clear()
@@ -152,7 +156,7 @@ class _Asking:
             tid, thread = self._asked
             if not self._subject.process.has_task(tid):
                 self._asked, self._has_begun = None, False
-            elif self._has_begun or not self._requests.is_pending(thread):
+            elif self._has_begun or not self._is_pending(thread):
                 self._has_begun = True
                 return
             elif now - self._asked_at < _TURN_S:
@@ -165,6 +169,12 @@ class _Asking:
         if following is None or (self._asked is not None and not self._take_back()):
             return
         self._ask(following, threads[following])
+
+    def _is_pending(self, thread: Thread) -> bool:
+        try:
+            return self._requests.is_pending(thread)
+        except ReadError:  # it has just ended: the next look shows that
+            return True
 
     def _next(self, threads: dict[int, Thread]) -> int | None:
         """Whose turn it is: the main thread's, then others' that have run, the last first; None: nobody's."""
@@ -225,7 +235,7 @@ class _Asking:
         tid, thread = self._asked
         try:
             taken = self._requests.take_back(tid, thread)
-        except Gone:
+        except (Gone, Malformed):  # the thread has ended, and its request with it
             taken = True
         if taken:
             self._asked = None

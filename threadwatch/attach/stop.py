@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,22 +25,37 @@ _DEADLINE_S = 3.0
 
 
 @contextmanager
+def undisturbed() -> Iterator[None]:
+    """Signals that would end us come after what is done inside, which is short."""
+    before = signal.pthread_sigmask(
+        signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    )
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
 def held(tid: int) -> Iterator[None]:
-    """The thread does nothing inside. To be used by one thread of ours: the kernel knows which one holds it.
+    """The thread does nothing inside, and signals to us wait.
+
+    To be used by one thread of ours: the kernel knows which one holds it.
 
     :raises Gone: the thread has ended.
     :raises Denied: the kernel refuses, or another holds it already.
     :raises Unusable: it does not stop. It is to be given up then: the kernel lets go of it when we end.
     """
-    _ptrace(_SEIZE, tid)
-    signal = 0
-    try:
-        _ptrace(_INTERRUPT, tid)
-        signal = _await_stop(tid)
-        yield
-    finally:
-        with suppress(Gone):  # or it has not stopped
-            _ptrace(_DETACH, tid, signal)
+    with undisturbed():
+        _ptrace(_SEIZE, tid)
+        on_its_way = 0
+        try:
+            _ptrace(_INTERRUPT, tid)
+            on_its_way = _await_stop(tid)
+            yield
+        finally:
+            with suppress(Gone):  # or it has not stopped
+                _ptrace(_DETACH, tid, on_its_way)
 
 
 def _await_stop(tid: int) -> int:
