@@ -1,1 +1,1 @@
-"""Readings to totals that never fall. Pure: no file, no clock."""
+"""Turns readings into totals that never fall. Pure: no file, no clock."""

@@ -1,12 +1,12 @@
-"""Previous totals and a new reading give new totals. Pure: reads no file and asks no clock.
+"""Adds readings to totals. Pure: reads no file and asks no clock.
 
-Rules: totals never fall and outlive the threads, names and processes that they came from. What was
-charged once stays charged, where it was charged. A group that has had no process for its
-``expire_after`` goes, and starts anew if it comes back; a name that nobody has used for as long
-passes its totals on to ``(other)``, so that the sum over a group's threads stays the sum of its
-process clocks. What a process is called is its own choice, so there is not room for any number of groups
-(:mod:`threadwatch.accounting.places`); a process that finds none is charged to the group ``(other)``.
-:mod:`threadwatch.accounting.ledger` has what happens within one process.
+Rules: totals never fall, and outlive the threads, names and processes that they came from. A charge
+stays where it was made. A group that has had no process for its ``expire_after`` goes, and starts
+anew if it comes back. A name that no thread has had for as long passes its totals on to
+``(other)``, so that the sum over a group's threads stays the sum of its process clocks. A process
+chooses its own name, so the number of groups is limited (:mod:`threadwatch.accounting.places`); a
+process that finds no place is charged to the group ``(other)``.
+:mod:`threadwatch.accounting.ledger` has the rules within one process.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from threadwatch.model.view import (
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What was charged for a process that has gone."""
+    """The charges of a process that has gone."""
 
     cpu_ns: int
     group: Group
@@ -50,14 +50,14 @@ class Account:
         self._shown_ns = 0
         self._history = History()
         self.children = EndedChildren(cpus)
-        """To be told which processes are watched, which have gone, and what they have waited for."""
+        """Has to be told which processes are watched, which have gone, and what they have waited for."""
 
     def open(
         self, key: ProcessKey, group: str, rules: GroupRules, now_ns: int, owner: int = 0
     ) -> str:
         """Begin the books of a process, or move it to another group or under other rules.
 
-        ``owner``: its user. Gives the group's name: ``(other)`` where there is no room for its own.
+        ``owner``: its user. Returns the group's name: ``(other)`` if there is no room for its own.
         """
         ledger = self._ledgers.get(key)
         known = self._groups.get(group)
@@ -98,11 +98,14 @@ class Account:
         return self._ledgers[key].group.name
 
     def views(self, key: ProcessKey, elapsed_ns: int | None) -> tuple[ThreadView, ...]:
-        """The threads of an opened process, as :meth:`.Ledger.views` has them."""
+        """Return the threads of an opened process, as :meth:`.Ledger.views` has them."""
         return self._ledgers[key].views(elapsed_ns)
 
     def close(self, key: ProcessKey, ended: tuple[EndedThread, ...], now_ns: int) -> Closed | None:
-        """The process has gone; ``ended`` is what it published last. Gives what was charged for it."""
+        """Close the books of a process that has gone; return what was charged for it.
+
+        ``ended`` is what it published last.
+        """
         ledger = self._ledgers.pop(key, None)
         if ledger is None:
             return None
@@ -112,7 +115,7 @@ class Account:
         return Closed(ledger.cpu_ns, ledger.group, places[0] if len(places) == 1 else None)
 
     def settle(self, keys: Iterable[ProcessKey], now_ns: int) -> None:
-        """At the end of a poll: charge what ended children have used without having been seen.
+        """Charge, at the end of a poll, the CPU time of ended children that no poll has seen.
 
         ``keys``: the processes whose clocks of those are known as of this poll.
         """
@@ -121,7 +124,7 @@ class Account:
             group.charge_rest(rest.key, rest.series, rest.cpu_ns, rest.system_share, now_ns)
 
     def groups(self, now_ns: int) -> tuple[GroupView, ...]:
-        """All groups in order of their names, without those that have expired."""
+        """Return all groups in order of their names, without those that have expired."""
         for name, group in list(self._groups.items()):
             if group.expire(now_ns):
                 del self._groups[name]
@@ -129,9 +132,9 @@ class Account:
         return tuple(self._groups[name].view(now_ns, before_ns) for name in sorted(self._groups))
 
     def remember(self, now_ns: int, interval_ns: int) -> None:
-        """Keep what has been used for the history, after a poll; they come every ``interval_ns``."""
+        """Keep the CPU time of the history, after a poll; polls come every ``interval_ns``."""
         self._history.record(now_ns, interval_ns, self._groups.values(), self._ledgers)
 
     def history(self) -> HistoryView:
-        """The last minutes."""
+        """Return the last minutes."""
         return self._history.view()

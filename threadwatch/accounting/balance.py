@@ -1,4 +1,4 @@
-"""One process's clock against what its threads have been charged with, and whose the difference is.
+"""Balances one process's clock against the charges of its threads, and assigns the difference.
 
 :mod:`threadwatch.accounting.ledger` says how no CPU time is lost or counted twice.
 """
@@ -81,7 +81,7 @@ class Balance:
         self._tails.carry(reading.unread_ns, open_ns)
 
     def close(self, group: Group, beyond_ns: int, now_ns: int) -> None:
-        """Charge what is left after the process has ended.
+        """Charge the rest after the process has ended.
 
         ``beyond_ns``: how much more than the clock had its last ends are believed.
         """

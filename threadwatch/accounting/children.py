@@ -1,4 +1,4 @@
-"""CPU time of child processes that have ended: how much of it no poll has shown, and whose it was. Pure.
+"""Accounts for CPU time of ended child processes that no poll has seen, and for its owners. Pure.
 
 The kernel adds what a process has used in its whole life, and what that had waited for itself, to the
 clocks of ended children of the process that waits for it (kernel/exit.c, wait_task_zombie(); fields 16
@@ -40,11 +40,11 @@ _CUT_NS = 2 * NS_PER_TICK
 _LATE_NS = 100_000_000
 """How much later within one poll a waited clock may be read than in the poll before."""
 _INHERITED_FOR_NS = 60_000_000_000
-"""How long the children of an ended process count for its parent, if nobody knows better."""
+"""How long the children of an ended process count for its parent, unless a poll knows better."""
 
 
 def ns_of(waited: Waited) -> int:
-    """The CPU time of a waited clock."""
+    """Return the CPU time of a waited clock."""
     return (waited.user_ticks + waited.system_ticks) * NS_PER_TICK
 
 
@@ -67,13 +67,13 @@ class EndedChild:
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """CPU time that has come to light, and whose it was."""
+    """CPU time that has come to light, and its owner."""
 
     key: ProcessKey
     group: Group | None
     """The group of a process that has gone; None: it lives, and is in its present one."""
     series: SeriesKey | None
-    """Whose of its threads; None: nobody's name is known, and it may be of children of that process."""
+    """The owner among its threads; None: no name is known, and it may be of children of that process."""
     cpu_ns: int
     system_share: float
 
@@ -87,7 +87,7 @@ class _Claim:
 @dataclass(slots=True)
 class _Parent:
     base_ns: int
-    """Waited for before it was first seen, and nobody's."""
+    """Waited for before it was first seen, and charged to no thread."""
     since_ns: int
     """When the waited clock was last known (CLOCK_MONOTONIC)."""
     waited: Waited
@@ -99,18 +99,18 @@ class _Parent:
     foreign: bool = False
     """A child that was not watched, and lived for a while, has gone since the last settlement."""
     unseen_ns: int = 0
-    """What children have used, since then, that nobody saw before they ended, some time ago."""
+    """What children have used, since then, that no poll saw before they ended, some time ago."""
     claims: list[_Claim] = field(default_factory=list)
     older_claims: list[_Claim] = field(default_factory=list)
 
     @property
     def waited_ns(self) -> int:
-        """The waited clock."""
+        """Return the waited clock."""
         return ns_of(self.waited)
 
     @property
     def known_ns(self) -> int:
-        """How much of the waited clock is explained."""
+        """Return how much of the waited clock is explained."""
         return self.base_ns + self.charged_ns + self.settled_ns
 
     def read(self, waited: Waited) -> None:
@@ -136,25 +136,25 @@ class EndedChildren:
         """By the PID of a process that has gone: its parent's, and until when that counts."""
 
     def open(self, key: ProcessKey, waited: Waited, since_ns: int) -> None:
-        """A process is watched from now on; what it had ``waited`` for at ``since_ns`` does not count."""
+        """Watch a process from now on; what it had ``waited`` for at ``since_ns`` does not count."""
         if key not in self._parents:
             self._parents[key] = _Parent(ns_of(waited), since_ns, waited)
         self._by_pid[key.pid] = key
 
     def read(self, key: ProcessKey, waited: Waited) -> None:
-        """The waited clock of a process, read before the clocks of this poll."""
+        """Take the waited clock of a process, read before the clocks of this poll."""
         parent = self._parents.get(key)
         if parent is not None:
             parent.read(waited)
 
     def stand(self, key: ProcessKey, now_ns: int) -> None:
-        """The waited clock of a process was as it is known at this time: it has not run since."""
+        """Note that the waited clock of a process is unchanged at this time: it has not run since."""
         parent = self._parents.get(key)
         if parent is not None:
             parent.since_ns = now_ns
 
     def close(self, child: EndedChild, waited: Waited | None) -> None:
-        """A watched process has gone. ``waited``: its own clock, if one is known; also of an earlier poll."""
+        """Note that a watched process has gone. ``waited``: its own clock, if one is known (of any poll)."""
         parent = self._parents.get(child.key)
         if parent is not None:
             if waited is not None:
@@ -162,13 +162,13 @@ class EndedChildren:
             self._gone.append(child)
 
     def forget(self, key: ProcessKey) -> None:
-        """A process is not watched any more, but lives."""
+        """Watch a process no longer; it lives on."""
         self._parents.pop(key, None)
         if self._by_pid.get(key.pid) == key:
             del self._by_pid[key.pid]
 
     def see_gone(self, foreign: Iterable[int], unseen: Mapping[int, int]) -> None:
-        """Children that were not watched have been waited for; processes are told by their PIDs.
+        """Note that children that were not watched have been waited for; PIDs name the processes.
 
         ``foreign``: they had one that lived for a while. ``unseen``: CPU time in ns of those that had
         ended before a poll saw them, but were waited for later.
@@ -183,7 +183,7 @@ class EndedChildren:
                 self._parents[key].unseen_ns += cpu_ns
 
     def settle(self, keys: Iterable[ProcessKey], now_ns: int) -> list[Rest]:
-        """At the end of a poll: the CPU time that has come to light.
+        """Return the CPU time that has come to light, at the end of a poll.
 
         ``keys``: the processes whose waited clocks are known as of this poll.
         """
@@ -191,7 +191,7 @@ class EndedChildren:
         for pid, (_, until_ns) in list(self._heirs.items()):
             if until_ns < now_ns:
                 del self._heirs[pid]
-        # children before their parents
+        # Children before their parents.
         gone, self._gone = self._gone, []
         for child in sorted(gone, key=lambda child: (child.key.start_ticks, child.key.pid))[::-1]:
             parent = self._parents[child.key]
@@ -207,7 +207,7 @@ class EndedChildren:
         return rests
 
     def _pass_on(self, child: EndedChild, waited_ns: int, now_ns: int) -> None:
-        """Tell the parent's books of a child what its waited clock has, or will have, by it."""
+        """Pass on to the parent's books what its waited clock has, or will have, by a child."""
         pid = child.parent
         for _ in range(len(self._heirs) + 1):
             key = self._by_pid.get(pid)

@@ -1,4 +1,4 @@
-"""Which thread has called exec: that one is the leader now, and all others have ended. Pure.
+"""Finds the thread that has called exec: it is the leader now, and all others have ended. Pure.
 
 What exec does is in fs/exec.c, de_thread().
 """

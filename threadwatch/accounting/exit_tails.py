@@ -1,4 +1,4 @@
-"""What threads use after their ends were published, and whose it is when it comes to light.
+"""Assigns CPU time that threads use after their ends were published, when it comes to light.
 
 A thread runs on for a moment then: the rest of the interpreter's work, and the kernel's.
 """
@@ -18,7 +18,7 @@ Measured: 0.5 to 1.2, on an idle machine, a crowded one, and one ten times as sl
 
 
 class ExitTails:
-    """The claims of one process's ended threads to CPU time that nobody has been charged with."""
+    """The claims of one process's ended threads to CPU time that no thread has been charged with."""
 
     def __init__(self) -> None:
         self._new: Counter[SeriesKey] = Counter()
@@ -31,12 +31,12 @@ class ExitTails:
         """What was told in this sample and is in no clock yet."""
 
     def add(self, key: SeriesKey, end: EndedThread | None) -> None:
-        """A thread has ended under this name; ``end`` is what was published of that."""
+        """Note that a thread has ended under this name; ``end`` is what was published of that."""
         start_ns = end.start_ns if end is not None else 0
         self._new[key] += max(TAIL_NS, _TAIL_BY_START * start_ns)
 
     def tell(self, key: SeriesKey, cpu_ns: int) -> None:
-        """A thread that has ended has told of more than the clock had room for."""
+        """Note CPU time that an ended thread has told of and the clock had no room for."""
         self._told_now[key] += cpu_ns
 
     def pay(self, paid: Counter[SeriesKey]) -> None:
@@ -44,18 +44,18 @@ class ExitTails:
         self.told -= paid
 
     def claims(self) -> Counter[SeriesKey]:
-        """What threads that have ended of late may have used beyond their last sums, by where they were."""
+        """Return what recently ended threads may have used beyond their last sums, by series."""
         return self._older + self._new
 
     def carry(self, unread_ns: int, open_ns: int) -> None:
-        """See what those that have ended may have used yet, when the next sample is charged.
+        """Carry over what ended threads may still have used, for the next reading.
 
-        ``open_ns``: how much of the clock has been left to nobody, of that ``unread_ns`` for threads that
-        have not been read.
+        ``open_ns``: how much of the clock has been charged to no thread; ``unread_ns``: how much of
+        that is for threads that have not been read.
         """
         if self._older or self._new:
-            # The clock was read before these ends, so their tails may come to light in the next sample.
-            # Older ones have by now, but for what threads that have not been read can hide.
+            # The clock was read before these ends, so their tails may come to light in the next
+            # reading. Older tails have by now, except those that unread threads can hide.
             self._older = shares(self._older, unread_ns) + self._new
             self._new.clear()
         if self._told_now or self.told:
@@ -64,7 +64,7 @@ class ExitTails:
 
 
 def shares(claims: Counter[SeriesKey], cpu_ns: int) -> Counter[SeriesKey]:
-    """Shares of ``cpu_ns`` in proportion to claims; nobody gets more than the claim."""
+    """Return shares of ``cpu_ns`` in proportion to claims; no share is larger than its claim."""
     total_ns = claims.total()
     if cpu_ns >= total_ns:
         return claims

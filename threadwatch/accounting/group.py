@@ -25,7 +25,7 @@ _LASTING = (_OTHER, SeriesKey(UNATTRIBUTED))
 
 
 class Interpreter(NamedTuple):
-    """What is known of a process's Python."""
+    """The known facts about a process's Python."""
 
     names_from: Source = "comm"
     python: Python | None = None
@@ -33,7 +33,7 @@ class Interpreter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class GroupRules:
-    """How a group's threads become series."""
+    """The rules by which a group's threads become series."""
 
     per: Per
     cap: int
@@ -41,7 +41,7 @@ class GroupRules:
     """The thread's label by its name; the same label is the same series."""
     expire_after_ns: int
     fixed: bool = False
-    """The configuration gives the group its name, whatever its processes are called."""
+    """The configuration gives the group its name, which does not depend on its processes."""
 
 
 @dataclass(slots=True)
@@ -56,7 +56,7 @@ class Group:
     series: dict[SeriesKey, Series] = field(default_factory=dict)
     cpu_ns: int = 0
     ended_children_ns: int = 0
-    """What of that was used by child processes that no poll has seen, or not to their ends."""
+    """How much of that was used by child processes that no poll has seen, or not to their ends."""
     processes: dict[ProcessKey, Interpreter] = field(default_factory=dict)
     """Those that live."""
     owner: int | None = None
@@ -105,7 +105,7 @@ class Group:
     def place(
         self, name: str, key: ProcessKey, tid: int | None, now_ns: int
     ) -> tuple[SeriesKey, Series]:
-        """The series of a thread called ``name``; that of ``(other)`` if there is no room for one more."""
+        """Return the series of a thread called ``name``; that of ``(other)`` if there is no room."""
         full = self._key(self.fold(name), key, tid)
         series = self.series.get(full)
         if series is None:
@@ -117,7 +117,7 @@ class Group:
         return full, series
 
     def own(self, label: str, key: ProcessKey | None, now_ns: int) -> Series:
-        """A series of ours, which the cap does not count: what is unattributed, or over the cap."""
+        """Return a series of ours, which the cap does not count: what is unattributed, or over the cap."""
         full = SeriesKey(label) if key is None else self._key(label, key, None)
         series = self.series.get(full)
         if series is None:
@@ -132,9 +132,10 @@ class Group:
         system_share: float,
         now_ns: int,
     ) -> None:
-        """Charge what ended processes have used without having been seen; it is in no process clock.
+        """Charge CPU time that ended processes have used unseen; it is in no process clock.
 
-        ``key``: whose it is, or its children's; ``place``: the series of its thread, if that is known.
+        ``key``: the process that used it, or whose children did; ``place``: the series of its
+        thread, if known.
         """
         series = None if place is None else self.series.get(place)
         if series is None:
@@ -152,7 +153,7 @@ class Group:
         return SeriesKey(label, key.pid, tid if self.per == "thread" else None)
 
     def expire(self, now_ns: int) -> bool:
-        """Move what has been idle for too long into ``(other)``; whether the whole group is to go."""
+        """Move series that have been idle too long into ``(other)``; return whether the group has to go."""
         if not self.processes and now_ns - self.empty_since_ns > self.expire_after_ns:
             return True
         if now_ns <= self.expire_in_ns:
@@ -165,7 +166,7 @@ class Group:
             if now_ns <= expires_ns:
                 self.expire_in_ns = min(self.expire_in_ns, expires_ns)
                 continue
-            # the sum over threads must stay what the process clocks say
+            # The sum over threads must stay that of the process clocks.
             self.touched = True
             del self.series[key]
             self._named -= key.thread != UNATTRIBUTED
@@ -173,7 +174,7 @@ class Group:
         return False
 
     def view(self, now_ns: int, before_ns: int) -> GroupView:
-        """The totals now; the same object as long as nothing changes. ``before_ns``: when last shown."""
+        """Return the totals now; the same object while nothing changes. ``before_ns``: when last shown."""
         if self._view is None or self.touched:
             self.touched = False
             living = self.processes.values()

@@ -1,9 +1,9 @@
-"""CPU use over the last ten minutes: of each group and process, and of each thread that has run in them.
+"""Keeps the CPU use of the last ten minutes: of each group, process, and thread that has run.
 
-It is kept whether anybody looks or not, so it is cheap: at each step a process whose clock has not moved
-costs one comparison, and so does a thread that has not run. What did nothing for ten minutes takes no
-memory, and the rings of all others together no more than :data:`MOST` times :data:`RING_BYTES`, twice that
-while somebody looks.
+The history is kept whether or not a client looks, so it is cheap: at each step a process whose
+clock has not moved costs one comparison, and so does a thread that has not run. A thing without any
+CPU use in ten minutes takes no memory. The rings of all others together take at most :data:`MOST`
+times :data:`RING_BYTES`, and twice that while a client looks.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ SLOTS: Final = 120
 STEP_NS: Final = 5_000_000_000
 """From slot to slot, unless polls are farther apart: ten minutes in all."""
 MOST: Final = 16_384
-"""Rings; what begins to run later has none until others go."""
+"""The most rings; later ones have no place until others go."""
 RING_BYTES: Final = 500
 """Memory that one ring takes, with its place in a dictionary."""
 _HIGHEST: Final = 65_535
 _IDLE: Final = bytes(2 * SLOTS)
 _SWEEP: Final = SLOTS // 4
-"""Steps from one look for rings that have nothing left in them to the next."""
+"""Steps between two searches for empty rings."""
 
 _K = TypeVar("_K")
 
@@ -47,7 +47,7 @@ class _Ring:
         self.values = array("H", bytes(2 * SLOTS))
 
     def put(self, step: int, steps: int, value: int) -> None:
-        """``value`` is that of each of the last ``steps`` steps up to ``step``."""
+        """Store the ``value`` of each of the last ``steps`` steps up to ``step``."""
         for idle in range(max(self.last + 1, step - SLOTS + 1), step - steps + 1):
             self.values[idle % SLOTS] = 0
         for one in range(step - min(steps, SLOTS) + 1, step + 1):
@@ -55,16 +55,16 @@ class _Ring:
         self.last = step
 
     def trace(self, first: int, step: int) -> Trace:
-        """What is in it at ``step``; what it is of was met in ``first``."""
+        """Return its content at ``step``; its values begin in ``first``."""
         return Trace(first, self.last, step, self.values.tobytes())
 
 
 @dataclass(slots=True)
 class _Known:
-    """What is known of a group or a process."""
+    """The known facts about a group or a process."""
 
     first: int
-    """The step in which it was met."""
+    """The step in which it was first seen."""
     cpu_ns: int
     """At the last step."""
     ring: _Ring | None = None
@@ -92,7 +92,7 @@ class History:
         groups: Collection[Group],
         ledgers: Mapping[ProcessKey, Ledger],
     ) -> None:
-        """If a step is over, keep what has been used in it. Polls come every ``interval_ns``."""
+        """Keep the CPU use of a step, if one is over. Polls come every ``interval_ns``."""
         step_ns = max(STEP_NS, interval_ns)
         if step_ns != self._step_ns:  # slots of different lengths make no history
             self._groups, self._processes, self._left = {}, {}, self._most
@@ -100,7 +100,7 @@ class History:
         elif now_ns - self._time_ns < step_ns - interval_ns // 2:
             return
         else:
-            # more than one after the daemon was stopped: they share what was used meanwhile
+            # More than one after the daemon was stopped: they share the CPU time of the meantime.
             steps = max(round((now_ns - self._time_ns) / step_ns), 1)
         per_mille = 1000 / max(now_ns - self._time_ns, 1)
         self._step += steps
@@ -134,14 +134,14 @@ class History:
     def _record_threads(
         self, known: _Known, ledger: Ledger, steps: int, per_mille: float, *, new: bool
     ) -> None:
-        """Of a process that has run: each of its threads that has, since it was last looked at."""
+        """Record the threads of a process that has run, as far as they have run since the last step."""
         rings = known.threads
         accounts = ledger.accounts
         for identity in rings.keys() - accounts.keys():
             del rings[identity]
             self._left += 1
         for identity, gained_ns in take_unrecorded(accounts):
-            if new:  # it ran before anybody looked
+            if new:  # it ran before the first poll
                 continue
             ring = rings.get(identity)
             if ring is None:
@@ -149,7 +149,7 @@ class History:
                 if ring is None:
                     continue
                 rings[identity] = ring
-            # what a thread is charged with at first sight it may have used long before
+            # A thread may have used its first charge long before.
             ring.put(self._step, steps, min(round(gained_ns * per_mille), 1000))
 
     def _new(self) -> _Ring | None:
@@ -159,12 +159,12 @@ class History:
         return _Ring()
 
     def _let_go(self, groups: AbstractSet[str], processes: AbstractSet[ProcessKey]) -> None:
-        """Keep nothing of what is there no more."""
+        """Forget things that no longer exist."""
         for known in _without(self._groups, groups) + _without(self._processes, processes):
             self._left += (known.ring is not None) + len(known.threads)
 
     def _sweep(self) -> None:
-        """Let go of rings that have nothing but zeros."""
+        """Drop rings that have only zeros."""
         oldest = self._step - SLOTS
         for known in (*self._groups.values(), *self._processes.values()):
             if known.ring is not None and known.ring.last <= oldest:
@@ -175,7 +175,7 @@ class History:
                 self._left += 1
 
     def view(self) -> HistoryView:
-        """What is kept now; the same object until the next step."""
+        """Return the history now; the same object until the next step."""
         if self._view is None:
             step = self._step
             self._view = HistoryView(
@@ -210,5 +210,5 @@ def _trace(known: _Known, step: int) -> Trace:
 
 
 def _without(all_known: dict[_K, _Known], keys: AbstractSet[_K]) -> list[_Known]:
-    """Take out all but ``keys``, and give what was taken."""
+    """Remove all but ``keys``, and return what was removed."""
     return [all_known.pop(key) for key in list(all_known) if key not in keys]

@@ -1,36 +1,36 @@
-"""One process's books: what each of its threads has been charged with, against the process's clock.
+"""Keeps one process's books: the charges of its threads, against the process's clock.
 
-How no CPU time is lost or counted twice: the kernel's process clock counts all threads, the ended ones
-too. Each poll charges every living thread with what its own clock has gained. What the process clock has
-beyond all that was used by threads that have ended:
+No CPU time is lost or counted twice (docs/decisions/0007-conservation-of-cpu-time.md). The kernel's
+process clock counts all threads, ended ones included. Each poll charges every living thread with
+what its own clock has gained. Ended threads have used what the process clock has beyond that:
 
-* First come those whose end was published, with what their last sums have beyond what they have been
-  charged with.
-* A thread runs on for a moment when its end has been published: the rest of the interpreter's work,
-  and the kernel's. So the threads that have ended of late come next
-  (:mod:`threadwatch.accounting.exit_tails`).
-* The rest was used by threads that nobody saw, or not to their end. It is ``(unattributed)``.
+* First come the threads whose end was published, each with what its last sum has beyond its
+charges.
+* A thread runs on for a moment after its end has been published: the rest of the interpreter's
+work, and the kernel's. So the threads that have ended of late come next
+(:mod:`threadwatch.accounting.exit_tails`).
+* The rest was used by threads that no poll saw, or not to their end. It is ``(unattributed)``.
 
-So what a publisher says only divides what the kernel has counted: it can add nothing.
+So a publisher only divides what the kernel has counted: it can add nothing.
 
-The clock is read before the threads, and Linux books both at the same moments (kernel/sched/cputime.c,
-thread_group_cputime(); old kernels had the clock up to a tick ahead), so it is never ahead of threads
-that live and have been read. What they use in between lets their sum run ahead; then the sum counts,
-until the clock has caught up. What ended threads have used in between is theirs in the next poll. Clock
-and sum are of the process's whole life: what is off in one poll is made good by the next, and does not
-add up.
+The clock is read before the threads, and Linux books both at the same moments
+(kernel/sched/cputime.c, thread_group_cputime(); old kernels had the clock up to a tick ahead). So
+the clock is never ahead of living threads that have been read. Their CPU time in between lets their
+sum run ahead; then the sum counts, until the clock has caught up. The CPU time of ended threads in
+between is charged in the next poll. Clock and sum cover the process's whole life: an error of one
+poll is corrected by the next, and errors do not add up.
 
-A thread of the kernel has one life, whatever Python calls it. A thread of C that calls Python now and
-then is another one to Python each time, with an end each time: those are told of a thread that lives on,
-or of one that has ended once.
+A thread of the kernel has one life, whatever Python calls it. For Python, a thread of C that calls
+Python now and then is a new thread each time, with an end each time: these ends belong to a thread
+that lives on, or to one that has ended once.
 
-A thread is known by TID and start time, which is ambiguous in two cases. The thread that calls exec
-takes over the leader's, and all others end. And a TID may be used again within a tick. Then what the
-kernel counts seems to go back, or forward by more than the process has used, or the publisher has
-told of an end in that tick.
+TID and start time identify a thread, except in two cases. The thread that calls exec takes over the
+leader's, and all others end. And a TID may be used again within a tick. Then the kernel's counts
+seem to go back, or forward by more than the process has used, or the publisher has told of an end
+in that tick.
 
-A thread is started under the name that it is first seen by and ended under its last: where threads are
-renamed, started less ended is the number of living threads for the group, not for each name.
+A thread is started under the name that it is first seen by, and ended under its last: with renamed
+threads, started minus ended is the number of living threads for the group, not for each name.
 """
 
 from __future__ import annotations
@@ -79,22 +79,22 @@ class Ledger:
 
     @property
     def cpu_ns(self) -> int:
-        """What has been charged for the process so far."""
+        """Return what has been charged for the process so far."""
         return self._balance.cpu_ns
 
     @property
     def accounts(self) -> Mapping[Identity, ThreadAccount]:
-        """Its living threads."""
+        """Return its living threads."""
         return self._accounts
 
     def charge(self, sample: ProcessReading) -> None:
-        """Charge what has been used since the sample before."""
+        """Charge what has been used since the reading before."""
         now_ns = sample.time_ns
         self.group.touch()
         self._balance.read(sample)
         waits = sample.waits or {}
         for identity, seen in waits.items():
-            # first of all: until now, their time has passed where they were, not where they are
+            # First of all: until now, their time has passed where they were, not where they are.
             account = self._accounts.get(identity)
             if account is not None:
                 account.credit(seen, now_ns, has_gil=sample.has_gil)
@@ -128,10 +128,10 @@ class Ledger:
         self._balance.charge_rest(self.group, sample, open_ns)
 
     def views(self, elapsed_ns: int | None) -> tuple[ThreadView, ...]:
-        """The threads as they are now, in order of their TIDs.
+        """Return the threads as they are now, in order of their TIDs.
 
-        ``elapsed_ns`` is the time in which they used what they have since this was last asked; None: nobody
-        knows, and so no CPU ratios either.
+        ``elapsed_ns`` is the time since the last call; None: unknown, so there are no CPU ratios
+        either.
         """
         shown, self._shown = self._shown, {}
         views = []
@@ -145,10 +145,11 @@ class Ledger:
         return tuple(views)
 
     def move(self, group: Group, now_ns: int) -> None:
-        """The process belongs to another group from now on; what was charged stays where it is.
+        """Move the process to another group; earlier charges stay where they are.
 
-        So does what its clock has in the old group and some thread is yet to be charged with (see
-        :attr:`ProcessReading.unread_ns`), though that will be in the new one.
+        CPU time that the process clock shows already and no thread has been charged with stays in
+        the old group's clock (see :attr:`ProcessReading.unread_ns`), although the thread will be
+        charged in the new one.
         """
         self.group.touch()
         group.touch()
@@ -157,9 +158,9 @@ class Ledger:
             self._place(account, account.sample.name, now_ns)
 
     def close(self, ended: tuple[EndedThread, ...], now_ns: int) -> None:
-        """The process has ended, and these threads with it, as far as their publisher could tell.
+        """Note that the process has ended, and these threads with it, as far as its publisher could tell.
 
-        What the others have used since the last sample is not known.
+        What the others have used since the last reading is unknown.
         """
         self.group.touch()
         gone = set(self._accounts)
@@ -213,7 +214,7 @@ class Ledger:
         self._balance.add_due(Due(account.key, account.series, thread.cpu_ns))
 
     def _forgive(self, sample: ProcessReading) -> None:
-        """Do not charge threads as long as more has been charged than the clock has, if that ever is."""
+        """Charge no threads as long as more has been charged than the clock has, if that ever happens."""
         excess_ns = -self._balance.room_ns - _SKEW_NS
         if excess_ns <= 0:
             return
@@ -233,7 +234,7 @@ class Ledger:
         account.place(key, series, now_ns)
 
     def _hear(self, ended: Iterable[EndedThread], gone: set[Identity]) -> list[EndedThread]:
-        """Let known threads keep what is told of their ends; gives the ends of others.
+        """Let known threads keep what is told of their ends; return the ends of others.
 
         A thread lives on for as long as the kernel shows it.
         """
@@ -247,7 +248,7 @@ class Ledger:
         return unmet
 
     def _account_of(self, end: EndedThread, gone: set[Identity]) -> ThreadAccount | None:
-        """The thread that an end is told of, if it is known."""
+        """Return the thread that an end is told of, if it is known."""
         account = self._accounts.get(end.thread) if end.thread is not None else None
         if account is None or account.sample.slot == end.slot:
             return account
@@ -259,7 +260,7 @@ class Ledger:
         return account
 
     def _add_lives(self, ended: list[EndedThread], now_ns: int) -> None:
-        """Count whole lives that nobody saw."""
+        """Count whole lives that no poll saw."""
         visits: dict[int, int] = {}
         for end in ended:
             if end.thread in self._late:
@@ -279,7 +280,7 @@ class Ledger:
                 self._balance.add_due(Due(key, series, cpu_ns - charged_ns))
 
     def _end(self, identity: Identity, now_ns: int) -> None:
-        """The kernel does not show the thread any more."""
+        """Note that the kernel does not show the thread any more."""
         account = self._accounts.pop(identity)
         told, passed = account.told, (account.series, account.wait)
         if told is not None and told.name != account.sample.name:
@@ -316,9 +317,9 @@ class Ledger:
 
 
 def _has_ended(account: ThreadAccount, thread: ThreadReading) -> bool:
-    """Whether a thread that looks like ``account`` may be another one, by its publisher's word.
+    """Return whether a thread that looks like ``account`` may be another one, by its publisher's word.
 
-    That the one before has ended in the tick in which both were born.
+    Then the one before has ended in the tick in which both were born.
     """
     told = account.told
     return (

@@ -1,12 +1,13 @@
-"""Which groups there is room for: processes choose their names, and some choose very many.
+"""Decides which groups there is room for: processes choose their names, and some choose very many.
 
 Rules:
 
-* A group that the configuration calls by a fixed name always has a place: there are only as many of them.
-* All others together have :data:`MOST_GROUPS`, those included that have had a process lately; the groups that
-  one user's processes began have :data:`SHARE` of them.
-* Where a place is wanted and none is left, a group without processes goes before its time: one of the same
-  user where that has its share, else of the user who has most. The one goes that has been empty for longest.
+* A group with a fixed name in the configuration always has a place: their number is limited.
+* All other groups together have :data:`MOST_GROUPS` places, including those that have had a process
+lately; the groups that one user's processes began have at most :data:`SHARE` of them.
+* If a place is wanted and none is left, a group without processes is dropped before its time: one
+of the same user if that user has the full share, else one of the user with the most groups. The
+group that has been empty for longest is dropped.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SHARE = MOST_GROUPS // 2
 
 
 def make_room(groups: dict[str, Group], owner: int) -> bool:
-    """Whether there is room for one more group of this user's; one may have to leave for it."""
+    """Return whether there is room for one more group of this user's; one may have to leave for it."""
     owned = [group for group in groups.values() if group.owner is not None]
     counts = Counter(group.owner for group in owned)
     if counts[owner] < SHARE and len(owned) < MOST_GROUPS:

@@ -59,7 +59,7 @@ class Series:
         self.corrections: dict[str, int] = {}
         """Time by state that was counted in :attr:`states` and was spent in something else."""
         self.idle_since_ns = now_ns
-        """Since when nothing lives or is charged here; meaningless while threads live."""
+        """The time since which no thread lives or is charged here; meaningless while threads live."""
         self.changed = True
         """Something has changed since :meth:`totals` was last asked."""
         self._frozen: SeriesTotals | None = None
@@ -70,14 +70,14 @@ class Series:
         self.idle_since_ns = now_ns
 
     def enter(self, state: str, wait: str, now_ns: int) -> None:
-        """A thread is in ``state`` from now on, and its time passes in ``wait``."""
+        """Count a thread in ``state`` from now on; its time passes in ``wait``."""
         self.touch(now_ns)
         self.living += 1
         self.now[state] = self.now.get(state, 0) + 1
         self._count(wait, 1, now_ns)
 
     def leave(self, state: str, wait: str, now_ns: int) -> None:
-        """A thread is no longer in ``state``."""
+        """Count a thread in ``state`` no longer."""
         self.touch(now_ns)
         self.living -= 1
         self.now[state] -= 1
@@ -161,7 +161,7 @@ class Series:
         self.corrections[state] = self.corrections.get(state, 0) + spent_ns
 
     def credit(self, state: str, spent_ns: int, now_ns: int) -> None:
-        """A thread has spent so much time in this state of waiting."""
+        """Count time that a thread has spent in this state of waiting."""
         old = self.states.get(state) or StateTime(0, 0, now_ns)
         self.states[state] = StateTime(old.count, old.at(now_ns) + spent_ns, now_ns)
 
@@ -183,9 +183,9 @@ class Series:
                 del self.corrections[state]
 
     def count(self, known: Counts, seen: Counts) -> Counts:
-        """Add what a thread has counted beyond ``known``; gives what is known of it now.
+        """Add what a thread has counted beyond ``known``; return what is known of it now.
 
-        A field that cannot be read for once is none the less known.
+        A field that cannot be read once stays known.
         """
         learnt = list(known)
         for index, (before, value) in enumerate(zip(known, seen, strict=True)):
@@ -196,7 +196,7 @@ class Series:
         return tuple(learnt)
 
     def absorb(self, other: Series, now_ns: int) -> None:
-        """Take over the totals of a series that no thread lives in any more."""
+        """Take over the totals of a series in which no thread lives any more."""
         self.touch(now_ns)
         self.user_ns += other.user_ns
         self.system_ns += other.system_ns
@@ -221,7 +221,7 @@ class Series:
             self.now.setdefault(state, 0)
 
     def totals(self, now_ns: int, before_ns: int) -> SeriesTotals:
-        """The totals now; the same object as long as nothing changes. ``before_ns``: when last shown."""
+        """Return the totals now; the same object while nothing changes. ``before_ns``: when last shown."""
         if self._frozen is None or self.changed:
             self._apply_corrections(now_ns, before_ns)
             self.changed = False

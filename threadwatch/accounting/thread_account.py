@@ -1,4 +1,4 @@
-"""A living thread's place among the series: what it gains, its series gains.
+"""Keeps a living thread's place among the series: what it gains, its series gains.
 
 Only this module writes a :class:`ThreadAccount`.
 """
@@ -32,25 +32,25 @@ _NOTHING: Mapping[str, int] = MappingProxyType({})
 
 @dataclass(slots=True, eq=False)
 class ThreadAccount:
-    """A living thread: where it is charged, and up to where it has been.
+    """A living thread: the series that it is charged to, and the clocks up to which it has been charged.
 
-    Its time passes in :attr:`wait`, the state in which it was last seen waiting. What it runs and is ready
-    to run, which the kernel counts to the nanosecond, is taken from that; and so is what samples have seen of
-    other waits. What is left over is where it was last.
+    Its time passes in :attr:`wait`, the state in which it was last seen waiting. The times that it
+    runs and is ready to run, which the kernel counts to the nanosecond, are subtracted from that;
+    and so are other waits that samples have seen.
     """
 
     key: SeriesKey
     series: Series
     state: str
-    """What it does now."""
+    """Its present state."""
     wait: str
-    """Where its time passes."""
+    """The state in which its time passes."""
     sample: ThreadReading
     """As it was last read in full."""
     user_ns: int = 0
     system_ns: int = 0
     system_share: float = 0.0
-    """Which part of its CPU time it has spent in the kernel."""
+    """The share of its CPU time that it has spent in the kernel."""
     runqueue_ns: int = 0
     timeslices: int = 0
     gained_ns: int = 0
@@ -62,18 +62,18 @@ class ThreadAccount:
     """Time by state, in ns, that samples saw it spend in other states than :attr:`wait` was at the time."""
     counts: Counts = (None,) * len(COUNTED)
     recorded_ns: int = 0
-    """Up to which CPU time its history has been kept."""
+    """The CPU time up to which its history has been kept."""
     told: EndedThread | None = None
-    """The last that its publisher has told of its end; the kernel may still show it."""
+    """The last end that its publisher has told of; the kernel may still show the thread."""
 
     def begin(self, now_ns: int) -> None:
-        """It is charged for the first time: with its whole life, which is in no state."""
+        """Charge it for the first time: its CPU time so far. That belongs to no state."""
         self.series.begin(
             self.state, self.wait, self.user_ns + self.system_ns, self.runqueue_ns, now_ns
         )
 
     def end(self, now_ns: int) -> None:
-        """It lives no more."""
+        """Note that it has ended."""
         self.series.end(self.state, self.wait, now_ns)
 
     def place(self, key: SeriesKey, series: Series, now_ns: int) -> None:
@@ -84,10 +84,10 @@ class ThreadAccount:
         self.key, self.series = key, series
 
     def change(self, state: str, now_ns: int) -> None:
-        """It is in another state from now on."""
+        """Put it in another state from now on."""
         wait = state
         if state in AWAKE:
-            # neither stopped nor dead, then; what it will wait for is not known yet
+            # Neither stopped nor dead, then; what it will wait for is not known yet.
             wait = "sleeping" if self.wait in _HALTED else self.wait
         if state != self.state or wait != self.wait:
             self.series.leave(self.state, self.wait, now_ns)
@@ -95,10 +95,10 @@ class ThreadAccount:
             self.state, self.wait = state, wait
 
     def gain(self, thread: ThreadReading, now_ns: int, before: Series | None = None) -> int:
-        """Charge what ``thread`` has beyond what has been charged; gives the CPU time.
+        """Charge what ``thread`` has beyond its charges; return the CPU time.
 
-        ``before`` is the series that it was in meanwhile, if it is in another one now: its time has passed
-        there, and so what it did not wait is taken from there.
+        ``before``: the series it belonged to until now, if that has changed. The time passed there,
+        so the correction is made there.
         """
         series = self.series
         series.touch(now_ns)
@@ -106,7 +106,7 @@ class ThreadAccount:
         counts = counts_of(thread)
         if counts != self.counts:
             self.counts = series.count(self.counts, counts)
-        # the kernel splits the exact sum by ticks that it sampled; each part may only grow
+        # The kernel splits the exact sum by sampled ticks; each part may only grow.
         ticks = thread.user_ticks + thread.system_ticks
         self.system_share = thread.system_ticks / ticks if ticks else 0.0
         self.gained_ns = self.waited_ns = user_ns = system_ns = 0
@@ -152,17 +152,18 @@ class ThreadAccount:
         self.sample = self.sample._replace(tid=tid, start_ticks=start_ticks)
 
     def spent(self) -> tuple[int, int, int | None, int]:
-        """CPU time, run-queue wait, time that it held the GIL and that it waited for it, in ns."""
+        """Return CPU time, run-queue wait, time that it held the GIL and that it waited for it, in ns."""
         return self.user_ns + self.system_ns, self.runqueue_ns, self.gil_held_ns, self.gil_wait_ns
 
     def credit(self, waits: Waits, now_ns: int, *, has_gil: bool) -> None:
-        """Charge what samples have seen since it was last charged, before anything else is charged."""
-        if self.sample.state in _HALTED_LETTERS:  # in whatever call that was
+        """Charge what samples have seen since the last charge, before any other charge."""
+        if self.sample.state in _HALTED_LETTERS:  # in any call
             return
         series = self.series
         series.touch(now_ns)
         for state, spent_ns in waits.times.items():
-            # the clocks know better how long it ran; and in its own state, its time passes by itself
+            # The clocks know better how long it ran; and in its own state, its time passes by
+            # itself.
             if state not in AWAKE and state != self.wait:
                 series.credit(state, spent_ns, now_ns)
                 series.correct(self.wait, spent_ns)
@@ -174,7 +175,7 @@ class ThreadAccount:
             series.hold_gil(waits.gil_held_ns)
 
     def see(self, waits: Waits, now_ns: int, *, has_gil: bool) -> None:
-        """Be in the state that it was seen in last. Its clocks have been charged before."""
+        """Put it in the state that it was last seen in. Its clocks have been charged before."""
         if self.sample.state in _HALTED_LETTERS:
             return
         if has_gil and self.gil_held_ns is None:
@@ -183,7 +184,7 @@ class ThreadAccount:
             self.series.hold_gil(0)
         state = waits.state
         if state in AWAKE and self.wait == "sleeping":
-            # nobody has seen yet what it waits for, but in between
+            # No sample has seen yet what it waits for, but in between.
             reasons = [other for other in waits.times if other not in AWAKE]
             if reasons:
                 self.change(max(reasons, key=waits.times.__getitem__), now_ns)
@@ -195,7 +196,7 @@ class ThreadAccount:
 def take_unrecorded(
     accounts: Mapping[Identity, ThreadAccount],
 ) -> Iterator[tuple[Identity, int]]:
-    """Give the threads that have been charged since the last time, and their CPU time since then.
+    """Yield the threads that have been charged since the last time, and their CPU time since then.
 
     In one loop, without a call for each thread.
     """

@@ -1,4 +1,4 @@
-"""Single threads as outputs show them: what they have done since they were last shown, as ratios."""
+"""Makes the views of single threads: their use of time since they were last shown, as ratios."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class ThreadViewMaker:
     spent: tuple[int, int, int | None, int]
     """CPU time, run-queue wait, time that it held the GIL and that it waited for it, in ns."""
     wait: str
-    """Where its time passes from then on."""
+    """The state in which its time passes from then on."""
     other_waits: Mapping[str, int]
     """As in :class:`threadwatch.accounting.thread_account.ThreadAccount`."""
 
     @classmethod
     def of(cls, account: ThreadAccount, before: Self | None, elapsed_ns: int | None) -> Self:
-        """The thread as it is now; what is new since ``before`` happened in the last ``elapsed_ns``."""
+        """Return the thread now; changes since ``before`` happened in the last ``elapsed_ns``."""
         spent = account.spent()
         sample = account.sample
         if (
@@ -80,10 +80,10 @@ class ThreadViewMaker:
         return cls(view, sample, spent, account.wait, account.other_waits)
 
     def states_until(self, account: ThreadAccount, elapsed_ns: int) -> Mapping[str, float]:
-        """The shares of the last ``elapsed_ns`` that the thread spent in each state; they sum to 1.
+        """Return the shares of the last ``elapsed_ns`` that the thread spent in each state; they sum to 1.
 
-        What the kernel counted comes first, then what samples saw, as far as there is room for it: they
-        stand for more time than they took. What is left it was where its time passed.
+        Exact times come first. Sampled waits share what is left, scaled down if they claim more.
+        The remainder is the state it was last seen waiting in.
         """
         cpu_ns, runqueue_ns, *_ = account.spent()
         counted = {"running": cpu_ns - self.spent[0], "runnable": runqueue_ns - self.spent[1]}
@@ -103,7 +103,7 @@ class ThreadViewMaker:
 
 
 def newborn(sample: ThreadReading, thread: str) -> ThreadView:
-    """A thread that is not charged yet, with what its label would be."""
+    """Return a thread that is not charged yet, with what its label would be."""
     return ThreadView(
         tid=sample.tid,
         start_ticks=sample.start_ticks,

@@ -1,1 +1,1 @@
-"""Which processes are watched, and in which group."""
+"""Decides which processes are watched, and in which group."""

@@ -1,7 +1,7 @@
-"""Whether a process is watched, and in which group: what is read of it to tell.
+"""Decides whether a process is watched, and in which group, from what it reads of the process.
 
-A process whose memory is locked, where its command line is, is judged without that; if it is known, it stays
-what it is.
+A process whose memory is locked is judged without its command line, which is in that memory; a
+known process stays what it is.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from threadwatch.targets.process import Facts, Membership, Watched
 from threadwatch.targets.threads import ThreadBook
 
 _ANCESTORS = 16
-"""How many generations back the maker of a table is looked for."""
+"""How many generations back the maker of a table is searched for."""
 
 _WAITS_PER_POLL = 128
 """Processes in which names are confirmed at once, in the poll that meets them: 2 ms each."""
@@ -87,14 +87,14 @@ class Admission:
         self._users.doubt()
 
     def renamed_users(self) -> set[int]:
-        """Users of whom another name has come to be known than processes were judged by."""
+        """Return the users of whom another name is known now than processes were judged by."""
         if "user" not in self._needs:
             return set()
         self._users.refresh()
         return self._users.take_news()
 
     def begin(self) -> None:
-        """A poll begins."""
+        """Begin a poll."""
         self._search.begin()
         self._waits_left = _WAITS_PER_POLL
 
@@ -104,7 +104,7 @@ class Admission:
         return self._waits_left >= 0
 
     def may_read(self, hangs: HangRecords, lock: Lock, process: ProcessDir) -> bool:
-        """Whether to read in a process what can wait for this lock."""
+        """Return whether to read in a process what can wait for this lock."""
         now_ns = time.monotonic_ns()
         return self._guarded.may_read(hangs, lock, lambda: owner_of(process), now_ns)
 
@@ -119,7 +119,7 @@ class Admission:
         asked_for: bool,
         newborn: bool,
     ) -> Watched | None:
-        """What is to be kept of a process that is to be watched; None for any other.
+        """Return the record of a process that has to be watched; None for any other.
 
         ``data``: its stat. ``looks``, ``hangs``: its records. ``asked_for``: it is watched whatever it is.
         ``newborn``: it was born since the last poll.
@@ -127,7 +127,7 @@ class Admission:
         stat = parse_stat(data)
         cmdline = self._cmdline(process, hangs)
         if not cmdline and stat.num_threads == 1 and (stat.state == "Z" or _no_memory(process)):
-            return None  # a zombie, or one that has no memory of its own: the kernel's, or not yet
+            return None  # a zombie, or one without memory of its own: the kernel's, or not yet
         status = parse_status(process.read("status", "status"))
         ns_pid = status.nspid[-1] if status.nspid else key.pid
         tables = Published(ns_pid=ns_pid, start_ticks=stat.start_ticks, budget=self._budget)
@@ -165,7 +165,7 @@ class Admission:
         return watched
 
     def readmit(self, watched: Watched, looks: Looks, *, asked_for: bool) -> bool:
-        """Whether a process is still to be watched; its group may be another from now on."""
+        """Return whether a process is still to be watched; its group may be another from now on."""
         if not self.may_read(watched.hangs, "exec", watched.dir):
             return True
         looks.done(watched.last.clock_ns)
@@ -177,7 +177,7 @@ class Admission:
         watched.facts = Facts(
             stat.ppid, uid, decode_comm(stat.comm), cmdline or watched.facts.cmdline
         )
-        if cmdline:  # a zombie has none, and is what it was
+        if cmdline:  # a zombie has none, and stays what it was
             before = watched.tables.known
             chosen = self._choose(watched, looks, asked_for=asked_for)
             if chosen is None:
@@ -188,7 +188,7 @@ class Admission:
         return True
 
     def _cmdline(self, process: ProcessDir, hangs: HangRecords) -> tuple[str, ...] | None:
-        """The command line; None while that keeps us waiting."""
+        """Return the command line; None while reading it makes us wait."""
         if not self.may_read(hangs, "memory", process):
             return None
         return parse_cmdline(process.read_cmdline())
@@ -232,7 +232,7 @@ class Admission:
         return chosen and Membership(chosen[1], chosen[0])
 
     def _has_python(self, watched: Watched, looks: Looks, exe: str | None) -> bool:
-        """Whether there is a Python in a process that is not called so."""
+        """Return whether there is a Python in a process that is not called so."""
         if exe is None:
             return False
         if looks.embeds != exe:
@@ -242,7 +242,7 @@ class Admission:
         return looks.embeds is not None
 
     def _maker_of(self, header: TableHeader, parent: Watched | None) -> Watched | None:
-        """The process among the parent and its own parents that made a table; None if it is not watched."""
+        """Return the process among the parent and its ancestors that made a table; None if not watched."""
         for _ in range(_ANCESTORS):
             if parent is None or header.names(parent.ns_pid, parent.key.start_ticks):
                 return parent
@@ -253,20 +253,21 @@ class Admission:
         try:
             return watched.dir.exe()
         except Denied as error:
-            # hidden from us, as it is for most of a host's processes; worth counting for Python ones
+            # It is hidden from us, as most of a host's processes are; worth counting for Python
+            # ones.
             if is_python(None, watched.facts.cmdline, watched.facts.comm):
                 self._errors.append(error)
             return None
 
     def _pex(self, watched: Watched) -> str | None:
-        """The file of an unpacked PEX, where the process's environment may be read."""
+        """Return the file of an unpacked PEX, where the process's environment may be read."""
         if not is_unpacked_pex(watched.facts.cmdline) or not self.may_read(
             watched.hangs, "memory", watched.dir
         ):
             return None
         try:
             environ = parse_environ(watched.dir.read("environ", "environ"))
-        except ReadError:  # only a name hangs on it
+        except ReadError:  # only a name depends on it
             return None
         return environ.get("PEX") if environ else None
 
@@ -277,5 +278,5 @@ class Admission:
 
 
 def _no_memory(process: ProcessDir) -> bool:
-    """Whether a process has no memory, where its command line would be; an empty title can be one as well."""
+    """Return whether a process has no memory for a command line; an empty title looks the same."""
     return process.read("statm", "statm").startswith(b"0 ")

@@ -2,12 +2,13 @@
 
 Rules:
 
-* What is known is not read again. But a process may exec another program, which keeps its PID and
-  start time, or begin to publish; and a PID may get a new owner. So each process is looked at again
-  after 1, 2, 4 … 32 polls at most. If its CPU clock has not moved, it has done nothing of the kind, and that
-  look costs one system call. Each has polls of its own, so that not all are looked at in the same.
-* A process that is watched may change its group by that, or cease to be watched.
-* A process that ends while it is looked at is as if it had never been.
+* Facts are not read again without a reason. But a process may exec another program, which keeps its
+PID and start time, or begin to publish; and a PID may get a new owner. So each process is looked at
+again after 1, 2, 4 … 32 polls at most. If its CPU clock has not moved, it has done nothing of the
+kind, and that look costs one system call. The looks at different processes are spread over the
+polls.
+* A watched process may change its group by such a look, or cease to be watched.
+* A process that ends during a look is treated as if it had never existed.
 """
 
 from __future__ import annotations
@@ -30,18 +31,18 @@ from threadwatch.reading.reader import GuardedReader, HangRecords, owner_of, sti
 from threadwatch.targets.process import Watched
 
 _FEW_PIDS = 256
-"""So many new PIDs are asked for one by one; beyond, it is cheaper to list all processes."""
+"""Up to this many new PIDs are asked for one by one; for more, it is cheaper to list all processes."""
 _OTHER_FILES = 64
-"""File descriptors that are left for all else, beside a quarter for hot threads and scrapers."""
+"""File descriptors that are left for all other uses, besides a quarter for hot threads and scrapers."""
 _TABLES_SHARE = 16
-"""Of so many file descriptors, one is for a process's second or further table."""
+"""One in this many file descriptors is for a process's second or further table."""
 _YOUNG_TICKS = 6000
 _LIST_ALL_EVERY = 32
 """Polls after which all processes are listed in any case."""
 
 
 def most_watched(files: int) -> int:
-    """How many processes are watched by a daemon that may open so many files: each takes two."""
+    """Return how many processes a daemon with this many open files can watch: each takes two."""
     return max((files - files // 4 - files // _TABLES_SHARE - _OTHER_FILES) // 2, 1)
 
 
@@ -75,9 +76,9 @@ class Discovery:
         """When new processes were looked for, the time before and now (CLOCK_BOOTTIME)."""
         self._list_all_in = 0
         self.left_out: set[int] = set()
-        """PIDs of processes that would be watched if there were file descriptors for them."""
+        """PIDs of processes that are left out for lack of file descriptors."""
         self._always: frozenset[int] = frozenset()
-        """PIDs that are watched whatever they are."""
+        """PIDs that are watched in any case."""
         self._admission = Admission(
             config, self.watched, guarded, budget, errors, thorough=thorough
         )
@@ -97,18 +98,18 @@ class Discovery:
         self._always = pids
 
     def look_soon(self, watched: Watched, poll: int) -> None:
-        """Look at a process again in the poll after this one: something has become of it."""
+        """Look at a process again in the poll after this one, because it has changed."""
         looks = self._looks[watched.key.pid]
         looks.soon()
         looks.again()
         self._schedule.at(poll + 1, watched.key.pid)
 
     def drop(self, watched: Watched) -> None:
-        """Watch a process no longer: it has gone, and is the caller's to close."""
+        """Watch a process no longer: it has gone, and the caller closes it."""
         del self.watched[watched.key.pid], self._looks[watched.key.pid]
 
     def scan(self, poll: int) -> list[Watched]:
-        """Find processes. Gives those that are to be let go, as :meth:`take_gone`."""
+        """Find processes; return those to let go, as :meth:`take_gone` does."""
         self._guarded.run_all(
             self.due(poll),
             lambda pid: self.look_at(pid, poll),
@@ -118,7 +119,7 @@ class Discovery:
         return self.take_gone()
 
     def due(self, poll: int) -> list[int]:
-        """The processes to be looked at in a poll, in this order: those that may be something new."""
+        """Return the processes to be looked at in a poll, in this order: those that may be something new."""
         self._admission.begin()
         self._scanned_ticks = self._scanned_ticks[1], _now_ticks()
         self._judge_again(self._admission.renamed_users())
@@ -127,7 +128,7 @@ class Discovery:
             due.update(self._new_pids(poll))
         except ReadError as error:
             self._errors.append(error)
-        # parents, mostly, before their children
+        # Parents, mostly, before their children.
         return [pid for pid in sorted(due) if not self._rests(pid, poll)]
 
     def _judge_again(self, users: set[int]) -> None:
@@ -147,7 +148,7 @@ class Discovery:
         self._schedule.at(0, watched.key.pid)
 
     def look_at(self, pid: int, poll: int) -> None:
-        """See whether a process is to be watched, and as what."""
+        """Decide whether a process is watched, and in which group."""
         watched = self.watched.get(pid)
         try:
             if watched is None:
@@ -167,12 +168,12 @@ class Discovery:
         self._gone.append(watched)
 
     def take_gone(self) -> list[Watched]:
-        """Those that have left :attr:`watched` since this was last asked, and are the caller's to close."""
+        """Return processes that have left :attr:`watched` since the last call, for the caller to close."""
         gone, self._gone = self._gone, []
         return gone
 
     def go_on_without(self, pid: int, lock: Lock, poll: int) -> None:
-        """A process keeps the thread waiting that looks at it."""
+        """Go on without a process that makes the reading thread wait."""
         watched = self.watched.get(pid)
         if watched is not None:
             hangs, directory = watched.hangs, watched.dir
@@ -195,11 +196,11 @@ class Discovery:
         )
 
     def leave_out(self, pid: int, poll: int) -> None:
-        """It was not looked at, and its turn comes again."""
+        """Give a process that was not looked at another turn."""
         self._schedule.at(poll + 1, pid)
 
     def _rests(self, pid: int, poll: int) -> bool:
-        """Whether a known process has not run since it was looked at: then it has another turn later."""
+        """Return whether a known process has not run since the last look; then it has another turn later."""
         watched = self.watched.get(pid)
         if watched is not None:
             if watched.last.clock_ns != self._looks[pid].clock_ns:
@@ -214,18 +215,18 @@ class Discovery:
             if self._procfs.process_clock_ns(pid) != looks.clock_ns:
                 return False
         except (Gone, ReadError):
-            return False  # who opens it will find out
+            return False  # opening it will tell
         looks.later()
         self._schedule.after(poll, looks.wait, pid)
         return True
 
     def _hangs_of(self, pid: int) -> HangRecords:
-        """Those of a process that is not watched."""
+        """Return those of a process that is not watched."""
         other = self._others.get(pid)
         return HangRecords() if other is None else other.hangs
 
     def _new_pids(self, poll: int) -> list[int]:
-        """PIDs that have come since the last poll, and perhaps some others."""
+        """Return PIDs that have come since the last poll, and perhaps some others."""
         last = self._procfs.last_pid()
         before, self._last_pid = self._last_pid, last
         if (
@@ -234,7 +235,7 @@ class Discovery:
             and before is not None
             and before <= last <= before + _FEW_PIDS
         ):
-            # PIDs are given out in ascending order, to threads as well
+            # The kernel gives out PIDs in ascending order, to threads as well.
             new = [pid for pid in range(before + 1, last + 1) if self._procfs.is_process(pid)]
             for pid in new:
                 self._others.forget(pid, poll)
@@ -342,7 +343,7 @@ class Discovery:
         return self._admission.readmit(watched, self._looks[pid], asked_for=pid in self._always)
 
     def _put_off(self, watched: Watched, poll: int) -> None:
-        """Look at it again after a while."""
+        """Look at a process again after a while."""
         looks = self._looks[watched.key.pid]
         if watched.tables.searching:
             looks.soon()
@@ -351,7 +352,7 @@ class Discovery:
         self._schedule.after(poll, looks.wait, watched.key.pid)
 
     def _is_young(self, watched: Watched) -> bool:
-        """Whether it may be about to publish: most do within their first minute, or never."""
+        """Return whether it may be about to publish: most do within their first minute, or never."""
         return _now_ticks() - watched.key.start_ticks < _YOUNG_TICKS
 
 

@@ -1,4 +1,4 @@
-"""When processes are looked at again, and what the last look at each has shown.
+"""Schedules the looks at processes, and keeps the results of the last look at each.
 
 A process is looked at again after 1, 2, 4 … 32 polls at most. Each has polls of its own, so that not all are
 looked at in the same.

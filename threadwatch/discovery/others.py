@@ -1,6 +1,6 @@
-"""The processes that are not watched, and what is known of them as parents and children.
+"""Keeps the processes that are not watched, and what is known of them as parents and children.
 
-What they use at their end is told by their parents' clocks of ended children
+Their CPU time at their end shows in their parents' clocks of ended children
 (:mod:`threadwatch.accounting.children`), which has to know which children were not watched.
 """
 

@@ -1,9 +1,9 @@
-"""Whether a process has a Python in it, whatever its program is called.
+"""Finds out whether a process has a Python in it, whatever its program is called.
 
-It has, if its program's own file has the interpreter in it: a Python under another name, or a program that
-is linked with all of Python. Or if it uses a libpython: that is mapped, and most of its code has been run.
-Editors and debuggers are linked with a libpython that most of their processes never call; nothing of it but
-a few pages is in their page tables then.
+It has one if its program's own file contains the interpreter: a Python under another name, or a
+program that is linked with all of Python. It also has one if it uses a libpython: that is mapped,
+and most of its code has been run. Editors and debuggers are linked with a libpython that most of
+their processes never call; then only a few pages of it are in their page tables.
 
 Files of programs are read once: they are known by inode and time of change.
 """
@@ -23,33 +23,33 @@ from threadwatch.procfs.elf import (
 from threadwatch.procfs.maps import libpython_in_use, maps_libpython
 
 _SYMBOL = b"Py_BytesMain"
-"""What every interpreter since CPython 3.8 exports for its own main()."""
+"""The symbol that every interpreter since CPython 3.8 exports for its own main()."""
 _SECTION = b".PyRuntime"
-"""Where CPython since 3.13 has its state, so that debuggers find it."""
+"""The section in which CPython since 3.13 has its state, for debuggers."""
 _IN_USE = 0.25
-"""The share of libpython's code from which on it has been used: between the two that are to be told apart."""
+"""The share of libpython's code from which it counts as used: between the measured values of both cases."""
 _MOST_MAPS = 1 << 22
-"""Bytes of maps, and of smaps, that are looked at."""
+"""The most bytes of maps, and of smaps, that are read."""
 _MOST_KNOWN = 4096
-"""Programs that are remembered."""
+"""The most programs that are remembered."""
 
 
 class Programs:
-    """Looks into processes; remembers their programs' files."""
+    """Examines processes, and remembers their programs' files."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, ...], bool] = {}
 
     def has_python(self, process: ProcessDir) -> bool:
-        """Whether there is a Python in a process. What may not be read has none.
+        """Return whether there is a Python in a process; False if that may not be read.
 
-        What it reads can wait for what the lock ``memory`` stands for. Raises :class:`Gone`.
+        Its reads can wait for the lock ``memory``. Raises :class:`Gone`.
         """
         try:
             if self._is_interpreter(process):
                 return True
         except ReadError:
-            pass  # a program that may be run and not read, say
+            pass  # a program may be executable and not readable
         try:
             return maps_libpython(process.read_maps("maps", _MOST_MAPS)) and (
                 libpython_in_use(process.read_maps("smaps", _MOST_MAPS)) >= _IN_USE
@@ -68,7 +68,7 @@ class Programs:
 
 
 def _has_interpreter(file: ProgramFile) -> bool:
-    """Raises :class:`ReadError`."""
+    """Return whether the file exports an interpreter. Raises :class:`ReadError`."""
     place, names = parse_elf_header(file.read(0, HEADER_SIZE))
     sections = parse_sections(_bytes_of(file, place), names)
     return has_section(sections.table, _bytes_of(file, sections.names), _SECTION) or exports(

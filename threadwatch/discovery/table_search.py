@@ -1,4 +1,4 @@
-"""Looks for the tables of processes, as far as that may take time in one poll."""
+"""Searches for the tables of processes, as far as one poll may take."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from threadwatch.procfs import parse_stat
 from threadwatch.targets.process import Watched
 
 _FILES_PER_POLL = 8 * FILES
-"""File descriptors that are looked at in one poll, of processes that have more than the first ones."""
+"""File descriptors that are examined in one poll, of processes that have more than the first ones."""
 _FILE_NS = 5_000
-"""CPU time that it takes to look at one."""
+"""CPU time that examining one takes."""
 _FREE_NS = 100_000_000
-"""CPU time of ours that a process has for that in any case: a fork has all of its parent's files."""
+"""CPU time of ours that each process has for that in any case: a fork has all of its parent's files."""
 
 
 class TableSearch:
-    """Looks for tables. ``thorough``: take the time to look through all files of all processes at once."""
+    """Searches for tables. ``thorough``: take the time for all files of all processes at once."""
 
     def __init__(self, *, thorough: bool) -> None:
         self._files_per_poll = sys.maxsize if thorough else _FILES_PER_POLL
@@ -34,7 +34,7 @@ class TableSearch:
     def search(
         self, watched: Watched, looks: Looks, may_read_memory: Callable[[], bool]
     ) -> list[ReadError]:
-        """Look for tables of a process; return what went wrong.
+        """Search for tables of a process; return the errors.
 
         :raises Gone: the process has ended.
         """
@@ -54,10 +54,10 @@ class TableSearch:
     def _may_go_on(
         self, watched: Watched, looks: Looks, may_read_memory: Callable[[], bool]
     ) -> bool:
-        """Return whether to look at more of the files of a process that has many.
+        """Return whether to examine more of the files of a process that has many.
 
-        Only if a table is mapped into its memory, if it has paid for that with CPU time, and as far as that
-        goes in one poll: the rest is for the next.
+        Only if a table is mapped into its memory, if its CPU time has paid for that, and as far as
+        one poll may take: the rest is for the next one.
 
         :raises ReadError: it has not paid.
         """

@@ -1,14 +1,16 @@
-"""Names of users, asked where nobody is made to wait.
+"""Looks up names of users, without making a poll wait.
 
-A name service can be anywhere (LDAP, sssd), and take its time, or be away; ``getpwuid`` cannot be
-interrupted, and does not tell a user without a name from a service that does not answer. Hence:
+A name service can be anywhere (LDAP, sssd), be slow or away; ``getpwuid`` cannot be interrupted,
+and does not tell a user without a name from a service that does not answer. Hence:
 
-* A thread of its own asks, one user after the other; there is never a second one. Who wants a name waits
-  for it a moment, and not at all once the service has been late. Until it is known, a user is its number.
-* A name is asked for again after :data:`_GOOD_FOR_S`; it is what it was meanwhile, and also if the service
-  knows none then. That there is none is asked again after :data:`_NONE_FOR_S`. Whoever has judged by
-  what has turned out to be otherwise hears of it by :meth:`UserNames.take_news`.
-* What is known is doubted (:meth:`UserNames.doubt`) at a reload: then the service counts, whatever it says.
+* A thread of its own asks, one user after the other; there is never a second one. A caller that
+wants a name waits a moment, and not at all once the service has been late. Until the name is known,
+a user is its number.
+* A name is looked up again after :data:`_GOOD_FOR_S`; meanwhile it stays, and also if the service
+knows none then. That there is none is looked up again after :data:`_NONE_FOR_S`.
+:meth:`UserNames.take_news` tells a caller whose judgement has turned out to be outdated.
+* Known names are doubted (:meth:`UserNames.doubt`) at a reload: then the answer of the service
+counts, even if it knows none.
 """
 
 from __future__ import annotations
@@ -21,16 +23,16 @@ from collections import OrderedDict
 _GOOD_FOR_S = 600
 _NONE_FOR_S = 30
 _WAIT_S = 0.1
-"""How long who wants a name waits for it."""
+"""How long a caller waits for a name."""
 _IMPATIENT_FOR_S = 60
-"""For how long nobody waits after that was too short."""
+"""For how long no caller waits after that was too short."""
 _REFRESH_S = 5
 _MOST = 4096
 """Users whose names are remembered."""
 
 
 class _User:
-    """What is known of a user."""
+    """The known facts about a user."""
 
     __slots__ = ("asked", "doubtful", "name", "outdated", "told", "until")
 
@@ -38,15 +40,15 @@ class _User:
         self.name: str | None = None
         """None: it has none, as far as is known."""
         self.told: str | None = None
-        """What was said when somebody asked for the name."""
+        """The answer that was given for the name."""
         self.until = 0.0
         """When to ask again (time.monotonic())."""
         self.asked = False
-        """Whether it is about to be asked for."""
+        """Whether it is about to be looked up."""
         self.outdated = False
-        """Whether it has to be asked for again after that, because the answer may be of before a reload."""
+        """Whether it has to be looked up again after that, because the answer may be from before a reload."""
         self.doubtful = False
-        """Whether it is to have no name any more if the service knows none."""
+        """Whether it loses its name if the service knows none."""
 
 
 class UserNames:
@@ -63,7 +65,7 @@ class UserNames:
         self._news: set[int] = set()
 
     def name(self, uid: int) -> str:
-        """The user's name; the number where it has none, or none that is known yet."""
+        """Return the user's name; the number where it has none, or none that is known yet."""
         with self._changed:
             user = self._users.get(uid)
             if user is None:
@@ -81,7 +83,7 @@ class UserNames:
             return user.told
 
     def refresh(self) -> None:
-        """Ask again for what may be otherwise by now. To be called often."""
+        """Look up names again that may be outdated. To be called often."""
         now = time.monotonic()
         if now < self._refresh_at:
             return
@@ -92,14 +94,14 @@ class UserNames:
                     self._ask(uid, user)
 
     def doubt(self) -> None:
-        """Believe none of it any more once the service has answered."""
+        """Believe known names no longer, once the service has answered."""
         with self._changed:
             self._impatient_until = self._refresh_at = 0.0
             for user in self._users.values():
                 user.until, user.doubtful, user.outdated = 0.0, True, user.asked
 
     def take_news(self) -> set[int]:
-        """The users of whom something else was told than is known now, since this was last asked."""
+        """Return the users whose name is another now than was told, since the last call."""
         if not self._news:
             return set()
         with self._changed:
@@ -121,7 +123,7 @@ class UserNames:
         self._to_ask.append(uid)
 
     def _run(self) -> None:
-        """Ask for what is to be asked, and end."""
+        """Look up the names that are due, and end."""
         while True:
             with self._changed:
                 if not self._to_ask:

@@ -1,1 +1,1 @@
-"""Where the Python names of threads come from: the tables that processes publish."""
+"""Knows the sources of threads' Python names: the tables that processes publish, and their memory."""

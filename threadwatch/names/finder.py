@@ -2,15 +2,15 @@
 
 Rules:
 
-* A table is believed only if it names the process itself: its PID in the innermost PID namespace and
-  its start time, and if who made it may speak for the process (:mod:`.ownership`). A table that
-  was inherited or handed over names another process. What is believed stays so; a table of the wrong user
-  is judged again with each look, because the process may become that user.
-* A table of another process that is open for writing was inherited: this process is a fork of that one, by
-  C code that the publisher could not notice. It has Python in it, and its maker's group. (Who watches, as we
-  do, has tables open for reading.)
-* A table that cannot be read, or is somebody else's forgery, is an error that is counted, once. One
-  that merely names another process is not: whoever forks, or watches, holds such tables.
+* A table is believed only if it names the process itself, by its PID in the innermost PID namespace
+and its start time, and if its maker may speak for the process (:mod:`.ownership`). A table that was
+inherited or handed over names another process. A believed table stays believed; a table of the
+wrong user is judged again with each look, because the process may become that user.
+* A table of another process that is open for writing was inherited: this process is a fork of that
+one, by C code that the publisher could not notice. It has Python in it, and its maker's group. (A
+watching process, as we are, has tables open for reading.)
+* A table that cannot be read, or is a forgery, is an error that is counted, once. One that merely
+names another process is not: forks and watching processes hold such tables.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from threadwatch.names.slots import TableHeader, parse_header
 from threadwatch.procfs import ProcessDir, TableFile, find_some_tables
 
 FILES = 4096
-"""File descriptors of a process that are looked at in one go."""
+"""File descriptors of a process that are examined in one go."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class TableFinder:
         self._inherited: dict[int, TableHeader] = {}
         """By inode."""
         self._next_fd = 0
-        """Where to go on in a process with many files; 0: all have been looked through."""
+        """The descriptor to go on with in a process with many files; 0: all have been examined."""
         self._seen: set[int] = set()
         """Inodes of the tables that have been seen until there."""
 
@@ -64,7 +64,7 @@ class TableFinder:
         return self._next_fd > 0
 
     def stop(self) -> None:
-        """Look no further: there is nothing."""
+        """Search no further: there is no table."""
         self._next_fd = 0
         self._seen.clear()
 
@@ -78,8 +78,9 @@ class TableFinder:
     ) -> list[FoundTable]:
         """Return new tables that are believed; add to ``errors`` what is to be counted.
 
-        Of more than ``part`` descriptors the rest is left for the next call; None: of none. ``followed``: the
-        inodes of tables that are known. ``has_room``: whether one more may be kept open, beside this many.
+        If there are more than ``part`` descriptors, the rest is left for the next call; None: no
+        rest is left. ``followed``: the inodes of known tables. ``has_room``: whether one more may
+        be kept open, besides this many.
 
         :raises Gone: the process has ended.
         :raises Denied: its descriptors may not be seen.
@@ -112,7 +113,7 @@ class TableFinder:
             else:
                 found.append(table)
         if not self._next_fd:
-            # forget tables that are gone, or a process could make us remember any number
+            # Forget tables that are gone, or a process could make us remember any number.
             self._refused &= seen
             self._complained &= seen
             for inode in self._inherited.keys() - seen:
@@ -146,7 +147,8 @@ class TableFinder:
         :raises Malformed: it is another user's, for now.
         """
         if self._is_anothers(header) or header.closed:
-            # inherited by a fork, or held open by a daemon like ours; or out of use, and that for good
+            # It was inherited by a fork, or is held open by a daemon like ours, or it is out of use
+            # for good.
             self._refused.add(file.inode)
             return None
         check_owner(process, file)

@@ -1,7 +1,8 @@
-"""Whose a thread table is: whether who made it may speak for the process that has it open.
+"""Checks whether the maker of a thread table may speak for the process that has it open.
 
-Who made a file is its owner for good, and a process can change its user. So that is asked when a table is
-judged, of the process as it is then. See docs/decisions/0022-facts-that-can-change.md.
+The maker of a file is its owner for good, and a process can change its user. So the check is made
+when a table is judged, with the process as it is then. See
+docs/decisions/0022-facts-that-can-change.md.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from threadwatch.procfs.own import own_link, read_own
 
 
 def check_owner(process: ProcessDir, file: TableFile) -> None:
-    """See that a table was made by a user who may speak for the process.
+    """Raise Malformed unless a user who may speak for the process has made the table.
 
-    These are: root; the process's effective, saved or file system user, which are those under which it can
-    have made files itself (credentials(7)); and the root of its user namespace, as which programs in
-    containers begin before they become another user. Not the real user: who starts a set-user-ID program
-    stays that, and can leave a table open for it.
+    These users are: root; the process's effective, saved or file system user, under which it can
+    have made files itself (credentials(7)); and the root of its user namespace, as which programs
+    in containers begin before they become another user. The real user does not count: a user who
+    starts a set-user-ID program stays its real user, and can leave a table open for it.
 
-    :raises Malformed: it was made by somebody else.
+    :raises Malformed: another user has made it.
     :raises Gone: the process has ended.
     """
     owner = file.owner_uid
@@ -39,9 +40,9 @@ def check_owner(process: ProcessDir, file: TableFile) -> None:
 
 
 def clock_ahead_ns(process: ProcessDir) -> int:
-    """How far the process's CLOCK_BOOTTIME is ahead of ours, in ns: not 0 in another time namespace.
+    """Return how far the process's CLOCK_BOOTTIME is ahead of ours, in ns: not 0 in a time namespace.
 
-    The kernel tells of the namespace that its children will be in, which is its own from its exec on.
+    The kernel tells the namespace of its children, which is its own from its exec on.
 
     :raises Gone: the process has ended.
     """
@@ -50,17 +51,17 @@ def clock_ahead_ns(process: ProcessDir) -> int:
         theirs = process.read("timens_offsets", "timens_offsets")
         return parse_boottime_offset(theirs) - (parse_boottime_offset(own) if own else 0)
     except Gone:
-        process.owner_uid()  # has it ended, then? Else the kernel has no time namespaces
+        process.owner_uid()  # has it ended? Else the kernel has no time namespaces
         return 0
 
 
 def _namespace_root(process: ProcessDir) -> int | None:
-    """The root of the process's user namespace, as we know it; None where that is ours, or has none."""
+    """Return the root of the process's user namespace, as we see it; None if ours, or if it has none."""
     try:
-        # of our own namespace, uid_map has ids of the one around it
+        # In our own namespace, uid_map has ids of the one around it.
         if process.namespace("user") == own_link("ns/user"):
             return None
         return parse_root(process.read("uid_map", "uid_map"))
     except Gone:
-        process.owner_uid()  # has it ended, then? Else the kernel has no user namespaces
+        process.owner_uid()  # has it ended? Else the kernel has no user namespaces
         return None

@@ -1,17 +1,17 @@
-"""What one process publishes: follows its tables, which :mod:`.finder` finds.
+"""Follows the tables that one process publishes; :mod:`.finder` finds them.
 
 Rules:
 
 * A name is for one thread, not for a number: the slot must have been written after the thread with
-  that TID was born. TIDs are the publisher's own, in its PID namespace.
-* exec closes a table, and the new program's may get the same file descriptor. A young thread that no
-  table knows is a reason to doubt that they are still those that are followed.
-* A subinterpreter makes its table when it is made: a thread that no table knows is a reason to search again
-  (:mod:`threadwatch.names.searches`).
-* A table may be found long after it was made. Of threads that had ended before the last time that
-  anybody asked, the CPU time has been charged as nobody's by then: they are given without.
-* However many tables and slots a process has, it is read as far as it has paid for it
-  (:mod:`threadwatch.names.slot_budget`); what is left over comes with the next polls.
+that TID was born. TIDs are the publisher's own, in its PID namespace.
+* exec closes a table, and the new program's may get the same file descriptor. A young thread that
+no table knows is a reason to check that the followed tables are still the process's.
+* A subinterpreter makes its table at its own start: a thread that no table knows is a reason to
+search again (:mod:`threadwatch.names.searches`).
+* A table may be found long after it was made. For threads that had ended before the last reading,
+their CPU time has already been charged to (unattributed), so it is left out here.
+* Tables and slots of a process are read as far as the process has paid for that
+(:mod:`threadwatch.names.slot_budget`); the rest comes with the next polls.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Published:
         self._doubtful = False
         self._has_complained = False
         self._overflow_told = 0
-        """Threads without a place when that was an error last: it is one again when they have doubled."""
+        """Threads without a place at the last error: the error is repeated when their number has doubled."""
         self._news = TableChanges()
         self._searches = Searches()
 
@@ -72,32 +72,33 @@ class Published:
 
     @property
     def header(self) -> TableHeader | None:
-        """The header of the main interpreter's table: which Python this is. None without a table."""
+        """Return the header of the main interpreter's table: which Python this is. None without a table."""
         return self._tables[0].header if self._tables else None
 
     @property
     def inherited(self) -> TableHeader | None:
-        """The header of the youngest table that this process has from another, whose fork it is."""
+        """Return the header of the youngest table that this process has from another, whose fork it is."""
         return self._finder.inherited
 
     @property
     def has_unread(self) -> bool:
-        """Whether a table has more than has been read: the rest comes as the process pays for it."""
+        """Return whether a table has more than has been read: the rest comes as the process pays for it."""
         return any(followed.unread for followed in self._tables)
 
     @property
     def searching(self) -> bool:
-        """Whether the process has so many files that the next :meth:`find` is to go on with them."""
+        """Return whether the process has so many files that the next :meth:`find` is to go on with them."""
         return self._finder.searching
 
     def stop_searching(self) -> None:
-        """Look no further: there is nothing."""
+        """Search no further: there is no table."""
         self._finder.stop()
 
     def find(self, process: ProcessDir, part: int | None = FILES) -> list[ReadError]:
         """Look for tables among the process's file descriptors; return the errors to be counted.
 
-        Of more than ``part`` descriptors the rest is left for the next call; None: of none.
+        If there are more than ``part`` descriptors, the rest is left for the next call; None: no
+        rest is left.
 
         :raises Gone: the process has ended.
         :raises Denied: its descriptors may not be seen.
@@ -117,7 +118,7 @@ class Published:
                     found_ns=self._news.asked_ns,
                 )
             )
-        # the main interpreter's first: where two tables know a thread, its name there counts
+        # The main interpreter's first: if two tables know a thread, the name there counts.
         self._tables.sort(key=lambda t: (max(t.header.interpreter, 0), t.header.created_ns))
         self._note_interpreters()
         return errors
@@ -129,7 +130,7 @@ class Published:
         return self._budget.files_left > (found if self._tables else found - 1)
 
     def search(self, process: ProcessDir) -> list[ReadError]:
-        """Look for tables as :meth:`find` does; descriptors that may not be seen are an error like others.
+        """Search for tables as :meth:`find` does; count hidden descriptors as an error like others.
 
         :raises Gone: the process has ended.
         """
@@ -139,7 +140,7 @@ class Published:
             return [error]
 
     def find_more(self, process: ProcessDir, poll: int, used_ns: int) -> list[ReadError]:
-        """As :meth:`find`, if there is reason to by now, and the process has paid for it.
+        """Search as :meth:`find` does, if there is a reason to, and the process has paid for it.
 
         ``used_ns``: CPU time of the process in its life.
         """
@@ -159,7 +160,7 @@ class Published:
         used_ns: int,
         living: Living,  # noqa: ARG002  # a table tells itself which threads live
     ) -> NameChanges:
-        """Read what has changed, and look for tables where one has gone or is missed."""
+        """Read changes, and search for tables if one has gone or is missed."""
         errors: list[ReadError] = []
         lost = False
         if self._tables:
@@ -174,7 +175,7 @@ class Published:
         return NameChanges(self.take_changed(), lost, errors)
 
     def read(self, process: ProcessDir) -> bool:
-        """Read what has changed. False if a table has gone: then look for another with :meth:`find`.
+        """Read changes. Return False if a table has gone: then search for another with :meth:`find`.
 
         :raises ReadError: a table cannot be read; what was known stays.
         :raises Gone: the process has ended; what was known stays.
@@ -201,7 +202,7 @@ class Published:
         return whole
 
     def last_words(self) -> None:
-        """After the process has gone: read the ends of its threads from the tables that outlive it."""
+        """Read the ends of a gone process's threads, from the tables that outlive it."""
         self._slots.begin()
         for followed in self._tables:
             try:
@@ -218,11 +219,11 @@ class Published:
             inode, slot = found
             return Name(slot.name, slot.cut, "published", (inode, slot.serial))
         if before is not None and before.slot is not None and self.follows(before.slot[0]):
-            return before  # its slot is another's by now, but it has no other name
+            return before  # another thread has its slot by now, but it has no other name
         return None
 
     def slot(self, ns_tid: int, start_ticks: int) -> TableSlot | None:
-        """What is published about the thread with this TID and start time, if anything is."""
+        """Return the slot of the thread with this TID and start time, if one is published."""
         for followed in self._tables:
             slot = followed.by_tid.get(ns_tid)
             if slot is not None and slot.born_ns >= (start_ticks - 1) * NS_PER_TICK:
@@ -241,17 +242,17 @@ class Published:
         self._searches.missed(start_ticks)
 
     def follows(self, inode: int) -> bool:
-        """Whether this table is still the process's own."""
+        """Return whether this table is still the process's own."""
         return any(followed.file.inode == inode for followed in self._tables)
 
     def tid_of_ident(self, ident: int) -> int | None:
-        """The TID, in the target's PID namespace, of the living thread with this ident."""
-        # an end can stay unnoticed, and another interpreter's thread have the ident by now
+        """Return the TID, in the target's PID namespace, of the living thread with this ident."""
+        # An end can stay unnoticed, and another interpreter's thread can have the ident by now.
         found = [f.by_ident[ident] for f in self._tables if ident in f.by_ident]
         return max(found, key=lambda slot: slot.born_ns).tid if found else None
 
     def still_tells(self, process: ProcessDir, gil: Gil) -> bool:
-        """Whether a table that the process has now tells of this GIL: exec closes it, or its interpreter."""
+        """Return whether a table that the process still has names this GIL."""
         for followed in self._tables:
             if followed.header.gil == gil:
                 try:
@@ -263,15 +264,15 @@ class Published:
         return False
 
     def take_ended(self) -> list[TableSlot]:
-        """The threads whose end was published since this was last asked."""
+        """Return the threads whose end was published since the last call."""
         return self._news.take_ended()
 
     def take_changed(self) -> set[int]:
-        """The TIDs of threads that were born or renamed since this was last asked, as published."""
+        """Return the TIDs of threads that were born or renamed since the last call, as published."""
         return self._news.take_changed()
 
     def close(self) -> None:
-        """Let go of all tables."""
+        """Close all tables."""
         for followed in list(self._tables):
             self._drop(followed)
 
@@ -296,14 +297,14 @@ class Published:
             self.python = Python(header.implementation, header.python, header.free_threaded, gil)
 
     def _slots_of_others(self, followed: FollowedTable) -> int:
-        """How many slots are kept of the other tables."""
+        """Return how many slots are kept of the other tables."""
         return sum(other.slots for other in self._tables if other is not followed)
 
 
 def _still_there(process: ProcessDir, followed: FollowedTable, *, thoroughly: bool) -> bool:
-    """Whether the process still has the table: exec closes it, and so can the application.
+    """Return whether the process still has the table: exec closes it, and so can the application.
 
-    Only the thorough question, ten times as dear, tells it from another table at the same place.
+    Only the thorough check, ten times as expensive, tells it from another table at the same place.
 
     :raises Gone: the process has ended.
     """
@@ -314,5 +315,5 @@ def _still_there(process: ProcessDir, followed: FollowedTable, *, thoroughly: bo
         file.close()
         return bool(file.inode == followed.file.inode)
     except Gone:
-        # a leader that has ended before its threads has no files, but they have
+        # A leader that has ended before its threads has no files, but they have.
         return parse_stat(process.read("stat", "stat")).state == "Z"

@@ -1,20 +1,21 @@
-"""When to search a process for tables again that it may have made since the last search.
+"""Decides when to search a process again for tables that it may have made since the last search.
 
-A subinterpreter makes its table when it is made, which can be long after the daemon has met the process. A
-thread that no table knows is a reason to search: a young one, because an interpreter that is new most
-often starts threads of its own; an old one, because threads of C visit interpreters that are made later.
+A subinterpreter makes its table at its start, which can be long after the daemon's first look at
+the process. A thread that no table knows is a reason to search: a young one, because a new
+interpreter most often starts threads of its own; an old one, because threads of C visit
+interpreters that are made later.
 
-But a search looks at each open file, and threads of C that no table will ever know are common. So searches
-that find nothing come less and less often, and each must have been paid for: since the last one, the
-process must have used as much CPU time as that one took.
+But a search examines each open file, and threads of C that no table will ever know are common. So
+unsuccessful searches become less and less frequent, and each must have been paid for: since the
+last one, the process must have used as much CPU time as that one took.
 """
 
 from __future__ import annotations
 
 _LONGEST_WAIT = 32
-"""Polls between two searches for young threads that find nothing, in the end."""
+"""The most polls between two unsuccessful searches for young threads."""
 _OLD = 16
-"""How many times as long to wait where the threads that no table knows are old."""
+"""The factor by which to wait longer if the threads that no table knows are old."""
 
 
 class Searches:
@@ -38,20 +39,20 @@ class Searches:
         self._wait = 1
 
     def missed(self, start_ticks: int) -> None:
-        """Note a thread with this start time that no table knows, and had the time to publish itself."""
+        """Note a thread with this start time that no table knows, and that had the time to publish itself."""
         self._old = True
         if start_ticks > self._youngest_ticks:
             self._youngest_ticks = start_ticks
             self._young = True
 
     def is_due(self, poll: int, used_ns: int) -> bool:
-        """Whether to search in this poll. ``used_ns``: CPU time of the process in its life."""
+        """Return whether to search in this poll. ``used_ns``: CPU time of the process in its life."""
         if not self._old or poll < self._earliest or used_ns < self._price_ns:
             return False
         return self._young or poll >= self._searched + _OLD * self._wait
 
     def made(self, poll: int, used_ns: int, cost_ns: int, *, found: bool) -> None:
-        """Note a search that took so much CPU time, and whether it has found a table."""
+        """Note a search that took this much CPU time, and whether it has found a table."""
         self._young = self._old = False
         self._wait = 1 if found else min(2 * self._wait, _LONGEST_WAIT)
         self._searched, self._earliest = poll, poll + self._wait

@@ -1,9 +1,9 @@
-"""How much of the daemon's time, memory and descriptors processes' tables may take.
+"""Limits the daemon's time, memory and descriptors for processes' tables.
 
-A target can fill its table with whatever it likes, and again for each poll, at next to no cost to
-itself. So it pays, with the CPU time that the kernel says it has used: what a thread that starts and ends
-costs its process at the very least is what each slot must have cost, to be read and to be kept. An honest
-process has always paid more than it needs. All together have a bound besides (:class:`SharedBudget`),
+A target can fill its table with anything, and again for each poll, at next to no cost to itself. So
+it pays, with the CPU time that the kernel has counted for it: reading and keeping a slot each have
+the price of the least CPU time that the start and end of a thread take. An honest process has
+always paid more than it needs. All processes together have a limit besides (:class:`SharedBudget`),
 because a process that has paid once keeps its slots for good.
 """
 
@@ -20,22 +20,28 @@ from threadwatch.publisher import layout as table
 FREE = 64
 """Changed slots that are read in any case, or pieces that are compared; and slots that are kept."""
 _COST_NS = 20_000
-"""CPU time that each further one must have cost its process; a thread's start and end cost 50,000 or more."""
+"""CPU time that each further slot must have cost its process; a thread's start and end take 50,000
+or more."""
 _MOST = table.RETAIN_SLOTS
-"""What is read at once at most, beside the slots of living threads: no publisher keeps more ended ones."""
+"""The most slots that are read at once, besides those of living threads: no publisher keeps more
+ended ones."""
 _MOST_SLOTS = 8 * table.CAPACITY
-"""What is kept of all processes: some 200 MiB, measured at 0.8 KiB for each slot."""
+"""The most slots that are kept of all processes: some 200 MiB, measured at 0.8 KiB for each slot."""
 _LAST_WORDS_PER_S = _MOST
-"""Changed slots that are read in the tables of processes that have ended, of all of them together."""
+"""Changed slots that are read in the tables of processes that have ended, of all of them together,
+each second."""
 
 
 class SharedBudget:
-    """What the tables of all processes have together: descriptors, places for slots, time for last words."""
+    """The shared limits of all tables: descriptors, places for slots, time for last words."""
 
     __slots__ = ("_files_left", "_kept", "_left", "_words", "_words_ns")
 
     def __init__(self, most: int, slots: int = _MOST_SLOTS) -> None:
-        """``most``: second and further tables; subinterpreters have them, and who would use up files."""
+        """Limits second and further tables to ``most``, over all processes.
+
+        Subinterpreters need such tables; a hostile process must not use up our files.
+        """
         self._files_left = most
         self._left = slots
         self._kept: Counter[int] = Counter()
@@ -56,9 +62,10 @@ class SharedBudget:
         self._files_left += 1
 
     def take(self, uid: int, slots: int) -> int:
-        """Take places for so many slots, or as many as are to be had; how many those are.
+        """Take places for this many slots, or as many as there are; return their number.
 
-        The processes of one user get half of what all others leave, so something is always left for others.
+        The processes of one user get half of what all others leave, so some places are always left
+        for others.
         """
         kept = self._kept[uid]
         taken = max(min(slots, (self._left + kept) // 2 - kept), 0)
@@ -67,14 +74,14 @@ class SharedBudget:
         return taken
 
     def give_back(self, uid: int, slots: int) -> None:
-        """So many are free again."""
+        """Give back this many places."""
         self._left += slots
         self._kept[uid] -= slots
         if not self._kept[uid]:
             del self._kept[uid]
 
     def last_words(self) -> int:
-        """How many changed slots may be read of a process that has ended, and cannot be asked any more."""
+        """Return how many changed slots may be read of a process that has ended and cannot pay any more."""
         now_ns = time.monotonic_ns()
         earned = (now_ns - self._words_ns) * _LAST_WORDS_PER_S // 1_000_000_000
         if earned:
@@ -83,12 +90,12 @@ class SharedBudget:
         return min(self._words, _MOST)
 
     def spend_words(self, slots: int) -> None:
-        """So many of those have been read."""
+        """Note that this many of those have been read."""
         self._words -= slots
 
 
 class SlotBudget:
-    """How many slots of one process may be kept, and how many that have changed may be read."""
+    """The limits of one process: slots to keep, and changed slots to read."""
 
     __slots__ = (
         *("_asked", "_counted", "_given", "_kept", "_left", "_paid"),
@@ -107,16 +114,16 @@ class SlotBudget:
         self._paid = FREE
         self._kept = 0
         self.refused = False
-        """Whether a slot was not kept for which the process has paid."""
+        """Whether a slot was not kept although the process has paid for it."""
 
     def begin(self) -> None:
-        """Its tables are about to be read."""
+        """Begin a reading of its tables."""
         self._saved += min(max(self._left, 0), self._given)
         self._left, self._given = FREE, 0
         self._counted = self._asked = False
 
     def allows(self, process: ProcessDir | None) -> bool:
-        """Whether more may be read now. None: the process has ended, and will not ask again."""
+        """Return whether more may be read now. None: the process has ended, and this is the last time."""
         if self._left <= 0 and not self._counted:
             self._counted = True
             self._left += self._shared.last_words() if process is None else 2 * _threads(process)
@@ -126,13 +133,13 @@ class SlotBudget:
         return self._left > 0
 
     def spend(self, process: ProcessDir | None, slots: int) -> None:
-        """So many have been read, or pieces compared."""
+        """Note that this many have been read, or pieces compared."""
         self._left -= slots
         if process is None and self._counted:
             self._shared.spend_words(slots)
 
     def keep(self, process: ProcessDir | None, slots: int) -> bool:
-        """Whether so many slots of all its tables together may be kept; if so, their places are taken.
+        """Return whether this many slots of all its tables may be kept; if so, their places are taken.
 
         They fit into one table. None: it has ended, and they are forgotten as soon as they have been read.
         """
@@ -158,16 +165,16 @@ class SlotBudget:
         return True
 
     def give_back(self, slots: int) -> None:
-        """No more than so many are kept from now on."""
+        """Keep at most this many slots from now on."""
         if slots < self._kept:
             self._shared.give_back(self._uid, self._kept - slots)
             self._kept = slots
 
     def _earned(self, process: ProcessDir) -> int:
-        """What the process may have read now for what it has used and not yet spent.
+        """Return how many slots the process's unspent CPU time has paid for.
 
-        Once in its life that can be a whole table, if it is old when it is met; later it saves up no
-        more than a publisher keeps for who comes late.
+        Once in its life that can be a whole table, if it is old at the first look; later it saves
+        up no more than a publisher keeps for late readers.
         """
         used_ns = _used_ns(process)
         if used_ns < 0:
@@ -183,7 +190,7 @@ class SlotBudget:
 
 
 def _owner(process: ProcessDir) -> int:
-    """Whose it is; -1 once it has ended."""
+    """Return the uid of its user; -1 once it has ended."""
     try:
         return process.owner_uid()
     except (Gone, ReadError):
@@ -191,7 +198,7 @@ def _owner(process: ProcessDir) -> int:
 
 
 def _threads(process: ProcessDir) -> int:
-    """How many threads it has; 0 if that cannot be told."""
+    """Return the number of its threads; 0 if unknown."""
     try:
         return process.thread_count()
     except (Gone, ReadError):
@@ -199,7 +206,7 @@ def _threads(process: ProcessDir) -> int:
 
 
 def _used_ns(process: ProcessDir) -> int:
-    """The CPU time that it has used in its life; -1 if that cannot be told."""
+    """Return the CPU time that it has used in its life; -1 if unknown."""
     try:
         stat = parse_stat(process.read("stat", "stat"))
     except (Gone, ReadError):

@@ -1,7 +1,7 @@
-"""Thread tables: bytes that a target has written, by the layout in :mod:`threadwatch.publisher.layout`.
+"""Parses thread tables: bytes that a target has written, by :mod:`threadwatch.publisher.layout`.
 
-Nothing here is believed because it parses. A CRC tells damage and writes under way, not lies: whose
-table it is, and whether its threads exist, is for the caller to check against the kernel.
+A table that parses is not yet believed. A CRC shows damage and writes under way, not lies: the
+caller has to check against the kernel to whom the table belongs, and whether its threads exist.
 """
 
 from __future__ import annotations
@@ -44,20 +44,20 @@ _NS_PER_TICK = 10_000_000
 """A clock tick of the kernel's interfaces (USER_HZ), in which start times are told."""
 _ZEROS = bytes(SLOT_HEAD)
 _SEED = crc32(bytes(CRC.size))
-"""The CRC of a slot is taken with zeros where it will stand itself."""
+"""The CRC of a slot is computed with zeros in its own place."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gil:
-    """Where a GIL is in its process's memory: CPython's ``struct _gil_runtime_state``.
+    """The place of a GIL in its process's memory: CPython's ``struct _gil_runtime_state``.
 
-    A claim of the target: what is read there is worth no more than what it writes there.
+    The target claims it: memory there is worth no more than what the target writes into it.
     """
 
     address: int
     """Of its field ``interval``; ``last_holder`` (a ``PyThreadState *``) follows at 8, ``locked`` at 16."""
     size: int
-    """Bytes from there that are the GIL's: who waits on a futex in them waits for the GIL."""
+    """Bytes from there that are the GIL's: a thread that waits on a futex in them waits for the GIL."""
     ident_offset: int
     """Where in a PyThreadState its thread's ``threading.get_ident()`` is, in bytes; 0 unknown."""
     native_offset: int
@@ -66,7 +66,7 @@ class Gil:
 
 @dataclass(frozen=True, slots=True)
 class TableHeader:
-    """Who publishes, and what has changed."""
+    """The publisher of a table, and the counters of its changes."""
 
     version: int
     flags: int
@@ -91,15 +91,17 @@ class TableHeader:
     """None where threads run without one, or the publisher has not found it."""
 
     def names(self, ns_pid: int, start_ticks: int) -> bool:
-        """Whether the publisher is the process with this PID, as it sees it itself, and start time."""
+        """Return whether the publisher is the process with this PID, as it sees it itself, and start time."""
         return (self.pid, self.start_ticks) == (ns_pid, start_ticks)
 
     def by_our_clock(self, ahead_ns: int, start_ticks: int) -> TableHeader:
-        """The header, with the publisher's times as we have them, if its clock is so far ahead of ours.
+        """Return the header with times by our clock, if the publisher's clock is ``ahead_ns`` ahead of ours.
 
-        ``start_ticks``: when the process started that it may be of. Itself, where it did not start then.
+        ``start_ticks``: the start time of the process that it may be of. Returns the header
+        unchanged if the process did not start then.
         """
-        # a tick is part of one and part of the next there, where the difference is no whole number of them
+        # A tick belongs to one tick and the next there, if the difference is no whole number of
+        # ticks.
         later_ticks = self.start_ticks - start_ticks - ahead_ns // _NS_PER_TICK
         if later_ticks not in {0, 1} or (later_ticks and ahead_ns % _NS_PER_TICK == 0):
             return self
@@ -108,7 +110,7 @@ class TableHeader:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """One thread that lives or has ended, as its publisher tells."""
+    """One thread that lives or has ended, as its publisher says."""
 
     state: int
     """:data:`threadwatch.publisher.layout.LIVE` or :data:`threadwatch.publisher.layout.ENDED`."""
@@ -129,18 +131,21 @@ class Slot:
     """The number of its death in this table, from 1."""
 
     def by_our_clock(self, ahead_ns: int) -> Slot:
-        """The slot, with its times as we have them, if the publisher's clock is so far ahead of ours."""
+        """Return the slot with times by our clock, if the publisher's clock is ``ahead_ns`` ahead of ours."""
         ended_ns = self.ended_ns - ahead_ns if self.state == ENDED else self.ended_ns
         return replace(self, born_ns=self.born_ns - ahead_ns, ended_ns=ended_ns)
 
     visitor: bool = False
-    """A thread that :mod:`threading` has not started: of C, say."""
+    """A thread that :mod:`threading` has not started, for example one of C."""
     start_ns: int = 0
     """CPU time that it used until it could be published; 0 unknown."""
 
 
 def parse_header(data: bytes) -> TableHeader:
-    """A table's first :data:`~threadwatch.publisher.layout.HEADER_SIZE` bytes, or :class:`Malformed`."""
+    """Return the header in a table's first bytes, or raise :class:`Malformed`.
+
+    These are :data:`~threadwatch.publisher.layout.HEADER_SIZE` bytes.
+    """
     if len(data) < HEADER_SIZE:
         raise Malformed(_SOURCE, f"the header should have {HEADER_SIZE} bytes, not {len(data)}")
     static = dict(zip(STATIC_FIELDS, STATIC.unpack_from(data), strict=True))
@@ -154,7 +159,7 @@ def parse_header(data: bytes) -> TableHeader:
         raise Malformed(
             _SOURCE, f"sizes {sizes[0]} and {sizes[1]} are not those of version {VERSION}"
         )
-    # the flags change when the table is closed, so the CRC takes them as 0
+    # The flags change when the table is closed, so the CRC is computed as if they were 0.
     sealed = data[:FLAGS_OFFSET] + b"\0\0" + data[FLAGS_OFFSET + 2 : STATIC_SIZE]
     if CRC.unpack_from(data, STATIC_SIZE) != (crc32(sealed),):
         raise Malformed(_SOURCE, "the CRC of the header is wrong")
@@ -200,7 +205,7 @@ def _gil(address: int, size: int, ident_offset: int, native_offset: int) -> Gil 
 
 
 def parse_dynamic(data: bytes) -> tuple[int, int]:
-    """``(generation, overflow)``: the DYNAMIC bytes of a header, or :class:`Malformed`."""
+    """Return ``(generation, overflow)``: the DYNAMIC bytes of a header, or :class:`Malformed`."""
     if len(data) != DYNAMIC.size:
         raise Malformed(_SOURCE, f"the counters should have {DYNAMIC.size} bytes, not {len(data)}")
     generation, overflow = DYNAMIC.unpack(data)
@@ -208,7 +213,7 @@ def parse_dynamic(data: bytes) -> tuple[int, int]:
 
 
 def parse_slot(data: bytes) -> Slot | None:
-    """One slot; None if no thread is in it.
+    """Return one slot; None if no thread is in it.
 
     The rest of an earlier, longer name may follow the name: only what the length covers counts.
     Raises :class:`Malformed` for a wrong CRC (damage, or the publisher was just writing), state or
@@ -220,7 +225,7 @@ def parse_slot(data: bytes) -> Slot | None:
 def parse_slots(
     data: bytes, first: int = 0, *, known: bytes = b""
 ) -> tuple[list[tuple[int, Slot]], int]:
-    """The threads in a run of slots, each with its slot's number, and how many slots were torn.
+    """Return the threads in a run of slots, each with its slot's number, and how many slots were torn.
 
     ``first`` is the number of the run's first slot. ``known`` is the same run as it was read before:
     slots that have not changed since are left out, at a tenth of the cost. Slots that cannot be

@@ -1,4 +1,4 @@
-"""Where the names of one process's threads come from: what the rest of the daemon asks.
+"""Defines the source of a process's thread names, which the rest of the daemon asks.
 
 A process has one source of names. The first kind is the tables that its publisher makes
 (:class:`threadwatch.names.published.Published`). A source that knows nothing is asked like any other: then
@@ -43,7 +43,7 @@ class Name(NamedTuple):
 
 
 class NameChanges(NamedTuple):
-    """What one update has changed."""
+    """The changes of one update."""
 
     tids: set[int]
     """TIDs, in the process's own PID namespace, of threads whose names may be others now."""
@@ -102,7 +102,7 @@ class NameSource(Protocol):
         """Return the threads whose ends have been told since the last call."""
 
     def last_words(self) -> None:
-        """After the process has gone: read what its source still tells of the ends of its threads."""
+        """Read, after the process has gone, the ends of its threads that the source still tells."""
 
     def tid_of_ident(self, ident: int) -> int | None:
         """Return the TID of the living thread with this ``threading.get_ident()``."""
@@ -111,4 +111,4 @@ class NameSource(Protocol):
         """Return whether the process still has this GIL; exec and the end of its interpreter end it."""
 
     def close(self) -> None:
-        """Let go of the source."""
+        """Close the source."""

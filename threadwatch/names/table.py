@@ -1,4 +1,4 @@
-"""One table that is followed: which of its slots have changed, and what they tell.
+"""Follows one table: which of its slots have changed, and what they say.
 
 A slot stays known after its thread has ended, until it is used again, because the kernel shows a thread a
 little longer than Python does.
@@ -22,11 +22,11 @@ TableSlot = tuple[int, Slot]
 
 @dataclass(slots=True)
 class TableChanges:
-    """What the tables of a process have told of since somebody asked."""
+    """The changes in the tables of a process since the last call for them."""
 
     ended: list[TableSlot] = field(default_factory=list)
     asked_ns: int = 0
-    """When somebody asked for those (CLOCK_BOOTTIME)."""
+    """The last call for those (CLOCK_BOOTTIME)."""
     changed: set[int] = field(default_factory=set)
     """TIDs of threads that were born or renamed."""
 
@@ -44,29 +44,29 @@ class TableChanges:
 
 @dataclass(slots=True, eq=False)
 class FollowedTable:
-    """One table that is believed, and what was in it when it was last read."""
+    """One believed table, and its content at the last reading."""
 
     fd: int
     file: TableFile
     header: TableHeader
     news: TableChanges
-    """Where to tell of changes."""
+    """The place to report changes to."""
     head: bytes = b""
-    """The header's bytes when the slots were last read: the same again means that nothing has changed."""
+    """The header's bytes at the last reading of slots: the same bytes mean that no slot has changed."""
     generation: int = -1
     ahead_ns: int = 0
     """How far the clock that its times are by is ahead of ours: not 0 in another time namespace."""
     found_ns: int = 0
-    """When somebody had asked for ends last before it was found (CLOCK_BOOTTIME): what threads that had
-    ended by then have used has been charged as nobody's."""
+    """The last call for ends before the table was found (CLOCK_BOOTTIME): CPU time of threads that
+    had ended by then has already been charged to (unattributed)."""
     unread: bool = False
     """Slots are left to be read: they were torn, or too many."""
     next_piece: int = 0
-    """Where to begin with them."""
+    """The piece to begin with."""
     pieces: list[bytes] = field(default_factory=list)
     """The bytes of the slots in use, so that only those are parsed that have changed."""
     slots: int = 0
-    """How many slots that are."""
+    """The number of those slots."""
     by_index: dict[int, Slot] = field(default_factory=dict)
     by_tid: dict[int, Slot] = field(default_factory=dict)
     """The latest slot of each TID, ended or not."""
@@ -102,7 +102,7 @@ class FollowedTable:
                 self.unread, self.next_piece = True, index
                 return
             self._read_piece(index, process, budget, others)
-        # a run of empty slots is the end, whatever comes behind it
+        # A run of empty slots is the end, whatever follows.
         while len(self.pieces) * table.CHUNK < self.header.capacity:
             more = self._read_piece(len(self.pieces), process, budget, others)
             if not more:
@@ -111,7 +111,7 @@ class FollowedTable:
     def _read_piece(
         self, index: int, process: ProcessDir | None, budget: SlotBudget, others: int
     ) -> bool:
-        """Read one piece, or the first that is not known yet; whether it is known now."""
+        """Read one piece, or the first unknown one; return whether it is known now."""
         first = index * table.CHUNK
         data = self.file.read_slots(first, min(table.CHUNK, self.header.capacity - first))
         is_new = index == len(self.pieces)
@@ -137,7 +137,7 @@ class FollowedTable:
             self._learn(number, slot.by_our_clock(self.ahead_ns) if self.ahead_ns else slot)
         budget.spend(process, len(slots) + torn + 1)
         if torn:
-            # bytes that were torn must not pass for known ones when they are read again
+            # Torn bytes must not count as known ones at the next reading.
             kept = bytes(len(kept))
             self.unread = True
         self.pieces[index : index + 1] = [kept]

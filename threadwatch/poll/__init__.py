@@ -1,1 +1,1 @@
-"""One poll from end to end; gives a View."""
+"""Runs one poll from end to end; returns a View."""

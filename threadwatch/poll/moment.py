@@ -1,4 +1,4 @@
-"""Which poll it is."""
+"""Names a poll by its number and its times."""
 
 from __future__ import annotations
 

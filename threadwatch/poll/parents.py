@@ -1,8 +1,9 @@
-"""Which processes have child processes, and when the clocks of those that have ended are read.
+"""Decides which processes are parents, and when their clocks of ended children are read.
 
-Only of a process that has been seen with a child, or whose clock of ended children has moved, is that clock
-read, and only if the process has run since the last poll: to wait for a child, it must run. It is read
-before all other clocks of a poll; :mod:`threadwatch.accounting.children` says why, and reckons.
+The clock is read only of a process that has been seen with a child, or whose clock of ended
+children has moved, and only if the process has run since the last poll: to wait for a child, it
+must run. The clock is read before all other clocks of a poll;
+:mod:`threadwatch.accounting.children` says why.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ _NOTHING = Waited()
 
 
 class Parents:
-    """Sees to what the account is told of ended children."""
+    """Tells the account about ended children."""
 
     def __init__(
         self, procfs: ProcFS, discovery: Discovery, reader: ThreadReader, account: Account
@@ -43,7 +44,7 @@ class Parents:
         self._grown: set[int] = set()
 
     def due(self, poll: int, before_ns: int) -> list[Watched]:
-        """The parents that may have waited for children since the last poll, which began at ``before_ns``."""
+        """Return parents that may have waited for children since the last poll, begun at ``before_ns``."""
         self._read.clear()
         self._grown.clear()
         for pid in self._discovery.take_parents():
@@ -76,12 +77,12 @@ class Parents:
         self._read.append(key)
 
     def see(self, watched: Watched, poll: int) -> None:
-        """A process has been read in this poll, and its clock of ended children perhaps with it."""
+        """Note that a process has been read in this poll, perhaps with its clock of ended children."""
         if watched.threads.waited != self._told.get(watched.key, _NOTHING):
             self._expect(watched.key.pid, poll)
 
     def open(self, watched: Watched, now_ns: int, before_ns: int) -> None:
-        """A process is met. The poll before this one began at ``before_ns``."""
+        """Begin with a process. The poll before this one began at ``before_ns``."""
         if not (watched.newborn or watched.last.poll):
             self._told[watched.key] = watched.threads.waited
         self._account.children.open(
@@ -91,7 +92,7 @@ class Parents:
         )
 
     def close(self, watched: Watched, closed: Closed | None, poll: int, before_ns: int) -> None:
-        """A process has been let go of. The poll before this one began at ``before_ns``."""
+        """End with a process. The poll before this one began at ``before_ns``."""
         self._told.pop(watched.key, None)
         children = self._account.children
         if watched.dir.has_task(watched.key.pid):
@@ -107,12 +108,12 @@ class Parents:
         self._expect(parent, poll)
 
     def settle(self, poll: int, now_ns: int) -> None:
-        """At the end of a poll, which began at ``now_ns``: have it all charged."""
+        """Have it all charged at the end of a poll, which began at ``now_ns``."""
         self._account.children.see_gone(*self._discovery.take_gone_children(self._grown, poll))
         self._account.settle(self._read, now_ns)
 
     def _expect(self, pid: int, poll: int) -> None:
-        """A process has, or had, a child."""
+        """Note that a process has, or had, a child."""
         if pid in self._discovery.watched:
             self._until[pid] = poll + _QUIET
             self._due.add(pid)

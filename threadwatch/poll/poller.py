@@ -1,8 +1,8 @@
-"""One poll: find, read, join, account, and show it as a View. The only place that knows the order.
+"""Runs one poll: find, read, join, account, and show it as a View. The only place that knows the order.
 
-What keeps a poll cheap: processes that have not run are skipped (:mod:`threadwatch.threads.idle`), and
-nobody's thread is looked at one by one to be shown unless somebody asks for that: totals by name are
-what the daemon is for.
+A poll is cheap for two reasons: processes that have not run are skipped
+(:mod:`threadwatch.threads.idle`), and single threads are shown only while a client asks for them,
+because the daemon is for totals by name.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ and its clock."""
 
 
 class Poller:
-    """Polls when told to. Not for several threads at once; the Views it gives are for everybody."""
+    """Polls on request. Not for several threads at once; any thread may use its Views."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Poller:
         report: Callable[[ReadError], None],
         thorough: bool = False,
     ) -> None:
-        """``report`` hears of every error that is counted, for the log.
+        """``report`` is called with every error that is counted, for the log.
 
         ``thorough``: a poll may take the time to look through all files of all processes.
         """
@@ -88,7 +88,7 @@ class Poller:
 
     @property
     def left_out(self) -> int:
-        """How many processes are not watched for want of file descriptors."""
+        """Return how many processes are not watched for lack of file descriptors."""
         return len(self._discovery.left_out)
 
     def reload(self, config: Config | None) -> None:
@@ -100,7 +100,7 @@ class Poller:
             self._discovery.use(config)
 
     def skip(self, polls: int) -> None:
-        """So many polls were due and are left out."""
+        """Count polls that were due and are left out."""
         self._stats.skip(polls)
 
     def close(self) -> None:
@@ -112,11 +112,11 @@ class Poller:
         self._guarded.close()
 
     def next_sample_ns(self) -> int | None:
-        """When :meth:`sample` is due (CLOCK_MONOTONIC); None: not before the next poll."""
+        """Return when :meth:`sample` is due (CLOCK_MONOTONIC); None: not before the next poll."""
         return self._sampling.next_ns()
 
     def sample(self) -> None:
-        """See what threads wait for, where that is due."""
+        """Sample what threads wait for, if a sample is due."""
         self._sampling.sample(time.monotonic_ns())
 
     def sample_for(self, seconds: float, wait: Callable[[float], object] = time.sleep) -> None:
@@ -130,7 +130,7 @@ class Poller:
                 self.sample()
 
     def poll(self, *, details: bool = True, getting_on: Callable[[], object] | None = None) -> View:
-        """Read the kernel and the tables, and say how things stand.
+        """Read the kernel and the tables, and return the result.
 
         ``details``: whether the View is to show every single process and thread. ``getting_on``: called
         before each step, which is to look at one process.
@@ -153,7 +153,7 @@ class Poller:
             processes = self._views.show(self._discovery.watched.values(), now.poll, now.before_ns)
         else:
             self._views.forget()
-        # time in states is counted from one poll's beginning to the next one's
+        # Time in states is counted from one poll's beginning to the next one's.
         groups = self._account.groups(started_ns)
         self._account.remember(started_ns, self._config.poll_interval_ns)
         cpu_ns = time.thread_time_ns() + self._guarded.cpu_ns - cpu_ns
@@ -173,7 +173,7 @@ class Poller:
         )
 
     def _jobs(self) -> Iterator[_Job]:
-        """What is to be done with processes in one poll: find some, then read those that are awake."""
+        """Yield the work of one poll: find processes, then read those that are awake."""
         yield from self._discovery.due(self._now.poll)
         for watched in self._discovery.take_gone():
             self._let_go(watched)
@@ -218,7 +218,7 @@ class Poller:
             self._let_go(watched)
 
     def _go_on_without(self, job: _Job, lock: Lock) -> None:
-        """A process keeps the reading thread waiting: what was read of it may have been read by half."""
+        """Leave a process that makes the reading thread wait: what was read of it may be incomplete."""
         if isinstance(job, int):
             self._discovery.go_on_without(job, lock, self._now.poll)
             return
@@ -232,7 +232,7 @@ class Poller:
         self._sampling.forget(watched)
 
     def _put_off(self, job: _Job) -> None:
-        """No thread can be started to do it: that may be otherwise in the next poll."""
+        """Put off a job for which no thread can be started: the next poll may have one."""
         if isinstance(job, int):
             self._discovery.leave_out(job, self._now.poll)
         elif isinstance(job, tuple):
@@ -251,7 +251,7 @@ class Poller:
 
 
 def _told(jobs: Iterator[_Job], getting_on: Callable[[], object]) -> Iterator[_Job]:
-    """Give the same jobs, and call ``getting_on`` before each."""
+    """Yield the same jobs, and call ``getting_on`` before each."""
     for job in jobs:
         getting_on()
         yield job

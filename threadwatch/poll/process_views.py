@@ -1,4 +1,4 @@
-"""How single processes and their threads are shown, while somebody asks for them."""
+"""Keeps the views of single processes and their threads, while a client asks for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ProcessViews:
     def show(
         self, processes: Collection[Watched], poll: int, before_ns: int
     ) -> tuple[ProcessView, ...]:
-        """All processes and their threads. The poll before this one began at ``before_ns``."""
+        """Return all processes and their threads. The poll before this one began at ``before_ns``."""
         before, self._views = self._views, {}
         for watched in processes:
             view = before.get(watched.key)
@@ -35,7 +35,7 @@ class ProcessViews:
         return tuple(self._views.values())
 
     def forget(self) -> None:
-        """Forget the views: nobody asks for them any more."""
+        """Forget the views: no client asks for them any more."""
         self._views.clear()
 
     def _made(

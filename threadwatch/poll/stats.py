@@ -1,4 +1,4 @@
-"""The daemon's account of its own polls."""
+"""Counts the daemon's own polls and errors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from threadwatch.model.view import POLL_BUCKETS, Stats
 
 
 class PollStats:
-    """Counts polls and errors. ``report`` hears of every error that is counted, for the log."""
+    """Counts polls and errors. ``report`` is called with every error that is counted, for the log."""
 
     def __init__(self, report: Callable[[ReadError], None]) -> None:
         self._report = report

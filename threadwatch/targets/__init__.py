@@ -1,1 +1,1 @@
-"""What is kept of each watched process from poll to poll."""
+"""Holds the state of each watched process from poll to poll."""

@@ -17,7 +17,7 @@ from threadwatch.targets.threads import ThreadBook
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a process is, as it was when it was last looked at."""
+    """The facts about a process at the last look."""
 
     ppid: int
     uid: int

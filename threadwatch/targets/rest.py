@@ -1,4 +1,4 @@
-"""How one watched process rests: whether anything has to be read of it, and what makes that cheap to tell."""
+"""Holds how one watched process rests: whether it has to be read, and what makes that cheap to tell."""
 
 from __future__ import annotations
 

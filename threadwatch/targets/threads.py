@@ -50,7 +50,7 @@ class KnownThread:
 
 @dataclass(slots=True, eq=False)
 class ThreadBook:
-    """What is known of the threads of one process, and what has to be read again."""
+    """The known threads of one process, and what has to be read again."""
 
     waited: Waited
     """What the ended children of the process have used, as it was read last."""

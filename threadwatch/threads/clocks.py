@@ -1,11 +1,12 @@
-"""The CPU clocks of one process's threads: who is known, and who has run since the last poll.
+"""Reads the CPU clocks of one process's threads, and finds those that have run since the last poll.
 
-A thread's clock is its schedstat; where the kernel keeps none, the ticks of its stat. Threads that have
-run lately are *hot*: their files are kept open, because that halves the cost of reading them, and
-because a kept file is tied to its thread even when the TID is used again. Each kept file costs the
-kernel 4 KiB, and us a file descriptor, so there is a limit; hot threads beyond it are read by TID.
+A thread's clock is its schedstat; if the kernel keeps none, the ticks of its stat. Threads that
+have run lately are *hot*: their files are kept open, because that halves the cost of reading them,
+and because a kept file is tied to its thread even when the TID is used again. Each kept file takes
+4 KiB of the kernel's memory, and one of our file descriptors, so their number is limited; other hot
+threads are read by TID.
 
-Nothing here decides who is to be read: :mod:`threadwatch.threads.reader` does.
+:mod:`threadwatch.threads.reader` decides which threads are read.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _OTHER_FILES = 8192
 
 
 def most_kept_files() -> int:
-    """How many files of threads may be kept open: an eighth of all, or all beyond what others need."""
+    """Return how many files of threads may be kept open: an eighth of all, or all beyond others' needs."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return min(max(soft // 8, soft - _OTHER_FILES), _KEPT_FILES)
 
@@ -44,7 +45,7 @@ class ThreadClocks:
 
     def meet(self, watched: Watched, tid: int, poll: int) -> KnownThread:
         """Read a thread for the first time. Raises :class:`Gone` and other errors of reading."""
-        # the clock before stat, as always: so stat is never behind a clock that stands still
+        # Read the clock before stat, as always: so stat is never behind a clock that stands still.
         raw = watched.dir.read_task(tid, "schedstat") if self.schedstat else b""
         stat = parse_stat(watched.dir.read_task(tid, "stat"))
         ns_tid = tid
@@ -61,12 +62,12 @@ class ThreadClocks:
         return known
 
     def forget(self, watched: Watched, known: KnownThread) -> None:
-        """The thread has ended."""
+        """Forget a thread that has ended."""
         watched.threads.forget(known)
         self._close(known)
 
     def read_hot(self, watched: Watched, ran: dict[int, KnownThread]) -> bool:
-        """Read the hot threads' clocks and add to ``ran`` who has run; whether one has ended."""
+        """Read the hot threads' clocks, add to ``ran`` those that have run; return whether one has ended."""
         hot = watched.threads.hot
         if not self.schedstat:
             return self.read(watched, list(hot.values()), ran)
@@ -76,7 +77,7 @@ class ThreadClocks:
             unkept = [known for known in hot.values() if known.file is None]
         lost: list[KnownThread] = []
         gained_ns = 0
-        # the one loop whose every step counts: it runs for each active thread in each poll
+        # The one loop whose every step counts: it runs for each active thread in each poll.
         for known, data in zip(kept, read_again([known.fd for known in kept]), strict=True):
             if data == known.raw:
                 known.quiet += 1
@@ -101,7 +102,7 @@ class ThreadClocks:
     def read(
         self, watched: Watched, threads: list[KnownThread], ran: dict[int, KnownThread]
     ) -> bool:
-        """Read the clocks of these threads and add to ``ran`` who has run; whether one has ended."""
+        """Read these threads' clocks, add to ``ran`` those that have run; return whether one has ended."""
         lost = False
         for known in threads:
             try:
@@ -118,15 +119,15 @@ class ThreadClocks:
         return lost
 
     def read_stat(self, watched: Watched, known: KnownThread) -> bool:
-        """Read a thread's stat; False when another thread has the TID by now, or none.
+        """Read a thread's stat; return False if another thread has the TID by now, or none.
 
-        Raises :class:`ReadError` where it cannot be read.
+        Raises :class:`ReadError` if the stat cannot be read.
         """
         cpu_ns = known.cpu_ns
         try:
             stat = parse_stat(watched.dir.read_task(known.tid, "stat"))
         except Gone:
-            return False  # who reads its clock next will find out
+            return False  # the next read of its clock will show that
         if stat.start_ticks != known.stat.start_ticks:
             self.forget(watched, known)
             return False
@@ -134,13 +135,13 @@ class ThreadClocks:
         return True
 
     def heat(self, watched: Watched, ran: dict[int, KnownThread], poll: int) -> None:
-        """Who has run is hot; who has not for a while is no longer."""
+        """Heat the threads that have run; cool those that have not run for a while."""
         book = watched.threads
         hot, now = book.hot, book.known
         for tid, known in ran.items():
             if now.get(tid) is not known:
                 continue  # it has ended since
-            # a whole life that is read for the first time says nothing about the present
+            # A whole life that is read for the first time says nothing about the present.
             if tid not in hot and (known.met != poll or known.stat.state == "R"):
                 book.heat(known)
                 if self.schedstat and self._kept < self._keep:
@@ -150,18 +151,18 @@ class ThreadClocks:
             self._close(known)
 
     def cool(self, watched: Watched) -> None:
-        """The process is at rest: nobody is hot."""
+        """Cool all threads of a process at rest."""
         for known in watched.threads.hot.values():
             self._close(known)
         watched.threads.cool_all()
 
     def close(self, watched: Watched) -> None:
-        """Let go of all that is open for a process's threads."""
+        """Close all files of a process's threads."""
         for known in watched.threads.known.values():
             self._close(known)
 
     def _read(self, watched: Watched, known: KnownThread) -> bool:
-        """Read a thread's clock; whether it has run since it was last read."""
+        """Read a thread's clock; return whether it has run since the last read."""
         before_ns = known.cpu_ns
         if not self.schedstat:
             stat = parse_stat(watched.dir.read_task(known.tid, "stat"))
@@ -177,7 +178,7 @@ class ThreadClocks:
             if ran:
                 times = parse_schedstat(data)
                 if file is None and times[0] < before_ns:
-                    raise Gone  # it is another thread's, which has the TID by now
+                    raise Gone  # another thread has the TID by now
                 known.cpu_ns, known.runqueue_ns, known.timeslices = times
                 known.raw = data
         watched.threads.gain(known.cpu_ns - before_ns)

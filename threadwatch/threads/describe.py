@@ -1,4 +1,4 @@
-"""What one poll tells of a thread: what the kernel says, under the name that its source has for it."""
+"""Makes readings of threads: the kernel's figures, under the name from the thread's source."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from threadwatch.targets.process import Watched
 from threadwatch.targets.threads import KnownThread
 
 _JUST_BORN_TICKS = 30
-"""A thread publishes itself within so many ticks, even where many want the GIL, if there is a CPU for it."""
+"""A thread publishes itself within this many ticks, even if many want the GIL, if there is a CPU for it."""
 _HARDLY_RUN_NS = 1_000_000
 _LATE_TICKS = 500
-"""One that has used next to no CPU time may not have got that far: it is given so many ticks."""
+"""A thread that has used next to no CPU time may not have got that far: it is given this many ticks."""
 
 
 class Describer:
-    """Makes samples of known threads. ``errors`` collects what could not be read of them."""
+    """Makes readings of known threads. ``errors`` collects read errors."""
 
     def __init__(self, errors: list[ReadError]) -> None:
         self._errors = errors
 
     def describe(self, watched: Watched, tids: Iterable[int]) -> tuple[ThreadReading, ...]:
-        """Those of the threads that live, in order of their TIDs."""
+        """Return those of the threads that live, in order of their TIDs."""
         now_ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK
         known = watched.threads.known
         return tuple(
@@ -77,7 +77,7 @@ class Describer:
     def _extras(
         self, watched: Watched, tid: int
     ) -> tuple[tuple[int | None, int | None], tuple[int | None, int | None]]:
-        """Context switches and I/O bytes, where the configuration asks for them."""
+        """Return context switches and I/O bytes, if the configuration asks for them."""
         switches: tuple[int | None, int | None] = (None, None)
         io: tuple[int | None, int | None] = (None, None)
         for source in watched.membership.config.collect:

@@ -1,9 +1,10 @@
-"""Which threads of the kernel have ended, where publishers tell of ends.
+"""Finds the kernel's threads to which published ends belong.
 
-A publisher speaks in TIDs of its own namespace, and in what Python takes for a thread. From CPython 3.13
-on, a thread of C that calls Python and asks for its name is another thread to Python each time, and each
-time there is an end, with the CPU time of its whole life so far. Up to 3.12 there is one, after the first
-time. But what the kernel shows with this TID later than such an end was published is still that thread.
+A publisher speaks in TIDs of its own namespace, and of threads as Python sees them. From CPython
+3.13 on, a thread of C that calls Python and asks for its name is another thread to Python each
+time, and each time there is an end, with the CPU time of its whole life so far. Up to 3.12 there is
+one end, after the first time. But if the kernel still shows this TID after such an end was
+published, it is still that thread.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from threadwatch.targets.threads import KnownThread
 from threadwatch.threads.clocks import ThreadClocks
 
 _DUMMY = re.compile(r"Dummy-\d+")
-"""What :mod:`threading` calls a thread that it has not started; older publishers do not say it otherwise."""
+"""The name that :mod:`threading` gives to a thread that it has not started; older publishers have
+no other mark."""
 
 
 def whose(watched: Watched, ended: Sequence[TableSlot]) -> tuple[EndedThread, ...]:
-    """The ends in order of time, each with the thread of the kernel that it belongs to, if that is known."""
+    """Return the ends in order of time, each with its thread of the kernel, if that is known."""
     if not ended:
         return ()
     living = _living(watched)
@@ -54,9 +56,9 @@ def whose(watched: Watched, ended: Sequence[TableSlot]) -> tuple[EndedThread, ..
 def _whose(
     end: TableSlot, threads: list[KnownThread], *, visitor: bool
 ) -> tuple[KnownThread | None, bool]:
-    """Whose of these the end is, the living one first; and whether it may be another's before that."""
+    """Return whose of these the end is, the living one first; and whether it may be another's before that."""
     inode, slot = end
-    # until it had ended, nobody else had its TID
+    # Until it had ended, no other thread had its TID.
     candidates = [known for known in threads if slot.ended_ns >= _born_ns(known)]
     late = [k for k in candidates if visitor or slot.ended_ns >= _born_ns(k) + NS_PER_TICK]
     for known in candidates:
@@ -68,7 +70,7 @@ def _whose(
 
 
 def unseen(watched: Watched, ended: Sequence[TableSlot]) -> set[int]:
-    """The TIDs, as published, of those of these that are not known."""
+    """Return the published TIDs among these that are not known."""
     if not ended:
         return set()
     living = _living(watched)
@@ -77,9 +79,9 @@ def unseen(watched: Watched, ended: Sequence[TableSlot]) -> set[int]:
 
 
 def replaced(watched: Watched, ended: Sequence[TableSlot], clocks: ThreadClocks) -> bool:
-    """Whether another thread has the TID of one of these by now, or none; reads the stat of those that live.
+    """Return whether another thread, or none, has one of these TIDs; reads the stat of the living.
 
-    Raises nothing: who cannot be read lives.
+    Raises nothing: a thread that cannot be read counts as living.
     """
     if not ended:
         return False
@@ -96,10 +98,10 @@ def replaced(watched: Watched, ended: Sequence[TableSlot], clocks: ThreadClocks)
 
 
 def explained_ns(watched: Watched, ended: Sequence[TableSlot], least_ns: int) -> int:
-    """What these say of CPU time that no known thread has, and ``least_ns`` for each thread."""
+    """Return what these say of CPU time that no known thread has, and ``least_ns`` for each thread."""
     if not ended:
         return 0
-    # one that the kernel shows yet is still among the threads whose clocks are known
+    # A thread that the kernel still shows is among the threads whose clocks are known.
     living: Collection[int] = _living(watched)
     told: dict[int, int] = {}
     for _, slot in ended:
@@ -110,7 +112,7 @@ def explained_ns(watched: Watched, ended: Sequence[TableSlot], least_ns: int) ->
 
 
 def _living(watched: Watched) -> Mapping[int, KnownThread]:
-    """The living threads by TID as published."""
+    """Return the living threads by TID as published."""
     if watched.ns_pid == watched.key.pid:
         return watched.threads.known
     return {known.ns_tid: known for known in watched.threads.known.values()}

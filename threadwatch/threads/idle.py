@@ -1,8 +1,8 @@
-"""Which processes are awake, and how those that are not, or hardly are, are kept cheap to watch.
+"""Finds the processes that are awake, and keeps the others cheap to watch.
 
-A process whose CPU clock stands still has not run, so nothing about it can have changed, but that its
-threads may have become runnable. It is skipped whole, for one system call, and a few of its threads are read
-once in a while all the same.
+A process whose CPU clock stands still has not run. So nothing about it can have changed, except
+that its threads may have become runnable. It is skipped whole, for one system call; a few of its
+threads are still read once in a while.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from threadwatch.threads.checks import Checks
 _REST = 16
 """Polls without running after which a process is prepared to rest for long."""
 _MANY = 64
-"""Threads of a process for each that runs, from which on its clock is worth a timer; half as many keep it."""
+"""From this many threads for each that runs, a process's clock is worth a timer; half as many keep it."""
 _TIMER_AGAIN = 512
-"""Polls after which a timer is tried for again that the kernel has refused."""
+"""Polls after which a timer that the kernel has refused is tried again."""
 
 
 class IdleProcesses:
-    """Tells who is awake, poll after poll."""
+    """Tells which processes are awake, poll after poll."""
 
     def __init__(self, procfs: ProcFS, checks: Checks, rested: Callable[[Watched], object]) -> None:
-        """``rested`` is called when a process has come to rest for long: to let go of what is open for it."""
+        """``rested`` is called when a process has come to rest for long: to close its files."""
         self._procfs = procfs
         self._checks = checks
         self._rested = rested
 
     def awake(self, processes: Iterable[Watched], poll: int) -> list[tuple[Watched, int | None]]:
-        """The processes that have to be read, and their clocks: all that a poll costs for the others.
+        """Return the processes that have to be read, and their clocks: all that a poll costs for the others.
 
-        A clock of -1 is that of a process that has gone; None is to be asked for by :meth:`look`.
+        A clock of -1 means that the process has gone; for None, call :meth:`look`.
         """
         if not self._procfs.same_namespace:
             return [(watched, None) for watched in processes]
@@ -44,7 +44,7 @@ class IdleProcesses:
         clock = time.clock_gettime_ns
         for watched in processes:
             try:
-                # as in ProcFS.process_clock_ns, whose call would cost as much as the clock itself
+                # As in ProcFS.process_clock_ns, whose call would take as long as the clock itself.
                 clock_ns = clock((~watched.key.pid << 3) | 2)
             except OSError:
                 clock_ns = -1
@@ -61,7 +61,7 @@ class IdleProcesses:
         return awake
 
     def look(self, watched: Watched, poll: int) -> int | None:
-        """The clock of a process that may be awake, where it has to be read; None: it rests.
+        """Return the clock of a process that may be awake, where it has to be read; None: it rests.
 
         Raises :class:`~threadwatch.errors.Gone` and other errors of reading.
         """
@@ -69,14 +69,14 @@ class IdleProcesses:
         return None if self._rests(watched, clock_ns, poll) else clock_ns
 
     def clock_ns(self, watched: Watched) -> int:
-        """The process clock; in steps of a tick where another PID namespace's procfs shows it."""
+        """Return the process clock; in steps of a tick if another PID namespace's procfs shows it."""
         if self._procfs.same_namespace:
             return self._procfs.process_clock_ns(watched.key.pid)
         stat = parse_stat(watched.dir.read("stat", "stat"))
         return (stat.user_ticks + stat.system_ticks) * NS_PER_TICK
 
     def weigh_timer(self, watched: Watched, poll: int) -> None:
-        """Make the process's clock cheap, or no longer, as few or many of its threads run."""
+        """Make the process's clock cheap if few of its threads run, or stop that if many do."""
         book, rest = watched.threads, watched.rest
         for_each = len(book.known) // max(len(book.hot), 1)
         if rest.timer is not None:
@@ -102,17 +102,17 @@ class IdleProcesses:
         return False
 
     def _goes_on(self, watched: Watched, rest: Rest, poll: int) -> bool:
-        """Count a poll of rest; return whether nothing is to be read all the same."""
+        """Count a poll of rest; return whether nothing has to be read even so."""
         rested = rest.rested = rest.rested + 1
         if rested == _REST:
             self._lay_to_rest(watched, poll)
         return rested <= _REST or poll < rest.check_in
 
     def _lay_to_rest(self, watched: Watched, poll: int) -> None:
-        """The process rests and may do so for long: make that cheap."""
+        """Prepare a process for a long rest: make that cheap."""
         self._rested(watched)
         self._checks.lay_to_rest(watched, poll)
-        watched.rest.close()  # a timer that began while a thread ran may lack what that used just then
+        watched.rest.close()  # a timer begun while a thread ran may lack its last CPU time
         self.weigh_timer(watched, poll)
 
 

@@ -1,4 +1,4 @@
-"""Which threads a process has: reads the kernel's list, and the threads that are new in it."""
+"""Reads the kernel's list of a process's threads, and the threads that are new in it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from threadwatch.targets.threads import KnownThread
 from threadwatch.threads.clocks import ThreadClocks
 
 _ASK_COST = 8
-"""How many threads can be listed for the price of asking for one that is no more."""
+"""How many threads can be listed for the price of asking for one that has ended."""
 
 
 class ThreadLists:

@@ -1,21 +1,21 @@
 """Reads the threads of a process from the kernel, at a cost that follows how many of them run.
 
-How: the process's CPU clock, one system call, counts all its threads. Each poll reads the clocks of
-the threads that have run lately (they are *hot*). What the process clock has gained beyond theirs
-(the *residual*) was used by threads that are not hot, or have been born or have ended. As long as
-it is next to nothing, nobody else needs to be read; once it is not, all are, and who has run becomes
-hot. The residual is the difference of two sums over whole lives, so a slow leak adds up until it
-is found. The clock is read first, and the kernel books it and the threads' clocks at the same moments, so
-it is never ahead of threads that have been read.
+The process's CPU clock, one system call, counts all its threads. Each poll reads the clocks of the
+threads that have run lately (they are *hot*). Threads that are not hot, are new or have ended have
+used what the process clock has gained beyond theirs (the *residual*). As long as the residual is
+next to nothing, no other thread needs to be read; once it is more, all are read, and those that ran
+become hot. The residual is the difference of two sums over whole lives, so a slow leak adds up
+until it is found. The clock is read first, and the kernel books it and the threads' clocks at the
+same moments, so it is never ahead of threads that have been read.
 
-Births and ends show in the number of threads, in the published tables, and in the residual; then the
-list of threads is read, and only those that are new in it. A process that
-has come to rest is read whole once more. One with few threads is read whole whenever the least is left to
-be explained.
+Births and ends show in the number of threads, in the published tables, and in the residual; then
+the list of threads is read, and only its new threads. A process that has come to rest is read whole
+once more. In a process with at most 32 threads, all threads are read as soon as the process clock
+is ahead of theirs at all.
 
-:mod:`.residual` decides whether all are read, :mod:`.checks` which ones in any case, :mod:`.stat_turns`
-whose stat, and :mod:`.wait_looks` which are looked at for what they wait for. :mod:`.describe` makes readings
-of it all.
+:mod:`.residual` decides whether all are read, :mod:`.checks` which ones in any case,
+:mod:`.stat_turns` whose stat, and :mod:`.wait_looks` whose waits. :mod:`.describe` makes readings
+of all of them.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ from threadwatch.threads.stat_turns import FEW, StatTurns
 from threadwatch.threads.wait_looks import WaitLooks
 
 _TICKS_EVERY = 16
-"""Polls after which the process's own stat is read again, for which the kernel walks all its threads."""
+"""Polls after which the process's own stat is read again, which makes the kernel walk all its threads."""
 _MOST_FORGOTTEN = 4096
-"""How many threads that have gone are kept for ends that have been published and not been read yet."""
+"""The most gone threads that are kept for ends that were published and have not been read yet."""
 _TAIL_NS = 5_000
-"""What a thread uses at least after its end was published."""
+"""The least CPU time of a thread after its end was published."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What one poll has read of a process's threads; as in :class:`.ProcessReading`."""
+    """The result of one poll's reading of a process's threads; as in :class:`.ProcessReading`."""
 
     threads: tuple[ThreadReading, ...]
     times: list[KnownThread]
@@ -83,7 +83,7 @@ class ThreadReader:
         self.looks = WaitLooks()
 
     def begin(self, processes: int) -> None:
-        """A new poll begins, in which so many processes will be read."""
+        """Begin a new poll, in which this many processes will be read."""
         self._stats.begin(processes)
         self.looks.begin()
 
@@ -101,11 +101,11 @@ class ThreadReader:
         listed = lost or watched.dir.thread_count() != len(book.known)
         if listed:
             self._lists.read(watched, ran, poll)
-        # The tables come after the threads: one that was seen has published itself by now, and one
-        # that has ended since has left its name behind.
+        # The tables come after the threads: a thread that was seen has published itself by now, and
+        # one that has ended since has left its name behind.
         renamed = self._update_names(watched, poll)
         ended = watched.names.take_ended()
-        # what has been published is not left to be explained
+        # CPU time that has been published does not have to be explained.
         book.explain(ends.explained_ns(watched, ended, _TAIL_NS))
         few = len(book.known) <= FEW
         changed = stopped or (few and (listed or bool(ended)))
@@ -143,7 +143,7 @@ class ThreadReader:
         threads, times = self._describe(watched, full | renamed, ran)
         living = frozenset([k.identity for k in book.known.values()]) if listed else None
         if len(self._errors) > errors:
-            unread_ns = clock_ns  # of a thread that cannot be read for once, anything may be open
+            unread_ns = clock_ns  # a thread that cannot be read once can leave any amount open
         told, behind = self._whose(watched, ended), watched.names.has_unread
         names_lost = book.take_names_lost()
         return Reading(threads, times, told, living, unread_ns, behind, complete, names_lost)
@@ -159,12 +159,13 @@ class ThreadReader:
         return threads, _still(watched, ran, but=described)
 
     def ended(self, watched: Watched) -> tuple[EndedThread, ...]:
-        """The threads whose end was published since this was last asked."""
+        """Return the threads whose end was published since this was last asked."""
         return self._whose(watched, watched.names.take_ended())
 
     def _whose(self, watched: Watched, ended: list[TableSlot]) -> tuple[EndedThread, ...]:
         lives = ends.whose(watched, ended)
-        # what is not read yet may tell of them; a table that is never read to its end tells of the last ones
+        # What is not read yet may tell of them; a table that is never read to its end tells of the
+        # last ones.
         keep = _MOST_FORGOTTEN if watched.names.has_unread else 0
         watched.threads.keep_forgotten(keep)
         return lives
@@ -175,12 +176,12 @@ class ThreadReader:
         watched.threads.read_waited(parse_waited(stat))
 
     def close(self, watched: Watched) -> None:
-        """Let go of a process and all that is open for it."""
+        """Close all files of a process's threads."""
         self._clocks.close(watched)
         watched.close()
 
     def _read_leader(self, watched: Watched, *, at_rest: bool) -> bool:
-        """Read the main thread's stat if need be; whether the process has been stopped or continued since.
+        """Read the main thread's stat if need be; return whether the process was stopped or continued.
 
         All threads of a process are stopped together, and then none runs.
         """
@@ -205,7 +206,7 @@ class ThreadReader:
         watched.threads.read_process(ticks, parse_waited(data), poll)
 
     def _update_names(self, watched: Watched, poll: int) -> set[int]:
-        """Follow the source of the process's names; whose names may be others now, by TID."""
+        """Update the process's names; return the TIDs of threads that may have another name."""
         book = watched.threads
         changes = watched.names.update(watched.dir, poll, watched.last.clock_ns, book)
         self._errors.extend(changes.errors)
@@ -220,6 +221,6 @@ class ThreadReader:
 
 
 def _still(watched: Watched, ran: dict[int, KnownThread], but: set[int]) -> list[KnownThread]:
-    """Those that ran and are known still, ``but`` these."""
+    """Return those that ran and are known still, ``but`` these."""
     now = watched.threads.known
     return [known for tid, known in ran.items() if tid not in but and now.get(tid) is known]

@@ -1,8 +1,7 @@
-"""The residual: what a process's clock has gained beyond the clocks of the threads that were read.
+"""Reads all threads of a process if the residual asks for that.
 
-It was used by threads that are not hot, or have been born or have ended. As long as it is next to nothing,
-no other thread needs to be read; once it is more, all are. The residual is the difference of two sums over
-whole lives, so a slow leak adds up until it is found.
+The residual is what a process's clock has gained beyond the clocks of the threads that were read:
+:mod:`.reader` says what follows from it.
 """
 
 from __future__ import annotations
@@ -39,7 +38,8 @@ class Residuals:
         book = watched.threads
         return (
             not self._known
-            # a thread that ran while all were read is in no residual: at rest, they are read once more
+            # A thread that ran while all were read is in no residual: at rest, all are read once
+            # more.
             or clock_ns == watched.last.clock_ns
             or book.read_all
             or watched.key.pid not in book.known
@@ -67,8 +67,8 @@ class Residuals:
         """Read the list and the clocks of all but the hot threads; return whether one has ended."""
         self._lists.read(watched, ran, poll)
         lost = self._clocks.read(watched, _others(watched, ran), ran)
-        # That took a while, in which those that run went on. So that the two sums are of one
-        # moment, they are read once more, right behind the clock.
+        # That took a while, in which running threads went on. So that the two sums are of one
+        # moment, those are read once more, right behind the clock.
         clock_ns = clock()
         now = watched.threads.known
         again = [known for tid, known in ran.items() if now.get(tid) is known]

@@ -1,9 +1,10 @@
-"""Whose stat is read in which poll.
+"""Decides which threads' stat is read in which poll.
 
-A thread's stat (its state, page faults, user and system time) is dearer than its clock, and says
-nothing new while the clock stands still. Each poll reads it for those that had one to read: who has used
-much, or was not asleep, first; the others, if they are many, take turns. When a process has come to
-rest, it is read for all that have run since their turn: what is shown of it at rest is exact.
+A thread's stat (its state, page faults, user and system time) takes longer to read than its clock,
+and says nothing new while the clock stands still. Each poll reads it first for threads that have
+used much CPU time, or were not asleep; the others, if they are many, take turns. When a process has
+come to rest, it is read for all threads that have run since their turn: so the figures at rest are
+exact.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from threadwatch.targets.threads import KnownThread
 from threadwatch.threads.clocks import ThreadClocks
 
 FEW = 32
-"""With so few threads, every ns has its owner looked for: to read them all costs little."""
+"""A process with at most this many threads has each ns explained: reading them all costs little."""
 _PER_POLL = 256
-"""How often stat is read in one poll, of all processes together."""
+"""How often stat is read in one poll, over all processes."""
 _AT_LEAST = 8
-"""How often it may be read in each process all the same."""
+"""How often it may be read in each process even so."""
 _TURNS = 4
-"""In so many polls, each of many threads that have used little has its turn."""
+"""The number of polls in which each of many threads that have used little has its turn."""
 _MUCH_NS = 1_000_000
-"""CPU time since it was last read that makes a thread's stat worth to be read before others'."""
+"""CPU time since the last read from which a thread's stat is read before others'."""
 
 
 class StatTurns:
-    """Reads stats, as many as a poll may cost. ``errors`` collects what could not be read."""
+    """Reads stats, as many as a poll may cost. ``errors`` collects read errors."""
 
     def __init__(self, errors: list[ReadError], clocks: ThreadClocks) -> None:
         self._errors = errors
@@ -34,16 +35,16 @@ class StatTurns:
         self._left, self._shares_left = _PER_POLL, 1
 
     def begin(self, processes: int) -> None:
-        """A new poll begins, in which so many processes will be read."""
+        """Begin a new poll, in which this many processes will be read."""
         self._left, self._shares_left = _PER_POLL, processes
 
     def read(
         self, watched: Watched, ran: dict[int, KnownThread], *, of_all: bool
     ) -> tuple[set[int], bool]:
-        """Read the stat of those that ``ran``, or of all that have since it was last read.
+        """Read the stat of threads that ``ran``, or of all that have run since their last one.
 
-        Of as many as may be; gives the TIDs of those with something new, all of which is known now; and
-        whether one has ended.
+        Reads at most this poll's share. Returns the TIDs that are completely up to date now, and
+        whether a thread has turned out to be gone.
         """
         full = set()
         replaced = False
@@ -65,7 +66,7 @@ class StatTurns:
         most = max(left - len(much), 0)
         if not of_all and len(now) > FEW:
             most = min(most, -(-len(little) // _TURNS))
-        # who is left over is the first to have a turn in the next poll
+        # Threads left over are the first to have a turn in the next poll.
         book.stat_due = {known.tid: known for known in (*much[left:], *little[most:])}
         for known in (*much[:left], *little[:most]):
             self._left -= 1

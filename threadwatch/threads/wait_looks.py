@@ -1,4 +1,4 @@
-"""Which threads are looked at outside of samples for what they wait for.
+"""Chooses the threads whose waits are looked at outside of samples.
 
 A thread that has run is looked at once: it waits for the same thing until it runs again. Threads that run
 are seen in samples, until their process comes to rest.
@@ -10,9 +10,9 @@ from threadwatch.targets.process import Watched
 from threadwatch.targets.threads import KnownThread
 
 _LOOKS_PER_POLL = 1024
-"""How many threads are looked at in one poll, of all processes together."""
+"""How many threads are looked at in one poll, over all processes."""
 _LOOKS_AT_LEAST = 8
-"""How many may be in each process all the same."""
+"""How many may be in each process even so."""
 
 
 class WaitLooks:

@@ -49,13 +49,13 @@ _MAIN = "MainThread"
 
 
 class Budget(Protocol):
-    """What a process has paid for."""
+    """The reads that a process has paid for."""
 
     def allows(self) -> bool:
         """Return whether more may be read."""
 
     def spend(self, slots: int) -> None:
-        """So much has been read, in slots of a table."""
+        """Note that this much has been read, in slots of a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,7 +328,7 @@ class Following:
     def _due(
         self, root: _Root, confirmed: list[tuple[Entry, Chain]], ran: Container[int]
     ) -> list[tuple[Entry, Chain]]:
-        """Of many, those of threads that have run, and some of the others in turns."""
+        """Return of many those of threads that have run, and some of the others in turns."""
         due = dict([item for item in confirmed if item[1].tid in ran][:_MOST_RAN])
         if not root.turn:
             root.turn = [entry for entry, _ in confirmed]
@@ -434,7 +434,7 @@ class Following:
 
 
 def _are_same(memory: Memory, chains: list[Chain]) -> list[bool]:
-    """Of each chain, whether all that was read is still there."""
+    """Return for each chain whether all that was read is still there."""
     contents = memory.read_each([place for chain in chains for place in chain.places])
     same, at = [], 0
     for chain in chains:

@@ -1,4 +1,4 @@
-"""What a process has loaded, and the symbols that it exports, found in its memory: no file of its is opened.
+"""Finds a process's loaded images, and their exported symbols, in its memory: it opens no file of its.
 
 The auxiliary vector (getauxval(3)) tells where the executable's program headers are. Its dynamic section has
 the dynamic linker's list of what is loaded (``struct r_debug``, ``struct link_map``: link.h, the same in

@@ -134,7 +134,7 @@ class Dicts:
         return self._memory.word(a_dict + o.ma_keys)
 
     def find(self, keys: int, names: frozenset[bytes]) -> dict[bytes, tuple[int, int]]:
-        """Of those names that are among the keys: the number of the entry, and the address of its key."""
+        """Return, of those names among the keys, the number of the entry and the address of its key."""
         layout = self.keys(keys)
         data = self._memory.read(keys + layout.entries, layout.count * layout.size)
         found: dict[bytes, tuple[int, int]] = {}
@@ -146,7 +146,7 @@ class Dicts:
         return found
 
     def values(self, a_dict: int, names: frozenset[bytes]) -> dict[bytes, tuple[int, int]]:
-        """Of those names that are keys of a module's dict: where the value's address is, and that address."""
+        """Return, of those names in a module's dict, the place of the value's address, and that address."""
         keys = self.keys_of(a_dict)
         layout = self.keys(keys)
         found = {}

@@ -28,7 +28,7 @@ _SIZES = Struct("<qq")
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """How a dict's keys are laid out."""
+    """The layout of a dict's keys."""
 
     entries: int
     """The offset of the first entry."""
@@ -54,7 +54,7 @@ class Keys:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """Where the characters of a str are, and of which kind."""
+    """The place of a str's characters, and their kind."""
 
     start: int
     """Bytes from the beginning of the object."""

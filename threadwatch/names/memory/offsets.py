@@ -1,4 +1,4 @@
-"""Where CPython 3.9 to 3.15 keeps what is read of it: 64 bits, little-endian.
+"""Knows where CPython 3.9 to 3.15 keeps what is read of it: 64 bits, little-endian.
 
 3.13 and later describe themselves: ``_PyRuntime`` begins with ``struct _Py_DebugOffsets`` (CPython,
 Include/internal/pycore_debug_offsets.h). For 3.9 to 3.12 there is a table, made from the headers of 3.9.18,

@@ -48,8 +48,8 @@ class Snapshot:
         """Return the bytes from there.
 
         :raises Gone: the program has ended.
-        :raises ReadError: nothing is mapped there, or not so much.
-        :raises Malformed: so much has been asked for that no honest process needs it.
+        :raises ReadError: fewer bytes or none are mapped there.
+        :raises Malformed: more has been asked for than any honest process needs.
         """
         number, start = divmod(address, PAGE)
         if start + size <= PAGE:
@@ -65,7 +65,7 @@ class Snapshot:
         return int(_WORD.unpack(self.read(address, 8))[0])
 
     def words(self, address: int, count: int) -> tuple[int, ...]:
-        """So many words from there. Raises as :meth:`read`."""
+        """Return this many words from there. Raises as :meth:`read`."""
         return tuple(word for (word,) in _WORD.iter_unpack(self.read(address, 8 * count)))
 
     def string(self, address: int, most: int) -> bytes:
@@ -86,14 +86,14 @@ class Snapshot:
 
 
 def word(data: bytes, at: int) -> int:
-    """Return the 8 bytes at an offset as a number; :class:`Malformed` where there are not so many."""
+    """Return the 8 bytes at an offset as a number; :class:`Malformed` if there are fewer."""
     if not 0 <= at <= len(data) - 8:
         raise Malformed(SOURCE, f"no word is at {at} of {len(data)} bytes")
     return int(_WORD.unpack_from(data, at)[0])
 
 
 def half(data: bytes, at: int) -> int:
-    """Return the 4 bytes at an offset as a number; :class:`Malformed` where there are not so many."""
+    """Return the 4 bytes at an offset as a number; :class:`Malformed` if there are fewer."""
     if not 0 <= at <= len(data) - 4:
         raise Malformed(SOURCE, f"no number is at {at} of {len(data)} bytes")
     return int(_HALF.unpack_from(data, at)[0])
