@@ -239,9 +239,13 @@ def build() -> Json:
         ),
         graph(
             "Processes over time",
-            "Processes of the application, and how many of them publish.",
+            "Processes of the application, how many publish, and where their threads' names come from.",
             Query(f"sum({select('threadwatch_group_processes', _ONE)})", "processes"),
             Query(f"sum({select('threadwatch_group_published_processes', _ONE)})", "publishing"),
+            Query(
+                f"sum by (source) ({select('threadwatch_group_processes_by_source', _ONE)})",
+                "names: {{source}}",
+            ),
             unit="short",
         ),
     )

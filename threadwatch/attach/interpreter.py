@@ -55,7 +55,7 @@ class Interpreter:
         self.address, self.is_only = self._find()
 
     def _find(self) -> tuple[int, bool]:
-        """The interpreter with the id 0, and whether there is no other."""
+        """Return the interpreter with the id 0, and whether it is the only one."""
         offsets, seen = self.offsets, set[int]()
         at = self._word(self._runtime + offsets.interpreters)
         main = 0
@@ -71,18 +71,18 @@ class Interpreter:
         return main, len(seen) == 1
 
     def runs_scripts(self) -> bool:
-        """Whether it has not been told to run none (``-X disable-remote-debug`` and the like)."""
+        """Return whether the interpreter may run scripts (off: ``-X disable-remote-debug`` and the like)."""
         flag: int = _INT.unpack(self._memory.read(self.address + self.offsets.enabled, 4))[0]
         if flag not in (0, 1):
             raise Malformed(_SOURCE, f"remote debugging is {flag}, which is neither on nor off")
         return flag == 1
 
     def is_ending(self) -> bool:
-        """Whether a thread takes it down by now."""
+        """Return whether a thread finalizes the interpreter by now."""
         return self._word(self._runtime + self.offsets.finalizing) != 0
 
     def threads(self) -> list[Thread]:
-        """The threads that it knows, the youngest first.
+        """Return the threads that the interpreter knows, the youngest first.
 
         :raises Malformed: the list makes no sense, however often it is read.
         """
@@ -138,7 +138,7 @@ class Interpreter:
             raise Malformed(_SOURCE, "the thread's state is another thread's by now")
 
     def _is_writable(self, address: int, size: int) -> bool:
-        """Whether all of it lies in private memory that the process can write, in mappings that touch."""
+        """Return whether all of it lies in private, writable mappings that touch."""
         end = address + size
         for region in self.regions:  # in the order of addresses
             if region.start <= address < region.end:

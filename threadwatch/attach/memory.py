@@ -20,7 +20,7 @@ _LINE = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """Memory that the process itself can read and write, and shares with nobody."""
+    """Memory that the process itself can read and write, and shares with no other."""
 
     start: int
     end: int
@@ -29,7 +29,7 @@ class Region:
 
 
 def parse_writable(maps: bytes) -> tuple[Region, ...]:
-    """The private and writable mappings of ``maps`` (proc_pid_maps(5)). Any bytes are a list of them."""
+    """Parse the private, writable mappings of ``maps`` (proc_pid_maps(5)). Any bytes give a list."""
     found = (
         Region(int(line[1], 16), int(line[2], 16), line[5].strip()) for line in _LINE.finditer(maps)
     )
@@ -43,7 +43,7 @@ class Memory(MemoryFile):
 
     @classmethod
     def open(cls, directory: int) -> Memory:
-        """That of the process whose directory in ``/proc`` this is.
+        """Open the memory of the process whose directory in ``/proc`` this is.
 
         :raises Gone: the process has ended.
         :raises Denied: the kernel refuses.

@@ -1,4 +1,4 @@
-"""Where a script's path is to be written, and what is checked before, as ``struct _Py_DebugOffsets`` says.
+"""The places of a script's path and of all that is checked before, by ``struct _Py_DebugOffsets``.
 
 It is the first member of ``_PyRuntime`` (CPython, Include/internal/pycore_debug_offsets.h), and each of its
 fields has 8 bytes. The fields move from one minor version to the next, so only known versions are taken. What
@@ -33,7 +33,7 @@ _LEAST_PATH, _MOST_PATH = 64, 4096
 
 @dataclass(frozen=True, slots=True)
 class Offsets:
-    """Where fields are, in bytes from the beginning of their structure."""
+    """The offsets of fields, in bytes from the beginning of their structure."""
 
     runtime_size: int
     finalizing: int

@@ -1,8 +1,8 @@
-"""Where a script lies while another process is to run it: in a directory of its own that the process can see.
+"""The place of a script while another process is to run it: a directory of its own that the process can see.
 
 The directory is made where temporary files are in the process's own root directory, and is gone afterwards.
 The root can be a container's, so no symbolic link in it is followed: it would lead elsewhere from here. Nor
-is a place taken in which anybody could put another directory instead of ours.
+is a place taken in which another user could put another directory instead of ours.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Place:
     """The file for the answer, open."""
 
     def is_here(self) -> bool:
-        """Whether its path leads to the same file for us."""
+        """Return whether its path leads to the same file for us."""
         try:
             return os.path.samestat(
                 os.stat(self.path.removesuffix(_SCRIPT) + _ANSWER), os.fstat(self.answer)
@@ -48,14 +48,14 @@ class Place:
             return False
 
     def answers(self) -> list[str]:
-        """The lines that the script has left so far. What is in them is the process's to choose."""
+        """Return the lines that the script has left so far. What is in them is the process's to choose."""
         *lines, _ = os.pread(self.answer, _MOST_ANSWER, 0).split(b"\n")
         return [line.decode("utf-8", "replace") for line in lines]
 
 
 @contextmanager
 def placed(directory: int, uid: int, script: Callable[[str], str]) -> Iterator[Place]:
-    """A script where a process can run it; nothing of it is left afterwards.
+    """Put a script where a process can run it; remove all of it afterwards.
 
     ``directory`` is the process's in ``/proc``, ``uid`` its file system user. ``script`` gives the text, by
     the path of the file that it is to answer in.
@@ -93,7 +93,7 @@ def _find(directory: int, uid: int, script: Callable[[str], str]) -> tuple[int, 
 
 
 def _open(directory: int, place: str) -> int:
-    """One of the places, step by step. Raises OSError."""
+    """Yield one of the places, step by step. Raises OSError."""
     fd = os.open("root", _ROOT, dir_fd=directory)
     for part in place.split("/"):
         try:

@@ -22,7 +22,7 @@ _PLEASE_STOP = 1 << 5
 
 
 class Requests:
-    """What is asked of the threads of one interpreter."""
+    """The request to the threads of one interpreter."""
 
     def __init__(self, memory: Memory, interpreter: Interpreter, path: bytes) -> None:
         self._memory = memory
@@ -72,7 +72,7 @@ class Requests:
             return True
 
     def is_pending(self, thread: Thread) -> bool:
-        """Whether the thread has yet to begin with our script."""
+        """Return whether the thread has yet to begin with our script."""
         return self._pending(thread) and self._is_ours(thread)
 
     def _pending(self, thread: Thread) -> bool:

@@ -138,14 +138,14 @@ _UNPUBLISH = """\
 
 
 def publishing(answer: str) -> str:
-    """What publishes the process that runs it. ``answer``: the path of the file for its one line."""
+    """Return the script that makes its process publish. ``answer``: the path of the file for its one line."""
     sources = tuple((_name(path), _source(path)) for path in MODULES)
     digest = sha256(repr(sources).encode()).hexdigest()[:16]
     return _FRAME.format(answer=answer, body=_PUBLISH.format(sources=sources, digest=digest))
 
 
 def unpublishing(answer: str) -> str:
-    """What ends that. ``answer`` as for :func:`publishing`."""
+    """Return the script that ends publishing. ``answer`` as for :func:`publishing`."""
     return _FRAME.format(answer=answer, body=_UNPUBLISH)
 
 

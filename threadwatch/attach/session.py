@@ -177,7 +177,7 @@ class _Asking:
             return True
 
     def _next(self, threads: dict[int, Thread]) -> int | None:
-        """Whose turn it is: the main thread's, then others' that have run, the last first; None: nobody's."""
+        """Choose the thread to ask: the main one, then others that have run, the last first; or None."""
         waiting = self._asked[0] if self._asked else None
         main = next((tid for tid, thread in threads.items() if thread.is_main), None)
         if main is not None and main not in self._tried:
@@ -229,7 +229,7 @@ class _Asking:
         return True
 
     def _take_back(self) -> bool:
-        """Whether the thread that has been asked is not any more; else the script runs just now."""
+        """Return whether the thread that was asked has ended; else the script runs just now."""
         if self._asked is None:
             return True
         tid, thread = self._asked
@@ -244,7 +244,7 @@ class _Asking:
         return taken
 
     def _waited_for(self) -> str:
-        """What keeps the script from being run."""
+        """Say what keeps the script from being run."""
         if self._has_begun:
             return (
                 f"it has taken {self._place.path} and does not say how it went: it may not read it, or an "

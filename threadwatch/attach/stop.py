@@ -38,7 +38,7 @@ def undisturbed() -> Iterator[None]:
 
 @contextmanager
 def held(tid: int) -> Iterator[None]:
-    """The thread does nothing inside, and signals to us wait.
+    """Keep the thread from running inside, and make signals to us wait.
 
     To be used by one thread of ours: the kernel knows which one holds it.
 

@@ -177,7 +177,7 @@ class Subject:
         return parse_writable(self.process.read_maps("maps", _MOST_MAPS))
 
     def publishes(self) -> bool:
-        """Whether its main interpreter has a table that a daemon believes.
+        """Return whether its main interpreter has a table that a daemon believes.
 
         :raises Gone: it has ended.
         """
@@ -199,7 +199,7 @@ class Subject:
             raise Gone("stat: the process has ended")
 
     def threads(self) -> dict[int, Thread]:
-        """The threads that Python knows by TIDs as we see them, with what else is to be known to ask them."""
+        """Return the threads that Python knows, by TIDs as we see them, with all that asking them needs."""
         self.interpreter.regions = self._regions()
         by_ns_tid = {thread.ns_tid: thread for thread in self.interpreter.threads()}
         if self._ns_pid == self.pid:

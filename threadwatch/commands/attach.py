@@ -70,7 +70,7 @@ def detach(pid: int, *, timeout: float) -> int:
 
 
 def _introduction(subject: Subject) -> str:
-    """Which process is meant: so that a wrong PID is noticed."""
+    """Describe the process, so that a wrong PID is noticed."""
     cmdline = without_secrets(parse_cmdline(subject.process.read_cmdline()))
     shown = cut(printable(" ".join(cmdline)), _COLUMNS)
     python = ".".join(map(str, subject.version))
@@ -85,7 +85,7 @@ def _user(uid: int) -> str:
 
 
 def _ask(question: str) -> None:
-    """Raises :class:`Unusable` unless somebody says yes."""
+    """Raises :class:`Unusable` unless the user says yes."""
     if not sys.stdin or not sys.stdin.isatty():
         raise Unusable("nobody is there to be asked: say --yes if that is what you want")
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)

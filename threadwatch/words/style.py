@@ -1,4 +1,4 @@
-"""How text is drawn on standard output: with colours or without, and how wide."""
+"""The style of text on standard output: with colours or without, and its width."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class _Paid:
 
 
 class MemoryNames:
-    """What the memory of one process tells of its threads."""
+    """Names of the threads of one process, read from its memory."""
 
     def __init__(
         self,
