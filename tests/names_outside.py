@@ -24,15 +24,13 @@ from tests.harness import DEADLINE, TARGETS, environ
 from threadwatch.errors import Gone, ReadError
 from threadwatch.names.memory.following import Following
 from threadwatch.names.memory.interpreter import FIRST_LOOK, Python, find_python
-from threadwatch.names.memory.snapshot import Snapshot
+from threadwatch.names.memory.snapshot import Memory, Snapshot
 from threadwatch.procfs import ProcFS, parse_stat
 from threadwatch.procfs.reader import ProcessDir
 from threadwatch.publisher.layout import encode_name
 
 PAIRS = 50_000
 _RENAMED = re.compile(r"(?:r|([a-z])\1{7,46}):([0-9]+)")
-_POLL_S = 0.0025
-"""A third reading comes 2 ms after the second."""
 
 
 class Unlimited:
@@ -77,9 +75,8 @@ class Outside:
     def names(self) -> dict[int, str]:
         """Return the names that are told after three readings, by TID."""
         self.read()
-        time.sleep(_POLL_S)
         threads = self.threads()
-        self.following.confirm(self.memory, threads)
+        confirm(self.following, self.memory, threads)
         return self.told(threads)
 
     def told(self, threads: dict[int, int]) -> dict[int, str]:
@@ -90,6 +87,15 @@ class Outside:
     def close(self) -> None:
         """Let go of it."""
         self.dir.close()
+
+
+def confirm(following: Following, memory: Memory, threads: dict[int, int]) -> None:
+    """Read names a third time, each as soon as it is due."""
+    deadline = time.monotonic() + DEADLINE
+    following.confirm(memory, threads)
+    while following.pending:
+        assert time.monotonic() < deadline, "names stay pending"
+        following.confirm(memory, threads)
 
 
 class Target:
@@ -172,7 +178,7 @@ class Storm:
 
     def end(self) -> None:
         """Read them a third time, and take down what is told."""
-        self._outside.following.confirm(self._outside.memory, self._threads)
+        confirm(self._outside.following, self._outside.memory, self._threads)
         told = self._outside.told(self._threads)
         self._seen.update(told.items())
         self.polls += 1
@@ -210,12 +216,10 @@ def weather(storms: list[Storm], pairs: int, seconds: float) -> None:
     """Read all of them in turns until this many pairs have been read of each, or for this long."""
     deadline = time.monotonic() + seconds
     while min(storm.pairs for storm in storms) < pairs:
-        began = time.monotonic()
-        if began > deadline:
+        if time.monotonic() > deadline:
             return
         for storm in storms:
             storm.begin()
-        time.sleep(max(began + _POLL_S - time.monotonic(), _POLL_S))
         for storm in storms:
             storm.end()
 

@@ -128,7 +128,7 @@ def names(pid: int) -> dict[int, str]:
 
 
 def run(*arguments: str, by: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-    """One command to its end, without anybody to be asked."""
+    """Run one command to its end; its standard input is no terminal."""
     return subprocess.run(
         [*by, *threadwatch(*arguments)],
         cwd=CHECKOUT,
@@ -228,7 +228,7 @@ def test_commands(fleet: Fleet) -> None:
     assert (refused.returncode, refused.stdout) == (1, "")
     assert f"Process {pid} of root on CPython {interpreter.release}: " in refused.stderr
     assert "This changes that process: " in refused.stderr
-    assert "threadwatch: nobody is there to be asked: say --yes" in refused.stderr
+    assert "threadwatch: standard input is no terminal" in refused.stderr
     assert names(int(pid)) == {}
     for arguments, said in (
         (("detach", pid), f"Process {pid} does not publish its threads; nothing has been done.\n"),
@@ -392,7 +392,7 @@ def test_older_versions(fleet: Fleet) -> None:
 
 
 def test_what_is_no_such_process(fleet: Fleet) -> None:
-    """A PID of nobody, a program without Python, a stopped process: one line each, and exit code 1."""
+    """No process, no Python, a stopped process: one line each, and exit code 1."""
     program = start(fleet, require(3, 14), "loop")
     with subprocess.Popen(["sleep", "1000"]) as sleeping:
         try:
@@ -448,7 +448,7 @@ def test_nothing_is_written_where_something_does_not_fit(
     assert program.ends_as_ever() == {"mode": "alone"}
 
 
-def test_scripts_lie_where_nobody_else_can_change_them(tmp_path: Path) -> None:
+def test_scripts_lie_where_no_other_user_can_change_them(tmp_path: Path) -> None:
     """No link in the process's root is followed, and no place is taken where others can rename a script."""
     outside, root = tmp_path / "outside", tmp_path / "root"
     outside.mkdir()
@@ -474,7 +474,7 @@ def test_scripts_lie_where_nobody_else_can_change_them(tmp_path: Path) -> None:
             assert place.answers() == ["one", "two\ufffd"]
         assert list((root / "run").iterdir()) == []
         (root / "run").rmdir()
-        why = "tmp: .*; /var/tmp: anybody can .*; /dev/shm: No such"
+        why = "tmp: .*; /var/tmp: any user can .*; /dev/shm: No such"
         with pytest.raises(Unusable, match=why), placed(directory, 65534, str):
             pass
     finally:

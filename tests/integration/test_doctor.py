@@ -33,7 +33,7 @@ UNDUMPABLE = "import ctypes; ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DU
 
 
 def able(capabilities: str) -> tuple[str, ...]:
-    """Return a command before another that runs that as nobody, with these capabilities and no others."""
+    """Return a command before another that runs that as user 65534, with these capabilities and no others."""
     return (*NOBODY, f"--inh-caps=-all,+{capabilities}", f"--ambient-caps=-all,+{capabilities}")
 
 

@@ -10,12 +10,13 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import testbed
+from tests import serving, testbed
 from tests.harness import DEADLINE, environ, threadwatch
 from tests.names_outside import Outside, Storm, as_kept, started, weather
 from tests.programs import environment, python
@@ -59,10 +60,7 @@ def test_forked_children(interpreter: Interpreter, how: str, tmp_path: Path) -> 
     with started(interpreter) as target:
         child = target.ask(f"{how} {tmp_path}/child")
         try:
-            deadline = time.monotonic() + DEADLINE
-            while not (tmp_path / "child").exists():
-                assert time.monotonic() < deadline
-                time.sleep(0.01)
+            serving.until((tmp_path / "child").exists, "the child's report")
             outside = Outside(child)
             until(outside.names, as_kept(json.loads((tmp_path / "child").read_text())))
             outside.close()
@@ -235,6 +233,9 @@ def test_a_table_is_better(interpreter: Interpreter) -> None:
             names = {thread.tid: thread.name for thread in process.threads}
             return process.names_from, {thread.source for thread in process.threads}, names
 
+        def has_become(wanted: tuple[str, set[str], dict[int, str]]) -> bool:
+            return sources() == wanted
+
         try:
             for command, source in (
                 ("", "memory"),
@@ -243,9 +244,7 @@ def test_a_table_is_better(interpreter: Interpreter) -> None:
             ):
                 if command:
                     target.ask(f"{command} {testbed.CHECKOUT}")
-                deadline = time.monotonic() + DEADLINE
-                while (seen := sources()) != (source, {source}, expected):
-                    assert time.monotonic() < deadline, (command, seen)
-                    time.sleep(0.05)
+                wanted = source, {source}, expected
+                serving.until(partial(has_become, wanted), f"names whose source is {source}")
         finally:
             poller.close()

@@ -8,7 +8,6 @@ import random
 import struct
 import sys
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.names_outside import Unlimited
+from tests.names_outside import Unlimited, confirm
+from tests.serving import until
 from threadwatch.errors import Gone, Malformed, ReadError, Unsupported
 from threadwatch.names.memory.chain import MOST_CHARACTERS
-from threadwatch.names.memory.following import CONFIRM_AFTER_NS, Following
+from threadwatch.names.memory.following import Following
 from threadwatch.names.memory.images import find_images, parse_auxv, parse_segments
 from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
 from threadwatch.names.memory.objects import int_digits, parse_digits, parse_keys, parse_str
@@ -232,8 +232,7 @@ def test_damaged_memory(seed: int) -> None:
 def ask(following: Following, memory: MemoryFile, threads: dict[int, int]) -> dict[int, str]:
     """Return the names that are told after three readings."""
     following.update(memory, threads, (), Unlimited())
-    time.sleep(CONFIRM_AFTER_NS / 1e9)
-    following.confirm(memory, threads)
+    confirm(following, memory, threads)
     told = {tid: following.name_of(tid, start) for tid, start in threads.items()}
     return {tid: name.name for tid, name in told.items() if name is not None}
 
@@ -252,11 +251,13 @@ def test_nothing_is_told_before_the_third_reading() -> None:
     following.update(memory, threads, (), Unlimited())
     assert following.pending
     assert following.name_of(os.getpid(), 7) is None
-    time.sleep(CONFIRM_AFTER_NS / 1e9)
-    following.update(memory, threads, (), Unlimited())
-    told = following.name_of(os.getpid(), 7)
-    assert told is not None
-    assert told.name == threading.main_thread().name
+
+    def told() -> str | None:
+        following.update(memory, threads, (), Unlimited())
+        name = following.name_of(os.getpid(), 7)
+        return None if name is None else name.name
+
+    until(lambda: told() == threading.main_thread().name, "the name of the main thread")
     assert following.take_changed() == {os.getpid()}
     assert not following.take_changed()
 
@@ -339,8 +340,7 @@ def test_what_is_not_paid_for_is_not_read() -> None:
     try:
         tids = {thread.native_id or 0: 7 for thread in threads}
         following.update(memory, tids, (), Poor(60))
-        time.sleep(CONFIRM_AFTER_NS / 1e9)
-        following.confirm(memory, tids)
+        confirm(following, memory, tids)
         named = sum(following.name_of(tid, 7) is not None for tid in tids)
         assert 0 < named < 40
         assert len(ask(following, memory, tids)) == 40

@@ -81,7 +81,7 @@ def _find(directory: int, uid: int, script: Callable[[str], str]) -> tuple[int, 
             parent = _open(directory, place)
             try:
                 answer = _fill(parent, name, uid, script(f"{path}/{_ANSWER}"))
-            except BaseException:
+            except BaseException:  # whatever ends this, Ctrl-C too: nothing of ours is left there
                 _remove(parent, name)
                 os.close(parent)
                 raise
@@ -104,7 +104,7 @@ def _open(directory: int, place: str) -> int:
     mode = os.fstat(fd).st_mode
     if mode & _MAY_WRITE and not mode & stat.S_ISVTX:
         os.close(fd)
-        raise OSError(errno.EPERM, "anybody can rename what is in it")
+        raise OSError(errno.EPERM, "any user can rename what is in it")
     return fd
 
 

@@ -59,7 +59,7 @@ def _threadwatch():
     try:
         answer = work()
         repr(None)  # looks for signals: they come here, rather than later or never
-    except BaseException as error:
+    except BaseException as error:  # of a signal handler: it is raised again outside
         number = raised_by(error)
         answer = "failed " + (str(error) or type(error).__name__) if number is None else "again"
     number = report(answer) or number
@@ -119,7 +119,7 @@ _PUBLISH = """\
                 if parent:
                     setattr(made[parent], own, module)
                 exec(compile(source, "<" + name + ">", "exec", dont_inherit=True), vars(module))
-        except BaseException:
+        except BaseException:  # of a signal handler, for example: all modules or none
             for name, module in made.items():
                 if sys.modules.get(name) is module:
                     del sys.modules[name]

@@ -57,7 +57,7 @@ class Subject:
         try:
             with self.explained():
                 self._look()
-        except BaseException:
+        except BaseException:  # whatever ends this, Ctrl-C too: its files are closed
             self.close()
             raise
 

@@ -216,12 +216,20 @@ def _add_top(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def _interval(text: str) -> float:
+    return _seconds(text, _MOST_INTERVAL)
+
+
+def _timeout(text: str) -> float:
+    return _seconds(text, _MOST_TIMEOUT)
+
+
+def _seconds(text: str, most: float) -> float:
     try:
         seconds = float(text)
     except ValueError:
         seconds = math.nan
-    if not _LEAST_INTERVAL <= seconds <= _MOST_INTERVAL:
-        message = f"should be seconds from {_LEAST_INTERVAL} to {_MOST_INTERVAL}, not {text!r}"
+    if not _LEAST_INTERVAL <= seconds <= most:
+        message = f"should be seconds from {_LEAST_INTERVAL} to {most}, not {text!r}"
         raise argparse.ArgumentTypeError(message)
     return seconds
 
@@ -275,17 +283,6 @@ def _add_pid(parser: argparse.ArgumentParser) -> None:
         help="how long to wait for one of its threads to run Python (default: %(default)s)",
     )
     parser.add_argument("pid", type=_pid, metavar="PID", help="the process")
-
-
-def _timeout(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not _LEAST_INTERVAL <= seconds <= _MOST_TIMEOUT:
-        message = f"should be seconds from {_LEAST_INTERVAL} to {_MOST_TIMEOUT}, not {text!r}"
-        raise argparse.ArgumentTypeError(message)
-    return seconds
 
 
 def _pid(text: str) -> int:

@@ -87,7 +87,9 @@ def _user(uid: int) -> str:
 def _ask(question: str) -> None:
     """Raises :class:`Unusable` unless the user says yes."""
     if not sys.stdin or not sys.stdin.isatty():
-        raise Unusable("nobody is there to be asked: say --yes if that is what you want")
+        raise Unusable(
+            "standard input is no terminal to ask on: add --yes to attach without a question"
+        )
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):
         raise Unusable("not confirmed; nothing has been done")
