@@ -103,8 +103,6 @@ class Process:
     """As the last poll read it."""
     worst_lag: int = 0
     """The largest sum of lags that a poll has met."""
-    ahead: int = 0
-    """What its threads ran, in the last poll, after its clock was read."""
     settled: bool = True
     """The last poll has left nothing open."""
     opened: str | None = None
@@ -140,10 +138,6 @@ class Histories(RuleBasedStateMachine):
         self.hidden_ns = 0
         """How much of the tails of ended threads can have been missed: what ran while a poll read can hide
         them for longer than they are waited for, and names expire before their tails come to light."""
-        self.carried_ns = 0
-        """What processes that changed their group took along: what threads ran after their process clock was
-        read takes the room of ends that were told in the same poll. These have room by the next clock, in the
-        next group."""
         self.moved = False
         """A process has changed its group."""
         self.views: tuple[GroupView, ...] = ()
@@ -294,6 +288,7 @@ class Histories(RuleBasedStateMachine):
         if process.opened is not None:
             self.explained = self.explained and process.settled
             self.ends.update(life.seen for life in process.threads.values())
+            process.threads.clear()
             self.account.close(process.key, self._told(process), self.now_ns)
         self._look()
 
@@ -348,8 +343,7 @@ class Histories(RuleBasedStateMachine):
                 assert not self.explained or self.lagging or beyond_ns <= self.hidden_ns
             elif where[1] != OTHER:
                 # an end can claim its tail more than once
-                most_ns = 2 * TAIL_NS * self.ends[where[1]] + self.carried_ns
-                assert -self.carried_ns <= beyond_ns <= most_ns, where
+                assert 0 <= beyond_ns <= 2 * TAIL_NS * self.ends[where[1]], where
         assert +living == Counter(
             (process.group, life.name)
             for process in self.processes.values()
@@ -477,16 +471,13 @@ class Histories(RuleBasedStateMachine):
             rules = GroupRules("group", 200, str, EXPIRE_NS)
             self.account.open(process.key, process.group, rules, self.now_ns)
             self.moved = self.moved or process.opened is not None
-            self.carried_ns += process.ahead
             process.opened = process.group
         clock = process.dead + sum(life.cpu for life in process.threads.values() if not life.late)
         # a moment passes between the reading of the clock and of the threads
-        process.ahead = 0
         for life in process.threads.values():
             if moment and not life.doomed and pick >> life.tid % 16 & 1:
                 self._work(life, moment, life.lag)
-                process.ahead += moment
-        self.hidden_ns += process.ahead
+                self.hidden_ns += moment
         lags = sum(life.lag for life in process.threads.values())
         process.worst_lag = max(process.worst_lag, lags)
         # of threads whose end is told and that were not known, it is seen whether they live
