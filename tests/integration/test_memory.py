@@ -18,9 +18,9 @@ from threadwatch.names.slots import Slot
 WAVES, SIZE = 6, 125
 BOUNDED = (
     *("/groups.py", "/exposition.py", "/table.py", "/handles.py", "/slots.py", "/comm.py"),
-    *("/children.py", "/root.py"),
+    "/root.py",
 )
-"""Where caches are filled, tables and the names in them are read, and ended processes are known by number."""
+"""Where caches are filled, and tables and the names in them are read."""
 
 
 @pytest.fixture
@@ -88,8 +88,9 @@ def test_memory_is_flat_while_groups_and_names_come_and_go() -> None:
 
 
 def least_that_remains(watch: Watch, exporter: Exporter) -> tuple[int, int]:
-    """Return the least of what remains after each of some polls, without the history."""
+    """Return the least of what remains after each of some polls, without history and ended parents."""
     watch.poller._account._history = History()
+    watch.poller._account.children._heirs.clear()  # after a minute they go by themselves
     found = []
     for _ in range(5):
         watch.poll()
@@ -106,8 +107,7 @@ def remains() -> tuple[int, int]:
 
     Without what is kept on purpose and bounded: caches of names and labels, the history, which lets go of
     what has gone every five seconds, and the table of the process that lasts. A table holds threads that
-    have ended for 30 s, and their reader what the table holds. Whose parent a process was is known for a
-    minute after its end.
+    have ended for 30 s, and their reader what the table holds.
     """
     gc.collect()
     objects = sum(not isinstance(found, Slot) for found in gc.get_objects())
