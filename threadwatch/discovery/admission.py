@@ -43,7 +43,7 @@ from threadwatch.procfs import (
 from threadwatch.procfs.environ import parse_environ
 from threadwatch.procfs.marks import Lock
 from threadwatch.reading.reader import GuardedReader, HangRecords, owner_of
-from threadwatch.targets.process import Facts, Membership, Watched
+from threadwatch.targets.process import Facts, Membership, Process
 from threadwatch.targets.threads import ThreadBook
 
 _ANCESTORS = 16
@@ -59,7 +59,7 @@ class Admission:
     def __init__(
         self,
         config: Config,
-        watched: Mapping[int, Watched],
+        watched: Mapping[int, Process],
         guarded: GuardedReader,
         budget: SharedBudget,
         errors: list[ReadError],
@@ -118,7 +118,7 @@ class Admission:
         *,
         asked_for: bool,
         newborn: bool,
-    ) -> Watched | None:
+    ) -> Process | None:
         """Return the record of a process that has to be watched; None for any other.
 
         ``data``: its stat. ``looks``, ``hangs``: its records. ``asked_for``: it is watched whatever it is.
@@ -131,7 +131,7 @@ class Admission:
         status = parse_status(process.read("status", "status"))
         ns_pid = status.nspid[-1] if status.nspid else key.pid
         tables = Published(ns_pid=ns_pid, start_ticks=stat.start_ticks, budget=self._budget)
-        watched = Watched(
+        watched = Process(
             key=key,
             dir=process,
             ns_pid=ns_pid,
@@ -164,7 +164,7 @@ class Admission:
         watched.membership = chosen
         return watched
 
-    def readmit(self, watched: Watched, looks: Looks, *, asked_for: bool) -> bool:
+    def readmit(self, watched: Process, looks: Looks, *, asked_for: bool) -> bool:
         """Return whether a process is still to be watched; its group may be another from now on."""
         if not self.may_read(watched.hangs, "exec", watched.dir):
             return True
@@ -193,7 +193,7 @@ class Admission:
             return None
         return parse_cmdline(process.read_cmdline())
 
-    def _choose(self, watched: Watched, looks: Looks, *, asked_for: bool) -> Membership | None:
+    def _choose(self, watched: Process, looks: Looks, *, asked_for: bool) -> Membership | None:
         facts = watched.facts
         exe = self._exe(watched)
         python = is_python(exe, facts.cmdline, facts.comm)
@@ -231,7 +231,7 @@ class Admission:
             chosen = choose_group(config, replace(shown, python=True))
         return chosen and Membership(chosen[1], chosen[0])
 
-    def _has_python(self, watched: Watched, looks: Looks, exe: str | None) -> bool:
+    def _has_python(self, watched: Process, looks: Looks, exe: str | None) -> bool:
         """Return whether there is a Python in a process that is not called so."""
         if exe is None:
             return False
@@ -241,7 +241,7 @@ class Admission:
                 looks.found(exe if self._programs.has_python(watched.dir) else None)
         return looks.embeds is not None
 
-    def _maker_of(self, header: TableHeader, parent: Watched | None) -> Watched | None:
+    def _maker_of(self, header: TableHeader, parent: Process | None) -> Process | None:
         """Return the process among the parent and its ancestors that made a table; None if not watched."""
         for _ in range(_ANCESTORS):
             if parent is None or header.names(parent.ns_pid, parent.key.start_ticks):
@@ -249,7 +249,7 @@ class Admission:
             parent = self._watched.get(parent.facts.ppid)
         return None
 
-    def _exe(self, watched: Watched) -> str | None:
+    def _exe(self, watched: Process) -> str | None:
         try:
             return watched.dir.exe()
         except Denied as error:
@@ -259,7 +259,7 @@ class Admission:
                 self._errors.append(error)
             return None
 
-    def _pex(self, watched: Watched) -> str | None:
+    def _pex(self, watched: Process) -> str | None:
         """Return the file of an unpacked PEX, where the process's environment may be read."""
         if not is_unpacked_pex(watched.facts.cmdline) or not self.may_read(
             watched.hangs, "memory", watched.dir
@@ -271,7 +271,7 @@ class Admission:
             return None
         return environ.get("PEX") if environ else None
 
-    def _cgroup(self, watched: Watched) -> Cgroup | None:
+    def _cgroup(self, watched: Process) -> Cgroup | None:
         if not self._needs & {"systemd_unit", "container"}:
             return None
         return parse_cgroup(watched.dir.read("cgroup", "cgroup"))

@@ -28,7 +28,7 @@ from threadwatch.names.slot_budget import SharedBudget
 from threadwatch.procfs import ProcFS, Stat, is_kernel_thread, parse_stat, parse_waited
 from threadwatch.procfs.marks import Lock
 from threadwatch.reading.reader import GuardedReader, HangRecords, owner_of, still_waiting
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 
 _FEW_PIDS = 256
 """Up to this many new PIDs are asked for one by one; for more, it is cheaper to list all processes."""
@@ -59,7 +59,7 @@ class Discovery:
         thorough: bool = False,
     ) -> None:
         """``thorough``: as in :class:`~threadwatch.discovery.admission.Admission`."""
-        self.watched: dict[int, Watched] = {}
+        self.watched: dict[int, Process] = {}
         self._procfs = procfs
         self._guarded = guarded
         self._errors = errors
@@ -70,7 +70,7 @@ class Discovery:
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         budget = SharedBudget(soft // _TABLES_SHARE)
         self._most = most_watched(soft)
-        self._gone: list[Watched] = []
+        self._gone: list[Process] = []
         self._last_pid: int | None = None
         self._scanned_ticks: tuple[int | None, int | None] = (None, None)
         """When new processes were looked for, the time before and now (CLOCK_BOOTTIME)."""
@@ -97,18 +97,18 @@ class Discovery:
         """Watch these processes, whatever they are."""
         self._always = pids
 
-    def look_soon(self, watched: Watched, poll: int) -> None:
+    def look_soon(self, watched: Process, poll: int) -> None:
         """Look at a process again in the poll after this one, because it has changed."""
         looks = self._looks[watched.key.pid]
         looks.soon()
         looks.again()
         self._schedule.at(poll + 1, watched.key.pid)
 
-    def drop(self, watched: Watched) -> None:
+    def drop(self, watched: Process) -> None:
         """Watch a process no longer: it has gone, and the caller closes it."""
         del self.watched[watched.key.pid], self._looks[watched.key.pid]
 
-    def scan(self, poll: int) -> list[Watched]:
+    def scan(self, poll: int) -> list[Process]:
         """Find processes; return those to let go, as :meth:`take_gone` does."""
         self._guarded.run_all(
             self.due(poll),
@@ -141,7 +141,7 @@ class Discovery:
             if watched.facts.uid in users:
                 self._judge_next(watched)
 
-    def _judge_next(self, watched: Watched) -> None:
+    def _judge_next(self, watched: Process) -> None:
         """Look at a watched process in the next poll, whether it runs or not."""
         self._looks[watched.key.pid].again()
         watched.rest.disturb()
@@ -163,11 +163,11 @@ class Discovery:
         except ReadError as error:
             self._errors.append(error)
 
-    def _let_go(self, watched: Watched) -> None:
+    def _let_go(self, watched: Process) -> None:
         self.drop(watched)
         self._gone.append(watched)
 
-    def take_gone(self) -> list[Watched]:
+    def take_gone(self) -> list[Process]:
         """Return processes that have left :attr:`watched` since the last call, for the caller to close."""
         gone, self._gone = self._gone, []
         return gone
@@ -336,13 +336,13 @@ class Discovery:
                     self._others.forget(pid, poll)
         return self._others.take_gone_children()
 
-    def _look_again(self, watched: Watched, poll: int) -> bool:
+    def _look_again(self, watched: Process, poll: int) -> bool:
         """Return whether a process is still to be watched; its group may be another from now on."""
         self._put_off(watched, poll)
         pid = watched.key.pid
         return self._admission.readmit(watched, self._looks[pid], asked_for=pid in self._always)
 
-    def _put_off(self, watched: Watched, poll: int) -> None:
+    def _put_off(self, watched: Process, poll: int) -> None:
         """Look at a process again after a while."""
         looks = self._looks[watched.key.pid]
         if watched.tables.searching:
@@ -351,7 +351,7 @@ class Discovery:
             looks.later()
         self._schedule.after(poll, looks.wait, watched.key.pid)
 
-    def _is_young(self, watched: Watched) -> bool:
+    def _is_young(self, watched: Process) -> bool:
         """Return whether it may be about to publish: most do within their first minute, or never."""
         return _now_ticks() - watched.key.start_ticks < _YOUNG_TICKS
 

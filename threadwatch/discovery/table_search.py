@@ -10,7 +10,7 @@ from threadwatch.errors import ReadError
 from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.names.finder import FILES
 from threadwatch.procfs import parse_stat
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 
 _FILES_PER_POLL = 8 * FILES
 """File descriptors that are examined in one poll, of processes that have more than the first ones."""
@@ -32,7 +32,7 @@ class TableSearch:
         self._files_left = self._files_per_poll
 
     def search(
-        self, watched: Watched, looks: Looks, may_read_memory: Callable[[], bool]
+        self, watched: Process, looks: Looks, may_read_memory: Callable[[], bool]
     ) -> list[ReadError]:
         """Search for tables of a process; return the errors.
 
@@ -52,7 +52,7 @@ class TableSearch:
         return errors
 
     def _may_go_on(
-        self, watched: Watched, looks: Looks, may_read_memory: Callable[[], bool]
+        self, watched: Process, looks: Looks, may_read_memory: Callable[[], bool]
     ) -> bool:
         """Return whether to examine more of the files of a process that has many.
 

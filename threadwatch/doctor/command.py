@@ -25,7 +25,7 @@ from threadwatch.procfs.limits import parse_file_limits
 from threadwatch.procfs.marks import Lock
 from threadwatch.procfs.own import own_pid, raise_file_limit
 from threadwatch.reading.reader import GuardedReader, HangRecords, owner_of
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 from threadwatch.words.choose import Candidate, choose_pids
 from threadwatch.words.style import Style
 
@@ -78,8 +78,8 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
 
 
 def choose(
-    watched: Mapping[int, Watched], what: Sequence[str], situation: Situation
-) -> list[Watched]:
+    watched: Mapping[int, Process], what: Sequence[str], situation: Situation
+) -> list[Process]:
     """Return the processes that a word of ``what`` names by PID or application, and their descendants.
 
     :raises Unusable: a word names no process.
@@ -94,7 +94,7 @@ def choose(
     )
 
 
-def daemons(processes: Iterable[Watched]) -> tuple[Daemon, ...]:
+def daemons(processes: Iterable[Process]) -> tuple[Daemon, ...]:
     """Return the processes that run ``threadwatch serve``, by their command lines."""
     found = []
     for watched in processes:

@@ -18,7 +18,7 @@ from threadwatch.procfs import ProcessDir, ProcFS, find_tables, parse_stat, pars
 from threadwatch.procfs.environ import parse_environ
 from threadwatch.procfs.limits import parse_file_limits
 from threadwatch.procfs.maps import parse_maps
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 
 _T = TypeVar("_T")
 
@@ -27,7 +27,7 @@ _DEEPEST = 16
 _FILTERED = re.compile(rb"^Seccomp:\t2$", re.MULTILINE)
 
 
-def evidence_of(procfs: ProcFS, watched: Watched) -> Evidence:
+def evidence_of(procfs: ProcFS, watched: Process) -> Evidence:
     """Return the evidence why the process does not publish; arbitrary if the process ends meanwhile."""
     process = watched.dir
     files = _read(lambda: parse_maps(process.read("maps", "maps")))
@@ -83,7 +83,7 @@ def _table_of(process: ProcessDir) -> int | None:
     return None
 
 
-def nameless(watched: Watched, header: TableHeader) -> dict[str, int]:
+def nameless(watched: Process, header: TableHeader) -> dict[str, int]:
     """Return how many living threads of a publishing process have no name in Python, by reason.
 
     - ``older``: they started before the process published, by other means than :mod:`threading`.
@@ -112,7 +112,7 @@ def nameless(watched: Watched, header: TableHeader) -> dict[str, int]:
     return dict(counts)
 
 
-def _why(watched: Watched, header: TableHeader, born_ns: int, now_ns: int) -> str:
+def _why(watched: Process, header: TableHeader, born_ns: int, now_ns: int) -> str:
     if watched.tables.has_unread:
         return "unread"
     if header.overflow:

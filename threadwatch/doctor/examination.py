@@ -29,7 +29,7 @@ from threadwatch.procfs.credentials import parse_credentials
 from threadwatch.procfs.marks import Lock
 from threadwatch.publisher import layout as table
 from threadwatch.reading.reader import GuardedReader, no_thread, owner_of, still_waiting
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 from threadwatch.waits.gil_holder import MemoryReads
 from threadwatch.words.wording import interpreter
 
@@ -38,16 +38,16 @@ def examine(
     procfs: ProcFS,
     situation: Situation,
     guarded: GuardedReader,
-    processes: Iterable[Watched],
+    processes: Iterable[Process],
 ) -> tuple[Finding, ...]:
     """Read each of the processes once; leave out those that end meanwhile."""
     findings = []
 
-    def look(watched: Watched) -> None:
+    def look(watched: Process) -> None:
         with suppress(Gone, Denied):  # Denied: it has only just become another user's
             findings.append(_Examination(procfs, situation, guarded, watched).run())
 
-    def go_on_without(watched: Watched, lock: Lock) -> None:
+    def go_on_without(watched: Process, lock: Lock) -> None:
         now_ns = time.monotonic_ns()
         guarded.give_up(watched.hangs, lock, owner_of(watched.dir), now_ns)
         if lock == "memory":
@@ -55,7 +55,7 @@ def examine(
         else:
             findings.append(_hanging(watched, still_waiting(watched.key.pid)))
 
-    stuck: list[Watched] = []
+    stuck: list[Process] = []
     guarded.run_all(
         processes,
         look,
@@ -66,7 +66,7 @@ def examine(
     return tuple(findings)
 
 
-def _hanging(watched: Watched, why: ReadError) -> Finding:
+def _hanging(watched: Process, why: ReadError) -> Finding:
     """Return the finding about a process that cannot be read, usually because its reads hang."""
     header = watched.tables.header
     return Finding(
@@ -89,7 +89,7 @@ class _Examination:
     """The examination of one process."""
 
     def __init__(
-        self, procfs: ProcFS, situation: Situation, guarded: GuardedReader, watched: Watched
+        self, procfs: ProcFS, situation: Situation, guarded: GuardedReader, watched: Process
     ) -> None:
         self._procfs = procfs
         self._situation = situation
@@ -279,7 +279,7 @@ def _layout(data: bytes) -> int | None:
     return version if magic == table.MAGIC else None
 
 
-def _interpreter(header: TableHeader | None, exe: str | None, watched: Watched) -> str:
+def _interpreter(header: TableHeader | None, exe: str | None, watched: Process) -> str:
     if header is not None:
         return interpreter(header.implementation, header.python)
     path = exe or (watched.facts.cmdline[0] if watched.facts.cmdline else watched.facts.comm)

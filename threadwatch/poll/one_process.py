@@ -12,7 +12,7 @@ from threadwatch.poll.moment import Moment
 from threadwatch.poll.openings import Openings
 from threadwatch.poll.parents import Parents
 from threadwatch.reading.reader import GuardedReader, owner_of
-from threadwatch.targets.process import LastPoll, Watched
+from threadwatch.targets.process import LastPoll, Process
 from threadwatch.threads.idle import IdleProcesses
 from threadwatch.threads.reader import ThreadReader
 from threadwatch.waits.schedule import Sampling
@@ -31,13 +31,13 @@ class ProcessPolls:
     _openings: Openings
     _parents: Parents
 
-    def may_read(self, watched: Watched) -> bool:
+    def may_read(self, watched: Process) -> bool:
         """Return whether to read in a process, or whether that has made us wait."""
         return self._guarded.may_read(
             watched.hangs, "exec", lambda: owner_of(watched.dir), time.monotonic_ns()
         )
 
-    def poll(self, watched: Watched, clock_ns: int | None, now: Moment) -> bool:
+    def poll(self, watched: Process, clock_ns: int | None, now: Moment) -> bool:
         """Read and charge a process, if it is awake; return whether its source of names was lost.
 
         ``clock_ns``: its clock; None: not read yet.
@@ -59,14 +59,14 @@ class ProcessPolls:
             self._errors.append(error)
             return False
 
-    def leave_out(self, watched: Watched, now: Moment) -> None:
+    def leave_out(self, watched: Process, now: Moment) -> None:
         """Note that a process may run, but is not read in this poll: a later one sees what it uses."""
         last, since_ns = watched.last, watched.last.since_ns
         if last.left_out != now.poll - 1:
             since_ns = now.before_ns if last.poll != now.poll - 1 else last.time_ns
         watched.last = last._replace(since_ns=since_ns, left_out=now.poll)
 
-    def _charge(self, watched: Watched, clock_ns: int, now: Moment) -> bool:
+    def _charge(self, watched: Process, clock_ns: int, now: Moment) -> bool:
         if clock_ns < 0:
             raise Gone
         if not self.may_read(watched):
@@ -119,7 +119,7 @@ class ProcessPolls:
         return reading.names_lost
 
     def _waits(
-        self, watched: Watched, now: Moment, *, at_rest: bool
+        self, watched: Process, now: Moment, *, at_rest: bool
     ) -> tuple[dict[Identity, Waits] | None, bool]:
         """Return what the process's threads wait for, as far as it is known, and whether that is of all.
 

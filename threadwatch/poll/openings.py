@@ -10,7 +10,7 @@ from threadwatch.config.settings import GroupConfig, NameRule
 from threadwatch.labels.groups import ThreadNames, is_fixed
 from threadwatch.poll.moment import Moment
 from threadwatch.poll.parents import Parents
-from threadwatch.targets.process import Membership, Watched
+from threadwatch.targets.process import Membership, Process
 
 _ASK_AGAIN = 32
 """Polls after which room is looked for again for the group of a process that is charged to ``(other)``."""
@@ -43,7 +43,7 @@ class Openings:
         self._names.clear()
         self._opened.clear()
 
-    def open(self, watched: Watched, now: Moment, now_ns: int) -> None:
+    def open(self, watched: Process, now: Moment, now_ns: int) -> None:
         """See that the account has the process, in its present group."""
         present = watched.membership
         opened = self._opened.get(watched.key.pid)
@@ -65,7 +65,7 @@ class Openings:
         watched.threads.show_all_again()  # their labels may be others now
         watched.threads.look_at_all_again()  # and so may be whether they are looked at
 
-    def close(self, watched: Watched) -> None:
+    def close(self, watched: Process) -> None:
         """Forget a process that has been let go of."""
         self._opened.pop(watched.key.pid, None)
 

@@ -14,7 +14,7 @@ from threadwatch.discovery.discovery import Discovery
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.view import ProcessKey
 from threadwatch.procfs import ProcFS, Waited
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 from threadwatch.threads.reader import ThreadReader
 
 _QUIET = 64
@@ -43,7 +43,7 @@ class Parents:
         self._read: list[ProcessKey] = []
         self._grown: set[int] = set()
 
-    def due(self, poll: int, before_ns: int) -> list[Watched]:
+    def due(self, poll: int, before_ns: int) -> list[Process]:
         """Return parents that may have waited for children since the last poll, begun at ``before_ns``."""
         self._read.clear()
         self._grown.clear()
@@ -64,7 +64,7 @@ class Parents:
                 self._account.children.stand(watched.key, before_ns)
         return due
 
-    def read(self, watched: Watched, poll: int) -> None:
+    def read(self, watched: Process, poll: int) -> None:
         """Read what ended children have used. Raises :class:`Gone` and other errors of reading."""
         self._reader.read_waited(watched)
         self._due.discard(watched.key.pid)
@@ -76,12 +76,12 @@ class Parents:
         self._account.children.read(key, waited)
         self._read.append(key)
 
-    def see(self, watched: Watched, poll: int) -> None:
+    def see(self, watched: Process, poll: int) -> None:
         """Note that a process has been read in this poll, perhaps with its clock of ended children."""
         if watched.threads.waited != self._told.get(watched.key, _NOTHING):
             self._expect(watched.key.pid, poll)
 
-    def open(self, watched: Watched, now_ns: int, before_ns: int) -> None:
+    def open(self, watched: Process, now_ns: int, before_ns: int) -> None:
         """Begin with a process. The poll before this one began at ``before_ns``."""
         if not (watched.newborn or watched.last.poll):
             self._told[watched.key] = watched.threads.waited
@@ -91,7 +91,7 @@ class Parents:
             before_ns if watched.newborn else now_ns,
         )
 
-    def close(self, watched: Watched, closed: Closed | None, poll: int, before_ns: int) -> None:
+    def close(self, watched: Process, closed: Closed | None, poll: int, before_ns: int) -> None:
         """End with a process. The poll before this one began at ``before_ns``."""
         self._told.pop(watched.key, None)
         children = self._account.children
@@ -118,7 +118,7 @@ class Parents:
             self._until[pid] = poll + _QUIET
             self._due.add(pid)
 
-    def _has_run(self, watched: Watched) -> bool:
+    def _has_run(self, watched: Process) -> bool:
         if not self._procfs.same_namespace:
             return True
         try:

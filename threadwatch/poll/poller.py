@@ -26,12 +26,12 @@ from threadwatch.procfs import ProcFS
 from threadwatch.procfs.marks import Lock
 from threadwatch.procfs.own import has_schedstat
 from threadwatch.reading.reader import GuardedReader, no_thread, owner_of, still_waiting
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 from threadwatch.threads.idle import IdleProcesses
 from threadwatch.threads.reader import ThreadReader
 from threadwatch.waits.schedule import Sampling
 
-_Job = int | Watched | tuple[Watched, int | None]
+_Job = int | Process | tuple[Process, int | None]
 """A process to be looked at, by its PID; one whose ended children's clock is to be read; or one to be read,
 and its clock."""
 
@@ -187,7 +187,7 @@ class Poller:
         before = len(self._errors)
         if isinstance(job, int):
             self._discovery.look_at(job, self._now.poll)
-        elif isinstance(job, Watched):
+        elif isinstance(job, Process):
             self._read_parent(job)
         else:
             self._poll_one(*job)
@@ -197,7 +197,7 @@ class Poller:
     def _is_our_own(self, job: _Job) -> bool:
         return _pid_of(job) == self._own_pid
 
-    def _read_parent(self, watched: Watched) -> None:
+    def _read_parent(self, watched: Process) -> None:
         """Read what the ended children of a process have used."""
         if not self._one.may_read(watched):
             return
@@ -208,7 +208,7 @@ class Poller:
         except ReadError as error:
             self._errors.append(error)
 
-    def _poll_one(self, watched: Watched, clock_ns: int | None) -> None:
+    def _poll_one(self, watched: Process, clock_ns: int | None) -> None:
         """Read and charge one process, or let it go."""
         try:
             if self._one.poll(watched, clock_ns, self._now):
@@ -222,7 +222,7 @@ class Poller:
         if isinstance(job, int):
             self._discovery.go_on_without(job, lock, self._now.poll)
             return
-        watched = job if isinstance(job, Watched) else job[0]
+        watched = job if isinstance(job, Process) else job[0]
         self._one.leave_out(watched, self._now)
         self._guarded.give_up(watched.hangs, lock, owner_of(watched.dir), time.monotonic_ns())
         self._errors.append(still_waiting(watched.key.pid, lock))
@@ -241,7 +241,7 @@ class Poller:
             self._left_out_in = self._now.poll
             self._errors.append(no_thread())
 
-    def _let_go(self, watched: Watched) -> None:
+    def _let_go(self, watched: Process) -> None:
         self._openings.close(watched)
         self._sampling.forget(watched, gone=True)
         watched.names.last_words()
@@ -260,4 +260,4 @@ def _told(jobs: Iterator[_Job], getting_on: Callable[[], object]) -> Iterator[_J
 def _pid_of(job: _Job) -> int:
     if isinstance(job, int):
         return job
-    return job.key.pid if isinstance(job, Watched) else job[0].key.pid
+    return job.key.pid if isinstance(job, Process) else job[0].key.pid

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from threadwatch.accounting.account import Account
 from threadwatch.model.view import ProcessKey, ProcessView
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 
 
 class ProcessViews:
@@ -17,7 +17,7 @@ class ProcessViews:
         self._views: dict[ProcessKey, ProcessView] = {}
 
     def show(
-        self, processes: Collection[Watched], poll: int, before_ns: int
+        self, processes: Collection[Process], poll: int, before_ns: int
     ) -> tuple[ProcessView, ...]:
         """Return all processes and their threads. The poll before this one began at ``before_ns``."""
         before, self._views = self._views, {}
@@ -39,7 +39,7 @@ class ProcessViews:
         self._views.clear()
 
     def _made(
-        self, watched: Watched, before: ProcessView | None, elapsed_ns: int | None
+        self, watched: Process, before: ProcessView | None, elapsed_ns: int | None
     ) -> ProcessView:
         clock_ns = watched.last.clock_ns
         ratio = None

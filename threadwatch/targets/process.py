@@ -1,4 +1,4 @@
-"""One watched process: what is kept of it from poll to poll, in parts that have one writer each."""
+"""Holds the state of one watched process from poll to poll, in parts that have one writer each."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class LastPoll(NamedTuple):
 
 
 @dataclass(slots=True, eq=False)
-class Watched:
+class Process:
     """A watched process. Close it when it has gone.
 
     A part that is replaced as a whole names the one module that does so

@@ -5,7 +5,7 @@ Every thread is read at least once in :data:`_CHECK_IN` polls; the reads are spr
 
 from __future__ import annotations
 
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 from threadwatch.targets.threads import KnownThread
 from threadwatch.threads.clocks import ThreadClocks
 
@@ -21,7 +21,7 @@ class Checks:
     def __init__(self, clocks: ThreadClocks) -> None:
         self._clocks = clocks
 
-    def due(self, watched: Watched, poll: int) -> list[KnownThread]:
+    def due(self, watched: Process, poll: int) -> list[KnownThread]:
         """Return the threads of an awake process whose turn it is; hot ones are read anyway."""
         book = watched.threads
         count = len(book.known)
@@ -31,13 +31,13 @@ class Checks:
         hot = book.hot
         return [k for k in _next(watched, max(count // _CHECK_IN, 1)) if k.tid not in hot]
 
-    def lay_to_rest(self, watched: Watched, poll: int) -> None:
+    def lay_to_rest(self, watched: Process, poll: int) -> None:
         """Let go of the files of a process that rests, and may do so for long; choose when to check it."""
         self._clocks.cool(watched)
         # processes that come to rest together need not be checked together
         watched.rest.check_in = poll + 1 + (watched.key.pid * 0x9E3779B1 >> 16) % _CHECK_IN
 
-    def stands_still(self, watched: Watched, poll: int) -> bool:
+    def stands_still(self, watched: Process, poll: int) -> bool:
         """Return whether some threads of a process at rest are as they were known; others in each call."""
         count = len(watched.threads.known)
         most = min(_CHECK_AT_REST, count)
@@ -46,7 +46,7 @@ class Checks:
         return not self._clocks.read(watched, _next(watched, most), ran) and not ran
 
 
-def _next(watched: Watched, count: int) -> list[KnownThread]:
+def _next(watched: Process, count: int) -> list[KnownThread]:
     """Return the next threads of the process, at most this many; all have their turn in each round."""
     book = watched.threads
     if not book.unchecked:

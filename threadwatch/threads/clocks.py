@@ -16,7 +16,7 @@ import resource
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.procfs import Stat, parse_schedstat, parse_stat, parse_status, read_again
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 from threadwatch.targets.threads import KnownThread
 
 _COOL_AFTER = 10
@@ -43,7 +43,7 @@ class ThreadClocks:
         self._kept = 0
         self._keep = most_kept_files()
 
-    def meet(self, watched: Watched, tid: int, poll: int) -> KnownThread:
+    def meet(self, watched: Process, tid: int, poll: int) -> KnownThread:
         """Read a thread for the first time. Raises :class:`Gone` and other errors of reading."""
         # Read the clock before stat, as always: so stat is never behind a clock that stands still.
         raw = watched.dir.read_task(tid, "schedstat") if self.schedstat else b""
@@ -61,12 +61,12 @@ class ThreadClocks:
         watched.threads.meet(known)
         return known
 
-    def forget(self, watched: Watched, known: KnownThread) -> None:
+    def forget(self, watched: Process, known: KnownThread) -> None:
         """Forget a thread that has ended."""
         watched.threads.forget(known)
         self._close(known)
 
-    def read_hot(self, watched: Watched, ran: dict[int, KnownThread]) -> bool:
+    def read_hot(self, watched: Process, ran: dict[int, KnownThread]) -> bool:
         """Read the hot threads' clocks, add to ``ran`` those that have run; return whether one has ended."""
         hot = watched.threads.hot
         if not self.schedstat:
@@ -100,7 +100,7 @@ class ThreadClocks:
         return self.read(watched, unkept, ran) or bool(lost)
 
     def read(
-        self, watched: Watched, threads: list[KnownThread], ran: dict[int, KnownThread]
+        self, watched: Process, threads: list[KnownThread], ran: dict[int, KnownThread]
     ) -> bool:
         """Read these threads' clocks, add to ``ran`` those that have run; return whether one has ended."""
         lost = False
@@ -118,7 +118,7 @@ class ThreadClocks:
                 self._errors.append(error)
         return lost
 
-    def read_stat(self, watched: Watched, known: KnownThread) -> bool:
+    def read_stat(self, watched: Process, known: KnownThread) -> bool:
         """Read a thread's stat; return False if another thread has the TID by now, or none.
 
         Raises :class:`ReadError` if the stat cannot be read.
@@ -134,7 +134,7 @@ class ThreadClocks:
         known.stat, known.stat_cpu_ns = stat, cpu_ns
         return True
 
-    def heat(self, watched: Watched, ran: dict[int, KnownThread], poll: int) -> None:
+    def heat(self, watched: Process, ran: dict[int, KnownThread], poll: int) -> None:
         """Heat the threads that have run; cool those that have not run for a while."""
         book = watched.threads
         hot, now = book.hot, book.known
@@ -150,18 +150,18 @@ class ThreadClocks:
             book.cool(known)
             self._close(known)
 
-    def cool(self, watched: Watched) -> None:
+    def cool(self, watched: Process) -> None:
         """Cool all threads of a process at rest."""
         for known in watched.threads.hot.values():
             self._close(known)
         watched.threads.cool_all()
 
-    def close(self, watched: Watched) -> None:
+    def close(self, watched: Process) -> None:
         """Close all files of a process's threads."""
         for known in watched.threads.known.values():
             self._close(known)
 
-    def _read(self, watched: Watched, known: KnownThread) -> bool:
+    def _read(self, watched: Process, known: KnownThread) -> bool:
         """Read a thread's clock; return whether it has run since the last read."""
         before_ns = known.cpu_ns
         if not self.schedstat:
@@ -184,7 +184,7 @@ class ThreadClocks:
         watched.threads.gain(known.cpu_ns - before_ns)
         return ran
 
-    def _open(self, watched: Watched, known: KnownThread) -> None:
+    def _open(self, watched: Process, known: KnownThread) -> None:
         try:
             known.file = watched.dir.open_task_file(known.tid, "schedstat")
         except (Gone, ReadError):

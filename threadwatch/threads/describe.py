@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.readings import NS_PER_TICK, ThreadReading
 from threadwatch.procfs import decode_comm, parse_io, parse_status
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 from threadwatch.targets.threads import KnownThread
 
 _JUST_BORN_TICKS = 30
@@ -24,7 +24,7 @@ class Describer:
     def __init__(self, errors: list[ReadError]) -> None:
         self._errors = errors
 
-    def describe(self, watched: Watched, tids: Iterable[int]) -> tuple[ThreadReading, ...]:
+    def describe(self, watched: Process, tids: Iterable[int]) -> tuple[ThreadReading, ...]:
         """Return those of the threads that live, in order of their TIDs."""
         now_ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK
         known = watched.threads.known
@@ -32,7 +32,7 @@ class Describer:
             [self._sample(watched, known[tid], now_ticks) for tid in sorted(tids) if tid in known]
         )
 
-    def _sample(self, watched: Watched, known: KnownThread, now_ticks: int) -> ThreadReading:
+    def _sample(self, watched: Process, known: KnownThread, now_ticks: int) -> ThreadReading:
         stat = known.stat
         age_ticks = now_ticks - stat.start_ticks
         names = watched.names
@@ -75,7 +75,7 @@ class Describer:
         )
 
     def _extras(
-        self, watched: Watched, tid: int
+        self, watched: Process, tid: int
     ) -> tuple[tuple[int | None, int | None], tuple[int | None, int | None]]:
         """Return context switches and I/O bytes, if the configuration asks for them."""
         switches: tuple[int | None, int | None] = (None, None)

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from threadwatch.errors import ReadError
 from threadwatch.model.readings import NS_PER_TICK, EndedThread
 from threadwatch.names.table import TableSlot
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 from threadwatch.targets.threads import KnownThread
 from threadwatch.threads.clocks import ThreadClocks
 
@@ -24,7 +24,7 @@ _DUMMY = re.compile(r"Dummy-\d+")
 no other mark."""
 
 
-def whose(watched: Watched, ended: Sequence[TableSlot]) -> tuple[EndedThread, ...]:
+def whose(watched: Process, ended: Sequence[TableSlot]) -> tuple[EndedThread, ...]:
     """Return the ends in order of time, each with its thread of the kernel, if that is known."""
     if not ended:
         return ()
@@ -69,7 +69,7 @@ def _whose(
     return None, False
 
 
-def unseen(watched: Watched, ended: Sequence[TableSlot]) -> set[int]:
+def unseen(watched: Process, ended: Sequence[TableSlot]) -> set[int]:
     """Return the published TIDs among these that are not known."""
     if not ended:
         return set()
@@ -78,7 +78,7 @@ def unseen(watched: Watched, ended: Sequence[TableSlot]) -> set[int]:
     return {slot.tid for _, slot in ended if slot.tid not in living and slot.tid not in known}
 
 
-def replaced(watched: Watched, ended: Sequence[TableSlot], clocks: ThreadClocks) -> bool:
+def replaced(watched: Process, ended: Sequence[TableSlot], clocks: ThreadClocks) -> bool:
     """Return whether another thread, or none, has one of these TIDs; reads the stat of the living.
 
     Raises nothing: a thread that cannot be read counts as living.
@@ -97,7 +97,7 @@ def replaced(watched: Watched, ended: Sequence[TableSlot], clocks: ThreadClocks)
     return again
 
 
-def explained_ns(watched: Watched, ended: Sequence[TableSlot], least_ns: int) -> int:
+def explained_ns(watched: Process, ended: Sequence[TableSlot], least_ns: int) -> int:
     """Return what these say of CPU time that no known thread has, and ``least_ns`` for each thread."""
     if not ended:
         return 0
@@ -111,7 +111,7 @@ def explained_ns(watched: Watched, ended: Sequence[TableSlot], least_ns: int) ->
     return sum(max(cpu_ns - known.get(tid, 0), 0) + least_ns for tid, cpu_ns in told.items())
 
 
-def _living(watched: Watched) -> Mapping[int, KnownThread]:
+def _living(watched: Process) -> Mapping[int, KnownThread]:
     """Return the living threads by TID as published."""
     if watched.ns_pid == watched.key.pid:
         return watched.threads.known

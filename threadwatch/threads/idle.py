@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 
 from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.procfs import ProcFS, parse_stat
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 from threadwatch.targets.rest import Rest
 from threadwatch.threads.checks import Checks
 
@@ -27,20 +27,20 @@ _TIMER_AGAIN = 512
 class IdleProcesses:
     """Tells which processes are awake, poll after poll."""
 
-    def __init__(self, procfs: ProcFS, checks: Checks, rested: Callable[[Watched], object]) -> None:
+    def __init__(self, procfs: ProcFS, checks: Checks, rested: Callable[[Process], object]) -> None:
         """``rested`` is called when a process has come to rest for long: to close its files."""
         self._procfs = procfs
         self._checks = checks
         self._rested = rested
 
-    def awake(self, processes: Iterable[Watched], poll: int) -> list[tuple[Watched, int | None]]:
+    def awake(self, processes: Iterable[Process], poll: int) -> list[tuple[Process, int | None]]:
         """Return the processes that have to be read, and their clocks: all that a poll costs for the others.
 
         A clock of -1 means that the process has gone; for None, call :meth:`look`.
         """
         if not self._procfs.same_namespace:
             return [(watched, None) for watched in processes]
-        awake: list[tuple[Watched, int | None]] = []
+        awake: list[tuple[Process, int | None]] = []
         clock = time.clock_gettime_ns
         for watched in processes:
             try:
@@ -60,7 +60,7 @@ class IdleProcesses:
                 awake.append((watched, clock_ns))
         return awake
 
-    def look(self, watched: Watched, poll: int) -> int | None:
+    def look(self, watched: Process, poll: int) -> int | None:
         """Return the clock of a process that may be awake, where it has to be read; None: it rests.
 
         Raises :class:`~threadwatch.errors.Gone` and other errors of reading.
@@ -68,14 +68,14 @@ class IdleProcesses:
         clock_ns = self.clock_ns(watched)
         return None if self._rests(watched, clock_ns, poll) else clock_ns
 
-    def clock_ns(self, watched: Watched) -> int:
+    def clock_ns(self, watched: Process) -> int:
         """Return the process clock; in steps of a tick if another PID namespace's procfs shows it."""
         if self._procfs.same_namespace:
             return self._procfs.process_clock_ns(watched.key.pid)
         stat = parse_stat(watched.dir.read("stat", "stat"))
         return (stat.user_ticks + stat.system_ticks) * NS_PER_TICK
 
-    def weigh_timer(self, watched: Watched, poll: int) -> None:
+    def weigh_timer(self, watched: Process, poll: int) -> None:
         """Make the process's clock cheap if few of its threads run, or stop that if many do."""
         book, rest = watched.threads, watched.rest
         for_each = len(book.known) // max(len(book.hot), 1)
@@ -92,7 +92,7 @@ class IdleProcesses:
             except OSError:
                 rest.timer_from = poll + _TIMER_AGAIN
 
-    def _rests(self, watched: Watched, clock_ns: int, poll: int) -> bool:
+    def _rests(self, watched: Process, clock_ns: int, poll: int) -> bool:
         """Return whether nothing is to be read of a process in this poll."""
         rest = watched.rest
         if clock_ns == watched.last.clock_ns and rest.at_rest:
@@ -101,14 +101,14 @@ class IdleProcesses:
             _wake(rest)
         return False
 
-    def _goes_on(self, watched: Watched, rest: Rest, poll: int) -> bool:
+    def _goes_on(self, watched: Process, rest: Rest, poll: int) -> bool:
         """Count a poll of rest; return whether nothing has to be read even so."""
         rested = rest.rested = rest.rested + 1
         if rested == _REST:
             self._lay_to_rest(watched, poll)
         return rested <= _REST or poll < rest.check_in
 
-    def _lay_to_rest(self, watched: Watched, poll: int) -> None:
+    def _lay_to_rest(self, watched: Process, poll: int) -> None:
         """Prepare a process for a long rest: make that cheap."""
         self._rested(watched)
         self._checks.lay_to_rest(watched, poll)

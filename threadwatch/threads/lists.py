@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from threadwatch.errors import Gone, ReadError
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 from threadwatch.targets.threads import KnownThread
 from threadwatch.threads.clocks import ThreadClocks
 
@@ -18,7 +18,7 @@ class ThreadLists:
         self._errors = errors
         self._clocks = clocks
 
-    def read(self, watched: Watched, ran: dict[int, KnownThread], poll: int) -> None:
+    def read(self, watched: Process, ran: dict[int, KnownThread], poll: int) -> None:
         """Read the list: drop the threads that have gone, and read new ones, which are added to ``ran``."""
         tids = watched.dir.tids()
         known = watched.threads.known
@@ -29,7 +29,7 @@ class ThreadLists:
                 self._meet(watched, tid, ran, poll)
 
     def meet_late(
-        self, watched: Watched, unseen: set[int], ran: dict[int, KnownThread], poll: int
+        self, watched: Process, unseen: set[int], ran: dict[int, KnownThread], poll: int
     ) -> set[int]:
         """Read threads whose end has been published, but which the kernel still shows; return their TIDs.
 
@@ -47,7 +47,7 @@ class ThreadLists:
                 watched.threads.distrust()  # part of it may have been explained already
         return met
 
-    def _meet(self, watched: Watched, tid: int, ran: dict[int, KnownThread], poll: int) -> bool:
+    def _meet(self, watched: Process, tid: int, ran: dict[int, KnownThread], poll: int) -> bool:
         """Read a thread for the first time; return False if it has gone, or cannot be read."""
         try:
             ran[tid] = self._clocks.meet(watched, tid, poll)

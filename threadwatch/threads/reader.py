@@ -27,7 +27,7 @@ from threadwatch.errors import ReadError
 from threadwatch.model.readings import EndedThread, Identity, ThreadReading
 from threadwatch.names.table import TableSlot
 from threadwatch.procfs import parse_stat, parse_waited
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 from threadwatch.targets.threads import KnownThread
 from threadwatch.threads import ends
 from threadwatch.threads.checks import Checks
@@ -87,7 +87,7 @@ class ThreadReader:
         self._stats.begin(processes)
         self.looks.begin()
 
-    def read(self, watched: Watched, clock_ns: int, clock: Callable[[], int], poll: int) -> Reading:
+    def read(self, watched: Process, clock_ns: int, clock: Callable[[], int], poll: int) -> Reading:
         """Read what may have changed since the last time.
 
         ``clock_ns`` is the process's clock, just read; ``clock`` reads it again. Raises
@@ -149,7 +149,7 @@ class ThreadReader:
         return Reading(threads, times, told, living, unread_ns, behind, complete, names_lost)
 
     def _describe(
-        self, watched: Watched, tids: set[int], ran: dict[int, KnownThread]
+        self, watched: Process, tids: set[int], ran: dict[int, KnownThread]
     ) -> tuple[tuple[ThreadReading, ...], list[KnownThread]]:
         """Describe these threads, and those to be shown again; return also the others that ran."""
         book = watched.threads
@@ -158,11 +158,11 @@ class ThreadReader:
         book.show_these_again({reading.tid for reading in threads if reading.name_pending})
         return threads, _still(watched, ran, but=described)
 
-    def ended(self, watched: Watched) -> tuple[EndedThread, ...]:
+    def ended(self, watched: Process) -> tuple[EndedThread, ...]:
         """Return the threads whose end was published since this was last asked."""
         return self._whose(watched, watched.names.take_ended())
 
-    def _whose(self, watched: Watched, ended: list[TableSlot]) -> tuple[EndedThread, ...]:
+    def _whose(self, watched: Process, ended: list[TableSlot]) -> tuple[EndedThread, ...]:
         lives = ends.whose(watched, ended)
         # What is not read yet may tell of them; a table that is never read to its end tells of the
         # last ones.
@@ -170,17 +170,17 @@ class ThreadReader:
         watched.threads.keep_forgotten(keep)
         return lives
 
-    def read_waited(self, watched: Watched) -> None:
+    def read_waited(self, watched: Process) -> None:
         """Read what the process's ended children have used."""
         stat = watched.dir.read_task(watched.key.pid, "stat")
         watched.threads.read_waited(parse_waited(stat))
 
-    def close(self, watched: Watched) -> None:
+    def close(self, watched: Process) -> None:
         """Close all files of a process's threads."""
         self._clocks.close(watched)
         watched.close()
 
-    def _read_leader(self, watched: Watched, *, at_rest: bool) -> bool:
+    def _read_leader(self, watched: Process, *, at_rest: bool) -> bool:
         """Read the main thread's stat if need be; return whether the process was stopped or continued.
 
         All threads of a process are stopped together, and then none runs.
@@ -198,14 +198,14 @@ class ThreadReader:
             self._errors.append(error)
         return state != leader.stat.state and bool({"T", "t"} & {state, leader.stat.state})
 
-    def _read_ticks(self, watched: Watched, poll: int) -> None:
+    def _read_ticks(self, watched: Process, poll: int) -> None:
         """Read the CPU time of the whole process in ticks, which says how it is split."""
         data = watched.dir.read("stat", "stat")
         stat = parse_stat(data)
         ticks = stat.user_ticks, stat.system_ticks
         watched.threads.read_process(ticks, parse_waited(data), poll)
 
-    def _update_names(self, watched: Watched, poll: int) -> set[int]:
+    def _update_names(self, watched: Process, poll: int) -> set[int]:
         """Update the process's names; return the TIDs of threads that may have another name."""
         book = watched.threads
         changes = watched.names.update(watched.dir, poll, watched.last.clock_ns, book)
@@ -220,7 +220,7 @@ class ThreadReader:
         return changed
 
 
-def _still(watched: Watched, ran: dict[int, KnownThread], but: set[int]) -> list[KnownThread]:
+def _still(watched: Process, ran: dict[int, KnownThread], but: set[int]) -> list[KnownThread]:
     """Return those that ran and are known still, ``but`` these."""
     now = watched.threads.known
     return [known for tid, known in ran.items() if tid not in but and now.get(tid) is known]

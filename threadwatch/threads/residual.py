@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from threadwatch.errors import ReadError
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 from threadwatch.targets.threads import KnownThread
 from threadwatch.threads.clocks import ThreadClocks
 from threadwatch.threads.lists import ThreadLists
@@ -33,7 +33,7 @@ class Residuals:
         self._lists = lists
         self._known = known
 
-    def must_read_all(self, watched: Watched, clock_ns: int, *, few: bool) -> bool:
+    def must_read_all(self, watched: Process, clock_ns: int, *, few: bool) -> bool:
         """Return whether all threads have to be read. ``few``: they are so few that each ns is looked for."""
         book = watched.threads
         return (
@@ -46,7 +46,7 @@ class Residuals:
             or book.unexplained_ns(clock_ns) > (0 if few else RESIDUAL_NS)
         )
 
-    def read_few(self, watched: Watched, ran: dict[int, KnownThread], clock_ns: int) -> bool:
+    def read_few(self, watched: Process, ran: dict[int, KnownThread], clock_ns: int) -> bool:
         """Read the clocks of all but the hot threads, which have been read; return whether one has ended.
 
         The list of threads is younger than ``clock_ns``. What they have used since hides nothing: it
@@ -59,7 +59,7 @@ class Residuals:
 
     def read_all(
         self,
-        watched: Watched,
+        watched: Process,
         ran: dict[int, KnownThread],
         clock: Callable[[], int],
         poll: int,
@@ -77,7 +77,7 @@ class Residuals:
         return lost
 
 
-def _others(watched: Watched, ran: dict[int, KnownThread]) -> list[KnownThread]:
+def _others(watched: Process, ran: dict[int, KnownThread]) -> list[KnownThread]:
     """Return the threads that have not been read in this poll: neither hot nor new."""
     book = watched.threads
     hot = book.hot

@@ -10,7 +10,7 @@ exact.
 from __future__ import annotations
 
 from threadwatch.errors import ReadError
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 from threadwatch.targets.threads import KnownThread
 from threadwatch.threads.clocks import ThreadClocks
 
@@ -39,7 +39,7 @@ class StatTurns:
         self._left, self._shares_left = _PER_POLL, processes
 
     def read(
-        self, watched: Watched, ran: dict[int, KnownThread], *, of_all: bool
+        self, watched: Process, ran: dict[int, KnownThread], *, of_all: bool
     ) -> tuple[set[int], bool]:
         """Read the stat of threads that ``ran``, or of all that have run since their last one.
 

@@ -6,7 +6,7 @@ are seen in samples, until their process comes to rest.
 
 from __future__ import annotations
 
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 from threadwatch.targets.threads import KnownThread
 
 _LOOKS_PER_POLL = 1024
@@ -25,7 +25,7 @@ class WaitLooks:
         """Begin a new poll."""
         self._left = _LOOKS_PER_POLL
 
-    def choose(self, watched: Watched, *, at_rest: bool) -> tuple[list[KnownThread], bool]:
+    def choose(self, watched: Process, *, at_rest: bool) -> tuple[list[KnownThread], bool]:
         """Return the threads to look at now, and whether these are all that have run since a look at them."""
         book = watched.threads
         now = book.known

@@ -24,7 +24,7 @@ from threadwatch.model.readings import Identity, Waits
 from threadwatch.model.view import ProcessKey
 from threadwatch.procfs.marks import Lock
 from threadwatch.reading.reader import GuardedReader, owner_of, still_waiting
-from threadwatch.targets.process import Watched
+from threadwatch.targets.process import Process
 from threadwatch.waits.records import Target
 from threadwatch.waits.sampler import WaitSampler
 
@@ -59,7 +59,7 @@ class Sampling:
         self.cpu_ns = 0
         """CPU time of the samples."""
 
-    def choose(self, watched: Iterable[Watched], now_ns: int) -> None:
+    def choose(self, watched: Iterable[Process], now_ns: int) -> None:
         """Choose the awake ones of these processes, to sample until the next poll."""
         awake = [
             (one, _who_runs(one))
@@ -106,7 +106,7 @@ class Sampling:
         if lock == "exec":
             self._errors.append(still_waiting(target.key.pid))
 
-    def take(self, watched: Watched) -> dict[Identity, Waits] | None:
+    def take(self, watched: Process) -> dict[Identity, Waits] | None:
         """Return the waits that samples of the process have seen since the last call.
 
         None: the process is not sampled.
@@ -116,17 +116,17 @@ class Sampling:
             return None
         return _by_identity(watched, self._sampler.take(watched.key))
 
-    def look(self, watched: Watched, tids: Collection[int], now_ns: int) -> dict[Identity, Waits]:
+    def look(self, watched: Process, tids: Collection[int], now_ns: int) -> dict[Identity, Waits]:
         """Return the present waits of these threads. For the reading thread."""
         if not tids:
             return {}
         self._looker.sample(_target(watched, tids), now_ns)
         return _by_identity(watched, self._looker.take(watched.key))
 
-    def _is_sampled(self, watched: Watched) -> bool:
+    def _is_sampled(self, watched: Process) -> bool:
         return watched.membership.config.wait_rate > 0 and watched.key.pid != self._own_pid
 
-    def forget(self, watched: Watched, *, gone: bool = False) -> None:
+    def forget(self, watched: Process, *, gone: bool = False) -> None:
         """Forget a process that rests, or has ended."""
         self._sampler.forget(watched.key)
         self._looker.forget(watched.key)
@@ -139,7 +139,7 @@ class Sampling:
         self._looker.close()
 
 
-def _who_runs(watched: Watched) -> Collection[int]:
+def _who_runs(watched: Process) -> Collection[int]:
     """Return the threads that have run lately; for a process in its first polls, all threads."""
     last, book = watched.last, watched.threads
     return book.known if last.poll < last.met + _NEW_FOR else book.hot
@@ -149,7 +149,7 @@ def _next(rate: int, now_ns: int) -> int:
     return now_ns + round(random.uniform(0.5, 1.5) * 1e9 / rate)  # noqa: S311  # no secret
 
 
-def _target(watched: Watched, tids: Collection[int]) -> Target:
+def _target(watched: Process, tids: Collection[int]) -> Target:
     ns_tids: Mapping[int, int] | None = None
     if watched.ns_pid != watched.key.pid:
         ns_tids = {known.ns_tid: tid for tid, known in watched.threads.known.items()}
@@ -165,6 +165,6 @@ def _target(watched: Watched, tids: Collection[int]) -> Target:
     )
 
 
-def _by_identity(watched: Watched, seen: Mapping[int, Waits]) -> dict[Identity, Waits]:
+def _by_identity(watched: Process, seen: Mapping[int, Waits]) -> dict[Identity, Waits]:
     known = watched.threads.known
     return {known[tid].identity: waits for tid, waits in seen.items() if tid in known}
