@@ -15,7 +15,8 @@ from tests.testbed import CHECKOUT
 from tests.unit.procfs.helpers import eventually
 from threadwatch.procfs.marks import Lock, reading
 from threadwatch.reading import reader as guarded
-from threadwatch.reading.reader import GuardedReader, HangRecords
+from threadwatch.reading.hangs import HangRecords
+from threadwatch.reading.reader import GuardedReader
 
 SECOND = 1_000_000_000
 
@@ -191,7 +192,7 @@ def test_who_is_merely_late_is_read_again_at_once(its: GuardedReader) -> None:
 def test_pauses_grow_and_are_forgiven(its: GuardedReader, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice as long each time, up to ten minutes; after so long without trouble, from the beginning."""
     monkeypatch.setattr(
-        "threadwatch.reading.reader._STUCK_NS", 0
+        "threadwatch.reading.hangs._STUCK_NS", 0
     )  # no test waits a second for nothing
     hangs, now_ns = HangRecords(), 10_000 * SECOND
     pauses = []
@@ -275,7 +276,8 @@ _FEW_THREADS = """
 import os, resource, subprocess, threading, time
 from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.reading import reader as guarded
-from threadwatch.reading.reader import HangRecords, GuardedReader
+from threadwatch.reading.hangs import HangRecords
+from threadwatch.reading.reader import GuardedReader
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.procfs.marks import reading

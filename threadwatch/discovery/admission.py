@@ -42,7 +42,8 @@ from threadwatch.procfs import (
 )
 from threadwatch.procfs.environ import parse_environ
 from threadwatch.procfs.marks import Lock
-from threadwatch.reading.reader import GuardedReader, HangRecords, owner_of
+from threadwatch.reading.hangs import HangRecords
+from threadwatch.reading.reader import GuardedReader, owner_of
 from threadwatch.targets.process import Facts, Membership, Process
 from threadwatch.targets.threads import ThreadBook
 

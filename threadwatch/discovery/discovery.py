@@ -27,7 +27,8 @@ from threadwatch.model.view import ProcessKey
 from threadwatch.names.slot_budget import SharedBudget
 from threadwatch.procfs import ProcFS, Stat, is_kernel_thread, parse_stat, parse_waited
 from threadwatch.procfs.marks import Lock
-from threadwatch.reading.reader import GuardedReader, HangRecords, owner_of, still_waiting
+from threadwatch.reading.hangs import HangRecords
+from threadwatch.reading.reader import GuardedReader, owner_of, still_waiting
 from threadwatch.targets.process import Process
 
 _FEW_PIDS = 256

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from threadwatch.discovery.looks import Looks
-from threadwatch.reading.reader import HangRecords
+from threadwatch.reading.hangs import HangRecords
 
 _BRIEF = 2
 """Polls for which a process that is not watched can be seen, and still counts as work of its parent."""

@@ -24,7 +24,8 @@ from threadwatch.procfs.credentials import Credentials, parse_credentials
 from threadwatch.procfs.limits import parse_file_limits
 from threadwatch.procfs.marks import Lock
 from threadwatch.procfs.own import own_pid, raise_file_limit
-from threadwatch.reading.reader import GuardedReader, HangRecords, owner_of
+from threadwatch.reading.hangs import HangRecords
+from threadwatch.reading.reader import GuardedReader, owner_of
 from threadwatch.targets.process import Process
 from threadwatch.words.choose import Candidate, choose_pids
 from threadwatch.words.style import Style

@@ -37,147 +37,24 @@ leave some threads stuck, which delay the end of the daemon, until that file sys
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from itertools import chain
-from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from threadwatch.errors import Gone, ReadError
 from threadwatch.procfs import ProcessDir
-from threadwatch.procfs.marks import GivenUp, Lock, Mark, begin, take
-from threadwatch.procfs.own import is_ready
+from threadwatch.procfs.marks import Lock, Mark, begin, take
+from threadwatch.reading.hangs import HangRecords
+from threadwatch.reading.worker import Round, Worker
 
 DEADLINE_S = 0.05
 """How long one read may take, at least: twice that is too long."""
 _MAX_STUCK = 64
 """Both locks' threads, and a dozen others that the daemon can have, fit into the unit's ``TasksMax``."""
 _MAX_STUCK_OF_ONE = 4
-_STUCK_NS = 1_000_000_000
-"""A thread that has not come back within this time is not merely late."""
-_FIRST_PAUSE_NS = 2_000_000_000
-_LONGEST_PAUSE_NS = 600_000_000_000
 
 _T = TypeVar("_T")
-
-
-class _Round(Generic[_T]):
-    """Items on their way through the reading thread, which shares them with the caller."""
-
-    def __init__(self, items: Iterator[_T], do: Callable[[_T], object]) -> None:
-        self.items = items
-        self.do = do
-        self.at: list[_T] = []
-        """The item that the thread is working on."""
-        self.marks: list[Mark] = []
-        self.failure: BaseException | None = None
-        self.cpu_ns = 0
-        """CPU time that the thread has used."""
-        self.over = threading.Lock()  # an Event would cost twice as much
-        self.over.acquire()
-        self.given_up_ns = 0
-        """When the thread was given up (CLOCK_MONOTONIC)."""
-
-    def run(self) -> bool:
-        """Do the items; return whether to go on: False if this thread has been given up. Raises nothing."""
-        began_ns = time.thread_time_ns()
-        self.marks = begin()
-        try:
-            for item in self.items:
-                self.at = [item]
-                self.do(item)
-        except GivenUp:
-            return False
-        except BaseException as error:  # noqa: BLE001  # the waiting caller raises it again
-            self.failure = error
-        self.cpu_ns = time.thread_time_ns() - began_ns
-        self.over.release()
-        return True
-
-
-class _Worker:
-    """The reading thread."""
-
-    def __init__(self) -> None:
-        self._inbox: SimpleQueue[_Round[object] | None] = SimpleQueue()
-        self.late_ns = 0
-        """How much too long the last round of a given-up thread took; 0 while that goes on."""
-        # A daemon thread: a stuck one must not keep the daemon from ending.
-        self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
-        self._thread.start()
-
-    def put(self, round_: _Round[object] | None) -> None:
-        self._inbox.put(round_)
-
-    def is_alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def is_ready(self) -> bool:
-        """Return whether the thread only waits for a CPU."""
-        return is_ready(self._thread.native_id or 0)
-
-    def join(self, timeout_s: float) -> None:
-        self._thread.join(timeout_s)
-
-    def _run(self) -> None:
-        while (round_ := self._inbox.get()) is not None:
-            if not round_.run():
-                self.late_ns = time.monotonic_ns() - round_.given_up_ns
-                return
-            del round_  # it holds files
-
-
-class HangRecord:
-    """The hangs of a process: whether a thread is stuck on it, and until when it is left alone."""
-
-    __slots__ = ("_not_before_ns", "_pause_ns", "_since_ns", "_worker")
-
-    def __init__(self) -> None:
-        self._since_ns = 0
-        self._worker: _Worker | None = None
-        self._pause_ns = 0
-        self._not_before_ns = 0
-
-    def note(self, worker: _Worker, now_ns: int) -> None:
-        """Note that it has made this reading thread wait."""
-        behaved = now_ns - self._not_before_ns > _LONGEST_PAUSE_NS
-        longer = _FIRST_PAUSE_NS if behaved else 2 * self._pause_ns
-        self._pause_ns = min(max(longer, _FIRST_PAUSE_NS), _LONGEST_PAUSE_NS)
-        self._not_before_ns = now_ns + self._pause_ns
-        self._since_ns = now_ns
-        self._worker = worker
-
-    def allows(self, now_ns: int) -> bool:
-        """Return whether the process may be read again."""
-        if self._worker is not None:
-            if self._worker.is_alive():
-                return False
-            if self._worker.late_ns < _STUCK_NS:
-                self._pause_ns = self._not_before_ns = 0
-            elif now_ns < self._not_before_ns:
-                return False
-            self._worker = None
-        return True
-
-    def is_stuck(self, now_ns: int) -> bool:
-        """Return whether a thread has waited for the process for so long that it is not merely late."""
-        worker = self._worker
-        return worker is not None and worker.is_alive() and now_ns - self._since_ns > _STUCK_NS
-
-
-class HangRecords:
-    """The hangs of a process, by the lock that the reads waited for."""
-
-    __slots__ = ("exec", "memory")
-
-    def __init__(self) -> None:
-        self.exec = HangRecord()
-        self.memory = HangRecord()
-
-    def of(self, lock: Lock) -> HangRecord:
-        """Return the record of one of the locks."""
-        return self.exec if lock == "exec" else self.memory
 
 
 class GuardedReader:
@@ -185,9 +62,9 @@ class GuardedReader:
 
     def __init__(self, deadline_s: float = DEADLINE_S) -> None:
         self._deadline_s = deadline_s
-        self._worker: _Worker | None = None
-        self._late: _Worker | None = None
-        self._stuck: dict[Lock, list[tuple[int, _Worker]]] = {"exec": [], "memory": []}
+        self._worker: Worker | None = None
+        self._late: Worker | None = None
+        self._stuck: dict[Lock, list[tuple[int, Worker]]] = {"exec": [], "memory": []}
         """The threads that have been given up, each with the uid of the process that it waits for."""
         self.cpu_ns = 0
         """CPU time that the reading thread has used."""
@@ -237,12 +114,12 @@ class GuardedReader:
                 continue
             rest = chain([item], rest)
             try:
-                worker = self._worker = self._worker or _Worker()
+                worker = self._worker = self._worker or Worker()
             except (RuntimeError, MemoryError):  # Python's errors for EAGAIN and ENOMEM
                 for one in rest:
                     left_out(one)
                 return
-            round_ = _Round(rest, do)
+            round_ = Round(rest, do)
             worker.put(round_)  # type: ignore[arg-type]  # the worker does not use the type
             lock = self._wait(worker, round_)
             self.cpu_ns += round_.cpu_ns
@@ -254,7 +131,7 @@ class GuardedReader:
             elif round_.failure is not None:
                 raise round_.failure
 
-    def _wait(self, worker: _Worker, round_: _Round[_T]) -> Lock | None:
+    def _wait(self, worker: Worker, round_: Round[_T]) -> Lock | None:
         """Wait until the round is over or stuck; return what a stuck round waits for."""
         before: list[Mark] = []
         while not round_.over.acquire(timeout=self._deadline_s):

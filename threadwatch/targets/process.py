@@ -10,7 +10,7 @@ from threadwatch.model.view import ProcessKey
 from threadwatch.names.published import Published
 from threadwatch.names.source import NameSource
 from threadwatch.procfs import ProcessDir
-from threadwatch.reading.reader import HangRecords
+from threadwatch.reading.hangs import HangRecords
 from threadwatch.targets.rest import Rest
 from threadwatch.targets.threads import ThreadBook
 

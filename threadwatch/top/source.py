@@ -14,13 +14,8 @@ from threadwatch.model.view import ProcessKey, View
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.procfs.own import raise_file_limit
-from threadwatch.reading.reader import (
-    GuardedReader,
-    HangRecords,
-    no_thread,
-    owner_of,
-    still_waiting,
-)
+from threadwatch.reading.hangs import HangRecords
+from threadwatch.reading.reader import GuardedReader, no_thread, owner_of, still_waiting
 from threadwatch.top.examine import Examined, examine
 from threadwatch.top.history import ThreadKey
 from threadwatch.words.wording import left_out

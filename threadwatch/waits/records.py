@@ -10,7 +10,8 @@ from threadwatch.model.readings import Waits
 from threadwatch.model.view import ProcessKey
 from threadwatch.names.slots import Gil
 from threadwatch.procfs import MemoryFile, ProcessDir, TaskFile
-from threadwatch.reading.reader import HangRecords, owner_of
+from threadwatch.reading.hangs import HangRecords
+from threadwatch.reading.reader import owner_of
 from threadwatch.waits.gil_holder import Holder
 from threadwatch.waits.reasons import AskMemory
 
