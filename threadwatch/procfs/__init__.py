@@ -16,19 +16,13 @@ from threadwatch.procfs.handles import (
 )
 from threadwatch.procfs.idmap import parse_root
 from threadwatch.procfs.io import Io, parse_io
-from threadwatch.procfs.reader import (
-    MAX_CMDLINE,
-    MAX_TABLES,
-    TABLE_LINK,
-    ProcessDir,
-    find_some_tables,
-    find_tables,
-)
+from threadwatch.procfs.reader import MAX_CMDLINE, TABLE_LINK, ProcessDir
 from threadwatch.procfs.root import ProcFS
 from threadwatch.procfs.schedstat import parse_schedstat
 from threadwatch.procfs.stat import Stat, Waited, is_kernel_thread, parse_stat, parse_waited
 from threadwatch.procfs.status import Status, parse_status
 from threadwatch.procfs.syscall import RUNNING, Syscall, parse_syscall
+from threadwatch.procfs.tables import MAX_TABLES, find_some_tables, find_tables
 from threadwatch.procfs.timens import parse_boottime_offset
 
 __all__ = [

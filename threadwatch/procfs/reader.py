@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import suppress
 from itertools import islice
 from typing import Literal
 
@@ -47,9 +46,6 @@ from threadwatch.publisher import layout as table
 
 TABLE_LINK = f"/memfd:{table.NAME} (deleted)"
 """The kernel's text for a thread table in ``/proc/PID/fd``."""
-
-MAX_TABLES = 64
-"""Thread tables that are examined in one process: one for each subinterpreter."""
 
 MAX_CMDLINE = 1 << 17
 """Bytes of a command line that are read: the limit of a single argument (execve(2))."""
@@ -286,21 +282,3 @@ class ProcessDir(Handle):
         if self.fd_link(fd) != TABLE_LINK:
             raise Gone("table: the file descriptor is something else by now")
         return open_memfd(self._fd, fd)
-
-
-def find_tables(process: ProcessDir) -> list[int]:
-    """Return the descriptors with the name of thread tables: at most :data:`MAX_TABLES`."""
-    return find_some_tables(process, 0, None)[0]
-
-
-def find_some_tables(process: ProcessDir, first: int, part: int | None) -> tuple[list[int], int]:
-    """Do the same for ``part`` descriptors from ``first`` on; return also the next one, 0 at the end."""
-    found: list[int] = []
-    fds = process.fds(part, first=first)
-    for fd in fds:
-        with suppress(Gone):  # closed since the list was read
-            if process.fd_link(fd) == TABLE_LINK:
-                found.append(fd)
-                if len(found) == MAX_TABLES:
-                    return found, 0
-    return found, (fds[-1] + 1 if len(fds) == part else 0)
