@@ -12,6 +12,7 @@ from typing import Any
 
 from threadwatch.accounting.account import Account
 from threadwatch.accounting.group import GroupRules
+from threadwatch.model.keys import ProcessKey, Python, SeriesKey
 from threadwatch.model.readings import (
     NS_PER_TICK,
     EndedThread,
@@ -19,14 +20,7 @@ from threadwatch.model.readings import (
     SlotKey,
     ThreadReading,
 )
-from threadwatch.model.view import (
-    GroupView,
-    ProcessKey,
-    Python,
-    SeriesKey,
-    SeriesTotals,
-    ThreadView,
-)
+from threadwatch.model.view import GroupView, SeriesTotals, ThreadView
 
 MS = 1_000_000
 SECOND = 1_000_000_000

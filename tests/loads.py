@@ -20,7 +20,8 @@ from tests.harness import DEADLINE, Target, TargetError
 from tests.testbed import Interpreter
 from threadwatch.config.parse import parse_config
 from threadwatch.errors import ReadError
-from threadwatch.model.view import GroupView, ProcessView, SeriesKey, View
+from threadwatch.model.keys import SeriesKey
+from threadwatch.model.view import GroupView, ProcessView, View
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from tests.views import HOSTILE, NOW_NS, process, view
 from threadwatch.errors import Gone, Unusable
-from threadwatch.model.view import ProcessKey, ProcessView, ThreadView, View
+from threadwatch.model.keys import ProcessKey
+from threadwatch.model.view import ProcessView, ThreadView, View
 from threadwatch.top.columns import Span
 from threadwatch.top.examine import Examined
 from threadwatch.top.history import ThreadKey

@@ -7,17 +7,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from threadwatch.model.keys import OTHER, UNATTRIBUTED, ProcessKey, Python, SeriesKey, Source
 from threadwatch.model.view import (
-    OTHER,
     POLL_BUCKETS,
-    UNATTRIBUTED,
     GroupView,
-    ProcessKey,
     ProcessView,
-    Python,
-    SeriesKey,
     SeriesTotals,
-    Source,
     StateTime,
     Stats,
     ThreadView,

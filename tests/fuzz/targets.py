@@ -27,7 +27,7 @@ from threadwatch.errors import ConfigError, Gone, Malformed, ReadError
 from threadwatch.labels.applications import application_name, is_python
 from threadwatch.labels.groups import ThreadNames
 from threadwatch.metrics.exposition import Format, accepts_gzip, encode, negotiate
-from threadwatch.model.view import OTHER, UNATTRIBUTED
+from threadwatch.model.keys import OTHER, UNATTRIBUTED
 from threadwatch.names.published import Published
 from threadwatch.names.slots import Gil, parse_dynamic, parse_header, parse_slots
 from threadwatch.procfs import (

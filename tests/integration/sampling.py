@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from tests.harness import ExpectedProcess
 from threadwatch.errors import ReadError
-from threadwatch.model.view import ProcessKey
+from threadwatch.model.keys import ProcessKey
 from threadwatch.names.published import Published
 from threadwatch.procfs import ProcFS, parse_stat
 from threadwatch.procfs.marks import Lock

@@ -14,7 +14,7 @@ from tests.books import MS
 from tests.loads import Load, Watch
 from tests.testbed import Interpreter
 from threadwatch.accounting.exit_tails import TAIL_NS
-from threadwatch.model.view import UNATTRIBUTED
+from threadwatch.model.keys import UNATTRIBUTED
 
 Start = Callable[..., Load]
 

@@ -12,7 +12,7 @@ import pytest
 from tests import natives, testbed
 from tests.books import MS, threads_ns
 from tests.loads import Load, Watch
-from threadwatch.model.view import UNATTRIBUTED
+from threadwatch.model.keys import UNATTRIBUTED
 
 
 @pytest.fixture

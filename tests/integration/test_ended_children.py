@@ -15,8 +15,8 @@ from tests.books import SECOND
 from tests.harness import run_in_pid_namespace
 from tests.loads import Load, Watch
 from tests.testbed import Interpreter
+from threadwatch.model.keys import UNATTRIBUTED
 from threadwatch.model.readings import NS_PER_TICK
-from threadwatch.model.view import UNATTRIBUTED
 from threadwatch.procfs import parse_waited
 
 INTERVAL = 0.5

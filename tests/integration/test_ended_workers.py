@@ -21,8 +21,8 @@ from tests import programs, testbed
 from tests.harness import DEADLINE, run_in_pid_namespace, threadwatch
 from tests.loads import Watch
 from tests.testbed import Interpreter
+from threadwatch.model.keys import UNATTRIBUTED
 from threadwatch.model.readings import NS_PER_TICK
-from threadwatch.model.view import UNATTRIBUTED
 from threadwatch.procfs import parse_waited
 
 ENDED = 4

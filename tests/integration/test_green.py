@@ -16,7 +16,7 @@ from tests.integration import comparison
 from tests.integration.conftest import Fleet
 from tests.loads import Load, Watch
 from tests.testbed import Interpreter
-from threadwatch.model.view import UNATTRIBUTED
+from threadwatch.model.keys import UNATTRIBUTED
 
 ORDERS = ("first", "last")
 LIBRARIES = ("eventlet", "gevent")

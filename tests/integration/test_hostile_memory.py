@@ -20,7 +20,8 @@ from tests.integration import sampling
 from tests.integration.sampling import Watch
 from threadwatch.config.parse import parse_config
 from threadwatch.errors import ReadError
-from threadwatch.model.view import GroupView, ProcessKey, ProcessView, View
+from threadwatch.model.keys import ProcessKey
+from threadwatch.model.view import GroupView, ProcessView, View
 from threadwatch.names.slots import Gil
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS, parse_stat

@@ -12,7 +12,8 @@ from tests import testbed
 from tests.loads import Load, Watch
 from threadwatch.accounting.history import History
 from threadwatch.metrics.exporter import Exporter
-from threadwatch.model.view import OTHER, GroupView, SeriesKey
+from threadwatch.model.keys import OTHER, SeriesKey
+from threadwatch.model.view import GroupView
 from threadwatch.names.slots import Slot
 
 WAVES, SIZE = 6, 125

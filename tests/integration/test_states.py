@@ -26,7 +26,8 @@ from tests import testbed
 from tests.integration.sampling import promptly
 from tests.loads import Load, Watch
 from tests.testbed import Interpreter
-from threadwatch.model.view import SeriesKey, SeriesTotals, View
+from threadwatch.model.keys import SeriesKey
+from threadwatch.model.view import SeriesTotals, View
 
 RATE = 100
 """Samples per second: as many as there can be, so that few seconds are enough."""

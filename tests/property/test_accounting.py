@@ -23,8 +23,9 @@ from tests.books import MS, PYTHON, SECOND, fallen, threads_ns
 from threadwatch.accounting.account import Account
 from threadwatch.accounting.exit_tails import TAIL_NS
 from threadwatch.accounting.group import GroupRules
+from threadwatch.model.keys import OTHER, UNATTRIBUTED, ProcessKey
 from threadwatch.model.readings import EndedThread, ProcessReading, ThreadReading, Waits
-from threadwatch.model.view import OTHER, UNATTRIBUTED, GroupView, ProcessKey
+from threadwatch.model.view import GroupView
 
 TICK_NS = 10 * MS
 EXPIRE_NS = 1000 * SECOND

@@ -20,7 +20,7 @@ from threadwatch.labels.groups import (
     is_multiprocessing_child,
     is_python,
 )
-from threadwatch.model.view import OTHER, UNATTRIBUTED
+from threadwatch.model.keys import OTHER, UNATTRIBUTED
 
 ANY_TEXT = st.text(st.characters(codec=None), max_size=200)  # lone surrogates too
 ARGUMENTS = st.lists(

@@ -14,7 +14,8 @@ from tests import prometheus, testbed, views
 from tests.prometheus import Prometheus, until
 from threadwatch.metrics.exporter import Exporter
 from threadwatch.metrics.families import FAMILIES
-from threadwatch.model.view import SeriesKey, View
+from threadwatch.model.keys import SeriesKey
+from threadwatch.model.view import View
 from threadwatch.web.app import App
 from threadwatch.web.listen import Address
 from threadwatch.web.server import WebServer

@@ -27,7 +27,7 @@ from tests.serving import Serving, serving
 from tests.soak import checks, hardship
 from tests.soak.checks import Trend
 from tests.soak.witness import Witness
-from threadwatch.model.view import UNATTRIBUTED
+from threadwatch.model.keys import UNATTRIBUTED
 
 WITNESSES = ((3, 9), (3, 14))
 LOOK_EVERY_S = 1.0

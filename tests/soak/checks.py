@@ -10,8 +10,8 @@ from itertools import pairwise
 
 from prometheus_client.samples import Sample
 
+from threadwatch.model.keys import UNATTRIBUTED
 from threadwatch.model.states import AWAKE
-from threadwatch.model.view import UNATTRIBUTED
 
 TICK_S = 0.01
 """A thread that runs is behind by this much at most."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.books import KEY, MS, SECOND, Books, cpu_by_name, ended, sample, thread
 from threadwatch.accounting.children import EndedChild
 from threadwatch.accounting.places import SHARE
-from threadwatch.model.view import OTHER, UNATTRIBUTED, ProcessKey, SeriesKey
+from threadwatch.model.keys import OTHER, UNATTRIBUTED, ProcessKey, SeriesKey
 from threadwatch.procfs import Waited
 
 OTHER_KEY = ProcessKey(200, 7000)

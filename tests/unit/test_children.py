@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threadwatch.accounting.children import EndedChild, EndedChildren, Rest
 from threadwatch.accounting.group import Group
-from threadwatch.model.view import ProcessKey, SeriesKey
+from threadwatch.model.keys import ProcessKey, SeriesKey
 from threadwatch.procfs import Waited
 
 PARENT = ProcessKey(100, 5000)

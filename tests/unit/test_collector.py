@@ -16,7 +16,8 @@ from tests import views
 from tests.golden import regenerate
 from threadwatch.metrics import families
 from threadwatch.metrics.collector import BuildInfo, collect, installed_revision
-from threadwatch.model.view import POLL_BUCKETS, SeriesKey, StateTime, Stats, View
+from threadwatch.model.keys import SeriesKey
+from threadwatch.model.view import POLL_BUCKETS, StateTime, Stats, View
 
 NS = 1_000_000_000
 

@@ -21,7 +21,8 @@ from tests import views
 from threadwatch.metrics.collector import collect
 from threadwatch.metrics.exporter import Exporter
 from threadwatch.metrics.exposition import Format, accepts_gzip, encode, negotiate
-from threadwatch.model.view import SeriesKey, View
+from threadwatch.model.keys import SeriesKey
+from threadwatch.model.view import View
 
 ASKS_OPENMETRICS = "application/openmetrics-text"
 PARSERS = {Format.TEXT: parse_text, Format.OPENMETRICS: parse_openmetrics}

@@ -10,7 +10,8 @@ from tests.books import KEY, MS, SECOND, sample, thread
 from threadwatch.accounting.account import Account
 from threadwatch.accounting.group import GroupRules
 from threadwatch.accounting.history import MOST, RING_BYTES, SLOTS, STEP_NS, History
-from threadwatch.model.view import HistoryView, ProcessHistory, ProcessKey
+from threadwatch.model.history import HistoryView, ProcessHistory
+from threadwatch.model.keys import ProcessKey
 
 WHO = (100, 6000)
 

@@ -6,8 +6,8 @@ import pytest
 
 from tests.books import KEY, MS, SECOND, Books, ended, thread
 from threadwatch.accounting.exit_tails import TAIL_NS
+from threadwatch.model.keys import OTHER, UNATTRIBUTED, ProcessKey
 from threadwatch.model.readings import EndedThread, ThreadReading, Waits
-from threadwatch.model.view import OTHER, UNATTRIBUTED, ProcessKey
 
 
 def test_first_sight_charges_a_whole_life() -> None:

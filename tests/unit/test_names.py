@@ -20,7 +20,7 @@ from threadwatch.labels.groups import (
     choose_group,
     config_needs,
 )
-from threadwatch.model.view import OTHER, UNATTRIBUTED
+from threadwatch.model.keys import OTHER, UNATTRIBUTED
 
 DEFAULT = ThreadNames(DEFAULT_RULES)
 PYTHON = ProcessFacts(

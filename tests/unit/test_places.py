@@ -13,7 +13,7 @@ from threadwatch.accounting.account import Account
 from threadwatch.accounting.group import GroupRules
 from threadwatch.accounting.places import MOST_GROUPS, SHARE
 from threadwatch.config.defaults import DEFAULT_CONFIG
-from threadwatch.model.view import OTHER, ProcessKey
+from threadwatch.model.keys import OTHER, ProcessKey
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 

@@ -12,7 +12,8 @@ from tests.books import MS, SECOND, cpu_by_name, fallen, threads_ns
 from tests.proctree import Process, ProcTree
 from threadwatch.config.parse import parse_config
 from threadwatch.errors import ReadError
-from threadwatch.model.view import GroupView, SeriesKey, View
+from threadwatch.model.keys import SeriesKey
+from threadwatch.model.view import GroupView, View
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 

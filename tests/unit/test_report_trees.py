@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 
 from tests.views import PYTHON
-from threadwatch.model.view import ProcessKey, ProcessView
+from threadwatch.model.keys import ProcessKey
+from threadwatch.model.view import ProcessView
 from threadwatch.words.ps_text import report
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.unit.procfs.helpers import NOBODY, Target, eventually, read_elsewhere, started
 from threadwatch.errors import ReadError
-from threadwatch.model.view import ProcessKey
+from threadwatch.model.keys import ProcessKey
 from threadwatch.names.slots import Gil
 from threadwatch.procfs import ProcFS, parse_stat, parse_syscall
 from threadwatch.reading.reader import GuardedReader
@@ -295,7 +295,7 @@ def test_nothing_is_given_without_permission() -> None:
         NOBODY
         + """
 import subprocess, time
-from threadwatch.model.view import ProcessKey
+from threadwatch.model.keys import ProcessKey
 from threadwatch.names.slots import Gil
 from threadwatch.reading.reader import GuardedReader
 from threadwatch.waits.sampler import Target, WaitSampler

@@ -8,8 +8,9 @@ from tests.books import KEY, SECOND, thread
 from threadwatch.accounting.group import Group
 from threadwatch.accounting.series import Series
 from threadwatch.accounting.thread_account import ThreadAccount
+from threadwatch.model.keys import OTHER, UNATTRIBUTED, ProcessKey, SeriesKey
 from threadwatch.model.readings import COUNTED, counts_of
-from threadwatch.model.view import OTHER, UNATTRIBUTED, ProcessKey, SeriesKey, StateTime
+from threadwatch.model.view import StateTime
 
 UNKNOWN = (None,) * len(COUNTED)
 

@@ -24,7 +24,8 @@ from threadwatch.commands.service_manager import (
     take_sockets,
 )
 from threadwatch.errors import Unusable
-from threadwatch.model.view import GroupView, Python, SeriesKey, SeriesTotals, Stats, View
+from threadwatch.model.keys import Python, SeriesKey
+from threadwatch.model.view import GroupView, SeriesTotals, Stats, View
 
 MILLISECOND = 1_000_000
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import threadwatch
 from tests import views
 from threadwatch.metrics.exporter import Exporter
-from threadwatch.model.view import SeriesKey, StateTime, View
+from threadwatch.model.keys import SeriesKey
+from threadwatch.model.view import StateTime, View
 from threadwatch.web import pages
 from threadwatch.web.app import App, check_telemetry_path, path_of
 from threadwatch.web.messages import Request, Response

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from tests import views
 from threadwatch.metrics.exporter import Exporter
-from threadwatch.model.view import HistoryView, Trace
+from threadwatch.model.history import HistoryView, Trace
 from threadwatch.web.app import App
 from threadwatch.web.audience import Audience
 from threadwatch.web.messages import Request, Response

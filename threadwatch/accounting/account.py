@@ -19,15 +19,10 @@ from threadwatch.accounting.group import Group, GroupRules, Interpreter
 from threadwatch.accounting.history import History
 from threadwatch.accounting.ledger import Ledger
 from threadwatch.accounting.places import make_room
+from threadwatch.model.history import HistoryView
+from threadwatch.model.keys import OTHER, ProcessKey, SeriesKey
 from threadwatch.model.readings import EndedThread, ProcessReading
-from threadwatch.model.view import (
-    OTHER,
-    GroupView,
-    HistoryView,
-    ProcessKey,
-    SeriesKey,
-    ThreadView,
-)
+from threadwatch.model.view import GroupView, ThreadView
 
 
 @dataclass(frozen=True, slots=True)

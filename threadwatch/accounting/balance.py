@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from threadwatch.accounting.exit_tails import ExitTails, shares
 from threadwatch.accounting.group import Group
 from threadwatch.accounting.series import Series
+from threadwatch.model.keys import UNATTRIBUTED, ProcessKey, SeriesKey
 from threadwatch.model.readings import EndedThread, ProcessReading
-from threadwatch.model.view import UNATTRIBUTED, ProcessKey, SeriesKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,8 +31,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from threadwatch.accounting.group import Group
+from threadwatch.model.keys import ProcessKey, SeriesKey
 from threadwatch.model.readings import NS_PER_TICK
-from threadwatch.model.view import ProcessKey, SeriesKey
 from threadwatch.procfs import Waited
 
 _CUT_NS = 2 * NS_PER_TICK

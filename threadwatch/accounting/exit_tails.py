@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+from threadwatch.model.keys import SeriesKey
 from threadwatch.model.readings import EndedThread
-from threadwatch.model.view import SeriesKey
 
 TAIL_NS = 100_000
 """CPU time that a thread may use after its end was published. Measured: 8 to 30 µs."""

@@ -9,16 +9,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from threadwatch.accounting.series import Series
-from threadwatch.model.view import (
-    OTHER,
-    UNATTRIBUTED,
-    GroupView,
-    Per,
-    ProcessKey,
-    Python,
-    SeriesKey,
-    Source,
-)
+from threadwatch.model.keys import OTHER, UNATTRIBUTED, Per, ProcessKey, Python, SeriesKey, Source
+from threadwatch.model.view import GroupView
 
 _OTHER = SeriesKey(OTHER)
 _LASTING = (_OTHER, SeriesKey(UNATTRIBUTED))

@@ -18,8 +18,9 @@ from typing import Final, TypeVar
 from threadwatch.accounting.group import Group
 from threadwatch.accounting.ledger import Ledger
 from threadwatch.accounting.thread_account import take_unrecorded
+from threadwatch.model.history import HistoryView, ProcessHistory, Trace
+from threadwatch.model.keys import ProcessKey
 from threadwatch.model.readings import Identity
-from threadwatch.model.view import HistoryView, ProcessHistory, ProcessKey, Trace
 
 SLOTS: Final = 120
 STEP_NS: Final = 5_000_000_000

@@ -43,6 +43,7 @@ from threadwatch.accounting.exec import find_caller
 from threadwatch.accounting.group import Group
 from threadwatch.accounting.thread_account import ThreadAccount, charge_times
 from threadwatch.accounting.thread_views import ThreadViewMaker, newborn
+from threadwatch.model.keys import ProcessKey
 from threadwatch.model.readings import (
     NS_PER_TICK,
     EndedThread,
@@ -51,7 +52,7 @@ from threadwatch.model.readings import (
     ThreadReading,
 )
 from threadwatch.model.states import OF_LETTER
-from threadwatch.model.view import ProcessKey, ThreadView
+from threadwatch.model.view import ThreadView
 
 _LAST_NS = 1_000_000_000
 """CPU time beyond the last reading of its clock that a process's last ends are believed."""

@@ -9,10 +9,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from threadwatch.model.readings import COUNTED, Counts
-from threadwatch.model.view import (
-    SeriesTotals,
-    StateTime,
-)
+from threadwatch.model.view import SeriesTotals, StateTime
 
 
 class Series:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from threadwatch.accounting.series import Series
+from threadwatch.model.keys import SeriesKey
 from threadwatch.model.readings import (
     COUNTED,
     Counts,
@@ -21,7 +22,6 @@ from threadwatch.model.readings import (
     counts_of,
 )
 from threadwatch.model.states import AWAKE, OF_LETTER, Kind, of_kind
-from threadwatch.model.view import SeriesKey
 
 _HALTED = frozenset(of_kind(Kind.HALTED))
 _HALTED_LETTERS = frozenset(letter for letter, state in OF_LETTER.items() if state in _HALTED)

@@ -13,7 +13,7 @@ from threadwatch.config.defaults import DEFAULT_CONFIG, DEFAULT_RULES
 from threadwatch.config.document import document, read
 from threadwatch.config.settings import Config, GroupConfig, NameRule, ThreadsConfig
 from threadwatch.config.value import Value, listed
-from threadwatch.model.view import OTHER, UNATTRIBUTED, Per
+from threadwatch.model.keys import OTHER, UNATTRIBUTED, Per
 
 _SECOND: Final = 1_000_000_000
 # Tables keep ended threads for table.RETAIN_NS: at a longer poll interval, ends would be missed.

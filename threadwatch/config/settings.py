@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from threadwatch.config.value import format_duration
-from threadwatch.model.view import Per
+from threadwatch.model.keys import Per
 
 
 @dataclass(frozen=True, slots=True)

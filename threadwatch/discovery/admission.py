@@ -24,7 +24,7 @@ from threadwatch.labels.groups import (
     is_python,
     is_unpacked_pex,
 )
-from threadwatch.model.view import ProcessKey
+from threadwatch.model.keys import ProcessKey
 from threadwatch.names.best import BestNames
 from threadwatch.names.memory.source import MemoryNames
 from threadwatch.names.published import Published

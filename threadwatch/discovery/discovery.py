@@ -22,8 +22,8 @@ from threadwatch.discovery.admission import Admission
 from threadwatch.discovery.looks import LONGEST_WAIT, Looks, LookSchedule
 from threadwatch.discovery.others import Other, Others
 from threadwatch.errors import Gone, ReadError
+from threadwatch.model.keys import ProcessKey
 from threadwatch.model.readings import NS_PER_TICK
-from threadwatch.model.view import ProcessKey
 from threadwatch.names.slot_budget import SharedBudget
 from threadwatch.procfs import ProcFS, Stat, is_kernel_thread, parse_stat, parse_waited
 from threadwatch.procfs.marks import Lock

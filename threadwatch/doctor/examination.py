@@ -19,7 +19,7 @@ from threadwatch.doctor.findings import (
 from threadwatch.doctor.reasons import reason
 from threadwatch.doctor.situation import Situation
 from threadwatch.errors import Denied, Gone, ReadError
-from threadwatch.model.view import Source
+from threadwatch.model.keys import Source
 from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
 from threadwatch.names.memory.snapshot import Snapshot
 from threadwatch.names.ownership import check_owner, clock_ahead_ns

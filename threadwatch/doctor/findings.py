@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from threadwatch.doctor.reasons import Reason
 from threadwatch.doctor.situation import Situation
-from threadwatch.model.view import Source
+from threadwatch.model.keys import Source
 from threadwatch.procfs.credentials import Credentials
 
 Access = Literal["yes", "hidden", "no"]

@@ -24,7 +24,7 @@ from threadwatch.labels.applications import (
     tidy,
 )
 from threadwatch.labels.discretion import without_credentials
-from threadwatch.model.view import OTHER, UNATTRIBUTED
+from threadwatch.model.keys import OTHER, UNATTRIBUTED
 
 __all__ = [
     "DEFAULT_RULES",

@@ -18,7 +18,8 @@ import threadwatch
 from threadwatch.metrics import families
 from threadwatch.metrics.exposition import format_number
 from threadwatch.metrics.families import Family
-from threadwatch.model.view import POLL_BUCKETS, SOURCES, SeriesKey, SeriesTotals, View
+from threadwatch.model.keys import SOURCES, SeriesKey
+from threadwatch.model.view import POLL_BUCKETS, SeriesTotals, View
 
 
 @dataclass(frozen=True, slots=True)

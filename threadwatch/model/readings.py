@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple, Protocol
 
-from threadwatch.model.view import TICKS_PER_SECOND, ProcessKey, Python, Source
+from threadwatch.model.keys import TICKS_PER_SECOND, ProcessKey, Python, Source
 
 NS_PER_TICK = 1_000_000_000 // TICKS_PER_SECOND
 

@@ -1,56 +1,20 @@
-"""The values that pass between the parts of the daemon, all of them frozen.
-
-Readings are what one poll has read, in the kernel's own units. Totals are what has been accounted
-so far. A :class:`View` is the whole result of one poll; every output shows a View and reads nothing
-else. A value that could not be read is ``None``, never 0. Units are in the names: ``_ns``,
-``_ticks``.
-"""
+"""Defines the result of one poll, a :class:`View`: every output shows a View, and reads nothing else."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal
 
-Source = Literal["published", "memory", "comm"]
-"""Where a thread's name comes from: its publisher's table, its process's memory, or the kernel."""
-
-SOURCES: tuple[Source, ...] = ("published", "memory", "comm")
-"""All of them, the best first."""
-
-Per = Literal["group", "process", "thread"]
-"""What one series stands for: a thread name in the group, a thread name in one process, or one thread."""
-
-TICKS_PER_SECOND = 100
-"""USER_HZ is 100 on every architecture that Linux runs CPython on (time(7))."""
-
-UNATTRIBUTED = "(unattributed)"
-"""The thread name that is charged with CPU time which no known thread used."""
-OTHER = "(other)"
-"""The thread name that holds what is over a group's cap of names."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class ProcessKey:
-    """A process's identity: its PID can be used again, but not with the same start time."""
-
-    pid: int
-    start_ticks: int
-    """Start time in clock ticks since boot: field 22 of ``/proc/PID/stat`` (proc_pid_stat(5))."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Python:
-    """The Python that a process runs, as the source of its thread names says."""
-
-    implementation: str
-    """``cpython`` …"""
-    version: tuple[int, int, int]
-    free_threaded: bool
-    """A build without the GIL."""
-    gil: bool
-    """It runs with a GIL. False only for a free-threaded build that was not told to use one."""
+from threadwatch.model.history import HistoryView
+from threadwatch.model.keys import (
+    TICKS_PER_SECOND,
+    Per,
+    ProcessKey,
+    Python,
+    SeriesKey,
+    Source,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,15 +93,6 @@ class ProcessView:
         return sum(held) if held else None
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SeriesKey:
-    """The key of one set of series: a folded thread name, split up as the group's ``per`` says."""
-
-    thread: str
-    pid: int | None = None
-    tid: int | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class StateTime:
     """The time that threads have been in a state, in all.
@@ -202,52 +157,6 @@ class GroupView:
     def published(self) -> int:
         """Return how many processes publish their thread names."""
         return self.names_from.get("published", 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """CPU use over time of a process or thread: a ring of slots."""
-
-    first: int
-    """The step in which its values begin."""
-    last: int
-    """The step of the newest value that is not 0."""
-    step: int
-    """The current step."""
-    ring: bytes
-    """Thousandths of a CPU, as unsigned 16-bit numbers: that of step ``n`` at ``n`` modulo their number."""
-
-    def per_mille(self) -> list[int]:
-        """Return a value for each step up to now, oldest first: thousandths of a CPU."""
-        values = memoryview(self.ring).cast("H")
-        size = len(values)
-        return [
-            values[step % size] if step <= self.last else 0
-            for step in range(max(self.first, self.step - size) + 1, self.step + 1)
-        ]
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessHistory:
-    """The last minutes of a process and its threads."""
-
-    cpu: Trace
-    threads: Mapping[tuple[int, int], Trace]
-    """By TID and start time; threads that have not run have none."""
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryView:
-    """The last minutes of every process that is watched."""
-
-    step_ns: int
-    """The length of a step."""
-    steps: int
-    """How many steps are kept."""
-    monotonic_ns: int
-    """CLOCK_MONOTONIC at the end of the last step."""
-    groups: Mapping[str, Trace]
-    processes: Mapping[ProcessKey, ProcessHistory]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from threadwatch.model.view import Python, Source
+from threadwatch.model.keys import Python, Source
 from threadwatch.names.memory.source import MemoryNames
 from threadwatch.names.published import Published
 from threadwatch.names.slots import Gil

@@ -19,8 +19,8 @@ from __future__ import annotations
 from time import thread_time_ns
 
 from threadwatch.errors import Gone, ReadError
+from threadwatch.model.keys import Python, Source
 from threadwatch.model.readings import NS_PER_TICK
-from threadwatch.model.view import Python, Source
 from threadwatch.names.finder import FILES, TableFinder
 from threadwatch.names.searches import Searches
 from threadwatch.names.slot_budget import SharedBudget, SlotBudget

@@ -14,8 +14,8 @@ from collections.abc import Container, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from threadwatch.errors import ReadError
+from threadwatch.model.keys import Python, Source
 from threadwatch.model.readings import SlotKey
-from threadwatch.model.view import Python, Source
 from threadwatch.names.slots import Gil
 from threadwatch.names.table import TableSlot
 from threadwatch.procfs import ProcessDir

@@ -12,7 +12,7 @@ from threadwatch.accounting.account import Account, Closed
 from threadwatch.accounting.children import EndedChild
 from threadwatch.discovery.discovery import Discovery
 from threadwatch.errors import Gone, ReadError
-from threadwatch.model.view import ProcessKey
+from threadwatch.model.keys import ProcessKey
 from threadwatch.procfs import ProcFS, Waited
 from threadwatch.targets.process import Process
 from threadwatch.threads.reader import ThreadReader

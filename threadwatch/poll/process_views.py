@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from threadwatch.accounting.account import Account
-from threadwatch.model.view import ProcessKey, ProcessView
+from threadwatch.model.keys import ProcessKey
+from threadwatch.model.view import ProcessView
 from threadwatch.targets.process import Process
 
 

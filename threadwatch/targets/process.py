@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from threadwatch.config.settings import GroupConfig
-from threadwatch.model.view import ProcessKey
+from threadwatch.model.keys import ProcessKey
 from threadwatch.names.published import Published
 from threadwatch.names.source import NameSource
 from threadwatch.procfs import ProcessDir

@@ -6,7 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from threadwatch.model.view import TICKS_PER_SECOND, ThreadView
+from threadwatch.model.keys import TICKS_PER_SECOND
+from threadwatch.model.view import ThreadView
 from threadwatch.top.bars import divide, letters
 from threadwatch.top.figures import Figures
 from threadwatch.top.history import WINDOW, Shares

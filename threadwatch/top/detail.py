@@ -6,8 +6,9 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 
+from threadwatch.model.keys import TICKS_PER_SECOND, Source
 from threadwatch.model.states import NAMES
-from threadwatch.model.view import TICKS_PER_SECOND, ProcessView, Source, ThreadView
+from threadwatch.model.view import ProcessView, ThreadView
 from threadwatch.top.bars import BUSY, LETTERS, MEANINGS, divide, letters
 from threadwatch.top.columns import Span
 from threadwatch.top.examine import Examined

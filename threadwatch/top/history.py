@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
 
-from threadwatch.model.view import ProcessKey, ThreadView, View
+from threadwatch.model.keys import ProcessKey
+from threadwatch.model.view import ThreadView, View
 
 KEPT = 300
 """The number of polls that are remembered: 5 minutes at one poll a second."""

@@ -10,7 +10,8 @@ from typing import Protocol
 from threadwatch.config.parse import load_config
 from threadwatch.config.settings import sampled_often
 from threadwatch.errors import ReadError
-from threadwatch.model.view import ProcessKey, View
+from threadwatch.model.keys import ProcessKey
+from threadwatch.model.view import View
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.procfs.own import raise_file_limit

@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from threadwatch.errors import ReadError
+from threadwatch.model.keys import ProcessKey
 from threadwatch.model.readings import Waits
-from threadwatch.model.view import ProcessKey
 from threadwatch.names.slots import Gil
 from threadwatch.procfs import MemoryFile, ProcessDir, TaskFile
 from threadwatch.reading.hangs import HangRecords

@@ -32,8 +32,8 @@ import resource
 from collections.abc import Mapping
 
 from threadwatch.errors import Denied, Gone, ReadError
+from threadwatch.model.keys import ProcessKey
 from threadwatch.model.readings import Waits
-from threadwatch.model.view import ProcessKey
 from threadwatch.procfs import ProcessDir, parse_syscall, read_calls
 from threadwatch.procfs.marks import Lock
 from threadwatch.reading.reader import GuardedReader

@@ -20,8 +20,8 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 
 from threadwatch.errors import ReadError
+from threadwatch.model.keys import ProcessKey
 from threadwatch.model.readings import Identity, Waits
-from threadwatch.model.view import ProcessKey
 from threadwatch.procfs.marks import Lock
 from threadwatch.reading.reader import GuardedReader, owner_of, still_waiting
 from threadwatch.targets.process import Process

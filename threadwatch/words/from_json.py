@@ -11,18 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from threadwatch.errors import Malformed
+from threadwatch.model.keys import SOURCES, Per, ProcessKey, Python
 from threadwatch.model.states import NAMES
-from threadwatch.model.view import (
-    SOURCES,
-    GroupView,
-    Per,
-    ProcessKey,
-    ProcessView,
-    Python,
-    Stats,
-    ThreadView,
-    View,
-)
+from threadwatch.model.view import GroupView, ProcessView, Stats, ThreadView, View
 
 _MOST: Final = 1 << 63
 """Every number of a daemon is smaller."""

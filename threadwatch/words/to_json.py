@@ -10,15 +10,9 @@ from dataclasses import replace
 
 from threadwatch.labels.applications import without_arguments
 from threadwatch.labels.discretion import without_secrets
-from threadwatch.model.view import (
-    SOURCES,
-    GroupView,
-    ProcessView,
-    Stats,
-    ThreadView,
-    Trace,
-    View,
-)
+from threadwatch.model.history import Trace
+from threadwatch.model.keys import SOURCES
+from threadwatch.model.view import GroupView, ProcessView, Stats, ThreadView, View
 from threadwatch.words.wording import dotted
 
 

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 
 from threadwatch.labels.applications import is_multiprocessing_child
 from threadwatch.labels.discretion import without_secrets
-from threadwatch.model.view import ProcessView, Python, ThreadView
+from threadwatch.model.keys import Python
+from threadwatch.model.view import ProcessView, ThreadView
 from threadwatch.words.text import printable
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from threadwatch.errors import Gone, ReadError
-from threadwatch.model.view import Python as PythonView
+from threadwatch.model.keys import Python as PythonView
 from threadwatch.names.memory.following import CONFIRM_AFTER_NS, Following
 from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
 from threadwatch.names.memory.snapshot import Snapshot

@@ -1,0 +1,54 @@
+"""Defines what values are kept by: processes, series, Pythons, sources of names, and the reserved names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Source = Literal["published", "memory", "comm"]
+"""Where a thread's name comes from: its publisher's table, its process's memory, or the kernel."""
+
+SOURCES: tuple[Source, ...] = ("published", "memory", "comm")
+"""All of them, the best first."""
+
+Per = Literal["group", "process", "thread"]
+"""What one series stands for: a thread name in the group, a thread name in one process, or one thread."""
+
+TICKS_PER_SECOND = 100
+"""USER_HZ is 100 on every architecture that Linux runs CPython on (time(7))."""
+
+UNATTRIBUTED = "(unattributed)"
+"""The thread name that is charged with CPU time which no known thread used."""
+OTHER = "(other)"
+"""The thread name that holds what is over a group's cap of names."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ProcessKey:
+    """A process's identity: its PID can be used again, but not with the same start time."""
+
+    pid: int
+    start_ticks: int
+    """Start time in clock ticks since boot: field 22 of ``/proc/PID/stat`` (proc_pid_stat(5))."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Python:
+    """The Python that a process runs, as the source of its thread names says."""
+
+    implementation: str
+    """``cpython`` …"""
+    version: tuple[int, int, int]
+    free_threaded: bool
+    """A build without the GIL."""
+    gil: bool
+    """It runs with a GIL. False only for a free-threaded build that was not told to use one."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SeriesKey:
+    """The key of one set of series: a folded thread name, split up as the group's ``per`` says."""
+
+    thread: str
+    pid: int | None = None
+    tid: int | None = None
