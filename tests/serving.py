@@ -28,6 +28,16 @@ def until(what: Callable[[], object], why: str, deadline: float = DEADLINE) -> N
         select.select([], [], [], 0.02)
 
 
+def request(url: str) -> tuple[int, str]:
+    """Return status and body of one request to our own daemon."""
+    try:
+        with urllib.request.urlopen(url, timeout=DEADLINE) as response:  # noqa: S310 - our own daemon's address
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
 class Serving:
     """``threadwatch serve`` on a free port, with its log in a file."""
 
@@ -51,12 +61,7 @@ class Serving:
 
     def get(self, path: str) -> tuple[int, str]:
         """Status and body of one request."""
-        try:
-            with urllib.request.urlopen(self.url + path, timeout=DEADLINE) as response:  # noqa: S310 - our own daemon's address
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
+        return request(self.url + path)
 
     def metric(self, name: str) -> str | None:
         """Return the value of a metric that has no labels, or with them as they stand in ``name``."""

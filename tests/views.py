@@ -18,6 +18,7 @@ from threadwatch.model.view import (
     ThreadView,
     View,
 )
+from threadwatch.web.health import Health
 
 NOW_NS = 7_000_000_000_000
 """CLOCK_MONOTONIC of every view made here."""
@@ -71,6 +72,13 @@ HOSTILE: tuple[str, ...] = (
 """Names that an application will give a thread, all different."""
 SURROGATES = "\udc80\ud800"
 """A name that UTF-8 cannot hold."""
+
+
+def health() -> Health:
+    """Return the health of a daemon whose polls get on."""
+    health = Health()
+    health.polled()
+    return health
 
 
 def thread_totals(**values: Any) -> SeriesTotals:

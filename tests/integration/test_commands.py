@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import threadwatch
-from tests.serving import DEADLINE, application, serving, until
+from tests.serving import DEADLINE, application, request, serving, until
 from tests.terminal import written_to_a_terminal
 from tests.testbed import CHECKOUT, descendants, require
 
@@ -51,6 +52,51 @@ def test_serve_says_what_it_sees_and_ends_cleanly(tmp_path: Path) -> None:
         assert daemon.process.wait(DEADLINE) == 0
     assert "stopping" in daemon.text()
     assert "Traceback" not in daemon.text()
+
+
+def test_a_daemon_that_hangs_says_so_and_ends(tmp_path: Path) -> None:
+    """When a watchdog would end it, it is neither healthy nor ready; it still ends on SIGTERM, with 1.
+
+    Its log is full, so it hangs at the next message: that it has read its configuration again.
+    """
+    log = tmp_path / "log"
+    os.mkfifo(log)
+    gate = os.open(log, os.O_RDWR | os.O_NONBLOCK)
+    with log.open("wb") as stderr:
+        daemon = subprocess.Popen(
+            threadwatch("serve", "--web.listen-address=127.0.0.1:0"),
+            cwd=CHECKOUT,
+            env={**os.environ, "WATCHDOG_USEC": "2000000"},
+            stderr=stderr,
+        )
+    said = b""
+
+    def is_listening() -> bool:
+        nonlocal said
+        with contextlib.suppress(BlockingIOError):
+            said += os.read(gate, 65536)
+        return b"address=" in said
+
+    def status(path: str) -> int:
+        return request(f"{url}{path}")[0]
+
+    try:
+        until(is_listening, "listening")
+        url = "http://" + re.findall(r"address=(\S+)", said.decode())[0]
+        until(lambda: status("/-/ready") == 200, "ready")
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                os.write(gate, b"x")
+        daemon.send_signal(signal.SIGHUP)
+        until(lambda: status("/-/healthy") == 503, "not healthy")
+        assert status("/-/ready") == 503
+        assert status("/metrics") == 200
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait(DEADLINE) == 1
+    finally:
+        daemon.kill()
+        daemon.wait()
+        os.close(gate)
 
 
 def test_reload_takes_a_good_configuration_and_refuses_a_bad_one(tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def servers(
     exporter: Exporter, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Prometheus]]:
     """All that scrape the exporter, when they have twice: they take 5 s to begin, so they do at once."""
-    web = WebServer([Address("127.0.0.1", 0)], App(exporter, lambda: True))
+    web = WebServer([Address("127.0.0.1", 0)], App(exporter, views.health()))
     web.start()
     with ExitStack() as stack:
         stack.callback(web.stop)

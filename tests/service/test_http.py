@@ -42,7 +42,7 @@ def application() -> App:
     """Return the application with a sample of everything."""
     exporter = Exporter()
     exporter.publish(views.sample())
-    return App(exporter, lambda: True)
+    return App(exporter, views.health())
 
 
 def tcp(server: WebServer) -> list[Address]:

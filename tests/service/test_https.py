@@ -101,7 +101,7 @@ def serving(
     """Where a server of this site listens, while the context is entered."""
     server = WebServer(
         [Address("127.0.0.1", 0)],
-        App(Exporter(), lambda: True),
+        App(Exporter(), views.health()),
         access=Access(str(site.config)),
         deadlines=deadlines,
         max_connections=max_connections,
@@ -678,7 +678,7 @@ def test_prometheus_scrapes_through_a_renewal(site: Site, tmp_path: Path) -> Non
     served: list[str] = []
     exporter = Exporter()
     exporter.publish(views.sample())
-    app = App(exporter, lambda: True)
+    app = App(exporter, views.health())
 
     def handler(request: Request) -> Response:
         served.append(request.target)

@@ -17,15 +17,16 @@ from threadwatch.model.keys import SeriesKey
 from threadwatch.model.view import StateTime, View
 from threadwatch.web import pages
 from threadwatch.web.app import App, check_telemetry_path, path_of
+from threadwatch.web.health import Health
 from threadwatch.web.messages import Request, Response
 
 
-def app(view: View | None = None, *, ready: bool = True, telemetry_path: str = "/metrics") -> App:
+def app(view: View | None = None, *, telemetry_path: str = "/metrics") -> App:
     """Return the application, with ``view`` published."""
     exporter = Exporter()
     if view is not None:
         exporter.publish(view)
-    return App(exporter, lambda: ready, telemetry_path)
+    return App(exporter, views.health(), telemetry_path)
 
 
 def get(application: App, target: str, method: str = "GET", **headers: str) -> Response:
@@ -58,20 +59,60 @@ def test_metrics_are_served_as_asked_for() -> None:
     assert packed["Content-Encoding"] == "gzip"
 
 
-def test_health_does_not_depend_on_polls() -> None:
-    """A daemon that answers is healthy, also before it is ready."""
-    response = get(app(ready=False), "/-/healthy")
-    assert (response.status, response.body) == (200, b"threadwatch is healthy.\n")
+class Clock:
+    """A clock that the test moves on."""
+
+    def __init__(self) -> None:
+        self.now_ns = 1_000
+
+    def __call__(self) -> int:
+        """Return the time."""
+        return self.now_ns
+
+    def move(self, seconds: int) -> None:
+        """Let time pass."""
+        self.now_ns += seconds * 1_000_000_000
 
 
 def test_readiness_waits_for_the_first_poll() -> None:
-    """Ready is 503 until the first poll is complete, then 200."""
-    ready = False
-    application = App(Exporter(), lambda: ready)
+    """Ready is 503 until the first poll is complete, then 200; healthy it is before."""
+    health = Health()
+    application = App(Exporter(), health)
     assert get(application, "/-/ready").status == 503
-    ready = True
+    response = get(application, "/-/healthy")
+    assert (response.status, response.body) == (200, b"threadwatch is healthy.\n")
+    health.polled()
     response = get(application, "/-/ready")
     assert (response.status, response.body) == (200, b"threadwatch is ready.\n")
+
+
+def test_neither_healthy_nor_ready_while_polls_hang() -> None:
+    """Both fail once polls do not get on for as long as they may take, and recover with the next poll."""
+    clock = Clock()
+    health = Health(clock)
+    health.expect_polls(60_000_000_000)
+    application = App(Exporter(), health)
+    clock.move(50)
+    health.getting_on()
+    clock.move(60)
+    assert get(application, "/-/healthy").status == 200
+    clock.move(1)
+    response = get(application, "/-/healthy")
+    why = b"polls hang: the last step of the first poll was made 61 s ago.\n"
+    assert (response.status, response.body) == (503, b"threadwatch is not healthy: " + why)
+    health.polled()
+    assert get(application, "/-/ready").status == 200
+    clock.move(61)
+    for path, what in (("/-/healthy", b"healthy"), ("/-/ready", b"ready")):
+        response = get(application, path)
+        why = b"polls hang: the last poll was complete 61 s ago.\n"
+        assert (response.status, response.body) == (
+            503,
+            b"threadwatch is not " + what + b": " + why,
+        )
+    assert get(application, "/metrics").status == 200
+    health.polled()
+    assert get(application, "/-/healthy").status == get(application, "/-/ready").status == 200
 
 
 @pytest.mark.parametrize(
@@ -244,7 +285,7 @@ def test_landing_page_without_groups_says_why(view: View | None, line: str) -> N
 def test_landing_page_shows_the_newest_view() -> None:
     """The page is made anew for each view, and only then."""
     exporter = Exporter()
-    application = App(exporter, lambda: True)
+    application = App(exporter, views.health())
     exporter.publish(views.view(views.group("old", {})))
     first = get(application, "/")
     assert get(application, "/") is first

@@ -33,7 +33,7 @@ def test_the_last_view_is_served() -> None:
     """The answer is the view as JSON, not to be kept."""
     exporter = Exporter()
     exporter.publish(views.sample())
-    response = _get(App(exporter, lambda: True))
+    response = _get(App(exporter, views.health()))
     assert response.status == 200
     assert json.loads(response.body) == json.loads(json.dumps(view_json(views.sample())))
     assert dict(response.headers)["Cache-Control"] == "no-store"
@@ -44,7 +44,7 @@ def test_it_is_packed_for_who_can_unpack() -> None:
     """With gzip accepted the same comes smaller."""
     exporter = Exporter()
     exporter.publish(views.hostile())
-    app = App(exporter, lambda: True)
+    app = App(exporter, views.health())
     packed = _get(app, accept_encoding="gzip, br")
     assert dict(packed.headers)["Content-Encoding"] == "gzip"
     assert gzip.decompress(packed.body) == _get(app).body
@@ -55,7 +55,7 @@ def test_many_clients_cost_as_one() -> None:
     """A view is encoded once; the next one anew."""
     exporter = Exporter()
     exporter.publish(views.sample())
-    app = App(exporter, lambda: True)
+    app = App(exporter, views.health())
     first = _get(app, accept_encoding="gzip")
     assert _get(app, accept_encoding="gzip") is first
     assert _get(app) is _get(app)
@@ -69,7 +69,7 @@ def test_the_history_is_encoded_once_for_as_long_as_it_is_the_same() -> None:
     history = HistoryView(5 * SECOND, 120, views.NOW_NS, {"shop": Trace(1, 3, 4, TRACE)}, {})
     view = views.view(views.group("shop", {}), history=history)
     exporter.publish(view)
-    app = App(exporter, lambda: True)
+    app = App(exporter, views.health())
     first = _get(app, "/api/v1/history")
     assert json.loads(first.body)["groups"] == [{"name": "shop", "cpu_percent": [0.2, 0.3, 0.0]}]
     exporter.publish(replace(view, sequence=4))
@@ -81,7 +81,7 @@ def test_the_history_is_encoded_once_for_as_long_as_it_is_the_same() -> None:
 def test_who_is_first_is_asked_to_come_again() -> None:
     """Before there are threads to show the answer is 503, with the time of the next poll."""
     exporter = Exporter()
-    app = App(exporter, lambda: True)
+    app = App(exporter, views.health())
     assert dict(_get(app).headers)["Retry-After"] == "1"
     exporter.publish(views.view(details=False, interval_ns=15 * SECOND))
     response = _get(app)
@@ -92,7 +92,7 @@ def test_who_is_first_is_asked_to_come_again() -> None:
 def test_whoever_asks_is_the_audience() -> None:
     """Asking for the view, and nothing else, makes the next polls look at single threads."""
     audience = Audience()
-    app = App(Exporter(), lambda: True, audience=audience)
+    app = App(Exporter(), views.health(), audience=audience)
     for path in ("/metrics", "/", "/-/ready"):
         app(Request("GET", path))
     assert not audience.present(SECOND)

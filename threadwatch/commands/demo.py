@@ -24,6 +24,7 @@ from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.procfs.own import raise_file_limit
 from threadwatch.web.app import App
+from threadwatch.web.health import Health
 from threadwatch.web.listen import parse_listen_address
 from threadwatch.web.server import WebServer
 from threadwatch.words.choose import choose
@@ -42,7 +43,8 @@ def demo(listen: str | None, default: str, seconds: float | None) -> int:
     """
     publish()  # the demo is a Python process like those that it shows
     exporter = Exporter()
-    server = _server(exporter, listen, default)
+    health = Health()
+    server = _server(exporter, health, listen, default)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -64,6 +66,7 @@ def demo(listen: str | None, default: str, seconds: float | None) -> int:
                 raise Unusable(f"demo: the application ended with status {application.returncode}")
             view = poller.poll()
             exporter.publish(_family(view, application.pid))
+            health.polled()
             if view.sequence == _LOOK_AFTER_POLLS:
                 _show(view, application.pid, server)
             poller.sample_for(1, stop.wait)
@@ -75,8 +78,8 @@ def demo(listen: str | None, default: str, seconds: float | None) -> int:
     return 0
 
 
-def _server(exporter: Exporter, listen: str | None, default: str) -> WebServer:
-    app = App(exporter, lambda: exporter.view is not None)
+def _server(exporter: Exporter, health: Health, listen: str | None, default: str) -> WebServer:
+    app = App(exporter, health)
     try:
         address = parse_listen_address(listen or default)
     except ValueError as error:

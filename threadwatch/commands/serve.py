@@ -8,7 +8,8 @@ for.
 
 A service manager is told of each complete poll and, while it waits for a poll, of each step. So a
 main thread that hangs, in a poll or between two, gets the daemon killed and started again. The log
-then has the stack of Python at that moment (faulthandler).
+then has the stack of Python at that moment (faulthandler). Where no service manager watches,
+``/-/healthy`` and ``/-/ready`` fail then, and SIGTERM still ends the daemon.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 
 from threadwatch import __version__, publish
 from threadwatch.commands import log
+from threadwatch.commands.last_resort import end_if_main_thread_hangs
 from threadwatch.commands.service_manager import ServiceManager, take_sockets
 from threadwatch.config.parse import load_config
 from threadwatch.config.settings import Config, describe_config
@@ -33,12 +35,14 @@ from threadwatch.procfs.own import raise_file_limit
 from threadwatch.web.app import App
 from threadwatch.web.audience import Audience
 from threadwatch.web.auth.access import Access
+from threadwatch.web.health import Health
 from threadwatch.web.listen import parse_listen
 from threadwatch.web.server import WebServer
 
 logger = logging.getLogger(__name__)
 
-_SIGNALS = frozenset({signal.SIGHUP, signal.SIGTERM, signal.SIGINT})
+_ENDING = frozenset({signal.SIGTERM, signal.SIGINT})
+_SIGNALS = _ENDING | {signal.SIGHUP}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,15 +101,15 @@ def serve(options: ServeOptions) -> int:
     # Never called. The kernel shows a signal that a thread waits for as not blocked, and systemd
     # (262 and later) does not start a Type=notify-reload service that SIGHUP seems to kill.
     signal.signal(signal.SIGHUP, lambda _number, _frame: None)
+    health = Health()
+    end_if_main_thread_hangs(_ENDING, health.complaint)
     publish()
     exporter = Exporter()
     audience = Audience()
     listen = options.listen or (() if inherited else (options.default_listen,))
     try:
         addresses = [parse_listen(text) for text in listen]
-        app = App(
-            exporter, lambda: exporter.view is not None, options.telemetry_path, audience=audience
-        )
+        app = App(exporter, health, options.telemetry_path, audience=audience)
     except ValueError as error:
         raise Unusable(str(error)) from None
     server = WebServer(addresses, app, sockets=inherited, access=access)
@@ -114,7 +118,7 @@ def serve(options: ServeOptions) -> int:
     for address in server.addresses:
         _info("listening", address=address, version=__version__, web=access.rules)
     try:
-        _run(poller, exporter, audience, server, config, options.config_file, manager)
+        _run(poller, exporter, audience, server, config, options.config_file, manager, health)
     finally:
         manager.stopping()
         server.stop()
@@ -132,15 +136,22 @@ def _run(
     config: Config,
     config_file: str | None,
     manager: ServiceManager,
+    health: Health,
 ) -> None:
     due_ns = time.monotonic_ns()
-    manager.expect_polls(config.poll_interval_ns)
+    health.expect_polls(manager.expect_polls(config.poll_interval_ns))
+
+    def getting_on() -> None:
+        manager.getting_on()
+        health.getting_on()
+
     while True:
         view = poller.poll(
             details=config.thread_info or audience.present(config.poll_interval_ns),
-            getting_on=manager.getting_on if manager.waits else None,
+            getting_on=None if health.ready and not manager.waits else getting_on,
         )
         exporter.publish(view)
+        health.polled()
         if server.failed:
             raise Unusable("the web server has failed")
         manager.polled(view)
@@ -161,6 +172,7 @@ def _run(
                 _info("stopping", signal=signal.Signals(caught.si_signo).name)
                 return
             config = _reload(poller, config, config_file, manager)
+            health.expect_polls(manager.expect_polls(config.poll_interval_ns))
             server.reload()
             due_ns = time.monotonic_ns()  # a reload ends with the first poll that uses it
 
@@ -181,7 +193,6 @@ def _reload(
     else:
         poller.reload(config)
         manager.reloaded()
-        manager.expect_polls(config.poll_interval_ns)
         _info("configuration read again", config=describe_config(config))
     return config
 

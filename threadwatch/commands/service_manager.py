@@ -41,7 +41,7 @@ more often."""
 _FEEDS: Final = 4
 """Feeds within the watchdog's time, so that a few lost ones do not kill the daemon."""
 _STEP_US: Final = 60_000_000
-"""How long one step of the first poll may take, unless the watchdog says how long a poll may."""
+"""How long a poll may take, and one step of the first poll, unless the watchdog says how long."""
 _MOST_FDS: Final = 1024
 _STATUS_LENGTH: Final = 500
 _FAMILIES: Final = (socket.AF_INET, socket.AF_INET6, socket.AF_UNIX)
@@ -173,12 +173,17 @@ class ServiceManager:
         """Return whether the next complete poll is waited for: the first one, or one after a reload."""
         return self._socket is not None and not self._said_ready
 
-    def expect_polls(self, interval_ns: int) -> None:
-        """Polls come so far apart: where the watchdog's time is too short for that, it is made longer."""
+    def expect_polls(self, interval_ns: int) -> int:
+        """Polls come so far apart: where the watchdog's time is too short for that, it is made longer.
+
+        Return the time in ns without a complete poll after which the daemon has to be started
+        again, whether there is a watchdog for that or not.
+        """
         needed_us = interval_ns // 1000 * 2
         if self._watchdog_us and self._watchdog_us < needed_us:
             self._watchdog_us = needed_us
             self._say(f"WATCHDOG_USEC={needed_us}")
+        return max(self._watchdog_us or _STEP_US, needed_us) * 1000
 
     def getting_on(self) -> None:
         """Report a step of the poll that the manager waits for, and so get time for the next step.

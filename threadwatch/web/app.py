@@ -10,6 +10,7 @@ from threadwatch.metrics.exporter import Exporter
 from threadwatch.model.view import View
 from threadwatch.web import files, pages
 from threadwatch.web.audience import Audience
+from threadwatch.web.health import Health
 from threadwatch.web.live import HISTORY_PATH, VIEW_PATH, LiveHistory, LiveView
 from threadwatch.web.messages import NOSNIFF, Request, Response, plain
 
@@ -26,17 +27,17 @@ class App:
     def __init__(
         self,
         exporter: Exporter,
-        ready: Callable[[], bool],
+        health: Health,
         telemetry_path: str = "/metrics",
         *,
         audience: Audience | None = None,
     ) -> None:
-        """``ready`` says whether the first poll is complete; ``audience`` is told of requests for threads.
+        """``health`` knows whether polls get on; ``audience`` is told of requests for threads.
 
         Raises ValueError for an unusable path.
         """
         self._exporter = exporter
-        self._ready = ready
+        self._health = health
         self._telemetry_path = check_telemetry_path(telemetry_path)
         self._landing: tuple[View | None, Response] | None = None
         audience = audience or Audience()
@@ -78,12 +79,18 @@ class App:
         return Response(200, tuple(headers), rendered.body)
 
     def _healthy(self, _request: Request) -> Response:
+        complaint = self._health.complaint()
+        if complaint:
+            return plain(503, f"threadwatch is not healthy: {complaint}.")
         return plain(200, "threadwatch is healthy.")
 
     def _readiness(self, _request: Request) -> Response:
-        if self._ready():
-            return plain(200, "threadwatch is ready.")
-        return plain(503, "threadwatch is not ready: the first poll is not complete.")
+        complaint = self._health.complaint()
+        if not complaint and not self._health.ready:
+            complaint = "the first poll is not complete"
+        if complaint:
+            return plain(503, f"threadwatch is not ready: {complaint}.")
+        return plain(200, "threadwatch is ready.")
 
     def _index(self, _request: Request) -> Response:
         view = self._exporter.view
