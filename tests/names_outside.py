@@ -23,8 +23,9 @@ from tests import testbed
 from tests.harness import DEADLINE, TARGETS, environ
 from threadwatch.errors import Gone, ReadError
 from threadwatch.names.memory.following import Following
-from threadwatch.names.memory.interpreter import FIRST_LOOK, Python, find_python
+from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
 from threadwatch.names.memory.snapshot import Memory, Snapshot
+from threadwatch.names.memory.walk import Python
 from threadwatch.procfs import ProcFS, parse_stat
 from threadwatch.procfs.reader import ProcessDir
 from threadwatch.publisher.layout import encode_name

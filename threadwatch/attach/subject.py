@@ -15,8 +15,9 @@ from threadwatch.attach.interpreter import Interpreter, Thread
 from threadwatch.attach.memory import Memory, Region, parse_writable
 from threadwatch.attach.offsets import SIZES
 from threadwatch.errors import Denied, Gone, Malformed, ReadError, Unsupported, Unusable
-from threadwatch.names.memory.interpreter import FIRST_LOOK, Python, find_python
+from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
 from threadwatch.names.memory.snapshot import Snapshot
+from threadwatch.names.memory.walk import Python
 from threadwatch.names.ownership import check_owner, clock_ahead_ns
 from threadwatch.names.slots import parse_header
 from threadwatch.procfs import (

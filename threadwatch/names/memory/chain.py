@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from struct import Struct
 
 from threadwatch.errors import Malformed
-from threadwatch.names.memory.interpreter import Dicts, Python, thread_states
 from threadwatch.names.memory.objects import Keys, int_digits, parse_digits, parse_str
 from threadwatch.names.memory.offsets import HEAP_TYPE, INLINE_VALUES, MANAGED_DICT
 from threadwatch.names.memory.snapshot import SOURCE, Place, Snapshot, half, word
+from threadwatch.names.memory.walk import Dicts, Python, thread_states
 from threadwatch.publisher.layout import encode_name
 
 MOST_CHARACTERS = 256

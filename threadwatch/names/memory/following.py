@@ -19,9 +19,9 @@ from typing import Protocol
 from threadwatch.errors import ReadError
 from threadwatch.names.memory.chain import Chain, Entry, Threads
 from threadwatch.names.memory.gils import find_gils
-from threadwatch.names.memory.interpreter import Python
 from threadwatch.names.memory.roots import NO_WAY, PAGES, TRIES, Entries, Root, find_way
 from threadwatch.names.memory.snapshot import Memory, Snapshot
+from threadwatch.names.memory.walk import Python
 from threadwatch.names.slots import Gil
 
 CONFIRM_AFTER_NS = 2_000_000

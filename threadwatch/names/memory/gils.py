@@ -10,8 +10,8 @@ import platform
 from collections.abc import Sequence
 
 from threadwatch.errors import Malformed
-from threadwatch.names.memory.interpreter import Python, interpreters
 from threadwatch.names.memory.snapshot import SOURCE, Place, Snapshot, half
+from threadwatch.names.memory.walk import Python, interpreters
 from threadwatch.names.slots import Gil
 from threadwatch.publisher.layout import MAX_OFFSET
 

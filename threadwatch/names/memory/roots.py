@@ -12,9 +12,9 @@ from typing import Final
 from threadwatch.errors import Malformed, ReadError
 from threadwatch.names.memory.chain import Entry
 from threadwatch.names.memory.gils import find_gils, gil_places
-from threadwatch.names.memory.interpreter import Dicts, Python, interpreters, thread_states
 from threadwatch.names.memory.objects import KEYS_HEAD, Keys, parse_keys
 from threadwatch.names.memory.snapshot import SOURCE, Memory, Place, Snapshot, half, word
+from threadwatch.names.memory.walk import Dicts, Python, interpreters, thread_states
 from threadwatch.names.slots import Gil
 
 PAGES = 4096
