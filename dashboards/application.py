@@ -324,6 +324,13 @@ def build() -> Json:
             labels=("instance", "implementation", "version", "build", "gil"),
             hide=("job", "group"),
         ),
+        table(
+            "Where it runs",
+            "The containers, pods and systemd units of its processes.",
+            Query(select("threadwatch_group_container_info", _ONE)),
+            labels=("instance", "container_id", "pod_uid", "unit"),
+            hide=("job", "group"),
+        ),
         graph(
             "Threads alive, on average",
             "From the time that all states took together: unlike a count now and then, it sees short "

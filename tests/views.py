@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from threadwatch.model.keys import OTHER, UNATTRIBUTED, ProcessKey, Python, SeriesKey, Source
+from threadwatch.model.keys import OTHER, UNATTRIBUTED, Place, ProcessKey, Python, SeriesKey, Source
 from threadwatch.model.view import (
     POLL_BUCKETS,
     GroupView,
@@ -231,6 +231,14 @@ def sample() -> View:
             processes=3,
             pythons={PYTHON: 1, FREE: 1},
             dropped=12,
+            places=frozenset(
+                {
+                    Place(unit="shop.service"),
+                    Place(
+                        "ab" * 32, "f6f2d169-f2ae-4afa-95ed-06ff2ed6b288", "cri-containerd.scope"
+                    ),
+                }
+            ),
             ended_children_ns=1_250_000_000,
         ),
         group("worker", {SeriesKey("MainThread", pid=4711): everything(3)}, per="process"),

@@ -21,6 +21,7 @@ from threadwatch.labels.groups import (
     is_python,
 )
 from threadwatch.model.keys import OTHER, UNATTRIBUTED
+from threadwatch.procfs import Cgroup
 
 ANY_TEXT = st.text(st.characters(codec=None), max_size=200)  # lone surrogates too
 ARGUMENTS = st.lists(
@@ -131,8 +132,8 @@ def test_every_process_has_a_group_or_none(
             cmdline=cmdline,
             comm=comm,
             user=user,
-            systemd_unit=None,
-            container=container,
+            cgroup=Cgroup(container=container),
+            apart=container is not None,
             python=python,
             published=False,
             parent_group=None,

@@ -13,6 +13,7 @@ import pytest
 from threadwatch.config.parse import parse_config
 from threadwatch.config.settings import Config, NameRule
 from threadwatch.labels.groups import (
+    CGROUP_MATCHERS,
     DEFAULT_RULES,
     UNNAMED,
     ProcessFacts,
@@ -21,15 +22,16 @@ from threadwatch.labels.groups import (
     config_needs,
 )
 from threadwatch.model.keys import OTHER, UNATTRIBUTED
+from threadwatch.procfs import Cgroup
 
 DEFAULT = ThreadNames(DEFAULT_RULES)
+PLACE = Cgroup("shop.service", "ab" * 32, None, "f6f2d169-f2ae-4afa-95ed-06ff2ed6b288")
 PYTHON = ProcessFacts(
     exe="/usr/bin/python3.12",
     cmdline=("python3", "/opt/venv/bin/gunicorn", "shop.wsgi"),
     comm="gunicorn",
     user="www",
-    systemd_unit="shop.service",
-    container="ab" * 32,
+    cgroup=PLACE,
     python=True,
     published=False,
     parent_group=None,
@@ -290,12 +292,18 @@ def test_all_matchers_of_a_group_have_to_match() -> None:
     assert choose_group(config, PYTHON) == (config.default, "shop")
 
 
-@pytest.mark.parametrize("field", ["exe", "user", "systemd_unit", "container"])
+@pytest.mark.parametrize(
+    "field", ["exe", "user", "systemd_unit", "container", "container_name", "pod_uid"]
+)
 def test_what_cannot_be_read_does_not_match(field: str) -> None:
     """Not even a pattern that matches everything."""
     config = parse(f"groups: [{{name: a, match: {{{field}: '.*'}}}}]\nunmatched: ignore")
-    assert choose_group(config, PYTHON) is not None
-    facts = replace(PYTHON, **{field: None})  # type: ignore[arg-type]  # field is one that can be None
+    facts = replace(PYTHON, cgroup=replace(PLACE, container_name="web"))
+    assert choose_group(config, facts) is not None
+    if field in CGROUP_MATCHERS:
+        facts = replace(facts, cgroup=Cgroup())
+    else:
+        facts = replace(facts, **{field: None})  # type: ignore[arg-type]  # field is one that can be None
     assert choose_group(config, facts) is None
 
 
@@ -330,6 +338,45 @@ def test_fields_that_cannot_be_read_have_a_stand_in() -> None:
     config = parse("groups: [{name: '{exe} {user} {x}', match: {comm: 'gun(?P<x>z)?'}}]")
     facts = replace(PYTHON, exe=None, user=None)
     assert choose_group(config, facts) == (config.groups[0], "(unknown) (unknown)")
+
+
+def test_a_name_can_say_where_a_process_runs() -> None:
+    """The container's id is short, a name whole; what a process does not have is none."""
+    config = parse(
+        "groups: [{name: '{app} {container} {container_name} {pod_uid} {unit}', match: {exe: python}}]"
+    )
+    uid = "f6f2d169-f2ae-4afa-95ed-06ff2ed6b288"
+    for cgroup, name in (
+        (PLACE, f"shop {'ab' * 6} none {uid} shop.service"),
+        (Cgroup(container="web1", container_name="web1"), "shop web1 web1 none none"),
+        (Cgroup(), "shop none none none none"),
+    ):
+        assert choose_group(config, replace(PYTHON, cgroup=cgroup)) == (config.groups[0], name)
+
+
+def test_a_default_group_is_of_one_container() -> None:
+    """In another container than ours an application has that container behind its name, and only there."""
+    config = parse("groups: [{name: '{app}', match: {user: ^shared$}}]")
+    apart = replace(PYTHON, apart=True)
+    assert choose_group(config, PYTHON) == (config.default, "shop")
+    assert choose_group(config, apart) == (config.default, f"shop@{'ab' * 6}")
+    named = replace(apart, cgroup=Cgroup(container="web1", container_name="web1"))
+    assert choose_group(config, named) == (config.default, "shop@web1")
+    assert choose_group(config, replace(apart, user="shared")) == (config.groups[0], "shop")
+    long = replace(named, cmdline=("python3", "a" * 200), cgroup=Cgroup(container="\n" * 200))
+    assert choose_group(config, long) == (config.default, "a" * 100)
+    long = replace(long, cgroup=Cgroup(container="b" * 200))
+    assert choose_group(config, long) == (config.default, f"{'a' * 59}@{'b' * 40}")
+
+
+@pytest.mark.parametrize("comm", ["runc:[0:PARENT]", "runc:[1:CHILD]", "runc:[2:INIT]"])
+def test_a_containers_runtime_is_in_no_group(comm: str) -> None:
+    """runc in the new container's cgroup, before it becomes the application; a Python may be called so."""
+    config = parse("groups: [{name: '{container}', match: {container: .}}]\nunmatched: ignore")
+    runtime = replace(PYTHON, comm=comm, exe="/memfd:runc_cloned:/proc/self/exe (deleted)")
+    assert choose_group(config, replace(runtime, exe=None)) is None
+    assert choose_group(config, runtime) is None
+    assert choose_group(config, replace(PYTHON, comm=comm)) is not None
 
 
 def test_hostile_names_of_groups_are_short_and_printable() -> None:
@@ -395,6 +442,10 @@ def test_a_long_command_line_is_matched_by_its_beginning() -> None:
         (
             "unmatched: ignore\ngroups: [{name: '{app}', match: {container: x}}]",
             {"container", "exe", "cmdline", "comm"},
+        ),
+        (
+            "unmatched: ignore\ngroups: [{name: '{unit}{pod_uid}', match: {comm: x}}]",
+            {"comm", "systemd_unit", "pod_uid"},
         ),
         (
             "groups: [{name: a, match: {systemd_unit: x, user: y}}]",

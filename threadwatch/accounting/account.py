@@ -20,7 +20,7 @@ from threadwatch.accounting.history import History
 from threadwatch.accounting.ledger import Ledger
 from threadwatch.accounting.places import make_room
 from threadwatch.model.history import HistoryView
-from threadwatch.model.keys import OTHER, ProcessKey, SeriesKey
+from threadwatch.model.keys import NOWHERE, OTHER, Place, ProcessKey, SeriesKey
 from threadwatch.model.readings import EndedThread, ProcessReading
 from threadwatch.model.view import GroupView, ThreadView
 
@@ -48,11 +48,18 @@ class Account:
         """Has to be told which processes are watched, which have gone, and what they have waited for."""
 
     def open(
-        self, key: ProcessKey, group: str, rules: GroupRules, now_ns: int, owner: int = 0
+        self,
+        key: ProcessKey,
+        group: str,
+        rules: GroupRules,
+        now_ns: int,
+        owner: int = 0,
+        place: Place = NOWHERE,
     ) -> str:
         """Begin the books of a process, or move it to another group or under other rules.
 
-        ``owner``: its user. Returns the group's name: ``(other)`` if there is no room for its own.
+        ``owner``: its user. ``place``: where it runs. Returns the group's name: ``(other)`` if there
+        is no room for its own.
         """
         ledger = self._ledgers.get(key)
         known = self._groups.get(group)
@@ -76,9 +83,10 @@ class Account:
         if ledger is None:
             self._ledgers[key] = Ledger(known, key)
             known.join(key, Interpreter())
-            known.touch()
+            known.locate(key, place)
             return group
         known.join(key, ledger.group.leave(key, now_ns))
+        known.locate(key, place)
         ledger.move(known, now_ns)
         return group
 

@@ -9,7 +9,17 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from threadwatch.accounting.series import Series
-from threadwatch.model.keys import OTHER, UNATTRIBUTED, Per, ProcessKey, Python, SeriesKey, Source
+from threadwatch.model.keys import (
+    NOWHERE,
+    OTHER,
+    UNATTRIBUTED,
+    Per,
+    Place,
+    ProcessKey,
+    Python,
+    SeriesKey,
+    Source,
+)
 from threadwatch.model.view import GroupView
 
 _OTHER = SeriesKey(OTHER)
@@ -51,6 +61,8 @@ class Group:
     """How much of that was used by child processes that no poll has seen, or not to their ends."""
     processes: dict[ProcessKey, Interpreter] = field(default_factory=dict)
     """Those that live."""
+    places: dict[ProcessKey, Place] = field(default_factory=dict)
+    """Where those run whose place is known."""
     owner: int | None = None
     """The user whose process began it; None: the configuration, or we, have named it."""
     empty_since_ns: int = 0
@@ -82,9 +94,18 @@ class Group:
         """Count a process that lives."""
         self.processes[key] = interpreter
 
+    def locate(self, key: ProcessKey, place: Place) -> None:
+        """Note where a process runs."""
+        if place != NOWHERE:
+            self.places[key] = place
+        else:
+            self.places.pop(key, None)
+        self.touched = True
+
     def leave(self, key: ProcessKey, now_ns: int) -> Interpreter:
         """Count a process no longer; return what was known of its Python."""
         interpreter = self.processes.pop(key, Interpreter())
+        self.places.pop(key, None)
         self.touched = True
         if not self.processes:
             self.empty_since_ns = now_ns
@@ -182,5 +203,6 @@ class Group:
                     {key: s.totals(now_ns, before_ns) for key, s in self.series.items()}
                 ),
                 dropped=self.dropped,
+                places=frozenset(self.places.values()),
             )
         return self._view

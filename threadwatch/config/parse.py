@@ -27,7 +27,16 @@ _COLLECT: Final = {source: source for source in ("context_switches", "io")}
 _TEMPLATE_LENGTH: Final = 100
 
 _THREADS_KEYS: Final = ("cap", "per", "fold", "rules")
-_MATCH_KEYS: Final = ("exe", "cmdline", "comm", "user", "systemd_unit", "container")
+_MATCH_KEYS: Final = (
+    "exe",
+    "cmdline",
+    "comm",
+    "user",
+    "systemd_unit",
+    "container",
+    "container_name",
+    "pod_uid",
+)
 SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
     "": (
         "poll_interval",
@@ -55,6 +64,8 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
 
 GROUP_FIELDS: Final = ("app", "comm", "exe", "user")
 """The fields that the name of a group can use, besides the captures of its own matchers."""
+PLACE_FIELDS: Final = ("container", "container_name", "pod_uid", "unit")
+"""More of them. A capture of the same name takes the field's place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +145,7 @@ def _group(value: Value, default: GroupConfig, threads: _Threads) -> GroupConfig
             captures[capture] = key
     group = replace(
         default,
-        name=_template(entries["name"], (*GROUP_FIELDS, *captures)),
+        name=_template(entries["name"], dict.fromkeys((*GROUP_FIELDS, *PLACE_FIELDS, *captures))),
         matches=MappingProxyType(matches),
         threads=_threads(entries, threads).config(),
     )

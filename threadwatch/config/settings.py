@@ -35,9 +35,11 @@ class GroupConfig:
     """The rules by which processes share series, and by which their series are made."""
 
     name: str
-    """A template over :data:`GROUP_FIELDS` and the matchers' named captures: ``shop-{worker}``."""
+    """A template over :data:`GROUP_FIELDS`, :data:`PLACE_FIELDS` and the matchers' named captures:
+    ``shop-{worker}``."""
     matches: Mapping[str, re.Pattern[str]]
-    """exe, cmdline, comm, user, systemd_unit, container → a pattern; all must match."""
+    """exe, cmdline, comm, user, systemd_unit, container, container_name, pod_uid → a pattern; all
+    must match."""
     threads: ThreadsConfig
     collect: frozenset[str]
     """Costly sources that are read as well: ``context_switches``, ``io``."""

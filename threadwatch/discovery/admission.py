@@ -15,8 +15,9 @@ from threadwatch.discovery.looks import Looks
 from threadwatch.discovery.programs import Programs
 from threadwatch.discovery.table_search import TableSearch
 from threadwatch.discovery.user_names import UserNames
-from threadwatch.errors import Denied, ReadError
+from threadwatch.errors import Denied, Gone, Malformed, ReadError
 from threadwatch.labels.groups import (
+    CGROUP_MATCHERS,
     ProcessFacts,
     choose_group,
     config_needs,
@@ -24,7 +25,7 @@ from threadwatch.labels.groups import (
     is_python,
     is_unpacked_pex,
 )
-from threadwatch.model.keys import ProcessKey
+from threadwatch.model.keys import NOWHERE, Place, ProcessKey
 from threadwatch.names.best import BestNames
 from threadwatch.names.memory.source import MemoryNames
 from threadwatch.names.published import Published
@@ -42,6 +43,7 @@ from threadwatch.procfs import (
 )
 from threadwatch.procfs.environ import parse_environ
 from threadwatch.procfs.marks import Lock
+from threadwatch.procfs.own import read_own
 from threadwatch.reading.hangs import HangRecords
 from threadwatch.reading.reader import GuardedReader, owner_of
 from threadwatch.targets.process import Facts, Membership, Process
@@ -79,6 +81,7 @@ class Admission:
         self._users = UserNames()
         self._search = TableSearch(thorough=thorough)
         self._waits_left = _WAITS_PER_POLL
+        self._own_container = parse_cgroup(read_own("cgroup")).container
         self.use(config)
 
     def use(self, config: Config) -> None:
@@ -204,7 +207,6 @@ class Admission:
             )
             if python:
                 self._errors.extend(errors)
-        cgroup = self._cgroup(watched)
         child_of = None
         inherited = None if watched.tables.known else watched.tables.inherited
         if inherited is not None or is_multiprocessing_child(facts.cmdline):
@@ -214,23 +216,31 @@ class Admission:
             if child_of is None and watched.membership.group:
                 return watched.membership  # an orphan stays what it was
         config = replace(self._config, watch_unmatched=True) if asked_for else self._config
+        python = python or asked_for or inherited is not None
+        cgroup = self._cgroup(watched, wanted=python or watched.tables.known)
         shown = ProcessFacts(
             exe=exe,
             cmdline=facts.cmdline,
             comm=facts.comm,
             user=self._users.name(facts.uid) if "user" in self._needs else None,
             pex=self._pex(watched),
-            systemd_unit=cgroup.systemd_unit if cgroup else None,
-            container=cgroup.container if cgroup else None,
-            python=python or asked_for or inherited is not None,
+            cgroup=cgroup or Cgroup(),
+            apart=cgroup is not None and self._is_apart(cgroup),
+            python=python,
             published=watched.tables.known,
             parent_group=child_of.membership.group if child_of else None,
             parent_config=child_of.membership.config if child_of else None,
         )
         chosen = choose_group(config, shown)
         if chosen is None and config.watch_unmatched and self._has_python(watched, looks, exe):
-            chosen = choose_group(config, replace(shown, python=True))
-        return chosen and Membership(chosen[1], chosen[0])
+            cgroup = self._cgroup(watched, wanted=True) or Cgroup()
+            shown = replace(shown, python=True, cgroup=cgroup, apart=self._is_apart(cgroup))
+            chosen = choose_group(config, shown)
+        if chosen is None:
+            return None
+        return Membership(
+            chosen[1], chosen[0], _place(cgroup or self._cgroup(watched, wanted=True))
+        )
 
     def _has_python(self, watched: Process, looks: Looks, exe: str | None) -> bool:
         """Return whether there is a Python in a process that is not called so."""
@@ -272,10 +282,27 @@ class Admission:
             return None
         return environ.get("PEX") if environ else None
 
-    def _cgroup(self, watched: Process) -> Cgroup | None:
-        if not self._needs & {"systemd_unit", "container"}:
+    def _cgroup(self, watched: Process, *, wanted: bool) -> Cgroup | None:
+        """Return where a process runs, if that is ``wanted``, or the configuration needs it of any."""
+        if not wanted and not self._needs & CGROUP_MATCHERS:
             return None
-        return parse_cgroup(watched.dir.read("cgroup", "cgroup"))
+        try:
+            return parse_cgroup(watched.dir.read("cgroup", "cgroup"))
+        except Malformed as error:
+            self._errors.append(error)
+        except Gone:
+            watched.dir.owner_uid()  # has it ended? Else the kernel has no cgroups
+        return Cgroup()
+
+    def _is_apart(self, cgroup: Cgroup) -> bool:
+        """Return whether a process is in a container, and that is not our own."""
+        return cgroup.container is not None and cgroup.container != self._own_container
+
+
+def _place(cgroup: Cgroup | None) -> Place:
+    if cgroup is None:
+        return NOWHERE
+    return Place(cgroup.container or "", cgroup.pod_uid or "", cgroup.systemd_unit or "")
 
 
 def _no_memory(process: ProcessDir) -> bool:

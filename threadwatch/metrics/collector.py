@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import accumulate, chain
 from platform import python_version
+from typing import Final
 
 from prometheus_client.core import Metric
 from prometheus_client.samples import Sample
@@ -18,8 +19,11 @@ import threadwatch
 from threadwatch.metrics import families
 from threadwatch.metrics.exposition import format_number
 from threadwatch.metrics.families import Family
-from threadwatch.model.keys import SOURCES, SeriesKey
+from threadwatch.model.keys import OTHER, SOURCES, Place, SeriesKey
 from threadwatch.model.view import POLL_BUCKETS, SeriesTotals, View
+
+_MOST_PLACES: Final = 200
+"""Places of one group that have a series: users choose the names of units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +140,22 @@ def _groups(view: View) -> Iterator[Metric]:
             for python in sorted(group.pythons)
         ],
     )
+    yield _plain(
+        families.GROUP_CONTAINER_INFO,
+        [
+            (
+                {
+                    **labels,
+                    "container_id": place.container,
+                    "pod_uid": place.pod_uid,
+                    "unit": place.unit,
+                },
+                1,
+            )
+            for labels, group in groups
+            for place in _some(group.places)
+        ],
+    )
     yield _plain(families.GROUP_PROCESSES, [(labels, group.processes) for labels, group in groups])
     yield _plain(
         families.GROUP_SOURCES,
@@ -192,6 +212,14 @@ def _daemon(view: View) -> Iterator[Metric]:
     )
     yield _plain(families.RELOAD_SUCCESSFUL, [({}, int(stats.reload_successful))])
     yield _plain(families.RELOAD_TIME, [({}, stats.reload_success_time)])
+
+
+def _some(places: Collection[Place]) -> list[Place]:
+    """Return the places in order; beyond a number, one that stands for the rest."""
+    ordered = sorted(places)
+    if len(ordered) > _MOST_PLACES:
+        ordered[_MOST_PLACES:] = [Place(OTHER, OTHER, OTHER)]
+    return ordered
 
 
 def _gil_wait_ns(totals: SeriesTotals, now_ns: int) -> int | None:

@@ -155,6 +155,14 @@ GROUP_INFO: Final = Family(
     " free-threaded; gil: they run with one (on) or without (off).",
     ("group", "implementation", "version", "build", "gil"),
 )
+GROUP_CONTAINER_INFO: Final = Family(
+    "threadwatch_group_container_info",
+    "info",
+    "One series with the value 1 for each place where processes of the group run, when last polled"
+    " (every poll_interval): the innermost container's id, the pod's uid and the systemd unit, each"
+    " empty if there is none. Beyond 200 places of a group the rest are one, (other).",
+    ("group", "container_id", "pod_uid", "unit"),
+)
 GROUP_PROCESSES: Final = Family(
     "threadwatch_group_processes",
     "gauge",
@@ -304,6 +312,7 @@ FAMILIES: Final = (
     GROUP_CPU,
     GROUP_ENDED_CHILDREN,
     GROUP_INFO,
+    GROUP_CONTAINER_INFO,
     GROUP_PROCESSES,
     GROUP_SOURCES,
     GROUP_PUBLISHED,

@@ -46,6 +46,20 @@ class Python:
 
 
 @dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """The place where a process runs, by its cgroups. A part is empty if there is none, or it is hidden."""
+
+    container: str = ""
+    """The innermost container's id, or its name."""
+    pod_uid: str = ""
+    unit: str = ""
+    """The innermost unit of systemd."""
+
+
+NOWHERE = Place()
+
+
+@dataclass(frozen=True, slots=True, order=True)
 class SeriesKey:
     """The key of one set of series: a folded thread name, split up as the group's ``per`` says."""
 

@@ -10,6 +10,7 @@ from threadwatch.model.history import HistoryView
 from threadwatch.model.keys import (
     TICKS_PER_SECOND,
     Per,
+    Place,
     ProcessKey,
     Python,
     SeriesKey,
@@ -150,6 +151,8 @@ class GroupView:
     series: Mapping[SeriesKey, SeriesTotals]
     dropped: int
     """Thread names that found no place under the cap and went to ``(other)``."""
+    places: frozenset[Place] = frozenset()
+    """Where its processes run, as far as that is known."""
     ended_children_ns: int = 0
     """CPU time of child processes that ended without any poll seeing them, and to which no name belongs."""
 

@@ -58,6 +58,7 @@ class Openings:
             self._rules_of(present.config),
             now_ns,
             watched.facts.uid,
+            present.place,
         )
         self._opened[watched.key.pid] = _Opened(present, charged_to, now.poll + _ASK_AGAIN)
         if opened is not None and opened.charged_to == charged_to:

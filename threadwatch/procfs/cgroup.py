@@ -1,4 +1,4 @@
-"""Parses ``/proc/PID/cgroup`` (cgroups(7)): a process's systemd unit and container."""
+"""Parses ``/proc/PID/cgroup`` (cgroups(7)): a process's systemd unit, container and pod."""
 
 from __future__ import annotations
 
@@ -9,34 +9,64 @@ from threadwatch.errors import Malformed
 
 _LINE = re.compile(r"[0-9]+:([^:]*):(/.*)", re.DOTALL)
 
+_GUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+
 # One component of a path, by the program that made it: ID (docker, containerd, kubepods; cgroupfs
 # driver), docker-ID.scope, cri-containerd-ID.scope, crio-ID.scope, nerdctl-ID.scope (systemd
-# driver), libpod-ID and libpod-ID.scope (podman), SLICE:cri-containerd:ID (containerd told of a
-# systemd that is not there). Not crio-conmon-ID.scope and the like: that is a container's monitor,
-# outside of it.
+# driver), libpod-ID and libpod-ID.scope (podman), libpod-payload-ID (podman in a unit),
+# SLICE:cri-containerd:ID (containerd told of a systemd that is not there), kata_ID, and TASK-NUMBER
+# (Fargate). Not crio-conmon-ID.scope and the like: that is a container's monitor, outside of it.
 _CONTAINER = re.compile(
-    r"(?:[^/]*:)?(?:(?:docker|cri-containerd|containerd|crio|libpod|nerdctl)[-:])?"
-    r"([0-9a-f]{64})(?:\.scope)?"
+    r"(?:[^/]*:)?(?:(?:docker|cri-containerd|containerd|crio|libpod|libpod-payload|nerdctl)[-:])?"
+    r"(?:kata_)?([0-9a-f]{64})(?:\.scope)?"
+    r"|([0-9a-f]{32}-[0-9]+)",
+    re.DOTALL,
+)
+# Two components. Cloud Foundry's have no name.
+_GARDEN = re.compile(r"garden/([0-9a-f]{8}(?:-[0-9a-f]{4}){4})", re.DOTALL)
+# Containers that have a name: LXC, LXD and Incus; systemd-nspawn, and what else machined has
+# registered, but no virtual machine; Nomad's exec driver, ALLOCATION.TASK.
+_NAMED = (
+    re.compile(r"lxc/([^/]+)", re.DOTALL),
+    re.compile(r"[^/]*/lxc\.payload\.([^/]+)", re.DOTALL),
+    re.compile(r"machine\.slice/systemd-nspawn@([^/]+)\.service", re.DOTALL),
+    re.compile(r"machine\.slice/machine-(?!qemu\\x2d|libpod)([^/]+)\.scope", re.DOTALL),
+)
+_NOMAD = re.compile(
+    rf"(?:nomad|share\.slice|reserve\.slice)/({_GUID}\.([^/]+?))(?:\.scope)?", re.DOTALL
+)
+_ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
+"""systemd.unit(5), "String escaping for inclusion in unit names"."""
+
+# podUID and SLICE-podUID.slice, where "_" stands for "-". A static pod has 32 digits.
+_POD = re.compile(
+    r"(?:[^/]*-)?pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice(?::[^/]*)?)?",
+    re.DOTALL,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Cgroup:
-    """The unit and the container of a process. None: it has none, or a cgroup namespace hides it."""
+    """The place of a process. None: it has none, or a cgroup namespace hides it."""
 
-    systemd_unit: str | None
+    systemd_unit: str | None = None
     """The innermost ``*.service`` or ``*.scope``."""
-    container: str | None
-    """The innermost container's id: 64 hexadecimal digits."""
+    container: str | None = None
+    """The innermost container's id: 64 hexadecimal digits of most, the name of those that have one."""
+    container_name: str | None = None
+    """The name of the innermost container, where a person has chosen it and the path has it."""
+    pod_uid: str | None = None
+    """The pod of Kubernetes, as its API spells it."""
 
 
 def parse_cgroup(data: bytes) -> Cgroup:
-    """Return the unit and the container that the process's cgroup paths name, or :class:`Malformed`.
+    """Return the unit, container and pod that the process's cgroup paths name, or :class:`Malformed`.
 
     The unit is taken from systemd's own hierarchy (v1, ``name=systemd``), or else from cgroup v2.
-    Containers are searched for in every hierarchy.
+    Containers and pods are searched for in every hierarchy.
     """
-    named = unified = container = None
+    named = unified = pod = None
+    container: tuple[str, str | None] | None = None
     for text in data.decode("utf-8", "replace").removesuffix("\n").split("\n") if data else ():
         match = _LINE.fullmatch(text)
         if match is None:
@@ -49,7 +79,9 @@ def parse_cgroup(data: bytes) -> Cgroup:
         elif not match[1]:
             unified = unified or _unit(parts)
         container = container or _container(parts)
-    return Cgroup(systemd_unit=named or unified, container=container)
+        pod = pod or _pod(parts)
+    identity, name = container or (None, None)
+    return Cgroup(named or unified, identity, name, pod)
 
 
 def _unit(innermost_first: list[str]) -> str | None:
@@ -60,9 +92,26 @@ def _unit(innermost_first: list[str]) -> str | None:
     return None
 
 
-def _container(innermost_first: list[str]) -> str | None:
+def _container(innermost_first: list[str]) -> tuple[str, str | None] | None:
+    """Return a container's id and its name, if it has one."""
+    for part, parent in zip(innermost_first, [*innermost_first[1:], ""], strict=True):
+        if match := _CONTAINER.fullmatch(part):
+            return match[1] or match[2], None
+        both = f"{parent}/{part}"
+        if match := _GARDEN.fullmatch(both):
+            return match[1], None
+        if match := _NOMAD.fullmatch(both):
+            return match[1], match[2]
+        for pattern in _NAMED:
+            if match := pattern.fullmatch(both):
+                name = _ESCAPED.sub(lambda escaped: chr(int(escaped[1], 16)), match[1])
+                return name, name
+    return None
+
+
+def _pod(innermost_first: list[str]) -> str | None:
     for part in innermost_first:
-        match = _CONTAINER.fullmatch(part)
+        match = _POD.fullmatch(part)
         if match is not None:
-            return match[1]
+            return match[1].replace("_", "-")
     return None

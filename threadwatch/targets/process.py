@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from threadwatch.config.settings import GroupConfig
-from threadwatch.model.keys import ProcessKey
+from threadwatch.model.keys import NOWHERE, Place, ProcessKey
 from threadwatch.names.published import Published
 from threadwatch.names.source import NameSource
 from threadwatch.procfs import ProcessDir
@@ -28,10 +28,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """The group that a process belongs to by its configuration."""
+    """The group that a process belongs to by its configuration, and where it runs."""
 
     group: str
     config: GroupConfig
+    place: Place = NOWHERE
+    """Where the process runs."""
 
 
 class LastPoll(NamedTuple):

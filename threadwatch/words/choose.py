@@ -58,4 +58,6 @@ def choose_pids(
 def _is_meant(word: str, candidate: Candidate) -> bool:
     if word.isdecimal():
         return candidate.pid == int(word)
-    return fnmatch.fnmatchcase(candidate.group, word)
+    # In a container it is called APPLICATION@CONTAINER.
+    names = candidate.group, candidate.group.rpartition("@")[0]
+    return any(fnmatch.fnmatchcase(name, word) for name in names if name)

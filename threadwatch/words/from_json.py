@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from threadwatch.errors import Malformed
-from threadwatch.model.keys import SOURCES, Per, ProcessKey, Python
+from threadwatch.model.keys import SOURCES, Per, Place, ProcessKey, Python
 from threadwatch.model.states import NAMES
 from threadwatch.model.view import GroupView, ProcessView, Stats, ThreadView, View
 
@@ -184,6 +184,10 @@ def _parse_process(found: _Object) -> ProcessView:
     )
 
 
+def _parse_place(found: _Object) -> Place:
+    return Place(found.text("container_id"), found.text("pod_uid"), found.text("unit"))
+
+
 def _parse_python(found: _Object) -> Python:
     return Python(
         found.text("implementation"),
@@ -231,6 +235,7 @@ def _parse_group(found: _Object) -> GroupView:
         names_from={source: count for source, count in names_from.items() if count},
         pythons=dict(pythons),
         series={},
+        places=frozenset(found.array("places", _parse_place)),
         dropped=found.whole("dropped"),
         ended_children_ns=found.ns("ended_children_cpu_seconds"),
     )

@@ -144,6 +144,10 @@ def _group(group: GroupView) -> dict[str, object]:
             }
             for python, count in sorted(group.pythons.items())
         ],
+        "places": [
+            {"container_id": place.container, "pod_uid": place.pod_uid, "unit": place.unit}
+            for place in sorted(group.places)
+        ],
         "dropped": group.dropped,
         "ended_children_cpu_seconds": group.ended_children_ns / 1e9,
     }

@@ -31,6 +31,7 @@ from threadwatch.procfs import (
 ID = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 OTHER_ID = "60303ae22b998861bce3b28f33eec1be758a213c86c93c076dbe9f558c11c752"
 UNIT = "shop.service"
+UID = "f6f2d169-f2ae-4afa-95ed-06ff2ed6b288"
 
 STAT = (
     b"4713 (a) R (b) S 1 4711 4711 0 -1 4194368 12 99 3 98 250 75 97 96 20 -5 8 0 216004 545935360 3431 "
@@ -304,6 +305,44 @@ class TestCgroup:
     def test_unit_and_container(self, data: bytes, unit: str | None, container: str | None) -> None:
         """The innermost unit and container are found in each of the usual layouts."""
         assert parse_cgroup(data) == Cgroup(systemd_unit=unit, container=container)
+
+    @pytest.mark.parametrize(
+        ("path", "container", "name", "pod"),
+        [
+            (f"/system.slice/shop.service/libpod-payload-{ID}", ID, None, None),
+            (f"/ecs/{ID[:32]}/{ID[:32]}-1234567890", f"{ID[:32]}-1234567890", None, None),
+            ("/system.slice/garden.service/garden/6f265890-5165-7fab-6b52-18d1",
+             "6f265890-5165-7fab-6b52-18d1", None, None),
+            (f"/nomad.slice/share.slice/{UID}.web.scope", f"{UID}.web", "web", None),
+            (f"/nomad/{UID}.web", f"{UID}.web", "web", None),
+            ("/lxc/mysql-1", "mysql-1", "mysql-1", None),
+            ("/lxc.payload.web1/system.slice/shop.service", "web1", "web1", None),
+            ("/lxc.monitor.web1", None, None, None),
+            ("/machine.slice/systemd-nspawn@web1.service/payload", "web1", "web1", None),
+            ("/machine.slice/machine-web\\x2d1.scope/payload", "web-1", "web-1", None),
+            ("/machine.slice/machine-qemu\\x2d1\\x2dvm.scope", None, None, None),
+            (f"/machine.slice/machine-libpod_pod_{OTHER_ID}.slice/libpod-{ID}.scope", ID, None, None),
+            (f"/machine.slice/libpod-conmon-{ID}.scope", None, None, None),
+            (f"/kubepods/burstable/pod{UID}/{ID}", ID, None, UID),
+            (f"/kubepods/burstable/pod{ID[:32]}/{ID}", ID, None, ID[:32]),
+            (f"/kubepods.slice/kubepods-pod{UID.replace('-', '_')}.slice/cri-containerd-{ID}.scope",
+             ID, None, UID),
+            (f"/kubepods.slice/kubepods-pod{UID.replace('-', '_')}.slice/crio-{ID}.scope/container",
+             ID, None, UID),
+            (f"/containerd.service/kubepods-pod{UID.replace('-', '_')}.slice:cri-containerd:{ID}",
+             ID, None, UID),
+            (f"/../../kubepods-besteffort-pod{UID.replace('-', '_')}.slice/cri-containerd-{ID}.scope",
+             ID, None, UID),
+            (f"/kubepods/pod{UID}", None, None, UID),
+            (f"/podruntime/{UID}", None, None, None),
+        ],
+    )  # fmt: skip  # one case in one line
+    def test_containers_and_pods(
+        self, path: str, container: str | None, name: str | None, pod: str | None
+    ) -> None:
+        """Containers with other ids or with names, and pods, in the layouts of each engine."""
+        found = parse_cgroup(f"0::{path}\n".encode())
+        assert (found.container, found.container_name, found.pod_uid) == (container, name, pod)
 
     @pytest.mark.parametrize(
         "data", [b"\n", b"0::/\n\n", b"0:/\n", b"x::/\n", b"0::\n", b"0::shop\n"]

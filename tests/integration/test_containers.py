@@ -1,0 +1,74 @@
+"""Applications in cgroups that are called as container engines call them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+from tests.harness import DEADLINE, threadwatch
+from tests.serving import application, serving, until
+from tests.testbed import CHECKOUT
+
+UID = "f6f2d169-f2ae-4afa-95ed-06ff2ed6b288"
+
+
+@contextlib.contextmanager
+def cgroup(path: str) -> Iterator[Path]:
+    """Make a cgroup (v2, or else systemd's of v1) while this is entered; its processes have to end before."""
+    root = next(
+        place
+        for place in map(
+            Path, ("/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd")
+        )
+        if (place / "cgroup.procs").exists()
+    )
+    with ExitStack() as made:
+        place = root
+        for part in path.split("/"):
+            place /= part
+            if not place.exists():
+                place.mkdir()
+                made.callback(_remove, place)
+        yield place
+
+
+def _remove(place: Path) -> None:
+    until(lambda: not (place / "cgroup.procs").read_text(), f"{place} is empty")
+    place.rmdir()
+
+
+def test_containers_are_told_apart(tmp_path: Path) -> None:
+    """One application on the host and in two containers of a pod is three groups, each with its place."""
+    ids = [os.urandom(32).hex() for _ in range(2)]
+    with ExitStack() as stack:
+        places = [stack.enter_context(cgroup(f"kubepods/burstable/pod{UID}/{id_}")) for id_ in ids]
+        programs = [stack.enter_context(application(name="app.py")) for _ in range(3)]
+        for place, program in zip(places, programs[1:], strict=True):
+            (place / "cgroup.procs").write_text(str(program.pid))
+        daemon = stack.enter_context(serving(tmp_path))
+        groups = ["app", *(f"app@{id_[:12]}" for id_ in ids)]
+        for group in groups:
+            published = f'threadwatch_group_published_processes{{group="{group}"}}'
+            until(lambda name=published: daemon.metric(name) == "1.0", f"{group} is seen")  # type: ignore[misc]  # a default binds it
+        infos = [
+            line
+            for line in daemon.get("/metrics")[1].splitlines()
+            if line.startswith("threadwatch_group_container_info{")
+        ]
+        for id_ in ids:
+            labels = f'{{container_id="{id_}",group="app@{id_[:12]}",pod_uid="{UID}",unit="'
+            assert sum(labels in line for line in infos) == 1
+        assert not [line for line in infos if 'group="app"' in line and UID in line]
+        ps = subprocess.run(
+            threadwatch("ps", "app"),
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=True,
+        )
+        assert all(f"{program.pid}" in ps.stdout for program in programs), ps.stdout
