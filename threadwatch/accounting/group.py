@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from threadwatch.accounting.series import Series
 from threadwatch.model.keys import (
-    NOWHERE,
     OTHER,
     UNATTRIBUTED,
     Per,
@@ -62,7 +61,7 @@ class Group:
     processes: dict[ProcessKey, Interpreter] = field(default_factory=dict)
     """Those that live."""
     places: dict[ProcessKey, Place] = field(default_factory=dict)
-    """Where those run whose place is known."""
+    """Where they run."""
     owner: int | None = None
     """The user whose process began it; None: the configuration, or we, have named it."""
     empty_since_ns: int = 0
@@ -96,10 +95,7 @@ class Group:
 
     def locate(self, key: ProcessKey, place: Place) -> None:
         """Note where a process runs."""
-        if place != NOWHERE:
-            self.places[key] = place
-        else:
-            self.places.pop(key, None)
+        self.places[key] = place
         self.touched = True
 
     def leave(self, key: ProcessKey, now_ns: int) -> Interpreter:

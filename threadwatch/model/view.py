@@ -152,7 +152,7 @@ class GroupView:
     dropped: int
     """Thread names that found no place under the cap and went to ``(other)``."""
     places: frozenset[Place] = frozenset()
-    """Where its processes run, as far as that is known."""
+    """Where its processes run."""
     ended_children_ns: int = 0
     """CPU time of child processes that ended without any poll seeing them, and to which no name belongs."""
 
