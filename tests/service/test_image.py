@@ -90,7 +90,7 @@ def test_image_says_what_it_is(image: Image) -> None:
     config = image.config()
     assert config["User"] == "65532:65532"
     assert config["Entrypoint"] == ["threadwatch"]
-    assert config["Cmd"] == ["serve", "--web.listen-address=0.0.0.0:9749"]
+    assert config["Cmd"] == ["serve"]
     assert list(config["ExposedPorts"]) == ["9749/tcp"]
     assert config["Labels"]["org.opencontainers.image.title"] == "threadwatch"
     assert config["Healthcheck"]["Test"][0] == "CMD"
@@ -107,8 +107,22 @@ def test_image_holds_no_build_tools(image: Image, container: str) -> None:
     assert not {"pip", "wheels", "build", "src", "hatchling"} & set(listed)
 
 
-def test_image_serves(image: Image, container: str, tmp_path: Path) -> None:
-    """As it is, the image serves metrics, passes its own health check, and ends at SIGTERM with status 0."""
+@pytest.mark.parametrize(
+    ("arguments", "address"),
+    [
+        ([], "127.0.0.2:9749"),
+        (["serve", "--log.level=debug"], "127.0.0.2:9749"),
+        (["serve", "--web.listen-address=127.0.0.1:9750"], "127.0.0.1:9750"),
+    ],
+    ids=["as it is", "arguments", "another port"],
+)
+def test_image_serves(
+    image: Image, container: str, tmp_path: Path, arguments: list[str], address: str
+) -> None:
+    """The image serves, on all interfaces unless told otherwise, is healthy, and ends at SIGTERM with 0.
+
+    127.0.0.2 is answered only by a server that listens on all.
+    """
     config = image.config()
     inside = image.command("run", "--isolation", "chroot", container, "--")
     log = tmp_path / "log"
@@ -116,7 +130,7 @@ def test_image_serves(image: Image, container: str, tmp_path: Path) -> None:
         serve = subprocess.Popen(
             [
                 *("unshare", "--net", "sh", "-c", 'ip link set lo up; exec "$@"', "-"),
-                *(*inside, *config["Entrypoint"], *config["Cmd"]),
+                *(*inside, *config["Entrypoint"], *(arguments or config["Cmd"])),
             ],
             stdout=output,
             stderr=output,
@@ -133,7 +147,7 @@ def test_image_serves(image: Image, container: str, tmp_path: Path) -> None:
 
     def get(path: str) -> str | None:
         assert serve.poll() is None, log.read_text()
-        done = in_network("python3", "-c", _GET, f"http://127.0.0.1:9749{path}")
+        done = in_network("python3", "-c", _GET, f"http://{address}{path}")
         return done.stdout if done.returncode == 0 else None
 
     try:
@@ -147,6 +161,10 @@ def test_image_serves(image: Image, container: str, tmp_path: Path) -> None:
         assert daemon is not None
         os.kill(daemon, signal.SIGTERM)
         assert serve.wait(DEADLINE) == 0, log.read_text()
+        check = [*inside, *config["Healthcheck"]["Test"][1:]]
+        ended = subprocess.run(check, capture_output=True, text=True, timeout=DEADLINE, check=False)
+        assert "no threadwatch serve runs" in ended.stderr
+        assert ended.returncode != 0
     finally:
         if serve.poll() is None:
             os.kill(_daemon(serve.pid) or serve.pid, signal.SIGKILL)

@@ -109,7 +109,8 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         action="append",
         metavar="ADDRESS",
         help="where to answer: HOST:PORT, [IPV6]:PORT, :PORT for all interfaces, or unix:PATH[,mode=660];"
-        f" may be given several times (default: {DEFAULT_ADDRESS}, or what systemd hands over)",
+        " may be given several times (default: what systemd hands over, or else the environment's"
+        f" THREADWATCH_LISTEN_ADDRESS, or else {DEFAULT_ADDRESS})",
     )
     parser.add_argument(
         "--web.telemetry-path",

@@ -5,6 +5,7 @@ Exit codes: 0 success, 1 a failure, 2 wrong usage, 78 bad configuration.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -84,7 +85,7 @@ def _serve(options: argparse.Namespace) -> int:
         ServeOptions(
             config_file=options.config,
             listen=tuple(options.listen or ()),
-            default_listen=DEFAULT_ADDRESS,
+            default_listen=os.environ.get("THREADWATCH_LISTEN_ADDRESS") or DEFAULT_ADDRESS,
             telemetry_path=options.telemetry_path,
             web_config_file=options.web_config,
             procfs=options.procfs,
