@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -72,3 +73,18 @@ def test_containers_are_told_apart(tmp_path: Path) -> None:
             check=True,
         )
         assert all(f"{program.pid}" in ps.stdout for program in programs), ps.stdout
+
+
+def test_a_user_in_a_container_is_a_number(tmp_path: Path) -> None:
+    """The name that our own passwd has for a uid is not believed in a container; on the host it is."""
+    config = tmp_path / "config.yml"
+    config.write_text("groups: [{name: '{app} of {user}', match: {user: ., exe: python}}]\n")
+    id_ = os.urandom(32).hex()
+    with ExitStack() as stack:
+        place = stack.enter_context(cgroup(f"docker/{id_}"))
+        inside, _ = (stack.enter_context(application(name="app.py")) for _ in range(2))
+        (place / "cgroup.procs").write_text(str(inside.pid))
+        daemon = stack.enter_context(serving(tmp_path, f"--config.file={config}"))
+        for user in (str(os.geteuid()), pwd.getpwuid(os.geteuid()).pw_name):
+            series = f'threadwatch_group_published_processes{{group="app of {user}"}}'
+            until(lambda name=series: daemon.metric(name) == "1.0", series)  # type: ignore[misc]  # a default binds it

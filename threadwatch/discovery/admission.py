@@ -217,15 +217,17 @@ class Admission:
                 return watched.membership  # an orphan stays what it was
         config = replace(self._config, watch_unmatched=True) if asked_for else self._config
         python = python or asked_for or inherited is not None
-        cgroup = self._cgroup(watched, wanted=python or watched.tables.known)
+        named = "user" in self._needs
+        cgroup = self._cgroup(watched, wanted=python or watched.tables.known or named)
+        apart = cgroup is not None and self._is_apart(cgroup)
         shown = ProcessFacts(
             exe=exe,
             cmdline=facts.cmdline,
             comm=facts.comm,
-            user=self._users.name(facts.uid) if "user" in self._needs else None,
+            user=self._user(facts.uid, apart=apart) if named else None,
             pex=self._pex(watched),
             cgroup=cgroup or Cgroup(),
-            apart=cgroup is not None and self._is_apart(cgroup),
+            apart=apart,
             python=python,
             published=watched.tables.known,
             parent_group=child_of.membership.group if child_of else None,
@@ -293,6 +295,10 @@ class Admission:
         except Gone:
             watched.dir.owner_uid()  # has it ended? Else the kernel has no cgroups
         return Cgroup()
+
+    def _user(self, uid: int, *, apart: bool) -> str:
+        """Return a user's name; in another container its number, which has another name there."""
+        return str(uid) if apart else self._users.name(uid)
 
     def _is_apart(self, cgroup: Cgroup) -> bool:
         """Return whether a process is in a container, and that is not our own."""
