@@ -7,7 +7,6 @@ the one before, and afterwards the sum over threads must be what the process clo
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
 from typing import Any
 
 from threadwatch.accounting.account import Account
@@ -215,15 +214,15 @@ def fallen(
                 continue
             where = f"{old.name} {key}"
             pairs += [
-                (f"{where} {field.name}", getattr(then, field.name), getattr(totals, field.name))
-                for field in fields(SeriesTotals)
-                if field.name not in {"states", "now"}
+                (f"{where} {field}", getattr(then, field), getattr(totals, field))
+                for field in SeriesTotals._fields
+                if field not in {"states", "now"}
             ]
             for state, time in then.states.items():
                 later = totals.states.get(state)
                 shown_ns = time.at(before_ns)
                 pairs.append((f"{where} {state} s", shown_ns, later and later.at(now_ns)))
-                pairs.append((f"{where} {state} threads", 0, later and later.count))
+                pairs.append((f"{where} {state} threads", 0, later and later.threads))
             pairs += [(f"{where} {state} now", 0, totals.now.get(state)) for state in then.now]
         wrong += [
             f"{what}: {was} then, {then_is} now"

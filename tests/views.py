@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from threadwatch.model.keys import OTHER, UNATTRIBUTED, Place, ProcessKey, Python, SeriesKey, Source
@@ -100,7 +99,7 @@ def thread_totals(**values: Any) -> SeriesTotals:
         states={},
         now={},
     )
-    return replace(nothing, **values)
+    return nothing._replace(**values)
 
 
 def everything(number: int = 1) -> SeriesTotals:
@@ -120,10 +119,10 @@ def everything(number: int = 1) -> SeriesTotals:
         ended=10 * number,
         states={
             "running": StateTime(
-                count=0, total_ns=1_750_000_000 * number, since_ns=NOW_NS - 1_000_000_000
+                threads=0, total_ns=1_750_000_000 * number, since_ns=NOW_NS - 1_000_000_000
             ),
-            "gil": StateTime(count=0, total_ns=40_000_000 * number, since_ns=NOW_NS),
-            "sleeping": StateTime(count=number, total_ns=0, since_ns=NOW_NS - 60_000_000_000),
+            "gil": StateTime(threads=0, total_ns=40_000_000 * number, since_ns=NOW_NS),
+            "sleeping": StateTime(threads=number, total_ns=0, since_ns=NOW_NS - 60_000_000_000),
         },
         gil_held_ns=90_000_000 * number,
         now={"running": 0, "gil": 0, "sleeping": number},
@@ -148,7 +147,7 @@ def group(name: str, series: Mapping[SeriesKey, SeriesTotals], **values: Any) ->
         series=series,
         dropped=0,
     )
-    return replace(made, **values)
+    return made._replace(**values)
 
 
 def view(*groups: GroupView, **values: Any) -> View:
@@ -172,7 +171,7 @@ def view(*groups: GroupView, **values: Any) -> View:
             reload_success_time=1_795_391_990.0,
         ),
     )
-    return replace(made, **values)
+    return made._replace(**values)
 
 
 def process(
@@ -250,8 +249,7 @@ def sample() -> View:
             process(4715, "shop", (4715, "python3"), source="comm"),
         ),
         thread_info=True,
-        stats=replace(
-            view().stats,
+        stats=view().stats._replace(
             read_errors={("table", "malformed"): 1, ("fd", "denied"): 20, ("stat", "emfile"): 3},
         ),
     )

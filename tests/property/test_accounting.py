@@ -401,7 +401,7 @@ class Histories(RuleBasedStateMachine):
         series = [totals for group in self.views for totals in group.series.values()]
         started = sum(totals.started for totals in series) + self.gone["started"]
         ended = sum(totals.ended for totals in series) + self.gone["ended"]
-        assert started - ended == sum(time.count for s in series for time in s.states.values())
+        assert started - ended == sum(time.threads for s in series for time in s.states.values())
         assert started - ended == sum(sum(s.now.values()) for s in series)
 
     @invariant()
@@ -610,7 +610,7 @@ class Histories(RuleBasedStateMachine):
     def _pass(self, ns: int) -> None:
         """Time passes, in some state for each thread that lives in the books."""
         self.lived_ns += ns * sum(
-            time.count
+            time.threads
             for group in self.account._groups.values()
             for series in group.series.values()
             for time in series.states.values()

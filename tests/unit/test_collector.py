@@ -106,8 +106,8 @@ def test_exposed_seconds_lose_nothing_for_97_days(ns: int) -> None:
 def test_time_in_a_state_counts_up_to_the_view() -> None:
     """Threads that stay in a state gain time with the view's clock, without the totals being touched."""
     states = {
-        "sleeping": StateTime(count=3, total_ns=5 * NS, since_ns=views.NOW_NS - 2 * NS),
-        "running": StateTime(count=0, total_ns=NS, since_ns=0),
+        "sleeping": StateTime(threads=3, total_ns=5 * NS, since_ns=views.NOW_NS - 2 * NS),
+        "running": StateTime(threads=0, total_ns=NS, since_ns=0),
     }
     view = one_thread(states=states, now={"sleeping": 3, "running": 0})
     assert values(view, "threadwatch_thread_state_seconds_total") == {

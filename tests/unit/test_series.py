@@ -92,7 +92,7 @@ def test_absorbing_adds_everything() -> None:
     assert totals.read_bytes is None
     assert totals.states["sleeping"].at(2 * SECOND) == 3 * SECOND
     assert totals.states["lock"].at(2 * SECOND) == SECOND
-    assert totals.states["sleeping"].count == 1
+    assert totals.states["sleeping"].threads == 1
     assert (totals.states["running"].total_ns, totals.states["runnable"].total_ns) == (10, 20)
     assert totals.gil_held_ns == 30
 

@@ -7,7 +7,6 @@ import socket
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -269,7 +268,7 @@ def test_description_says_what_is_watched_and_what_it_costs() -> None:
         "Watching 3 processes (1 published) with 5 threads. A poll takes 2.5 ms of CPU, and all "
         "together 1.0 % of one. Permission hides some: threadwatch doctor says what."
     )
-    short = replace(first, stats=replace(first.stats, read_errors={("process", "emfile"): 3}))
+    short = first._replace(stats=first.stats._replace(read_errors={("process", "emfile"): 3}))
     assert describe(short, None).endswith(
         " Some are left out for want of file descriptors: threadwatch doctor says how many."
     )

@@ -23,9 +23,9 @@ def _said(view: View) -> dict[str, Any]:
 def test_a_view_comes_back() -> None:
     """What is encoded and parsed is the same view, but for series and what processes were given."""
     sample = views.sample()
-    groups = tuple(replace(group, cpu_ns=7_123_456_789) for group in sample.groups)
-    view = replace(sample, boottime_ns=123_456_789_012_345, groups=groups)
-    without = replace(view, groups=tuple(replace(group, series={}) for group in groups))
+    groups = tuple(group._replace(cpu_ns=7_123_456_789) for group in sample.groups)
+    view = sample._replace(boottime_ns=123_456_789_012_345, groups=groups)
+    without = view._replace(groups=tuple(group._replace(series={}) for group in groups))
     assert parse_view(json.dumps(view_json(view)).encode()) == without
 
 

@@ -59,7 +59,7 @@ def test_many_clients_cost_as_one() -> None:
     first = _get(app, accept_encoding="gzip")
     assert _get(app, accept_encoding="gzip") is first
     assert _get(app) is _get(app)
-    exporter.publish(replace(views.sample(), sequence=4))
+    exporter.publish(views.sample()._replace(sequence=4))
     assert json.loads(_get(app).body)["sequence"] == 4
 
 
@@ -72,9 +72,9 @@ def test_the_history_is_encoded_once_for_as_long_as_it_is_the_same() -> None:
     app = App(exporter, views.health())
     first = _get(app, "/api/v1/history")
     assert json.loads(first.body)["groups"] == [{"name": "shop", "cpu_percent": [0.2, 0.3, 0.0]}]
-    exporter.publish(replace(view, sequence=4))
+    exporter.publish(view._replace(sequence=4))
     assert _get(app, "/api/v1/history") is first
-    exporter.publish(replace(view, sequence=5, history=replace(history, groups={})))
+    exporter.publish(view._replace(sequence=5, history=replace(history, groups={})))
     assert json.loads(_get(app, "/api/v1/history").body)["groups"] == []
 
 

@@ -102,9 +102,10 @@ class Balance:
     def _charge_told(self, group: Group, most_ns: int, now_ns: int) -> None:
         """Charge what ended threads have told of, up to ``most_ns``. The rest may be in the next clock."""
         most_ns = max(most_ns, 0)
-        paid = self._charge_claims(group, self._tails.told, most_ns, now_ns)
-        self._tails.pay(paid)
-        most_ns -= paid.total()
+        if self._tails.told:
+            paid = self._charge_claims(group, self._tails.told, most_ns, now_ns)
+            self._tails.pay(paid)
+            most_ns -= paid.total()
         dues, self._dues = self._dues, []
         total_ns = sum(due.cpu_ns for due in dues)
         for due in dues:

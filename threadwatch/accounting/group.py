@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import NamedTuple
@@ -45,6 +45,14 @@ class GroupRules:
     """The configuration gives the group its name, which does not depend on its processes."""
 
 
+class _Members(NamedTuple):
+    """What a group's processes are, together; as in :class:`.GroupView`."""
+
+    names_from: Mapping[Source, int]
+    pythons: Mapping[Python, int]
+    places: frozenset[Place]
+
+
 @dataclass(slots=True)
 class Group:
     """One group's totals, and the rules by which its threads share series. Only this module writes them."""
@@ -62,6 +70,8 @@ class Group:
     """Those that live."""
     places: dict[ProcessKey, Place] = field(default_factory=dict)
     """Where they run."""
+    _members: _Members | None = None
+    """What the processes have in common; None: to be counted again."""
     owner: int | None = None
     """The user whose process began it; None: the configuration, or we, have named it."""
     empty_since_ns: int = 0
@@ -91,17 +101,21 @@ class Group:
 
     def join(self, key: ProcessKey, interpreter: Interpreter) -> None:
         """Count a process that lives."""
-        self.processes[key] = interpreter
+        if self.processes.get(key) != interpreter:
+            self.processes[key] = interpreter
+            self._members = None
 
     def locate(self, key: ProcessKey, place: Place) -> None:
         """Note where a process runs."""
         self.places[key] = place
+        self._members = None
         self.touched = True
 
     def leave(self, key: ProcessKey, now_ns: int) -> Interpreter:
         """Count a process no longer; return what was known of its Python."""
         interpreter = self.processes.pop(key, Interpreter())
         self.places.pop(key, None)
+        self._members = None
         self.touched = True
         if not self.processes:
             self.empty_since_ns = now_ns
@@ -186,19 +200,27 @@ class Group:
         """Return the totals now; the same object while nothing changes. ``before_ns``: when last shown."""
         if self._view is None or self.touched:
             self.touched = False
-            living = self.processes.values()
+            members = self._members = self._members or self._count()
             self._view = GroupView(
                 name=self.name,
                 per=self.per,
                 cpu_ns=self.cpu_ns,
                 ended_children_ns=self.ended_children_ns,
                 processes=len(self.processes),
-                names_from=MappingProxyType(Counter(p.names_from for p in living)),
-                pythons=MappingProxyType(Counter(p.python for p in living if p.python)),
+                names_from=members.names_from,
+                pythons=members.pythons,
                 series=MappingProxyType(
                     {key: s.totals(now_ns, before_ns) for key, s in self.series.items()}
                 ),
                 dropped=self.dropped,
-                places=frozenset(self.places.values()),
+                places=members.places,
             )
         return self._view
+
+    def _count(self) -> _Members:
+        living = self.processes.values()
+        return _Members(
+            MappingProxyType(Counter(one.names_from for one in living)),
+            MappingProxyType(Counter(one.python for one in living if one.python)),
+            frozenset(self.places.values()),
+        )

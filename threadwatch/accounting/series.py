@@ -151,7 +151,7 @@ class Series:
         if old is None:
             self.states[state] = StateTime(by, 0, now_ns)
         else:
-            self.states[state] = StateTime(old.count + by, old.at(now_ns), now_ns)
+            self.states[state] = StateTime(old.threads + by, old.at(now_ns), now_ns)
 
     def correct(self, state: str, spent_ns: int) -> None:
         """Correct ``state``: this much of the time counted there was spent in something else."""
@@ -160,7 +160,7 @@ class Series:
     def credit(self, state: str, spent_ns: int, now_ns: int) -> None:
         """Count time that a thread has spent in this state of waiting."""
         old = self.states.get(state) or StateTime(0, 0, now_ns)
-        self.states[state] = StateTime(old.count, old.at(now_ns) + spent_ns, now_ns)
+        self.states[state] = StateTime(old.threads, old.at(now_ns) + spent_ns, now_ns)
 
     def _apply_corrections(self, now_ns: int, before_ns: int) -> None:
         """Apply the corrections.
@@ -173,7 +173,7 @@ class Series:
             old = self.states.get(state) or StateTime(0, 0, now_ns)
             floor_ns = shown[state].at(before_ns) if state in shown else 0
             taken_ns = min(spent_ns, max(old.at(now_ns) - floor_ns, 0))
-            self.states[state] = StateTime(old.count, old.at(now_ns) - taken_ns, now_ns)
+            self.states[state] = StateTime(old.threads, old.at(now_ns) - taken_ns, now_ns)
             if spent_ns > taken_ns:
                 self.corrections[state] = spent_ns - taken_ns
             else:

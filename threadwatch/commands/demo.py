@@ -101,8 +101,8 @@ def _family(view: View, pid: int) -> View:
         choose(view, [str(pid)], "demo") if any(p.key.pid == pid for p in view.processes) else ()
     )
     names = {process.group for process in members}
-    return replace(
-        view, processes=members, groups=tuple(group for group in view.groups if group.name in names)
+    return view._replace(
+        processes=members, groups=tuple(group for group in view.groups if group.name in names)
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Source = Literal["published", "memory", "comm"]
 """Where a thread's name comes from: its publisher's table, its process's memory, or the kernel."""
@@ -23,9 +23,12 @@ OTHER = "(other)"
 """The thread name that holds what is over a group's cap of names."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class ProcessKey:
-    """A process's identity: its PID can be used again, but not with the same start time."""
+class ProcessKey(NamedTuple):
+    """A process's identity: its PID can be used again, but not with the same start time.
+
+    (A named tuple, as is :class:`SeriesKey`: both are looked up many times in each poll, and the hash of a
+    dataclass is computed by a call of Python's.)
+    """
 
     pid: int
     start_ticks: int
@@ -59,8 +62,7 @@ class Place:
 NOWHERE = Place()
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SeriesKey:
+class SeriesKey(NamedTuple):
     """The key of one set of series: a folded thread name, split up as the group's ``per`` says."""
 
     thread: str

@@ -130,8 +130,7 @@ class EndedThread:
     """CPU time that it used before it could be published; 0 unknown."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessReading:
+class ProcessReading(NamedTuple):
     """One process. Its clock was read before its threads were."""
 
     key: ProcessKey

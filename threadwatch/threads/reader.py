@@ -21,7 +21,7 @@ of all of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from threadwatch.errors import ReadError
 from threadwatch.model.readings import EndedThread, Identity, ThreadReading
@@ -46,8 +46,7 @@ _TAIL_NS = 5_000
 """The least CPU time of a thread after its end was published."""
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """The result of one poll's reading of a process's threads; as in :class:`.ProcessReading`."""
 
     threads: tuple[ThreadReading, ...]

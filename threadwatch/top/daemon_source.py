@@ -228,8 +228,7 @@ def _same(view: View, before: View | None) -> View:
     if before is None:
         return view
     old = {process.key: process for process in before.processes}
-    return replace(
-        view,
+    return view._replace(
         processes=tuple(_same_process(process, old.get(process.key)) for process in view.processes),
     )
 

@@ -66,7 +66,7 @@ class Top:
             self._kept.append(view)
             return
         self._processes = self._choose(view)
-        self.view = replace(view, processes=self._processes)
+        self.view = view._replace(processes=self._processes)
         self.history.add(self.view)
         self._members = frozenset(process.key for process in self._processes)
         self.known |= _known(self._processes)

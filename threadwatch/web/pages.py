@@ -103,7 +103,7 @@ def _groups(view: View | None) -> str:
 
 def _row(group: GroupView) -> str:
     threads = sum(
-        state.count for totals in group.series.values() for state in totals.states.values()
+        state.threads for totals in group.series.values() for state in totals.states.values()
     )
     return (
         f'<tr><th scope="row">{printable(group.name)}</th><td>{group.processes:,}</td>'
