@@ -147,7 +147,7 @@ class Poller:
         )
         self._parents.settle(now.poll, started_ns)
         self._stats.count_errors(self._errors)
-        self._sampling.choose(self._discovery.watched.values(), started_ns)
+        self._sampling.choose(self._idle.up(self._discovery.watched), started_ns)
         processes: tuple[ProcessView, ...] = ()
         if details:
             processes = self._views.show(self._discovery.watched.values(), now.poll, now.before_ns)
@@ -178,7 +178,7 @@ class Poller:
         for watched in self._discovery.take_gone():
             self._let_go(watched)
         yield from self._parents.due(self._now.poll, self._now.before_ns)
-        awake = self._idle.awake(self._discovery.watched.values(), self._now.poll)
+        awake = self._idle.awake(self._discovery.watched, self._now.poll)
         self._reader.begin(len(awake))
         awake.sort(key=self._is_our_own, reverse=True)
         yield from awake
@@ -242,6 +242,7 @@ class Poller:
             self._errors.append(no_thread())
 
     def _let_go(self, watched: Process) -> None:
+        self._idle.forget(watched)
         self._openings.close(watched)
         self._sampling.forget(watched, gone=True)
         watched.names.last_words()

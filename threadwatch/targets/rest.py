@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from threadwatch.procfs import CpuTimer
@@ -28,9 +29,14 @@ class Rest:
     timer_from: int = 0
     """The earliest poll in which to start a timer. Written by :mod:`threadwatch.threads.idle`."""
 
+    roused: Callable[[], object] | None = None
+    """Called when it is disturbed. Written by :mod:`threadwatch.threads.idle`."""
+
     def disturb(self) -> None:
         """Have it read in the next poll, even if its clock stands still."""
         self.at_rest = False
+        if self.roused is not None:
+            self.roused()
 
     def settle(self, *, at_rest: bool) -> None:
         """Note after a poll whether it rests from now on."""
