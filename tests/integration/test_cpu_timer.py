@@ -141,3 +141,27 @@ def test_who_rests_has_a_timer_and_who_runs_much_has_none(sleepers: subprocess.P
     assert poller.poll().processes == ()
     assert timers() == 0
     poller.close()
+
+
+def test_processes_asleep_hear_of_another_configuration(
+    sleepers: subprocess.Popen[str],
+) -> None:
+    """After many polls at rest, a reload gives a process another group, and no other figures."""
+    poller = Poller(
+        ProcFS(), parse_config(b"unmatched: ignore", "test"), report=lambda _error: None
+    )
+    poller.always_watch(frozenset({sleepers.pid}))
+    for _ in range(40):
+        poller.poll(details=False)
+    (before,) = poller.poll().processes
+    name = f"shop-{sleepers.pid}"
+    groups = f"unmatched: ignore\ngroups: [{{name: {name}, match: {{cmdline: 'Barrier.101.'}}}}]"
+    poller.reload(parse_config(groups.encode(), "test"))
+    view = poller.poll()
+    (after,) = view.processes
+    assert (after.group, after.cpu_ns) == (name, before.cpu_ns)
+    assert {group.name: group.processes for group in view.groups}[name] == 1
+    work(sleepers)
+    (worked,) = poller.poll().processes
+    assert worked.cpu_ns == clock_ns(sleepers.pid)
+    poller.close()

@@ -169,15 +169,15 @@ class Series:
         kept for the next poll.
         """
         shown = self._frozen.states if self._frozen is not None else {}
-        for state, spent_ns in list(self.corrections.items()):
+        corrections, self.corrections = self.corrections, {}
+        for state, spent_ns in corrections.items():
             old = self.states.get(state) or StateTime(0, 0, now_ns)
+            total_ns = old.at(now_ns)
             floor_ns = shown[state].at(before_ns) if state in shown else 0
-            taken_ns = min(spent_ns, max(old.at(now_ns) - floor_ns, 0))
-            self.states[state] = StateTime(old.threads, old.at(now_ns) - taken_ns, now_ns)
+            taken_ns = min(spent_ns, max(total_ns - floor_ns, 0))
+            self.states[state] = StateTime(old.threads, total_ns - taken_ns, now_ns)
             if spent_ns > taken_ns:
                 self.corrections[state] = spent_ns - taken_ns
-            else:
-                del self.corrections[state]
 
     def count(self, known: Counts, seen: Counts) -> Counts:
         """Add what a thread has counted beyond ``known``; return what is known of it now.
