@@ -46,7 +46,7 @@ class GroupRules:
 
 
 class _Members(NamedTuple):
-    """What a group's processes are, together; as in :class:`.GroupView`."""
+    """The sources of names, Pythons and places of a group's processes; as in :class:`.GroupView`."""
 
     names_from: Mapping[Source, int]
     pythons: Mapping[Python, int]
@@ -71,7 +71,7 @@ class Group:
     places: dict[ProcessKey, Place] = field(default_factory=dict)
     """Where they run."""
     _members: _Members | None = None
-    """What the processes have in common; None: to be counted again."""
+    """Of :attr:`processes` and :attr:`places`; None: to be counted again."""
     owner: int | None = None
     """The user whose process began it; None: the configuration, or we, have named it."""
     empty_since_ns: int = 0
