@@ -23,7 +23,7 @@ from tests.harness import threadwatch
 from tests.proctree import ProcTree
 from tests.serving import DEADLINE
 from tests.terminal import written_to_a_terminal
-from tests.testbed import CHECKOUT
+from tests.testbed import CHECKOUT, descendants
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 BOTH = "sys_ptrace,+dac_read_search"
@@ -263,6 +263,42 @@ def test_a_pid_namespace_of_its_own() -> None:
     assert said["processes"] == []
     assert kinds(said) == {"pid-namespace": []}
     assert "--pid=host" in ways(said, "pid-namespace")["docker"][0]
+
+
+@pytest.mark.parametrize(
+    ("surroundings", "cheap", "dear", "lines"),
+    [
+        ([], "docker", "docker", ["docker run --pid=container:NAME --user 65534:65534 …"]),
+        (["container=podman"], "podman", "podman", ["podman run --pid=container:NAME --user 65534:65534 …"]),
+        (["KUBERNETES_SERVICE_HOST=10.0.0.1"], "Kubernetes", "Kubernetes",
+         ["shareProcessNamespace: true", "securityContext: {runAsUser: 65534, runAsGroup: 65534}"]),
+    ],
+    ids=["docker", "podman", "kubernetes"],
+)  # fmt: skip
+def test_beside_the_target_in_its_pid_namespace(
+    surroundings: list[str], cheap: str, dear: str, lines: list[str]
+) -> None:
+    """Another group is told from another user; the way without a capability comes first, and is enough."""
+    own = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *NOBODY)
+    with python(PUBLISH, prefix=own) as pid:
+        (child,) = descendants(pid)
+        enter = ("nsenter", f"--target={child}", "--pid", "--mount", "env", *surroundings)
+        user = ("setpriv", "--reuid=65534", "--clear-groups")
+        said = report("1", prefix=(*enter, *user, "--regid=100"))
+        opened = report("1", prefix=(*enter, *user, "--regid=65534"))
+    assert seen(said, 1) == HIDDEN
+    (one,) = said["missing"]
+    assert (
+        "of this user, but of another group (65534) than this process, whose group is 100"
+        in one["text"]
+    )
+    first, second = one["ways"]
+    assert first == {"where": f"{cheap}, without a capability", "lines": lines}
+    assert second["where"] == dear
+    assert "host" not in " ".join(second["lines"])  # it is in the right PID namespace
+    assert "SYS_PTRACE" in " ".join(second["lines"])
+    assert seen(opened, 1) == VISIBLE
+    assert opened["ok"]
 
 
 def test_a_container_that_is_shown_the_hosts_procfs(tmp_path: Path) -> None:

@@ -17,7 +17,14 @@ from threadwatch.doctor.findings import Cause, Daemon, Finding
 from threadwatch.doctor.missing import Extent, Missing, listed, processes
 from threadwatch.doctor.reasons import Reason, Remedy
 from threadwatch.doctor.situation import Situation, user_name
-from threadwatch.doctor.ways import BOTH, capabilities, capabilities_for, more_files, ways_for
+from threadwatch.doctor.ways import (
+    BOTH,
+    beside,
+    capabilities,
+    capabilities_for,
+    more_files,
+    ways_for,
+)
 from threadwatch.publisher.layout import CAPACITY
 from threadwatch.words.text import printable
 from threadwatch.words.wording import count
@@ -107,14 +114,14 @@ def _hidden_processes(
             "pid-namespace",
             "No Python process can be seen, because this is a PID namespace of its own (a container's).",
             ways=(
-                Remedy("docker", ("docker run --pid=host …",)),
+                Remedy(situation.engine, (f"{situation.engine} run --pid=host …",)),
                 Remedy("Kubernetes", ("hostPID: true",)),
             ),
         )
 
 
 _WHY: dict[Cause, str] = {
-    "other user": "of other users ({users})",
+    "other user": "",  # as _whose() says
     "not dumpable": "not dumpable, because of a change of user or prctl(PR_SET_DUMPABLE)",
     "more privileges": "with capabilities that this process does not have",
     "yama": "may be looked at, but not traced: Yama's ptrace_scope is {scope}",
@@ -126,15 +133,31 @@ def _hidden(situation: Situation, findings: Sequence[Finding]) -> Iterator[Missi
     for cause, why in _WHY.items():
         found = [finding for finding in findings if finding.cause == cause]
         if found:
-            users = sorted({user_name(finding.uid) for finding in found})
-            whose = why.format(users=listed(users), scope=situation.ptrace_scope)
+            whose = why.format(scope=situation.ptrace_scope) or _whose(situation, found)
+            same = {(finding.uid, finding.gid) for finding in found}
+            cheap = beside(situation, same) if cause == "other user" else ()
             yield Missing(
                 cause.replace(" ", "-"),
                 f"{processes(found)}, {whose}. Hidden: {', '.join(_hidden_things(found)) or 'the program'}."
                 f"{_needs(situation, cause)}",
                 tuple(finding.pid for finding in found),
-                ways_for(situation, cause),
+                (*cheap, *ways_for(situation, cause)),
             )
+
+
+def _whose(situation: Situation, found: Sequence[Finding]) -> str:
+    """Return whose processes are hidden; those of our own user are because of their group."""
+    own = situation.credentials
+    others = sorted({user_name(finding.uid) for finding in found if finding.uid != own.uids[1]})
+    if others:
+        return f"of other users ({listed(others)})"
+    groups = sorted({finding.gid for finding in found if finding.gid not in (None, own.gids[1])})
+    if groups:
+        return (
+            f"of this user, but of another group ({listed([*map(str, groups)])}) than this process, whose "
+            f"group is {own.gids[1]}"
+        )
+    return "of this user, but with another real or saved user or group than this process"
 
 
 def _hidden_things(findings: Sequence[Finding]) -> Iterator[str]:

@@ -91,6 +91,7 @@ class _Examination:
     def __init__(
         self, procfs: ProcFS, situation: Situation, guarded: GuardedReader, watched: Process
     ) -> None:
+        self._gid: int | None = None
         self._procfs = procfs
         self._situation = situation
         self._watched = watched
@@ -129,6 +130,7 @@ class _Examination:
             states=states,
             memory=memory,
             cause=self._cause() if self._denied else None,
+            gid=self._gid,
             detail="; ".join(dict.fromkeys(self._details)),
             reason=why,
             nameless={} if header is None else nameless(watched, header),
@@ -263,6 +265,7 @@ class _Examination:
         except ReadError as error:
             self._details.append(str(error))
             return "refused"
+        self._gid = credentials.gids[1]
         return cause_of(
             self._situation,
             credentials,

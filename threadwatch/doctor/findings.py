@@ -59,6 +59,8 @@ class Finding:
     """How many of its threads have no name in Python although it publishes, by reason
     (:func:`threadwatch.doctor.evidence.nameless`)."""
 
+    gid: int | None = None
+    """Its effective group, of a process of which something is hidden."""
     source: Source = "comm"
     """Where the daemon has its threads' names from, with the same configuration and rights."""
 

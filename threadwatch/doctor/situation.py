@@ -67,6 +67,18 @@ class Situation:
     """Whether the numbers of the machine's system calls are known."""
     label: str | None
     """Its label of a security module (AppArmor, SELinux); None without one."""
+    podman: bool = False
+    """Whether podman has started its container."""
+
+    @property
+    def shares_pids(self) -> bool:
+        """Return whether its PID namespace is a container's, and what it sees is in that."""
+        return not self.host_pids and self.same_namespace
+
+    @property
+    def engine(self) -> str:
+        """Return the command that starts a container as this one, or as one would here."""
+        return "podman" if self.podman else "docker"
 
     @property
     def lacks(self) -> frozenset[str]:
@@ -125,6 +137,7 @@ def read_situation(procfs: ProcFS) -> Situation:
         machine=machine,
         wait_reasons=bool(ways(machine)),
         label=read_own("attr/current").rstrip(b"\0\n").decode("utf-8", "replace") or None,
+        podman=os.environ.get("container") == "podman",  # noqa: SIM112 - that is its name
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 from threadwatch.doctor.findings import Cause
@@ -33,11 +33,46 @@ def ways_for(situation: Situation, cause: Cause) -> tuple[Remedy, ...]:
 
 def _modules(situation: Situation) -> Iterator[Remedy]:
     label = situation.label
+    engine = situation.engine
     if label is not None and not label.startswith("unconfined"):
-        option = "label=disable" if ":" in label else "apparmor=unconfined"
-        yield Remedy("docker", (f"docker run --security-opt {option} …",))
+        selinux = ":" in label
+        if situation.kubernetes:
+            option = (
+                "seLinuxOptions: {type: spc_t}"
+                if selinux
+                else "appArmorProfile: {type: Unconfined}"
+            )
+            yield Remedy("Kubernetes", (f"securityContext: {{{option}}}",))
+        else:
+            option = "label=disable" if selinux else "apparmor=unconfined"
+            yield Remedy(engine, (f"{engine} run --security-opt {option} …",))
     if not situation.host_users:
-        yield Remedy("docker", ("docker run --userns=host …",))
+        if situation.kubernetes:
+            yield Remedy("Kubernetes", ("hostUsers: true",))
+        else:
+            yield Remedy(engine, (f"{engine} run --userns=host …",))
+
+
+def beside(situation: Situation, users: Collection[tuple[int, int | None]]) -> Iterator[Remedy]:
+    """Yield the way that needs no capability: to be what the targets are, in a container beside them.
+
+    ``users``: the targets' users and groups.
+    """
+    if len(users) != 1 or not situation.shares_pids:
+        return
+    [(uid, gid)] = users
+    if gid is None:
+        return
+    if situation.kubernetes:
+        lines = (
+            "shareProcessNamespace: true",
+            f"securityContext: {{runAsUser: {uid}, runAsGroup: {gid}}}",
+        )
+        yield Remedy("Kubernetes, without a capability", lines)
+    else:
+        engine = situation.engine
+        line = f"{engine} run --pid=container:NAME --user {uid}:{gid} …"
+        yield Remedy(f"{engine}, without a capability", (line,))
 
 
 def capabilities(situation: Situation, needed: Sequence[str]) -> tuple[Remedy, ...]:
@@ -55,17 +90,13 @@ def capabilities(situation: Situation, needed: Sequence[str]) -> tuple[Remedy, .
         )
     if not situation.kubernetes:
         added = " ".join(f"--cap-add {name}" for name in short)
-        ways.append(Remedy("docker", (f"docker run --pid=host --user 0 {added} …",)))
+        shared = "" if situation.shares_pids else "--pid=host "
+        engine = situation.engine
+        ways.append(Remedy(engine, (f"{engine} run {shared}--user 0 {added} …",)))
     else:
-        ways.append(
-            Remedy(
-                "Kubernetes",
-                (
-                    "hostPID: true",
-                    f"securityContext: {{runAsUser: 0, capabilities: {{add: [{', '.join(short)}]}}}}",
-                ),
-            )
-        )
+        context = f"securityContext: {{runAsUser: 0, capabilities: {{add: [{', '.join(short)}]}}}}"
+        pids = () if situation.shares_pids else ("hostPID: true",)
+        ways.append(Remedy("Kubernetes", (*pids, context)))
     if not situation.container and situation.credentials.uids[1] != 0:
         ways.append(Remedy("by hand", ("sudo threadwatch …",)))
     return tuple(ways)

@@ -153,7 +153,8 @@ def _check_usable(root: str) -> None:
             ):
                 return
         why = error.strerror if isinstance(error, OSError) else "is not a line of stat"
+        in_container = "" if root == "/proc" else f"; into a container: -v /proc:{root}:ro"
         raise Unusable(
-            f"{root} is not mounted: {path}: {why}; "
-            f"mount a procfs there (mount -t proc proc {root}) or name another with --path.procfs"
+            f"{root} is not mounted: {path}: {why}; mount a procfs there "
+            f"(mount -t proc proc {root}{in_container}) or name another with --path.procfs"
         ) from None
