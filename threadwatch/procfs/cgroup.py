@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
 
 from threadwatch.errors import Malformed
 
 _LINE = re.compile(r"[0-9]+:([^:]*):(/.*)", re.DOTALL)
+
+_KNOWN: Final = 256
+"""Texts whose result is kept: the processes of a container or unit have the same."""
 
 _GUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 
@@ -59,6 +64,7 @@ class Cgroup:
     """The pod of Kubernetes, as its API spells it."""
 
 
+@lru_cache(_KNOWN)
 def parse_cgroup(data: bytes) -> Cgroup:
     """Return the unit, container and pod that the process's cgroup paths name, or :class:`Malformed`.
 
