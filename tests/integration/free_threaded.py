@@ -1,4 +1,4 @@
-"""What a free-threaded CPython publishes: no GIL, or the one that it has been told to use.
+"""A free-threaded CPython: that it has no GIL, or the one that it uses, with a publisher and without.
 
 Not among the tests that are found by name: ``tests/setup-free-threaded`` builds the interpreter, which
 takes minutes. Then: ``pytest tests/integration/free_threaded.py``.
@@ -6,8 +6,10 @@ takes minutes. Then: ``pytest tests/integration/free_threaded.py``.
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,17 @@ import pytest
 from tests.integration.conftest import Fleet
 from tests.integration.sampling import promptly
 from tests.integration.test_gil_found import observe, tables_of
+from tests.integration.test_names_from_memory import until as names_until
 from tests.integration.test_states import Lab, Window, lab
+from tests.names_outside import Outside, started
+from tests.serving import until
 from tests.testbed import TESTBED, Interpreter
+from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.metrics.exporter import Exporter
+from threadwatch.names.memory.gils import find_gils
+from threadwatch.names.memory.snapshot import Snapshot
+from threadwatch.poll.poller import Poller
+from threadwatch.procfs import ProcFS
 
 PYTHON = TESTBED / "freethreaded/bin/python3.13t"
 
@@ -117,3 +127,63 @@ def test_threads_that_have_one_after_all(interpreter: Interpreter) -> None:
         assert states["gil"] == pytest.approx(1 - busy, abs=0.02)
         held += window.held(load, name)
     assert 0.9 < held < 1.01
+
+
+def test_names_without_a_publisher(interpreter: Interpreter) -> None:
+    """Names are read from memory as they are of other builds: odd ones, renamed ones, and a thousand."""
+    with started(interpreter) as target:
+        outside = Outside(target.pid)
+        for command in ("kinds", "rename again-é", "many 1000"):
+            target.ask(command)
+            names_until(outside.names, target.kept_names())
+        assert find_gils(Snapshot(outside.memory, 64), outside.following.python) == ()
+        outside.close()
+
+
+SWITCHED_ON = """
+#include <Python.h>
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "needs_gil", NULL, 0, NULL};
+PyMODINIT_FUNC PyInit_needs_gil(void) { return PyModuleDef_Init(&module); }
+"""
+
+
+def test_a_gil_that_is_switched_on_later(interpreter: Interpreter, tmp_path: Path) -> None:
+    """The GIL that an extension switches on, which has not been made for builds without one, is seen."""
+    (tmp_path / "needs_gil.c").write_text(SWITCHED_ON)
+    include = f"-I{TESTBED}/freethreaded/include/python3.13t"
+    source, library = str(tmp_path / "needs_gil.c"), str(tmp_path / "needs_gil.so")
+    subprocess.run(["cc", "-shared", "-fPIC", include, source, "-o", library], check=True)
+    code = (
+        "import signal, sys, threading\nsignal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})\n"
+        "sys.path.insert(0, sys.argv[1])\n"
+        "threading.Thread(target=sys.stdin.read, name='reads', daemon=True).start()\n"
+        "def work():\n while True: sum(range(1000))\n"
+        "print(flush=True)\nsignal.sigwait({signal.SIGUSR1})\nimport needs_gil\n"
+        "threading.Thread(target=work, name='works', daemon=True).start()\nprint(flush=True)\nwork()"
+    )
+    config = replace(
+        DEFAULT_CONFIG, default=replace(DEFAULT_CONFIG.default, names_from_memory=True)
+    )
+    with subprocess.Popen(
+        [*interpreter.command, "-W", "ignore", "-c", code, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        poller = Poller(ProcFS(), config, report=lambda _error: None)
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            poller.always_watch(frozenset({process.pid}))
+
+            def gil() -> object:
+                poller.sample_for(0.05)
+                shown = [p for p in poller.poll().processes if p.key.pid == process.pid]
+                return shown[0].python and shown[0].python.gil if shown else None
+
+            until(lambda: gil() is False, "a Python without a GIL is seen")
+            process.send_signal(signal.SIGUSR1)
+            process.stdout.readline()
+            until(lambda: gil() is True, "its GIL is seen")
+        finally:
+            poller.close()
+            process.kill()

@@ -18,6 +18,7 @@ import pytest
 from tests import harness
 from tests.integration import sampling
 from tests.integration.sampling import Watch
+from tests.names_outside import Outside
 from threadwatch.config.parse import parse_config
 from threadwatch.errors import ReadError
 from threadwatch.model.keys import ProcessKey
@@ -167,6 +168,12 @@ def _answers(pid: int, file: str) -> bool:
         return True
 
 
+NAMED = """
+import threading, time
+def work():
+ while True: sum(range(20000)); time.sleep(0.001)
+threading.Thread(target=work, name="computes").start()
+"""
 WORKER = "import time\nwhile True: sum(range(20000)); time.sleep(0.001)"
 HANGS = [("exec", "syscall", "process"), ("lock", "cmdline", "cmdline")]
 
@@ -262,3 +269,45 @@ def test_commands_go_on(how: str, file: str, source: str, command: str, tmp_path
         shown = json.loads(said)
         processes = shown if command == "ps" else shown["processes"]
         assert worker.pid in {process["pid"] for process in processes}
+
+
+def test_names_that_keep_readers_waiting(tmp_path: Path) -> None:
+    """Where the way to names leads into a page that never comes, the names of other processes are read."""
+    config = parse_config(b"{names: {from_memory: true}, poll_interval: 1s}", "test")
+    (tmp_path / "bystander.py").write_text(NAMED)
+    errors: list[ReadError] = []
+    with contextlib.ExitStack() as stack:
+        told = stack.enter_context(trap(tmp_path / "trap"))
+        worker = stack.enter_context(
+            subprocess.Popen([sys.executable, str(tmp_path / "bystander.py")])
+        )
+        stack.callback(worker.kill)
+        outside = Outside(told["pid"])
+        python = outside.look()
+        with Path(f"/proc/{told['pid']}/mem").open("r+b", buffering=0) as memory:
+            memory.seek(python.runtime + python.offsets.interpreters)
+            memory.write(told["hung"].to_bytes(8, "little"))
+        outside.close()
+        poller = Poller(ProcFS(), config, report=errors.append)
+        stack.callback(poller.close)
+        poller.always_watch(frozenset({told["pid"], worker.pid}))
+
+        def names(pid: int) -> dict[str, str]:
+            shown = (p.threads for p in view.processes if p.key.pid == pid)
+            return {thread.name: thread.source for threads in shown for thread in threads}
+
+        expected = {"MainThread": "memory", "computes": "memory"}
+        deadline = time.monotonic() + harness.DEADLINE
+        view = poller.poll()
+        while names(worker.pid) != expected or set(names(told["pid"]).values()) != {"comm"}:
+            assert time.monotonic() < deadline, (names(worker.pid), names(told["pid"]), errors)
+            poller.sample_for(0.05)
+            view = poller.poll()
+        assert {error.reason for error in errors} == {"timeout"}
+        begin = time.monotonic()
+        for _ in range(5):
+            poller.poll()
+        assert time.monotonic() - begin < 5, "it has been waited for again"
+        assert len(readers()) <= 2
+        os.kill(told["server"], signal.SIGKILL)
+        wait_for_readers(1)

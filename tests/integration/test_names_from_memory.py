@@ -6,7 +6,9 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -248,3 +250,90 @@ def test_a_table_is_better(interpreter: Interpreter) -> None:
                 serving.until(partial(has_become, wanted), f"names whose source is {source}")
         finally:
             poller.close()
+
+
+SERVED = """
+import json, os, threading, time
+
+def flush():
+    while True:
+        sum(range(2000))
+        time.sleep(0.001)
+
+threading.Thread(target=flush, name="metrics-flush", daemon=True).start()
+
+def application(environ, start_response):
+    start_response("200 OK", [])
+    own = {thread.native_id: thread.name for thread in threading.enumerate() if thread.native_id}
+    # which is its parent's in a forked child, up to 3.13.0
+    own.pop(threading.main_thread().native_id)
+    own[os.getpid()] = threading.main_thread().name
+    return [json.dumps([os.getpid(), own]).encode()]
+"""
+
+
+def request(path: Path) -> tuple[int, dict[int, str]]:
+    """Which process of the server has answered, and the threads that it knows."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(DEADLINE)
+        connection.connect(str(path))
+        connection.sendall(b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n")
+        with connection.makefile("rb") as answer:
+            pid, own = json.loads(answer.read().rpartition(b"\r\n\r\n")[2])
+    return pid, {int(tid): name for tid, name in own.items()}
+
+
+@pytest.mark.parametrize("version", [(3, 9), (3, 14), (3, 15)], ids=str)
+def test_a_server_that_nobody_restarted(version: tuple[int, int]) -> None:
+    """A worker of a gunicorn with threads has all its names, which are those that it tells of itself."""
+    interpreter = testbed.require(*version)
+    command = python(interpreter, environment(interpreter, "gunicorn==23.0.0"))
+    options = "--worker-class=gthread --threads=2 --log-level=critical served:application"
+    with tempfile.TemporaryDirectory(dir=interpreter.root / "tmp") as place:
+        (Path(place) / "served.py").write_text(SERVED)
+        path = Path(place) / "socket"
+        within = "/" / Path(place).relative_to(interpreter.root)
+        where = (f"--chdir={within}", f"--bind=unix:{within}/socket", f"--worker-tmp-dir={within}")
+        process = subprocess.Popen(
+            [*command, "-m", "gunicorn", *where, *options.split()],
+            env=environ("plain", {}),
+            start_new_session=True,
+        )
+        try:
+            serving.until(path.exists, "gunicorn's socket")
+            pid, _ = request(path)
+            outside = Outside(pid)
+            deadline = time.monotonic() + DEADLINE
+            while True:
+                _, own = request(path)  # its pool has threads by then
+                if outside.names() == own:
+                    break
+                assert time.monotonic() < deadline, own
+            assert {"MainThread", "metrics-flush", "ThreadPoolExecutor-0_0"} <= set(own.values())
+            outside.close()
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def test_an_unknown_version_is_refused(tmp_path: Path) -> None:
+    """A Python that says it is 3.16 is not read as another: it has the kernel's names; doctor says why."""
+    with started(testbed.require(3, 15)) as target:
+        outside = Outside(target.pid)
+        with Path(f"/proc/{target.pid}/mem").open("r+b", buffering=0) as memory:
+            memory.seek(outside.look().runtime + 8)  # the version, behind the cookie
+            memory.write((0x031000F0).to_bytes(8, "little"))
+        outside.close()
+        process = ps(tmp_path, target.pid)
+        assert {t["source"] for t in process["threads"]} == {process["source"]} == {"comm"}
+        done = subprocess.run(
+            threadwatch(
+                "doctor", "--json", f"--config.file={tmp_path}/threadwatch.yml", str(target.pid)
+            ),
+            capture_output=True,
+            timeout=100,
+            check=False,
+        )
+        (finding,) = (p for p in json.loads(done.stdout)["processes"] if p["pid"] == target.pid)
+        assert finding["source"] == "comm"
+        assert "3.16" in finding["detail"]
