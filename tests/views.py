@@ -6,7 +6,16 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from threadwatch.model.keys import OTHER, UNATTRIBUTED, Place, ProcessKey, Python, SeriesKey, Source
+from threadwatch.model.keys import (
+    HANDOVER_RESULTS,
+    OTHER,
+    UNATTRIBUTED,
+    Place,
+    ProcessKey,
+    Python,
+    SeriesKey,
+    Source,
+)
 from threadwatch.model.view import (
     POLL_BUCKETS,
     GroupView,
@@ -251,6 +260,7 @@ def sample() -> View:
         thread_info=True,
         stats=view().stats._replace(
             read_errors={("table", "malformed"): 1, ("fd", "denied"): 20, ("stat", "emfile"): 3},
+            handed_over={result: n for n, result in enumerate(HANDOVER_RESULTS)},
         ),
     )
 

@@ -52,12 +52,16 @@ class Shown:
     state: str
 
 
+Eyes = Callable[[list[int]], dict[int, dict[int, Shown]]]
+"""Shows the threads of some processes: by PID, by TID."""
+
+
 def cut(name: str) -> str:
     """The name as it is published: at most NAME_BYTES of UTF-8, whole characters, surrogates escaped."""
     return name.encode("utf-8", "backslashreplace")[:NAME_BYTES].decode("utf-8", "ignore")
 
 
-def ps(pids: Iterable[int], prefix: Sequence[str] = ()) -> dict[int, dict[int, Shown]]:
+def shown_by_ps(pids: Iterable[int], prefix: Sequence[str] = ()) -> dict[int, dict[int, Shown]]:
     """What ``threadwatch ps --json PID…`` shows: by PID, by TID."""
     done = subprocess.run(
         [*(prefix or threadwatch()), "ps", "--json", "--interval", "0", *map(str, pids)],
@@ -148,20 +152,26 @@ class Daemon:
         self._poller.close()
 
 
-def drive(targets: Iterable[Target], ps_prefix: Sequence[str] = ()) -> None:
+def drive(
+    targets: Iterable[Target], ps_prefix: Sequence[str] = (), *, eyes: Eyes | None = None
+) -> None:
     """Run targets to their ends, and check every step of each; raise one error that tells all.
 
     ``ps_prefix``: the command of a threadwatch that has other rights than this process; then no daemon's
-    eyes are used.
+    eyes are used. ``eyes``: those of a daemon; then no others are used.
     """
     __tracebackhide__ = True
     with contextlib.closing(Daemon()) as daemon:
-        problems = _drive(list(targets), ps_prefix, None if ps_prefix else daemon)
+        problems = _drive(
+            list(targets), ps_prefix, eyes or (None if ps_prefix else daemon.shown), ps=eyes is None
+        )
     if problems:
         raise AssertionError("\n".join(problems))
 
 
-def _drive(alive: list[Target], ps_prefix: Sequence[str], daemon: Daemon | None) -> list[str]:
+def _drive(
+    alive: list[Target], ps_prefix: Sequence[str], daemon: Eyes | None, *, ps: bool
+) -> list[str]:
     problems: list[str] = []
     while alive:
         steps: dict[Target, Step] = {}
@@ -177,9 +187,10 @@ def _drive(alive: list[Target], ps_prefix: Sequence[str], daemon: Daemon | None)
                 problems.append(
                     target.complaint(f"{lines} lines on stderr, not {target.stderr_lines}")
                 )
-        problems += _look(steps, "ps", lambda pids: ps(pids, ps_prefix), patient=False)
+        if ps:
+            problems += _look(steps, "ps", lambda pids: shown_by_ps(pids, ps_prefix), patient=False)
         if daemon is not None:
-            problems += _look(steps, "daemon", daemon.shown, patient=True)
+            problems += _look(steps, "daemon", daemon, patient=True)
         alive = list(steps)
         for target in alive:
             target.go(last=steps[target].name.startswith("exec: "))
@@ -189,7 +200,7 @@ def _drive(alive: list[Target], ps_prefix: Sequence[str], daemon: Daemon | None)
 def _look(
     steps: Mapping[Target, Step],
     by: str,
-    look: Callable[[list[int]], dict[int, dict[int, Shown]]],
+    look: Eyes,
     *,
     patient: bool,
 ) -> list[str]:

@@ -25,6 +25,7 @@ import pytest
 from tests import harness, programs, testbed
 from tests.integration import comparison
 from tests.integration.conftest import Fleet
+from tests.integration.rights import as_nobody, as_root, in_user_namespace
 from tests.serving import until
 from tests.testbed import CHECKOUT, Interpreter
 
@@ -237,50 +238,8 @@ def test_time_namespace(program: str, offset: str, fleet: Fleet) -> None:
     )
 
 
-def _as_nobody(interpreter: Interpreter) -> Interpreter:
-    """The interpreter, run by another user, which may not see every directory that it is installed in."""
-    become = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-    if interpreter.root != Path("/"):
-        return replace(interpreter, command=harness.command(interpreter, *become))
-    return _where_all_can_read(interpreter, become)
-
-
-def _as_root(interpreter: Interpreter) -> Interpreter:
-    """Return the interpreter, run by root, at a place where others can read it later."""
-    if interpreter.root != Path("/"):
-        return interpreter
-    return _where_all_can_read(interpreter, ())
-
-
-def _in_user_namespace(interpreter: Interpreter) -> Interpreter:
-    """Return the interpreter, run by root of a user namespace, who is an unknown user outside."""
-    become = ("/usr/bin/python3", str(harness.TARGETS / "userns.py"))
-    if interpreter.root != Path("/"):
-        # only root makes a user namespace behind chroot, and only root of one may use that
-        return replace(interpreter, command=(*become, *interpreter.command))
-    return _where_all_can_read(interpreter, become)
-
-
-def _where_all_can_read(interpreter: Interpreter, become: tuple[str, ...]) -> Interpreter:
-    """The interpreter of the machine at a place that every user can read, behind the command ``become``."""
-    executable = Path(interpreter.command[-1])
-    mount = 'mount --bind "$1" /mnt && shift && exec "$@"'
-    elsewhere = Path("/mnt") / executable.relative_to(executable.parents[1])
-    libraries = (
-        "env",
-        "LD_LIBRARY_PATH=/mnt/lib",
-    )  # where a shared libpython says that it is, is no more
-    return replace(
-        interpreter,
-        command=(
-            *("unshare", "--mount", "sh", "-c", mount, "sh", str(executable.parents[1])),
-            *(*become, *libraries, str(elsewhere)),
-        ),
-    )
-
-
 @pytest.mark.parametrize("scene", ["at_first", "afterwards", "unseen", "worker", "effective"])
-@pytest.mark.parametrize("where", [_as_root, _in_user_namespace], ids=["host", "user-namespace"])
+@pytest.mark.parametrize("where", [as_root, in_user_namespace], ids=["host", "user-namespace"])
 def test_becoming_another_user(
     scene: str, where: Callable[[Interpreter], Interpreter], fleet: Fleet
 ) -> None:
@@ -295,7 +254,7 @@ def _daemon_as_nobody() -> list[str]:
     this = Interpreter(
         sys.version_info[:2], "", (str(Path(sys.base_prefix) / "bin/python3"),), Path("/")
     )
-    *before, executable = _as_nobody(this).command
+    *before, executable = as_nobody(this).command
     path = f"PYTHONPATH={sysconfig.get_path('purelib')}"
     return [*before, path, executable, "-m", "threadwatch"]
 
@@ -313,7 +272,7 @@ def test_users(daemon: str, target: str, source: str, fleet: Fleet) -> None:
     comparison.drive(
         (
             fleet.start(
-                _as_nobody(interpreter) if target == "nobody" else interpreter,
+                as_nobody(interpreter) if target == "nobody" else interpreter,
                 "adversity.py",
                 *("denied", source),
             )
@@ -339,7 +298,7 @@ def test_gunicorn_in_a_user_namespace() -> None:
                 return users == [100000, 165534, 165534]
 
             until(has_become, "two workers of another user")
-        shown = comparison.ps(pid for found in pids.values() for pid in found)
+        shown = comparison.shown_by_ps(pid for found in pids.values() for pid in found)
     for master, found in pids.items():
         names = [shown[pid][pid] for pid in found]
         assert [(one.name, one.source) for one in names] == [("MainThread", "published")] * 3, (
@@ -353,7 +312,7 @@ def _gunicorn(interpreter: Interpreter) -> Iterator[int]:
     environment = programs.environment(interpreter, "gunicorn==23.0.0")
     python = replace(interpreter, command=programs.python(interpreter, environment))
     options = "--user=65534 --group=65534 --workers=2 --bind=127.0.0.1:0 --log-level=critical"
-    command = _in_user_namespace(python).command
+    command = in_user_namespace(python).command
     process = subprocess.Popen(
         [*command, "-m", "gunicorn", *options.split(), "wsgiref.simple_server:demo_app"],
         cwd=CHECKOUT,

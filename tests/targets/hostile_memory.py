@@ -9,7 +9,8 @@ file system waits until that is killed. It needs root.
 With ``hang`` behind it, two threads wait for that file system, too: one reads the file, the other
 touches the mapping. With ``exec`` it becomes another program at SIGUSR1, and that
 hangs as well; with ``lock`` it keeps its memory locked from then on. With ``poll`` a thread waits in poll(2),
-and what it waits for stands in a page of that mapping.
+and what it waits for stands in a page of that mapping. With ``hand SOCKET`` it hands that file over to a
+daemon, as if it were a table.
 """
 
 import ctypes
@@ -109,6 +110,15 @@ def poll_then_map(page, trap):
     check(libc.mmap(page, PAGE, 1, 0x12, trap, 0))  # MAP_PRIVATE, MAP_FIXED
 
 
+def hand_over(path, trap):
+    """Send the file to a daemon's socket."""
+    import socket
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as daemon:
+        daemon.connect(path)
+        socket.send_fds(daemon, [b"thrdwtch"], [trap])
+
+
 def main():
     """Set the traps, tell where they are, and wait for the input to end."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
@@ -121,6 +131,8 @@ def main():
         touch = threading.Thread(target=libc.memcmp, args=(ctypes.c_void_p(hung),) * 2 + (1,))
         touch.daemon = True
         touch.start()
+    if sys.argv[2:3] == ["hand"]:
+        hand_over(sys.argv[3], trap)
     if sys.argv[2:] == ["poll"]:
         poll_then_map(good, trap)
     print(json.dumps(addresses), flush=True)

@@ -28,6 +28,8 @@ from threadwatch.commands.service_manager import ServiceManager, take_sockets
 from threadwatch.config.parse import load_config
 from threadwatch.config.settings import Config, describe_config
 from threadwatch.errors import ConfigError, ReadError, Unusable
+from threadwatch.handover.inbox import Inbox
+from threadwatch.handover.listen import Handover, default_path
 from threadwatch.metrics.exporter import Exporter
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
@@ -114,7 +116,9 @@ def serve(options: ServeOptions) -> int:
         raise Unusable(str(error)) from None
     server = WebServer(addresses, app, sockets=inherited, access=access)
     server.start()
-    poller = Poller(procfs, config, report=ErrorLog())
+    inbox = Inbox()
+    handover = _handover(config, inbox)
+    poller = Poller(procfs, config, report=ErrorLog(), inbox=inbox)
     for address in server.addresses:
         _info("listening", address=address, version=__version__, web=access.rules)
     try:
@@ -122,10 +126,35 @@ def serve(options: ServeOptions) -> int:
     finally:
         manager.stopping()
         server.stop()
+        if handover is not None:
+            handover.stop()
         poller.close()
         manager.close()
     _info("stopped")
     return 0
+
+
+def _handover(config: Config, inbox: Inbox) -> Handover | None:
+    """Begin to receive tables as the configuration says.
+
+    :raises Unusable: it names a socket that cannot be made. Without the default one the daemon does.
+    """
+    if config.publish_socket is None:
+        return None
+    path = config.publish_socket or default_path(os.environ)
+    try:
+        handover = Handover(path, inbox)
+    except Unusable as error:
+        if config.publish_socket:
+            raise
+        logger.log(
+            logging.DEBUG if not os.path.isdir(os.path.dirname(path)) else logging.WARNING,
+            "no tables are handed over",
+            extra={"fields": {"error": error}},
+        )
+        return None
+    _info("receiving tables", socket=path)
+    return handover
 
 
 def _run(

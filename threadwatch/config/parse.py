@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +24,9 @@ _CAP: Final = (1, 100_000)
 _WAIT_RATE: Final = (0, 100)
 _PER: Final[Mapping[str, Per]] = {"group": "group", "process": "process", "thread": "thread"}
 _UNMATCHED: Final = {"watch": True, "ignore": False}
+_SOCKETS: Final[Mapping[str, str | None]] = {"auto": "", "off": None}
+_LONGEST_SOCKET: Final = 107
+"""Bytes of a path in struct sockaddr_un, without the zero at its end: unix(7)."""
 _COLLECT: Final = {source: source for source in ("context_switches", "io")}
 _TEMPLATE_LENGTH: Final = 100
 
@@ -43,6 +47,7 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "expire_after",
         "thread_info",
         "unmatched",
+        "publish_socket",
         "collect",
         "waits",
         "names",
@@ -100,6 +105,9 @@ def parse_config(data: bytes, path: str) -> Config:
         thread_info = value.boolean()
     if value := top.get("unmatched"):
         watch_unmatched = value.choice(_UNMATCHED)
+    publish_socket = DEFAULT_CONFIG.publish_socket
+    if value := top.get("publish_socket"):
+        publish_socket = _publish_socket(value)
     threads = _threads(top, _Threads())
     default = _shared(top, replace(default, threads=threads.config()))
     groups: dict[str, tuple[int, GroupConfig]] = {}
@@ -118,8 +126,21 @@ def parse_config(data: bytes, path: str) -> Config:
         default=default,
         watch_unmatched=watch_unmatched,
         thread_info=thread_info,
+        publish_socket=publish_socket,
         path=path,
     )
+
+
+def _publish_socket(value: Value) -> str | None:
+    """Return the path of a Unix socket; None for ``off``, empty for ``auto``."""
+    text = value.text("a path")
+    if text in _SOCKETS:
+        return _SOCKETS[text]
+    if not text.startswith("/") or text.endswith("/"):
+        value.fail("should be the absolute path of a socket, or auto or off")
+    if len(os.fsencode(text)) > _LONGEST_SOCKET:
+        value.fail(f"should be at most {_LONGEST_SOCKET} bytes long, as the paths of sockets are")
+    return text
 
 
 def _group(value: Value, default: GroupConfig, threads: _Threads) -> GroupConfig:

@@ -62,6 +62,9 @@ class Config:
     watch_unmatched: bool
     """Whether Python processes that no group matches are watched at all."""
     thread_info: bool
+    publish_socket: str | None = ""
+    """The Unix socket at which processes hand their tables over; None: there is none; empty: the default
+    one, if its directory is there."""
     path: str = field(default="", compare=False)
     """The file that it was read from; empty for the defaults. Two equal configurations can differ in it."""
 

@@ -16,6 +16,7 @@ from threadwatch.discovery.programs import Programs
 from threadwatch.discovery.table_search import TableSearch
 from threadwatch.discovery.user_names import UserNames
 from threadwatch.errors import Denied, Gone, Malformed, ReadError
+from threadwatch.handover.inbox import Inbox
 from threadwatch.labels.groups import (
     CGROUP_MATCHERS,
     ProcessFacts,
@@ -66,17 +67,20 @@ class Admission:
         guarded: GuardedReader,
         budget: SharedBudget,
         errors: list[ReadError],
+        inbox: Inbox,
         *,
         thorough: bool,
     ) -> None:
         """``watched``: by PID, kept up to date by the caller; parents are looked up there.
 
-        ``thorough``: take the time to look through all files of all processes at once.
+        ``inbox``: the tables that processes have handed over. ``thorough``: take the time to look through
+        all files of all processes at once.
         """
         self._watched = watched
         self._guarded = guarded
         self._budget = budget
         self._errors = errors
+        self._inbox = inbox
         self._programs = Programs()
         self._users = UserNames()
         self._search = TableSearch(thorough=thorough)
@@ -198,15 +202,26 @@ class Admission:
         return parse_cmdline(process.read_cmdline())
 
     def _choose(self, watched: Process, looks: Looks, *, asked_for: bool) -> Membership | None:
-        facts = watched.facts
         exe = self._exe(watched)
-        python = is_python(exe, facts.cmdline, facts.comm)
+        python = is_python(exe, watched.facts.cmdline, watched.facts.comm)
+        errors = []
         if not watched.tables.known:
             errors = self._search.search(
                 watched, looks, lambda: self.may_read(watched.hangs, "memory", watched.dir)
             )
-            if python:
-                self._errors.extend(errors)
+        believed = self._take_handed(watched)
+        if python:
+            # A table that was handed over need not be found.
+            self._errors.extend(x for x in errors if not (believed and isinstance(x, Denied)))
+        chosen = self._by_config(watched, looks, exe, python=python, asked_for=asked_for)
+        self._inbox.count("unwatched" if chosen is None else "believed", believed)
+        return chosen
+
+    def _by_config(
+        self, watched: Process, looks: Looks, exe: str | None, *, python: bool, asked_for: bool
+    ) -> Membership | None:
+        """Return the group that the process belongs to by the configuration, if it is to be watched."""
+        facts = watched.facts
         child_of = None
         inherited = None if watched.tables.known else watched.tables.inherited
         if inherited is not None or is_multiprocessing_child(facts.cmdline):
@@ -243,6 +258,33 @@ class Admission:
         return Membership(
             chosen[1], chosen[0], _place(cgroup or self._cgroup(watched, wanted=True))
         )
+
+    def _take_handed(self, watched: Process) -> int:
+        """Judge the tables that the process has handed over lately; return how many are believed.
+
+        Count the others.
+
+        :raises Gone: it has ended.
+        """
+        handed = self._inbox.take(watched.key.pid)
+        believed = 0
+        try:
+            while handed:
+                file = handed.pop().file
+                result = watched.tables.take_handed(watched.dir, file, self._errors)
+                if result == "believed":
+                    believed += 1
+                    watched.rest.disturb()
+                else:
+                    self._inbox.count(result)
+        except Gone:
+            self._inbox.count("ended")
+            raise
+        finally:
+            for rest in handed:
+                rest.file.close()
+                self._inbox.count("ended")
+        return believed
 
     def _has_python(self, watched: Process, looks: Looks, exe: str | None) -> bool:
         """Return whether there is a Python in a process that is not called so."""

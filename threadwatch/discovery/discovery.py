@@ -22,6 +22,7 @@ from threadwatch.discovery.admission import Admission
 from threadwatch.discovery.looks import LONGEST_WAIT, Looks, LookSchedule
 from threadwatch.discovery.others import Other, Others
 from threadwatch.errors import Gone, ReadError
+from threadwatch.handover.inbox import Inbox
 from threadwatch.model.keys import ProcessKey
 from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.names.slot_budget import SharedBudget
@@ -56,14 +57,16 @@ class Discovery:
         config: Config,
         guarded: GuardedReader,
         errors: list[ReadError],
+        inbox: Inbox,
         *,
         thorough: bool = False,
     ) -> None:
-        """``thorough``: as in :class:`~threadwatch.discovery.admission.Admission`."""
+        """``inbox``, ``thorough``: as in :class:`~threadwatch.discovery.admission.Admission`."""
         self.watched: dict[int, Process] = {}
         self._procfs = procfs
         self._guarded = guarded
         self._errors = errors
+        self._inbox = inbox
         self._others = Others()
         self._looks: dict[int, Looks] = {}
         """The looks at watched processes, by PID."""
@@ -81,7 +84,7 @@ class Discovery:
         self._always: frozenset[int] = frozenset()
         """PIDs that are watched in any case."""
         self._admission = Admission(
-            config, self.watched, guarded, budget, errors, thorough=thorough
+            config, self.watched, guarded, budget, errors, inbox, thorough=thorough
         )
         self.use(config)
 
@@ -129,8 +132,10 @@ class Discovery:
             due.update(self._new_pids(poll))
         except ReadError as error:
             self._errors.append(error)
+        handed = self._inbox.senders()
+        due.update(handed)
         # Parents, mostly, before their children.
-        return [pid for pid in sorted(due) if not self._rests(pid, poll)]
+        return [pid for pid in sorted(due) if pid in handed or not self._rests(pid, poll)]
 
     def _judge_again(self, users: set[int]) -> None:
         """Look in the next poll at processes of these users, and at all that are not watched."""
@@ -156,13 +161,16 @@ class Discovery:
                 self._look(pid, poll)
             elif not self._look_again(watched, poll):
                 self._let_go(watched)
+            self._inbox.put_off(pid)
         except Gone:
             self._others.forget(pid, poll)
             self.left_out.discard(pid)
+            self._inbox.drop(pid, "ended")
             if watched is not None:
                 self._let_go(watched)
         except ReadError as error:
             self._errors.append(error)
+            self._inbox.put_off(pid)
 
     def _let_go(self, watched: Process) -> None:
         self.drop(watched)

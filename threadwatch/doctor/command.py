@@ -18,6 +18,7 @@ from threadwatch.doctor.missing import Extent, Missing
 from threadwatch.doctor.situation import CAPABILITIES, Situation, lacking, read_situation, user_name
 from threadwatch.doctor.text import text
 from threadwatch.errors import Denied, Gone, ReadError
+from threadwatch.handover.inbox import Inbox
 from threadwatch.labels.discretion import without_secrets
 from threadwatch.procfs import ProcessDir, ProcFS, parse_cmdline
 from threadwatch.procfs.credentials import Credentials, parse_credentials
@@ -48,7 +49,7 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
     raise_file_limit()
     errors: list[ReadError] = []
     guarded = GuardedReader(_DEADLINE_S)
-    discovery = Discovery(root, config, guarded, errors)
+    discovery = Discovery(root, config, guarded, errors, Inbox(0))
     discovery.always_watch(frozenset(int(word) for word in what if word.isdecimal()))
     try:
         discovery.scan(1)

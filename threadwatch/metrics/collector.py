@@ -210,6 +210,10 @@ def _daemon(view: View) -> Iterator[Metric]:
             for (source, reason), count in sorted(stats.read_errors.items())
         ],
     )
+    yield _plain(
+        families.HANDED_OVER,
+        [({"result": result}, count) for result, count in (stats.handed_over or {}).items()],
+    )
     yield _plain(families.RELOAD_SUCCESSFUL, [({}, int(stats.reload_successful))])
     yield _plain(families.RELOAD_TIME, [({}, stats.reload_success_time)])
 

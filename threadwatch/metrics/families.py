@@ -251,6 +251,13 @@ READ_ERRORS: Final = Family(
     " process or thread that has ended is no error.",
     ("source", "reason"),
 )
+HANDED_OVER: Final = Family(
+    "threadwatch_tables_handed_over_total",
+    "counter",
+    "Thread tables that processes have sent to the daemon's socket, by what has come of them. Absent without"
+    " a socket.",
+    ("result",),
+)
 RELOAD_SUCCESSFUL: Final = Family(
     "threadwatch_config_last_reload_successful",
     "gauge",
@@ -327,6 +334,7 @@ FAMILIES: Final = (
     POLL_DURATION,
     LAST_POLL,
     READ_ERRORS,
+    HANDED_OVER,
     RELOAD_SUCCESSFUL,
     RELOAD_TIME,
     PROCESS_CPU,

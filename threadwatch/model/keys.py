@@ -3,13 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 Source = Literal["published", "memory", "comm"]
 """Where a thread's name comes from: its publisher's table, its process's memory, or the kernel."""
 
 SOURCES: tuple[Source, ...] = ("published", "memory", "comm")
 """All of them, the best first."""
+
+HandoverResult = Literal[
+    "believed",
+    "known",
+    "ended",
+    "unwatched",
+    "foreign",
+    "invisible",
+    "invalid",
+    "silent",
+    "too_many",
+    "hung",
+]
+"""What has come of a table that a process has handed over to the daemon.
+
+``believed``: the process's names are read from it. ``known``: the process's table was found in ``/proc``
+before. ``ended``: the process has ended before a poll could look. ``unwatched``: the process is not watched.
+``foreign``: it is another process's, or another user has made it. ``invisible``: the sender is not in the
+daemon's PID namespace. ``invalid``: no table was sent. ``silent``: nothing was sent. ``too_many``: the user,
+or all together, have handed over more than the daemon keeps. ``hung``: a file was sent that cannot be
+closed, or by a user who has sent such a file before.
+"""
+
+HANDOVER_RESULTS: tuple[HandoverResult, ...] = get_args(HandoverResult)
+"""All of them, the good ones first."""
 
 Per = Literal["group", "process", "thread"]
 """What one series stands for: a thread name in the group, a thread name in one process, or one thread."""

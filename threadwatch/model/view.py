@@ -10,6 +10,7 @@ from typing import NamedTuple
 from threadwatch.model.history import HistoryView
 from threadwatch.model.keys import (
     TICKS_PER_SECOND,
+    HandoverResult,
     Per,
     Place,
     ProcessKey,
@@ -177,6 +178,8 @@ class Stats(NamedTuple):
     all bounds."""
     read_errors: Mapping[tuple[str, str], int] = MappingProxyType({})
     """Counts by (source, reason)."""
+    handed_over: Mapping[HandoverResult, int] | None = None
+    """What has come of the tables that processes have handed over; None: none are received."""
     samples: int = 0
     """How many times a process was sampled between polls."""
     sample_cpu_ns: int = 0

@@ -9,6 +9,8 @@ wrong user is judged again with each look, because the process may become that u
 * A table of another process that is open for writing was inherited: this process is a fork of that
 one, by C code that the publisher could not notice. It has Python in it, and its maker's group. (A
 watching process, as we are, has tables open for reading.)
+* A table that the process has handed over is judged by the same rules. It has to be locked as well,
+because that is how its end is seen (:mod:`threadwatch.publisher.handover`).
 * A table that cannot be read, or is a forgery, is an error that is counted, once. One that merely
 names another process is not: forks and watching processes hold such tables.
 """
@@ -27,11 +29,16 @@ FILES = 4096
 """File descriptors of a process that are examined in one go."""
 
 
+HANDED_OVER = -1
+"""The descriptor's number of a table that the process has handed over: it may have closed its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class FoundTable:
     """A table that is believed."""
 
     fd: int
+    """The process's own descriptor of it, or :data:`HANDED_OVER`."""
     file: TableFile
     header: TableHeader
     ahead_ns: int
@@ -120,6 +127,18 @@ class TableFinder:
                 del self._inherited[inode]
             seen.clear()
         return found
+
+    def judge_handed(self, file: TableFile, process: ProcessDir) -> FoundTable | None:
+        """Return a table that the process has handed over, if it is the process's own and in use.
+
+        :raises Malformed: it is a forgery, or another user has made it.
+        :raises Gone: the process has ended.
+        """
+        header, ahead_ns = self._by_our_clock(parse_header(file.read_header()), process)
+        if self._is_anothers(header) or header.closed or not file.is_locked():
+            return None
+        check_owner(process, file)
+        return FoundTable(HANDED_OVER, file, header, ahead_ns)
 
     def _judge(
         self, fd: int, file: TableFile, process: ProcessDir, errors: list[ReadError]

@@ -7,7 +7,7 @@ docs/decisions/0022-facts-that-can-change.md.
 
 from __future__ import annotations
 
-from threadwatch.errors import Gone, Malformed
+from threadwatch.errors import Denied, Gone, Malformed
 from threadwatch.procfs import (
     ProcessDir,
     TableFile,
@@ -58,10 +58,19 @@ def clock_ahead_ns(process: ProcessDir) -> int:
 def _namespace_root(process: ProcessDir) -> int | None:
     """Return the root of the process's user namespace, as we see it; None if ours, or if it has none."""
     try:
+        uid_map = process.read("uid_map", "uid_map")
         # In our own namespace, uid_map has ids of the one around it.
-        if process.namespace("user") == own_link("ns/user"):
+        if _is_in_our_namespace(process, uid_map):
             return None
-        return parse_root(process.read("uid_map", "uid_map"))
+        return parse_root(uid_map)
     except Gone:
         process.owner_uid()  # has it ended? Else the kernel has no user namespaces
         return None
+
+
+def _is_in_our_namespace(process: ProcessDir, uid_map: bytes) -> bool:
+    """Return whether the process is in our user namespace, or may be in it."""
+    try:
+        return process.namespace("user") == own_link("ns/user")
+    except Denied:  # other users' namespaces are hidden, their maps are not: different ones tell
+        return uid_map == read_own("uid_map")

@@ -19,9 +19,9 @@ from __future__ import annotations
 from time import thread_time_ns
 
 from threadwatch.errors import Gone, ReadError
-from threadwatch.model.keys import Python, Source
+from threadwatch.model.keys import HandoverResult, Python, Source
 from threadwatch.model.readings import NS_PER_TICK
-from threadwatch.names.finder import FILES, TableFinder
+from threadwatch.names.finder import FILES, HANDED_OVER, FoundTable, TableFinder
 from threadwatch.names.searches import Searches
 from threadwatch.names.slot_budget import SharedBudget, SlotBudget
 from threadwatch.names.slots import Gil, TableHeader, parse_header
@@ -31,6 +31,7 @@ from threadwatch.procfs import (
     MAX_TABLES,
     TABLE_LINK,
     ProcessDir,
+    TableFile,
     parse_stat,
 )
 
@@ -106,22 +107,53 @@ class Published:
         errors: list[ReadError] = []
         known = {followed.file.inode for followed in self._tables}
         for found in self._finder.find(process, part, known, self._has_room, errors):
-            if self._tables:
-                self._budget.take_file()
-            self._tables.append(
-                FollowedTable(
-                    found.fd,
-                    found.file,
-                    found.header,
-                    self._news,
-                    ahead_ns=found.ahead_ns,
-                    found_ns=self._news.asked_ns,
-                )
+            self._follow(found)
+        return errors
+
+    def take_handed(
+        self, process: ProcessDir, file: TableFile, errors: list[ReadError]
+    ) -> HandoverResult:
+        """Judge a table that the process has handed over; follow it, or close it.
+
+        ``errors`` gets what is to be counted as an error besides.
+
+        :raises Gone: the process has ended.
+        """
+        followed = False
+        try:
+            if self.follows(file.inode):
+                return "known"
+            found = self._finder.judge_handed(file, process)
+            if found is None:
+                return "foreign"
+            if not self._has_room(0):
+                return "too_many"
+            self._follow(found)
+            followed = True
+        except ReadError as error:
+            errors.append(error)
+            return "foreign"
+        finally:
+            if not followed:
+                file.close()
+        return "believed"
+
+    def _follow(self, found: FoundTable) -> None:
+        if self._tables:
+            self._budget.take_file()
+        self._tables.append(
+            FollowedTable(
+                found.fd,
+                found.file,
+                found.header,
+                self._news,
+                ahead_ns=found.ahead_ns,
+                found_ns=self._news.asked_ns,
             )
+        )
         # The main interpreter's first: if two tables know a thread, the name there counts.
         self._tables.sort(key=lambda t: (max(t.header.interpreter, 0), t.header.created_ns))
         self._note_interpreters()
-        return errors
 
     def _has_room(self, found: int) -> bool:
         """Return whether one more table may be kept open, beside those and this many that were found."""
@@ -146,6 +178,8 @@ class Published:
         """
         if not self._searches.is_due(poll, used_ns):
             return []
+        if all(followed.fd == HANDED_OVER for followed in self._tables):
+            return []  # its descriptors cannot be seen; it hands over what it makes
         before, began_ns = len(self._tables), thread_time_ns()
         try:
             return self.find(process)
@@ -304,10 +338,13 @@ class Published:
 def _still_there(process: ProcessDir, followed: FollowedTable, *, thoroughly: bool) -> bool:
     """Return whether the process still has the table: exec closes it, and so can the application.
 
-    Only the thorough check, ten times as expensive, tells it from another table at the same place.
+    Only the thorough check, ten times as expensive, tells it from another table at the same place. One that
+    was handed over is locked as long as the process has it.
 
     :raises Gone: the process has ended.
     """
+    if followed.fd == HANDED_OVER:
+        return followed.file.is_locked()
     try:
         if not thoroughly:
             return bool(process.fd_link(followed.fd) == TABLE_LINK)

@@ -15,6 +15,7 @@ from threadwatch.accounting.account import Account
 from threadwatch.config.settings import Config
 from threadwatch.discovery.discovery import Discovery
 from threadwatch.errors import Gone, ReadError
+from threadwatch.handover.inbox import Inbox
 from threadwatch.model.view import ProcessView, View
 from threadwatch.poll.moment import Moment
 from threadwatch.poll.one_process import ProcessPolls
@@ -46,11 +47,14 @@ class Poller:
         *,
         report: Callable[[ReadError], None],
         thorough: bool = False,
+        inbox: Inbox | None = None,
     ) -> None:
         """``report`` is called with every error that is counted, for the log.
 
-        ``thorough``: a poll may take the time to look through all files of all processes.
+        ``thorough``: a poll may take the time to look through all files of all processes. ``inbox``: the
+        tables that processes hand over, where there is a receiver; the poller closes it.
         """
+        self._inbox = inbox or Inbox(0)
         self._config = config
         self._errors: list[ReadError] = []
         self._reader = ThreadReader(
@@ -60,7 +64,9 @@ class Poller:
         )
         self._guarded = GuardedReader()
         self._own_pid = os.getpid() if procfs.same_namespace else None
-        self._discovery = Discovery(procfs, config, self._guarded, self._errors, thorough=thorough)
+        self._discovery = Discovery(
+            procfs, config, self._guarded, self._errors, self._inbox, thorough=thorough
+        )
         self._sampling = Sampling(self._errors, self._guarded, self._own_pid)
         self._idle = IdleProcesses(procfs, self._reader.checks, self._sampling.forget)
         self._account = Account(os.cpu_count() or 1)
@@ -110,6 +116,7 @@ class Poller:
             self._reader.close(watched)
         self._sampling.close()
         self._guarded.close()
+        self._inbox.close()
 
     def next_sample_ns(self) -> int | None:
         """Return when :meth:`sample` is due (CLOCK_MONOTONIC); None: not before the next poll."""
@@ -169,7 +176,9 @@ class Poller:
             processes=processes,
             groups=groups,
             thread_info=self._config.thread_info,
-            stats=self._stats.view(self._sampling.samples, self._sampling.cpu_ns),
+            stats=self._stats.view(
+                self._sampling.samples, self._sampling.cpu_ns, self._inbox.results()
+            ),
         )
 
     def _jobs(self) -> Iterator[_Job]:

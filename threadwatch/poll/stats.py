@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from threadwatch.errors import ReadError
+from threadwatch.model.keys import HandoverResult
 from threadwatch.model.view import POLL_BUCKETS, Stats
 
 
@@ -50,14 +51,20 @@ class PollStats:
             self._report(error)
         errors.clear()
 
-    def view(self, samples: int, sample_cpu_ns: int) -> Stats:
-        """Return all that has been counted, beside what samples have cost."""
+    def view(
+        self,
+        samples: int,
+        sample_cpu_ns: int,
+        handed_over: Mapping[HandoverResult, int] | None = None,
+    ) -> Stats:
+        """Return all that has been counted, beside what samples have cost and what was handed over."""
         return Stats(
             polls=self._polls,
             polls_skipped=self._skipped,
             poll_cpu_ns=self._cpu_ns,
             poll_duration_ns=self._duration_ns,
             poll_durations=tuple(self._durations),
+            handed_over=handed_over,
             samples=samples,
             sample_cpu_ns=sample_cpu_ns,
             read_errors=MappingProxyType(dict(self._errors)),

@@ -6,6 +6,7 @@ This module opens nothing: :mod:`threadwatch.procfs.reader` does.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -245,6 +246,19 @@ class TableFile(Handle):
         if first < 0 or count <= 0:
             return b""
         return self._read(count * table.SLOT_SIZE, table.HEADER_SIZE + first * table.SLOT_SIZE)
+
+    def is_locked(self) -> bool:
+        """Return whether a process has it locked: a publisher locks a table that it hands over (flock(2)).
+
+        Where it is not locked, it is by then, by us, until it is closed.
+        """
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            raise failure(error, "table") from None
+        return False
 
     def _read(self, size: int, offset: int) -> bytes:
         try:

@@ -25,6 +25,10 @@ from binascii import crc32
 NAME = "threadwatch"
 """The memfd's name; the kernel shows it as ``/memfd:threadwatch (deleted)`` in ``/proc/PID/fd``."""
 
+SOCKET = "/run/threadwatch/publish.socket"
+"""The Unix socket (SOCK_SEQPACKET) of a daemon, to which publishers send their tables: one message of
+:data:`MAGIC` with the descriptor (SCM_RIGHTS, unix(7)), and then the end."""
+
 MAGIC = b"thrdwtch"
 VERSION = 2
 HEADER_SIZE = 256

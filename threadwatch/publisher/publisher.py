@@ -33,7 +33,7 @@ import sys
 from time import thread_time_ns
 
 from threadwatch import complain, is_ours
-from threadwatch.publisher import gil, hooks, layout
+from threadwatch.publisher import gil, handover, hooks, layout
 from threadwatch.publisher import memfd as writer
 
 TYPE_CHECKING = False  # importing `typing` for its own would cost the target 3 ms
@@ -95,6 +95,8 @@ class Publisher:
             started=self.started, renamed=self.renamed, ready=self.threading_ready
         )
         self._registered = False
+        self._unsent = False
+        """Whether the table is yet to be handed over to a daemon."""
 
     def start(self) -> bool:
         """Begin to publish; see :func:`threadwatch.publish`."""
@@ -173,6 +175,8 @@ class Publisher:
                 self._move()
             elif table is not self.table and self.table is not None:
                 self.table.take(record)  # another thread has moved all others
+            if self._unsent:
+                self._hand_over()
 
     def _met_again(self, table: writer.Table, record: writer.Record, thread: "Any") -> None:
         """Keep the name of a thread that was reported twice, is ending, or is in two copies of threading.
@@ -241,6 +245,8 @@ class Publisher:
         table = self._own_table()
         if table is not None:
             self._adopt(table, forked=False)
+            if self._unsent:
+                self._hand_over()
 
     def _tid_of(self, ident: int) -> int:
         """Return the TID of the thread that threading knows by this ident, or 0."""
@@ -308,6 +314,8 @@ class Publisher:
             table.close()
             raise
         self.table = table
+        self._unsent = True
+        self._hand_over(forked=forked)
 
     def _move(self) -> None:
         """Make another table, because the application has closed the descriptor of this one."""
@@ -319,6 +327,18 @@ class Publisher:
         for record in list(table.records.values()):
             another.take(record)
         table.close()
+        self._unsent = True
+        self._hand_over()
+
+    def _hand_over(self, *, forked: bool = False) -> None:
+        """Send the table to a daemon that listens; later, if neither threading nor ``_socket`` is there."""
+        table = self.table
+        # The application can have closed it, and have a file of its own by that number.
+        if table is not None and not table.descriptor_lost(0):
+            self._unsent = False
+            # In a forked child, a thread that is no more may have held the lock of an import.
+            may_import = bool(self._hooks.copies) and not forked
+            self._unsent = not handover.hand_over(table.descriptor, may_import=may_import)
 
     def _new_table(self) -> writer.Table:
         return writer.Table(

@@ -60,8 +60,10 @@ _T = TypeVar("_T")
 class GuardedReader:
     """Reads for one caller, who is not made to wait. The caller has to ``close`` it."""
 
-    def __init__(self, deadline_s: float = DEADLINE_S) -> None:
+    def __init__(self, deadline_s: float = DEADLINE_S, *, most_stuck: int = _MAX_STUCK) -> None:
+        """``most_stuck``: how many threads may be stuck, for each lock."""
         self._deadline_s = deadline_s
+        self._most_stuck = most_stuck
         self._worker: Worker | None = None
         self._late: Worker | None = None
         self._stuck: dict[Lock, list[tuple[int, Worker]]] = {"exec": [], "memory": []}
@@ -77,12 +79,23 @@ class GuardedReader:
             return False
         if not self._stuck[lock]:
             return True
-        stuck = [(uid, worker) for uid, worker in self._stuck[lock] if worker.is_alive()]
-        self._stuck[lock] = stuck
-        if len(stuck) >= _MAX_STUCK:
+        stuck = self._still_stuck(lock)
+        if len(stuck) >= self._most_stuck:
             return False
         uid = owner()
         return sum(one == uid for one, _ in stuck) < _MAX_STUCK_OF_ONE
+
+    def has_room(self, lock: Lock = "exec") -> bool:
+        """Return whether one more thread may get stuck."""
+        return len(self._stuck[lock]) < self._most_stuck or (
+            len(self._still_stuck(lock)) < self._most_stuck
+        )
+
+    def _still_stuck(self, lock: Lock) -> list[tuple[int, Worker]]:
+        """Return the stuck threads, each with the uid of the process that it waits for."""
+        stuck = [(uid, worker) for uid, worker in self._stuck[lock] if worker.is_alive()]
+        self._stuck[lock] = stuck
+        return stuck
 
     def run_all(
         self,

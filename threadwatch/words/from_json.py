@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from threadwatch.errors import Malformed
-from threadwatch.model.keys import SOURCES, Per, Place, ProcessKey, Python
+from threadwatch.model.keys import HANDOVER_RESULTS, SOURCES, Per, Place, ProcessKey, Python
 from threadwatch.model.states import NAMES
 from threadwatch.model.view import GroupView, ProcessView, Stats, ThreadView, View
 
@@ -246,6 +246,10 @@ def _parse_stats(found: _Object) -> Stats:
         "read_errors",
         lambda one: ((one.text("source"), one.text("reason")), one.whole("count")),
     )
+    handed_over = None
+    if not found.is_null("handed_over"):
+        counts = found.object("handed_over")
+        handed_over = {result: counts.whole(result) for result in HANDOVER_RESULTS}
     return Stats(
         polls=found.whole("polls"),
         polls_skipped=found.whole("polls_skipped"),
@@ -253,6 +257,7 @@ def _parse_stats(found: _Object) -> Stats:
         poll_duration_ns=found.ns("poll_duration_seconds"),
         poll_durations=found.wholes("poll_durations"),
         read_errors=dict(errors),
+        handed_over=handed_over,
         samples=found.whole("samples"),
         sample_cpu_ns=found.ns("sample_cpu_seconds"),
         reload_successful=found.flag("reload_successful"),

@@ -164,6 +164,7 @@ def _stats(stats: Stats) -> dict[str, object]:
             {"source": source, "reason": reason, "count": count}
             for (source, reason), count in sorted(stats.read_errors.items())
         ],
+        "handed_over": None if stats.handed_over is None else dict(stats.handed_over),
         "samples": stats.samples,
         "sample_cpu_seconds": stats.sample_cpu_ns / 1e9,
         "reload_successful": stats.reload_successful,
