@@ -151,6 +151,19 @@ def build() -> Json:
             unit="cps",
         ),
         graph(
+            "Tables handed over",
+            "Sent by processes to the daemon's socket, by what has come of them. Other than believed, known and "
+            "ended: the table of result in docs/metrics.md. Empty without a socket.",
+            Query(
+                total("instance, result", rate("threadwatch_tables_handed_over_total", _HOST)),
+                "{{result}} on {{instance}}",
+            ),
+            unit="cps",
+        ),
+    )
+    grid.line(
+        8,
+        graph(
             "Thread names without a series",
             "How often per second a name found no place under its group's cap and went into (other). "
             "Names that change, with numbers in them, need a name rule.",

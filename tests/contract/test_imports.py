@@ -21,7 +21,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"discovery", "threads", "waits"}),
     frozenset({"metrics", "words"}),
     frozenset({"targets"}),
-    frozenset({"names", "labels", "reading", "accounting"}),
+    frozenset({"names", "labels", "reading", "accounting", "handover"}),
     frozenset({"procfs", "config"}),
     frozenset({"", "_autostart", "publisher", "inject"}),
     frozenset({"model", "errors"}),

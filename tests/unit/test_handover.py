@@ -277,7 +277,7 @@ def test_the_inbox_keeps_few_of_one_user() -> None:
         assert (inbox.results() or {})["too_many"] == 6
         assert len(os.listdir("/proc/self/fd")) == before + 6
         inbox.drop(100, "ended")
-        inbox.put(300, 1, process.open_table(table.descriptor))
+        inbox.put(300, 2, process.open_table(table.descriptor))
         assert 300 in inbox.senders()
         for _ in range(40):
             inbox.put_off(200)
