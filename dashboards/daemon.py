@@ -152,8 +152,8 @@ def build() -> Json:
         ),
         graph(
             "Tables handed over",
-            "Sent by processes to the daemon's socket, by what has come of them. Other than believed, known and "
-            "ended: the table of result in docs/metrics.md. Empty without a socket.",
+            "Sent by processes to the daemon's socket, by what has come of them. For others than believed, "
+            "known and ended, see the table in docs/metrics.md. Empty without a socket.",
             Query(
                 total("instance, result", rate("threadwatch_tables_handed_over_total", _HOST)),
                 "{{result}} on {{instance}}",

@@ -13,6 +13,7 @@ import pytest
 
 from tests.testbed import CHECKOUT
 from tests.unit.procfs.helpers import eventually
+from threadwatch.handover import receiver
 from threadwatch.procfs.marks import Lock, reading
 from threadwatch.reading import reader as guarded
 from threadwatch.reading.hangs import HangRecords
@@ -218,7 +219,7 @@ def test_threads_that_are_stuck_are_few(
     its: GuardedReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At most this many for each user and in all, for each lock; owners are asked while there are any."""
-    monkeypatch.setattr("threadwatch.reading.reader._MAX_STUCK", 8)
+    monkeypatch.setattr(its, "_most_stuck", 8)
     all_slow = []
     assert its.may_read(HangRecords(), "exec", lambda: 1 // 0, 0)
     for number in range(8):
@@ -347,7 +348,7 @@ for one in programs:
 
 @pytest.mark.parametrize("unit", ["threadwatch.service", "user/threadwatch.service"])
 def test_the_unit_has_room_for_threads_that_are_stuck(unit: str) -> None:
-    """The limits of both locks, and a dozen other threads, fit into the tasks that systemd allows."""
+    """The limits of both locks, of the receiver, and a dozen other threads, fit into what systemd allows."""
     text = (CHECKOUT / "systemd" / unit).read_text(encoding="utf-8")
     (most,) = [line.removeprefix("TasksMax=") for line in text.splitlines() if "TasksMax=" in line]
-    assert int(most) >= 2 * guarded._MAX_STUCK + 12
+    assert int(most) >= 2 * guarded._MAX_STUCK + receiver._MOST_STUCK + 12

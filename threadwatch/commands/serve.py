@@ -148,7 +148,7 @@ def _handover(config: Config, inbox: Inbox) -> Handover | None:
         if config.publish_socket:
             raise
         logger.log(
-            logging.DEBUG if not os.path.isdir(os.path.dirname(path)) else logging.WARNING,
+            logging.INFO if os.path.isdir(os.path.dirname(path)) else logging.DEBUG,
             "no tables are handed over",
             extra={"fields": {"error": error}},
         )

@@ -21,7 +21,7 @@ from threadwatch.publisher import layout
 
 _KIND = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
 _MODE = 0o666
-"""Who may write to a socket may connect."""
+"""A user who may write to a socket may connect."""
 
 
 def default_path(environ: Mapping[str, str]) -> str:

@@ -71,7 +71,7 @@ class _Peer:
     uid: int
     until_s: float
     """Until when it has to have sent its table (time.monotonic())."""
-    refused: HandoverResult | None = None
+    why_not: HandoverResult | None = None
     """Why nothing is received of it."""
     is_late: bool = False
     """It has sent nothing yet."""
@@ -104,7 +104,7 @@ class Receiver:
         self._inbox.receiving = True
 
     def stop(self, timeout_s: float = 1.0) -> None:
-        """Receive no more. Connections that nobody has accepted are closed by the kernel."""
+        """Receive no more. The kernel closes connections that have not been accepted."""
         self._stopped = True
         self._waker.close()
         self._thread.join(timeout_s)
@@ -154,7 +154,7 @@ class Receiver:
         now_s = time.monotonic()
         for peer in self._peers.values():
             if peer.until_s <= now_s and peer not in ready:
-                peer.refused = "silent"
+                peer.why_not = "silent"
                 ready.append(peer)
         return ready
 
@@ -170,7 +170,7 @@ class Receiver:
             credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
             pid, uid, _ = _PEER.unpack(credentials)
             peer = _Peer(connection, pid, uid, time.monotonic() + _PATIENCE_S)
-            peer.refused = self._refusal(peer)
+            peer.why_not = self._refusal(peer)
             accepted.append(peer)
         return accepted
 
@@ -204,7 +204,7 @@ class Receiver:
         peer.is_late = False
         mine = self._of_users[peer.uid]
         if mine >= (_MOST_PEERS - (len(self._peers) - mine) + 1) // 2:
-            peer.refused = "too_many"
+            peer.why_not = "too_many"
             return False
         self._peers[peer.connection] = peer
         self._of_users[peer.uid] += 1
@@ -239,7 +239,7 @@ class Receiver:
 
 def _serve(peer: _Peer, inbox: Inbox) -> None:
     """Receive one process's table, if that is not refused, and close the connection, unless it is late."""
-    result, file = peer.refused, None
+    result, file = peer.why_not, None
     if result is None:
         try:
             result, file = _receive(peer.connection)

@@ -146,6 +146,32 @@ def test_hidden_processes(fast: Service, machine: Machine, way: str) -> None:
         machine.run("mount", "-o", "remount,hidepid=0,gid=0", "/proc")
 
 
+def test_all_users_without_capabilities(fast: Service, machine: Machine) -> None:
+    """Without a capability it has the names of processes of two users that have started since it did.
+
+    Their CPU time is exact, what needs their memory is absent, and the others keep the kernel's names.
+    """
+    fast.drop_in((DROP_INS / "no-capabilities.conf").read_text())
+    machine.run("systemctl", "stop", "books")
+    fast.start()
+    assert machine.run("stat", "--format=%a", "/run/threadwatch/publish.socket") == "666"
+    status = machine.run("cat", f"/proc/{fast.pid()}/status")
+    assert set(re.findall(r"^Cap\w+:\t(\w+)$", status, re.MULTILINE)) == {"0" * 16}
+    try:
+        for name in ("books", "late"):
+            machine.start_target(name)
+        named = {(name, "sleeping"): number for (name, _), number in NAMED.items()}
+        for group in ("books", "late"):
+            until(lambda group=group: threads(fast.metrics(), group) == named, "names")  # type: ignore[misc]  # mypy knows no such default
+        metrics = after_polls(fast)
+        assert threads(metrics, "shop") == KERNELS
+        for group in ("books", "late", "shop"):
+            check_cpu(machine, metrics, group)
+            assert f'threadwatch_gil_held_seconds_total{{group="{group}"' not in metrics
+    finally:
+        machine.run("systemctl", "stop", "late", check=False)
+
+
 def test_own_user_without_capabilities(fast: Service, machine: Machine) -> None:
     """As the application's user, without a capability, it sees that user's threads in full, and no others.
 

@@ -59,6 +59,7 @@ def _install(directory: Path, unit: Path, *drop_ins: Path, name: str = "") -> Pa
     [
         ("threadwatch.service", []),
         ("threadwatch@shop.service", []),
+        ("threadwatch.service", ["no-capabilities"]),
         ("threadwatch.service", ["own-user"]),
         ("threadwatch.service", ["own-user", "hidepid"]),
         ("threadwatch.service", ["no-network"]),
