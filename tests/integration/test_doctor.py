@@ -167,6 +167,8 @@ def test_another_users_process(
         (docker,) = granted["docker"]
         assert "--pid=host --user 0 --cap-add SYS_PTRACE --cap-add DAC_READ_SEARCH" in docker
         assert granted["by hand"] == ["sudo threadwatch …"]
+        (handed,) = granted["for names alone, without a capability"]
+        assert (CHECKOUT / handed.split()[-1]).exists()
 
 
 def test_the_advice_is_what_opens_the_process() -> None:

@@ -12,6 +12,12 @@ from threadwatch.doctor.situation import CAPABILITIES, Situation
 BOTH: Final = tuple(CAPABILITIES)
 EVERYBODY: Final = Remedy("for all users", ("sysctl kernel.yama.ptrace_scope=0",))
 """Makes Yama hide nothing of a user's own processes."""
+_DROP_INS: Final = "/etc/systemd/system/threadwatch.service.d"
+_HANDED_OVER: Final = Remedy(
+    "for names alone, without a capability",
+    (f"install -D -m 644 -t {_DROP_INS} systemd/drop-ins/no-capabilities.conf",),
+)
+"""Has the daemon receive the tables of processes that start from then on."""
 _PTRACE: Final = ("CAP_SYS_PTRACE",)
 
 
@@ -28,7 +34,10 @@ def ways_for(situation: Situation, cause: Cause) -> tuple[Remedy, ...]:
         return (*capabilities(situation, _PTRACE), EVERYBODY)
     if cause == "refused":
         return tuple(_modules(situation))
-    return capabilities(situation, capabilities_for(cause))
+    granted = capabilities(situation, capabilities_for(cause))
+    if cause == "other user" and not situation.container:
+        return (*granted, _HANDED_OVER)
+    return granted
 
 
 def _modules(situation: Situation) -> Iterator[Remedy]:
