@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -58,6 +62,31 @@ def in_pty(command: Sequence[str], **environment: str) -> tuple[int, str]:
             break
     os.close(terminal_fd)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), said.decode()
+
+
+def in_view(pid: int) -> tuple[int, int]:
+    """Start the view of a process in a terminal of its own; return its PID, and the terminal."""
+    command = threadwatch("top", "-d", "0.2", str(pid))
+    view, terminal_fd = pty.fork()
+    if not view:
+        os.chdir(CHECKOUT)
+        os.execvpe(command[0], list(command), {**os.environ, "TERM": "xterm-256color"})  # noqa: S606  # as meant
+    os.set_inheritable(terminal_fd, False)  # the terminal is gone as soon as this process closes it
+    fcntl.ioctl(terminal_fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    return view, terminal_fd
+
+
+def read_until(terminal_fd: int, wanted: bytes) -> None:
+    """Read what a terminal is told, until that has ``wanted`` in it."""
+    said = b""
+    while wanted not in said:
+        assert select.select([terminal_fd], [], [], DEADLINE)[0], said
+        said += os.read(terminal_fd, 1 << 16)
+
+
+def has_ended(pid: int) -> bool:
+    """Tell whether a child of ours has ended; its status can still be had."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 
 def tids(pid: int) -> set[int]:
@@ -241,6 +270,21 @@ def test_no_color_and_a_signal(tmp_path: Path) -> None:
         os.kill(int(children.read_text().split()[0]), signal.SIGTERM)
         tmux.until(lambda lines: any("ended with" in line for line in lines), "its end")
         assert tmux.ask("#{alternate_on} #{mouse_any_flag} #{cursor_flag}") == "0 0 1"
+
+
+def test_a_terminal_that_goes_away() -> None:
+    """Each of nine views whose terminal is closed ends, on any of its screens, with the code of SIGHUP."""
+    screens = {b"": b"", b"\x1b[B\r": b"kernel stack", b"?": b"Keys"}
+    with application(code=BUSY) as target:
+        views = [(*in_view(target.pid), *screen) for screen in screens.items() for _ in range(3)]
+        for _, terminal_fd, keys, shown in views:
+            read_until(terminal_fd, b"burner")
+            os.write(terminal_fd, keys)
+            read_until(terminal_fd, shown)
+        for pid, terminal_fd, _, _ in views:
+            os.close(terminal_fd)
+            until(partial(has_ended, pid), "the end of the view")
+            assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 128 + signal.SIGHUP
 
 
 def test_another_host_by_its_daemon(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from threadwatch import publish
 from threadwatch.errors import Unusable
 from threadwatch.top.batch import batch
 from threadwatch.top.daemon_source import DaemonSource
+from threadwatch.top.hangup import end_at_hangup
 from threadwatch.top.model import Top
 from threadwatch.top.order import SORTS
 from threadwatch.top.rows import Shape, parse_filter
@@ -132,6 +133,7 @@ def _live(source: Source, model: Top, options: TopOptions) -> int:
             "pip install 'prometheus-threadwatch[top]' (or use -b for plain text)"
         ) from None
     publish()  # top has threads, too
+    end_at_hangup()
     app = TopApp(source, model, interval=options.interval, colors=not os.environ.get("NO_COLOR"))
     try:
         why = app.run()
