@@ -13,6 +13,7 @@ import pytest
 
 from tests import testbed
 from tests.testbed import Interpreter
+from threadwatch.attach import script
 
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__", "commands"}),
@@ -122,6 +123,15 @@ def test_target_modules_import_only_each_other(graph: grimp.ImportGraph) -> None
                 assert _in(imported, TARGET), f"{module} imports {imported}"
             else:
                 assert root in PYTHON, f"{module} imports {imported}"
+
+
+def test_attach_takes_along_all_that_publishing_imports(graph: grimp.ImportGraph) -> None:
+    """The script of ``attach`` has each module that publishing imports, and no other."""
+    publisher = "threadwatch.publisher.publisher"
+    imported = graph.find_upstream_modules(publisher)
+    ours = {name for name in imported if name.partition(".")[0] == "threadwatch"}
+    taken = {name for name, _ in script.sources()}
+    assert taken == ours | {publisher, "threadwatch.publisher"}
 
 
 def test_only_commands_can_change_a_process(graph: grimp.ImportGraph) -> None:

@@ -18,6 +18,7 @@ MODULES = (
     "publisher/__init__.py",
     "publisher/layout.py",
     "publisher/gil.py",
+    "publisher/handover.py",
     "publisher/memfd.py",
     "publisher/hooks.py",
     "publisher/publisher.py",
@@ -139,9 +140,14 @@ _UNPUBLISH = """\
 
 def publishing(answer: str) -> str:
     """Return the script that makes its process publish. ``answer``: the path of the file for its one line."""
-    sources = tuple((_name(path), _source(path)) for path in MODULES)
-    digest = sha256(repr(sources).encode()).hexdigest()[:16]
-    return _FRAME.format(answer=answer, body=_PUBLISH.format(sources=sources, digest=digest))
+    taken = sources()
+    digest = sha256(repr(taken).encode()).hexdigest()[:16]
+    return _FRAME.format(answer=answer, body=_PUBLISH.format(sources=taken, digest=digest))
+
+
+def sources() -> tuple[tuple[str, str], ...]:
+    """Return name and source of each module that a process needs to publish, in the order of import."""
+    return tuple((_name(path), _source(path)) for path in MODULES)
 
 
 def unpublishing(answer: str) -> str:
