@@ -188,6 +188,17 @@ def ps(tmp_path: Path, pid: int, config: str = FROM_MEMORY) -> dict[str, Any]:
     return process
 
 
+def doctor(tmp_path: Path, pid: int) -> dict[str, Any]:
+    """What ``threadwatch doctor`` says of a process, by the configuration of the last :func:`ps`."""
+    command = threadwatch(
+        "doctor", "--json", "--config.file", f"{tmp_path}/threadwatch.yml", str(pid)
+    )
+    done = subprocess.run(command, capture_output=True, timeout=100, check=False)
+    found: list[dict[str, Any]] = json.loads(done.stdout)["processes"]
+    (process,) = [one for one in found if one["pid"] == pid]
+    return process
+
+
 def test_ps_of_a_process_that_does_not_publish(interpreter: Interpreter, tmp_path: Path) -> None:
     """It has its threads' names and its Python by its memory; where that is not wanted, the kernel's."""
     with started(interpreter) as target:
@@ -319,6 +330,9 @@ def test_a_server_that_nobody_restarted(version: tuple[int, int]) -> None:
 def test_an_unknown_version_is_refused(tmp_path: Path) -> None:
     """A Python that says it is 3.16 is not read as another: it has the kernel's names; doctor says why."""
     with started(testbed.require(3, 15)) as target:
+        assert ps(tmp_path, target.pid)["source"] == "memory"
+        finding = doctor(tmp_path, target.pid)
+        assert (finding["source"], finding["gil"]) == ("memory", "found")
         outside = Outside(target.pid)
         with Path(f"/proc/{target.pid}/mem").open("r+b", buffering=0) as memory:
             memory.seek(outside.look().runtime + 8)  # the version, behind the cookie
@@ -326,14 +340,6 @@ def test_an_unknown_version_is_refused(tmp_path: Path) -> None:
         outside.close()
         process = ps(tmp_path, target.pid)
         assert {t["source"] for t in process["threads"]} == {process["source"]} == {"comm"}
-        done = subprocess.run(
-            threadwatch(
-                "doctor", "--json", f"--config.file={tmp_path}/threadwatch.yml", str(target.pid)
-            ),
-            capture_output=True,
-            timeout=100,
-            check=False,
-        )
-        (finding,) = (p for p in json.loads(done.stdout)["processes"] if p["pid"] == target.pid)
+        finding = doctor(tmp_path, target.pid)
         assert finding["source"] == "comm"
         assert "3.16" in finding["detail"]

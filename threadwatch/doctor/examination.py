@@ -20,6 +20,7 @@ from threadwatch.doctor.reasons import reason
 from threadwatch.doctor.situation import Situation
 from threadwatch.errors import Denied, Gone, ReadError
 from threadwatch.model.keys import Source
+from threadwatch.names.memory.gils import find_gils
 from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
 from threadwatch.names.memory.snapshot import Snapshot
 from threadwatch.names.ownership import check_owner, clock_ahead_ns
@@ -100,6 +101,7 @@ class _Examination:
         self._denied: set[str] = set()
         self._details: list[str] = []
         self._source: Source = "comm"
+        self._gil_in_memory: GilState = "unknown"
 
     def run(self) -> Finding:
         """Examine it. Raises :class:`Gone` if the process has ended."""
@@ -203,7 +205,7 @@ class _Examination:
 
     def _gil(self, header: TableHeader | None) -> GilState:
         if header is None:
-            return "unknown"
+            return self._gil_in_memory
         if self._watched.names.gils:
             return "found"
         return "free-threaded" if header.free_threaded else "not found"
@@ -245,10 +247,12 @@ class _Examination:
         return "no" if job.gone else "yes"
 
     def _read_names(self, memory: MemoryFile) -> Access:
-        """Return whether the memory can be read, and note whether a Python is found there."""
+        """Return whether the memory can be read, and note whether a Python and its GIL are found there."""
         try:
             auxv = self._dir.read("auxv", "auxv")
-            find_python(Snapshot(memory, FIRST_LOOK), auxv, self._watched.ns_pid)
+            snapshot = Snapshot(memory, FIRST_LOOK)
+            python = find_python(snapshot, auxv, self._watched.ns_pid)
+            gils = find_gils(snapshot, python)
         except Gone:
             return "no"
         except Denied:
@@ -257,6 +261,10 @@ class _Examination:
             self._details.append(str(error))
         else:
             self._source = "memory"
+            if gils:
+                self._gil_in_memory = "found"
+            elif python.offsets.free_threaded:
+                self._gil_in_memory = "free-threaded"
         return "yes"
 
     def _cause(self) -> Cause:
