@@ -121,6 +121,20 @@ def test_no_way_is_one_that_does_not_lead_there() -> None:
         assert reason(replace(PLAIN, **cannot), "none").ways == ()
 
 
+@pytest.mark.parametrize(
+    "shown", [{"environ": {}}, {"cmdline": ("python3.14", "-I", "x.py")}, {"environ": None}]
+)
+def test_a_process_that_can_be_attached_to(shown: dict[str, Any]) -> None:
+    """From 3.14 on, attaching is advised where a process was only not started to publish."""
+    attach = ("threadwatch attach PID",)
+    newer = reason(replace(PLAIN, exe="/usr/bin/python3.14", **shown), "none")
+    assert newer.ways[-1].lines == attach
+    older = reason(replace(PLAIN, exe="/usr/bin/python3.13", **shown), "none")
+    assert older.ways == newer.ways[:-1]
+    forbidden = replace(PLAIN, exe="/usr/bin/python3.14", environ={"THREADWATCH": "0"})
+    assert attach not in [way.lines for way in reason(forbidden, "none").ways]
+
+
 def test_every_kind_is_told_of() -> None:
     """docs/doctor.md names each kind of thing that can be missing."""
     documentation = (CHECKOUT / "docs/doctor.md").read_text()

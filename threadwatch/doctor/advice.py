@@ -194,7 +194,10 @@ def _files(situation: Situation, extent: Extent) -> Iterator[Missing]:
         )
 
 
-_UNREAD = " Their threads have the kernel's names, and which ones wait for the GIL is unknown."
+_UNREAD = (
+    " Their threads have the kernel's names (from CPython 3.14 on, Python's names cut to 15 bytes), and"
+    " which ones wait for the GIL is unknown."
+)
 _READ = (
     " Their names are read from memory; only a publisher tells of threads that live between two polls,"
     " and the exact CPU time of those that end."

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from threadwatch.doctor.signs import (
@@ -50,6 +50,12 @@ _ASK: Final = (
     Remedy("or by", ("THREADWATCH=1 COMMAND",)),
     Remedy("or in its code", ("import threadwatch; threadwatch.publish()",)),
 )
+_ATTACHABLE: Final = (3, 14)
+_ATTACH: Final = Remedy("or as it runs", ("threadwatch attach PID",))
+_CAN_BE_ATTACHED_TO: Final = frozenset(
+    {"not-published", "environment-reset", "isolated", "no-site", "not-installed"}
+)
+"""The kinds of reasons that have to do with a process's start alone."""
 _IN_CODE: Final = (Remedy("in its code", ("import threadwatch; threadwatch.publish()",)),)
 
 
@@ -72,7 +78,16 @@ def reason(evidence: Evidence, table: str) -> Reason:
         or _of_limits(evidence)
         or _of_start(evidence)
     )
-    return found or _unexplained(evidence)
+    found = found or _unexplained(evidence)
+    if found.kind in _CAN_BE_ATTACHED_TO and _version(evidence) >= _ATTACHABLE:
+        return replace(found, ways=(*found.ways, _ATTACH))
+    return found
+
+
+def _version(evidence: Evidence) -> tuple[int, ...]:
+    """Return the version of its CPython, as far as it is known; else nothing."""
+    python = python_of(evidence)
+    return tuple(map(int, python.split("."))) if python and python[0].isdecimal() else ()
 
 
 def _of_program(evidence: Evidence) -> Reason | None:
@@ -83,8 +98,7 @@ def _of_program(evidence: Evidence) -> Reason | None:
         return Reason("no-python", "It is not a Python process, as far as can be seen", ())
     if python.startswith("PyPy"):
         return Reason("unsupported", "On PyPy: only CPython can publish", ())
-    version = tuple(map(int, python.split(".")))
-    if version < _OLDEST:
+    if _version(evidence) < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
         return Reason("unsupported", f"On Python {python}: {oldest} and later can publish", ())
     return None
