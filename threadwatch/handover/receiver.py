@@ -12,7 +12,7 @@ lingers. So descriptors and connections are received and closed by a thread that
 (:mod:`threadwatch.reading.reader`), and of a user who has made it wait nothing is received for a while. At
 most :data:`_MOST_STUCK` threads can be stuck; as long as they are, no connection is accepted.
 * A process that connects and sends nothing is let go of after :data:`_PATIENCE_S`. At most
-:data:`_MOST_PEERS` connections wait for that; of one user half of what all others leave.
+:data:`MOST_PEERS` connections wait for that; of one user half of what all others leave.
 * All that takes a bounded share of a CPU. Beyond, connections are left to the kernel, whose queue is
 :data:`BACKLOG` long; a publisher that finds it full gives up without a wait.
 
@@ -48,9 +48,9 @@ logger = logging.getLogger(__name__)
 BACKLOG: Final = 512
 """Connections that the kernel keeps for us. Few: their descriptors count against what their users may have
 under way (ETOOMANYREFS in unix(7)), which would be missed if this process hung."""
-_AT_ONCE: Final = 64
+AT_ONCE: Final = 64
 """Connections that are accepted before those that are there are served."""
-_MOST_PEERS: Final = 64
+MOST_PEERS: Final = 64
 _PATIENCE_S: Final = 1.0
 _MOST_STUCK: Final = 8
 """With the threads that polls can lose (64 for each lock), and a dozen others, fewer than ``TasksMax``."""
@@ -161,7 +161,7 @@ class Receiver:
     def _accept(self) -> list[_Peer]:
         """Accept connections. Most have sent their tables by then."""
         accepted = []
-        for _ in range(_AT_ONCE):
+        for _ in range(AT_ONCE):
             try:
                 connection, _ = self._listener.accept()
             except OSError:  # there is none; or no descriptor is left, and there is a next time
@@ -203,7 +203,7 @@ class Receiver:
         """Await what a process sends; return False if too many are awaited."""
         peer.is_late = False
         mine = self._of_users[peer.uid]
-        if mine >= (_MOST_PEERS - (len(self._peers) - mine) + 1) // 2:
+        if mine >= (MOST_PEERS - (len(self._peers) - mine) + 1) // 2:
             peer.why_not = "too_many"
             return False
         self._peers[peer.connection] = peer
