@@ -27,7 +27,7 @@ def main() -> int:
             raise OSError("no threadwatch serve runs in this container")
         default = os.environ.get("THREADWATCH_LISTEN_ADDRESS") or _DEFAULT
         for address in addresses(arguments) or [default]:
-            _ask(address)
+            ask(address)
     except OSError as error:
         sys.stderr.write(f"not healthy: {error}\n")
         return 1
@@ -82,7 +82,8 @@ def _daemon() -> "list[str] | None":
     return None
 
 
-def _ask(address: str) -> None:
+def ask(address: str) -> None:
+    """Ask the daemon at an address. Raises OSError if it is not healthy, or does not answer."""
     family, where = peer(address)
     with socket.socket(family) as client:
         client.settimeout(_TIMEOUT_S)
