@@ -130,7 +130,8 @@ def servers() -> Iterator[dict[str, Prometheus]]:
         place.chmod(0o755)
         (place / "plain.py").write_text(PLAIN)
         (place / "pair.py").write_text(PAIR)
-        (place / "threadwatch.yml").write_text(CONFIGURATION)
+        handed_over = f"publish_socket: {place / 'publish.socket'}\n"
+        (place / "threadwatch.yml").write_text(CONFIGURATION + handed_over)
         stack.enter_context(
             _running(*CAPLESS, *threadwatch("run", "--", sys.executable, str(DEMO)))
         )
