@@ -36,7 +36,7 @@ from threadwatch.handover.receiver import AT_ONCE, MOST_PEERS
 USER = 4001
 """The daemon's."""
 POWERLESS = (
-    *("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"),
+    *("setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups", "--pdeathsig=keep"),
     *("--inh-caps=-all", "--bounding-set=-all", "--no-new-privs"),
 )
 
