@@ -18,7 +18,7 @@ def as_user(uid: int, interpreter: Interpreter) -> Interpreter:
 
 
 def as_nobody(interpreter: Interpreter) -> Interpreter:
-    """Return the interpreter, run by the user nobody."""
+    """Return an interpreter that the user with the name nobody runs."""
     return as_user(65534, interpreter)
 
 

@@ -316,7 +316,7 @@ def test_a_server_that_nobody_restarted(version: tuple[int, int]) -> None:
             outside = Outside(pid)
             deadline = time.monotonic() + DEADLINE
             while True:
-                _, own = request(path)  # its pool has threads by then
+                _, own = request(path)  # each request can start a thread of the pool
                 if outside.names() == own:
                     break
                 assert time.monotonic() < deadline, own

@@ -85,7 +85,7 @@ def read_until(terminal_fd: int, wanted: bytes) -> None:
 
 
 def has_ended(pid: int) -> bool:
-    """Tell whether a child of ours has ended; its status can still be had."""
+    """Tell whether a child has ended, and leave its exit status to be read."""
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 

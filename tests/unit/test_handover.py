@@ -321,3 +321,17 @@ def test_a_socket_that_was_left_over(tmp_path: Path) -> None:
     assert path.read_text() == "mine"
     with pytest.raises(Unusable, match="No such file or directory"):
         Receiving(tmp_path / "nowhere" / "publish.socket")
+
+
+def test_a_socket_whose_queue_is_full(tmp_path: Path) -> None:
+    """A daemon whose queue is full is told from one that was killed, without a wait."""
+    path = str(tmp_path / "publish.socket")
+    kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
+    with ExitStack() as stack:
+        busy = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        busy.bind(path)
+        busy.listen(0)
+        while stack.enter_context(socket.socket(socket.AF_UNIX, kind)).connect_ex(path) == 0:
+            pass
+        with pytest.raises(Unusable, match="another process listens there"):
+            listen(path)

@@ -159,7 +159,7 @@ class Receiver:
         return ready
 
     def _accept(self) -> list[_Peer]:
-        """Accept connections. Most have sent their tables by then."""
+        """Accept connections; most publishers have sent their tables before this."""
         accepted = []
         for _ in range(AT_ONCE):
             try:

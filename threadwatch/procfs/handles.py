@@ -250,7 +250,7 @@ class TableFile(Handle):
     def is_locked(self) -> bool:
         """Return whether a process has it locked: a publisher locks a table that it hands over (flock(2)).
 
-        Where it is not locked, it is by then, by us, until it is closed.
+        If no process has, this call itself locks it, until it is closed.
         """
         try:
             fcntl.flock(self._fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
