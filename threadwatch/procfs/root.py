@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 
 from threadwatch.errors import Malformed, Unusable
-from threadwatch.procfs.handles import PAGE, failure, translated
+from threadwatch.procfs.handles import PAGE, close, failure, translated
 from threadwatch.procfs.reader import ProcessDir
 from threadwatch.procfs.stat import parse_stat
 from threadwatch.procfs.status import parse_status
@@ -34,7 +34,7 @@ class ProcFS:
         :meth:`process_clock_ns` be asked. False for another PID namespace's procfs."""
         if not self.same_namespace:
             _check_usable(root)
-        self._device = os.stat(root).st_dev
+        self._last_pid = _LastPid(root) if self.same_namespace else None
         self._counts_pids: bool | None = None
         """Whether loadavg shows this namespace's PIDs; None: not tried yet."""
 
@@ -65,18 +65,7 @@ class ProcFS:
         )
 
     def _read_last_pid(self) -> int | None:
-        if not self.same_namespace:
-            return None
-        try:
-            fd = os.open(f"{self.root}/loadavg", _READ)
-            try:
-                if os.fstat(fd).st_dev != self._device:
-                    return None  # another file is mounted there
-                return int(os.read(fd, PAGE).split()[4])
-            finally:
-                os.close(fd)
-        except (OSError, ValueError, IndexError):
-            return None
+        return self._last_pid.read() if self._last_pid is not None else None
 
     def is_process(self, pid: int) -> bool:
         """Return whether a number of our PID namespace is a PID; it can also be a TID, or unused."""
@@ -105,6 +94,31 @@ class ProcFS:
             return time.clock_gettime_ns((~pid << 3) | 2)
         except OSError as error:
             raise failure(error, "clock") from None
+
+
+class _LastPid:
+    """Field 5 of loadavg (proc_loadavg(5)). The file is kept open, because each poll reads it."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self, root: str) -> None:
+        self._fd = -1
+        with suppress(OSError):
+            self._fd = os.open(f"{root}/loadavg", _READ)
+            if os.fstat(self._fd).st_dev != os.stat(root).st_dev:  # another file is mounted there
+                self._fd = close(self._fd)
+
+    def read(self) -> int | None:
+        """Return the number; None if there is none."""
+        if self._fd < 0:
+            return None
+        try:
+            return int(os.pread(self._fd, PAGE, 0).split()[4])
+        except (OSError, ValueError, IndexError):
+            return None
+
+    def __del__(self) -> None:
+        close(self._fd)
 
 
 def _tid_of_a_thread() -> int | None:
