@@ -6,7 +6,9 @@ import copy
 import json
 import subprocess
 import sys
+import tomllib
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import grimp
 import pytest
@@ -172,3 +174,18 @@ def test_publishing_imports_an_allow_list_only(interpreter: Interpreter) -> None
     theirs = {module for module in both if module.split(".")[0] != "threadwatch"}
     assert theirs <= ALLOWED
     assert all(_in(module, TARGET) for module in both if module not in theirs)
+
+
+def test_what_run_imports_is_linted_as_python_3_9() -> None:
+    """Each module that ``threadwatch run`` imports is on the list of those that keep the syntax of 3.9."""
+    program = (
+        "import sys; import threadwatch.commands.main, threadwatch.commands.run;"
+        " print(*(m.__file__ for n, m in sys.modules.items() if n.partition('.')[0] == 'threadwatch'))"
+    )
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    files = {str(Path(name).relative_to(testbed.CHECKOUT)) for name in done.stdout.split()}
+    assert len(files) > 5, "the modules were not found"
+    settings = tomllib.loads((testbed.CHECKOUT / "pyproject.toml").read_text())
+    kept = settings["tool"]["ruff"]["per-file-target-version"]
+    assert not {file for file in files if not any(fnmatchcase(file, glob) for glob in kept)}

@@ -4,17 +4,13 @@ Runs on Python 3.9 and later, as that does.
 """
 
 import argparse
-import math
 
 from threadwatch import __version__
+from threadwatch.commands import values
 
 DEFAULT_ADDRESS = "127.0.0.1:9749"
 """Where to answer if the command line names no address."""
 _SORT_NAMES = ("cpu", "held", "wait", "ready", "time", "age", "state", "tid")
-_LEAST_INTERVAL = 0.1
-"""Seconds. At shorter intervals, top would mostly show itself."""
-_MOST_INTERVAL = 3600
-_MOST_TIMEOUT = 86_400
 
 _EXAMPLES = """\
 examples:
@@ -182,7 +178,7 @@ def _add_top(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument(
         "-d",
         "--interval",
-        type=_interval,
+        type=values.interval,
         default=1.0,
         metavar="SECONDS",
         help="how often to look (default: %(default)s)",
@@ -203,7 +199,11 @@ def _add_top(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "-b", "--batch", action="store_true", help="plain text, for pipes and files"
     )
     parser.add_argument(
-        "-n", "--count", type=_count, metavar="COUNT", help="end after this many views (with -b)"
+        "-n",
+        "--count",
+        type=values.count,
+        metavar="COUNT",
+        help="end after this many views (with -b)",
     )
     parser.add_argument("--once", action="store_true", help="the same as -b -n 1")
     parser.add_argument(
@@ -214,32 +214,6 @@ def _add_top(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     _add_config(parser)
     _add_procfs(parser)
-
-
-def _interval(text: str) -> float:
-    return _seconds(text, _MOST_INTERVAL)
-
-
-def _timeout(text: str) -> float:
-    return _seconds(text, _MOST_TIMEOUT)
-
-
-def _seconds(text: str, most: float) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not _LEAST_INTERVAL <= seconds <= most:
-        message = f"should be seconds from {_LEAST_INTERVAL} to {most}, not {text!r}"
-        raise argparse.ArgumentTypeError(message)
-    return seconds
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        message = f"should be a number from 1, not {text!r}"
-        raise argparse.ArgumentTypeError(message)
-    return int(text)
 
 
 def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -278,19 +252,12 @@ def _add_detach(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _add_pid(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
-        type=_timeout,
+        type=values.timeout,
         default=10.0,
         metavar="SECONDS",
         help="how long to wait for one of its threads to run Python (default: %(default)s)",
     )
-    parser.add_argument("pid", type=_pid, metavar="PID", help="the process")
-
-
-def _pid(text: str) -> int:
-    if not text.isdecimal() or not text.isascii() or not int(text[:20]):
-        message = f"should be the number of a process, not {text!r}"
-        raise argparse.ArgumentTypeError(message)
-    return int(text)
+    parser.add_argument("pid", type=values.pid, metavar="PID", help="the process")
 
 
 def _add_doctor(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
