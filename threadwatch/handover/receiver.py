@@ -83,7 +83,6 @@ class Receiver:
     def __init__(self, listener: socket.socket, inbox: Inbox) -> None:
         """``listener``: a listening socket (SOCK_SEQPACKET), which the receiver closes."""
         self._listener = listener
-        self._listener.setblocking(False)
         self._inbox = inbox
         self._selector = selectors.DefaultSelector()
         self._waker, self._wake = socket.socketpair()

@@ -28,13 +28,14 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
+from threadwatch import unix_socket
 from threadwatch.errors import Unusable
 from threadwatch.web.auth.access import Access
 from threadwatch.web.auth.passwords import Passwords
 from threadwatch.web.connection import MAX_HEAD, Connection, Deadlines
 from threadwatch.web.listen import BACKLOG, Listen, bind, bound_address
 from threadwatch.web.messages import Handler
-from threadwatch.web.unix import UnixAddress, remove_unix
+from threadwatch.web.unix import UnixAddress
 
 if TYPE_CHECKING:
     import socket
@@ -173,7 +174,7 @@ class WebServer:
         self._listeners.clear()
         for address in bound:
             if isinstance(address, UnixAddress):
-                remove_unix(address)
+                unix_socket.remove(address.path)
 
 
 class _Connections:
