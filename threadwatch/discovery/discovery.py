@@ -1,13 +1,8 @@
-"""Finds the processes to watch, and looks at them again. :mod:`.admission` says which those are.
+"""Looks at processes, and keeps those that are watched.
 
-Rules:
+:mod:`.turns` says at which it looks in a poll, :mod:`.admission` which are watched.
 
-* Facts are not read again without a reason. But a process may exec another program, which keeps its
-PID and start time, or begin to publish; and a PID may get a new owner. So each process is looked at
-again after 1, 2, 4 … 32 polls at most. If its CPU clock has not moved, it has done nothing of the
-kind, and that look costs one system call. The looks at different processes are spread over the
-polls.
-* A watched process may change its group by such a look, or cease to be watched.
+* A watched process may change its group by a look, or cease to be watched.
 * A process that ends during a look is treated as if it had never existed.
 """
 
@@ -19,12 +14,12 @@ from collections.abc import Mapping
 
 from threadwatch.config.settings import Config
 from threadwatch.discovery.admission import Admission
-from threadwatch.discovery.looks import LONGEST_WAIT, Looks, LookSchedule
+from threadwatch.discovery.looks import LONGEST_WAIT, Looks
 from threadwatch.discovery.others import Other, Others
+from threadwatch.discovery.turns import Turns
 from threadwatch.errors import Gone, ReadError
 from threadwatch.handover.inbox import Inbox
 from threadwatch.model.keys import ProcessKey
-from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.names.slot_budget import SharedBudget
 from threadwatch.procfs import ProcFS, Stat, is_kernel_thread, parse_stat, parse_waited
 from threadwatch.procfs.marks import Lock
@@ -32,15 +27,10 @@ from threadwatch.reading.hangs import HangRecords
 from threadwatch.reading.reader import GuardedReader, owner_of, still_waiting
 from threadwatch.targets.process import Process
 
-_FEW_PIDS = 256
-"""Up to this many new PIDs are asked for one by one; for more, it is cheaper to list all processes."""
 _OTHER_FILES = 64
 """File descriptors that are left for all other uses, besides a quarter for hot threads and scrapers."""
 _TABLES_SHARE = 16
 """One in this many file descriptors is for a process's second or further table."""
-_YOUNG_TICKS = 6000
-_LIST_ALL_EVERY = 32
-"""Polls after which all processes are listed in any case."""
 
 
 def most_watched(files: int) -> int:
@@ -68,17 +58,11 @@ class Discovery:
         self._errors = errors
         self._inbox = inbox
         self._others = Others()
-        self._looks: dict[int, Looks] = {}
-        """The looks at watched processes, by PID."""
-        self._schedule = LookSchedule()
+        self._turns = Turns(procfs, self.watched, self._others, errors)
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         budget = SharedBudget(soft // _TABLES_SHARE)
         self._most = most_watched(soft)
         self._gone: list[Process] = []
-        self._last_pid: int | None = None
-        self._scanned_ticks: tuple[int | None, int | None] = (None, None)
-        """When new processes were looked for, the time before and now (CLOCK_BOOTTIME)."""
-        self._list_all_in = 0
         self.left_out: set[int] = set()
         """PIDs of processes that are left out for lack of file descriptors."""
         self._always: frozenset[int] = frozenset()
@@ -86,16 +70,11 @@ class Discovery:
         self._admission = Admission(
             config, self.watched, guarded, budget, errors, inbox, thorough=thorough
         )
-        self.use(config)
 
     def use(self, config: Config) -> None:
         """Choose by another configuration from the next :meth:`scan` on."""
         self._admission.use(config)
-        self._others.clear()
-        self._list_all_in = 0
-        self._schedule.clear()
-        for watched in self.watched.values():
-            self._judge_next(watched)
+        self._turns.judge_all_again()
 
     def always_watch(self, pids: frozenset[int]) -> None:
         """Watch these processes, whatever they are."""
@@ -103,14 +82,12 @@ class Discovery:
 
     def look_soon(self, watched: Process, poll: int) -> None:
         """Look at a process again in the poll after this one, because it has changed."""
-        looks = self._looks[watched.key.pid]
-        looks.soon()
-        looks.again()
-        self._schedule.at(poll + 1, watched.key.pid)
+        self._turns.soon(watched, poll)
 
     def drop(self, watched: Process) -> None:
         """Watch a process no longer: it has gone, and the caller closes it."""
-        del self.watched[watched.key.pid], self._looks[watched.key.pid]
+        del self.watched[watched.key.pid]
+        self._turns.drop(watched.key.pid)
 
     def scan(self, poll: int) -> list[Process]:
         """Find processes; return those to let go, as :meth:`take_gone` does."""
@@ -125,33 +102,10 @@ class Discovery:
     def due(self, poll: int) -> list[int]:
         """Return the processes to be looked at in a poll, in this order: those that may be something new."""
         self._admission.begin()
-        self._scanned_ticks = self._scanned_ticks[1], _now_ticks()
-        self._judge_again(self._admission.renamed_users())
-        due = self._schedule.take(poll)
-        try:
-            due.update(self._new_pids(poll))
-        except ReadError as error:
-            self._errors.append(error)
-        handed = self._inbox.senders()
-        due.update(handed)
-        # Parents, mostly, before their children.
-        return [pid for pid in sorted(due) if pid in handed or not self._rests(pid, poll)]
-
-    def _judge_again(self, users: set[int]) -> None:
-        """Look in the next poll at processes of these users, and at all that are not watched."""
-        if not users:
-            return
-        self._others.clear()
-        self._list_all_in = 0
-        for watched in self.watched.values():
-            if watched.facts.uid in users:
-                self._judge_next(watched)
-
-    def _judge_next(self, watched: Process) -> None:
-        """Look at a watched process in the next poll, whether it runs or not."""
-        self._looks[watched.key.pid].again()
-        watched.rest.disturb()
-        self._schedule.at(0, watched.key.pid)
+        self._turns.judge_users_again(self._admission.renamed_users())
+        due = self._turns.due(poll, self._inbox.senders())
+        self.left_out = {pid for pid in self.left_out if pid in self._others}
+        return due
 
     def look_at(self, pid: int, poll: int) -> None:
         """Decide whether a process is watched, and in which group."""
@@ -186,11 +140,11 @@ class Discovery:
         watched = self.watched.get(pid)
         if watched is not None:
             hangs, directory = watched.hangs, watched.dir
-            self._looks[pid].again()
+            self._turns.of(watched).again()
         else:
             hangs = self._hangs_of(pid)
             self._others.add(pid, Other(-1, Looks(), hangs))
-            self._schedule.at(poll + 1, pid)
+            self._turns.next(pid, poll)
             try:
                 directory = self._procfs.open_process(pid)
             except (Gone, ReadError):
@@ -206,55 +160,12 @@ class Discovery:
 
     def leave_out(self, pid: int, poll: int) -> None:
         """Give a process that was not looked at another turn."""
-        self._schedule.at(poll + 1, pid)
-
-    def _rests(self, pid: int, poll: int) -> bool:
-        """Return whether a known process has not run since the last look; then it has another turn later."""
-        watched = self.watched.get(pid)
-        if watched is not None:
-            if watched.last.clock_ns != self._looks[pid].clock_ns:
-                return False
-            self._put_off(watched, poll)
-            return True
-        other = self._others.get(pid)
-        if other is None or not self._procfs.same_namespace:
-            return False
-        looks = other.looks
-        try:
-            if self._procfs.process_clock_ns(pid) != looks.clock_ns:
-                return False
-        except (Gone, ReadError):
-            return False  # opening it will tell
-        looks.later()
-        self._schedule.after(poll, looks.wait, pid)
-        return True
+        self._turns.next(pid, poll)
 
     def _hangs_of(self, pid: int) -> HangRecords:
         """Return those of a process that is not watched."""
         other = self._others.get(pid)
         return HangRecords() if other is None else other.hangs
-
-    def _new_pids(self, poll: int) -> list[int]:
-        """Return PIDs that have come since the last poll, and perhaps some others."""
-        last = self._procfs.last_pid()
-        before, self._last_pid = self._last_pid, last
-        if (
-            poll < self._list_all_in
-            and last is not None
-            and before is not None
-            and before <= last <= before + _FEW_PIDS
-        ):
-            # The kernel gives out PIDs in ascending order, to threads as well.
-            new = [pid for pid in range(before + 1, last + 1) if self._procfs.is_process(pid)]
-            for pid in new:
-                self._others.forget(pid, poll)
-            return new
-        self._list_all_in = poll + _LIST_ALL_EVERY
-        pids = self._procfs.pids()
-        for pid in self._others.gone(pids):
-            self._others.forget(pid, poll)
-        self.left_out.intersection_update(pids)
-        return [pid for pid in pids if pid not in self.watched and pid not in self._others]
 
     def _look(self, pid: int, poll: int) -> None:
         other = self._others.get(pid)
@@ -263,7 +174,7 @@ class Discovery:
         process = self._procfs.open_process(pid)
         if not self._admission.may_read(hangs, "exec", process):
             process.close()
-            self._schedule.at(poll + 1, pid)
+            self._turns.next(pid, poll)
             return
         looks = Looks()
         try:
@@ -273,7 +184,6 @@ class Discovery:
             if not is_kernel_thread(data):
                 wait = 1
                 self._others.note_parent(stat.ppid)
-                before_ticks = self._scanned_ticks[0]
                 watched = self._admission.admit(
                     process,
                     ProcessKey(pid, stat.start_ticks),
@@ -281,9 +191,7 @@ class Discovery:
                     looks,
                     hangs,
                     asked_for=pid in self._always,
-                    newborn=other is None
-                    and before_ticks is not None
-                    and stat.start_ticks >= before_ticks,
+                    newborn=other is None and self._turns.is_newborn(stat.start_ticks),
                 )
         except BaseException:
             process.close()
@@ -299,11 +207,11 @@ class Discovery:
         if watched is not None:
             self._others.discard(pid)
             self.watched[pid] = watched
-            self._looks[pid] = looks
+            self._turns.watch(pid, looks)
         else:
             process.close()
             wait = self._pass_over(pid, stat, data, clock_ns, wait, hangs, poll)
-        self._schedule.after(poll, wait, pid)
+        self._turns.after(pid, poll, wait)
 
     def _pass_over(
         self,
@@ -347,23 +255,6 @@ class Discovery:
 
     def _look_again(self, watched: Process, poll: int) -> bool:
         """Return whether a process is still to be watched; its group may be another from now on."""
-        self._put_off(watched, poll)
-        pid = watched.key.pid
-        return self._admission.readmit(watched, self._looks[pid], asked_for=pid in self._always)
-
-    def _put_off(self, watched: Process, poll: int) -> None:
-        """Look at a process again after a while."""
-        looks = self._looks[watched.key.pid]
-        if watched.tables.searching:
-            looks.soon()
-        elif watched.tables.known or not self._is_young(watched):
-            looks.later()
-        self._schedule.after(poll, looks.wait, watched.key.pid)
-
-    def _is_young(self, watched: Process) -> bool:
-        """Return whether it may be about to publish: most do within their first minute, or never."""
-        return _now_ticks() - watched.key.start_ticks < _YOUNG_TICKS
-
-
-def _now_ticks() -> int:
-    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK
+        self._turns.put_off(watched, poll)
+        asked_for = watched.key.pid in self._always
+        return self._admission.readmit(watched, self._turns.of(watched), asked_for=asked_for)
