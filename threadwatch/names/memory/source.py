@@ -1,7 +1,6 @@
-"""The names of one process's threads by its memory: when to look for its Python, and when to read.
+"""The names of one process's threads by its memory: when to read, and when to forget.
 
-* A process is looked into for the first time in its first poll. Where that fails, it is again after 1, 2, 4 …
-  32 polls: it may be just starting, or about to become another program.
+* Its Python is looked for as :mod:`.search` says.
 * Its memory ends with its program (exec). Then all that was told is forgotten, and the new one looked into.
 * It is read as far as it has paid for it with CPU time (:mod:`threadwatch.names.slot_budget`).
 """
@@ -14,14 +13,12 @@ from collections.abc import Callable, Mapping
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.keys import Python as PythonView
 from threadwatch.names.memory.following import CONFIRM_AFTER_NS, Following
-from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
-from threadwatch.names.memory.snapshot import Snapshot
+from threadwatch.names.memory.search import PythonSearch
 from threadwatch.names.slot_budget import SharedBudget, SlotBudget
 from threadwatch.names.slots import Gil
 from threadwatch.names.source import Living, Name
-from threadwatch.procfs import MemoryFile, ProcessDir
+from threadwatch.procfs import ProcessDir
 
-_LONGEST_WAIT = 32
 _MOST_FAILURES = 8
 """Updates in a row that fail before its Python is looked for anew."""
 
@@ -56,14 +53,16 @@ class MemoryNames:
         self._budget = SlotBudget(room)
         self._may_read = may_read
         self._may_wait = may_wait
-        self._memory: MemoryFile | None = None
+        self._search = PythonSearch(ns_pid)
         self._following: Following | None = None
-        self._next_look, self._wait = 0, 1
         self._failures = 0
         self._read_last: tuple[int, Mapping[int, int]] = 0, {}
         """In which poll it was read, and of which threads: it need not be twice in one."""
-        self.failure: ReadError | None = None
-        """Why its Python has not been found, if that was looked for."""
+
+    @property
+    def failure(self) -> ReadError | None:
+        """Return why its Python has not been found, if that was looked for."""
+        return self._search.failure
 
     @property
     def known(self) -> bool:
@@ -95,7 +94,7 @@ class MemoryNames:
             return set(), False
         following = self._following
         if following is None:
-            return set(), poll >= self._next_look and self._look(process, poll, living)
+            return set(), self._look(process, poll, living)
         started = living.started()
         if self._read_last == (poll, started):
             return set(), False
@@ -129,50 +128,46 @@ class MemoryNames:
 
     def still_tells(self, gil: Gil) -> bool:
         """Return whether the process has this GIL even now."""
-        if self._following is None or self._memory is None or not self._may_read():
+        found = self._search.found
+        if self._following is None or found is None or not self._may_read():
             return False
         try:
-            return gil in self._following.find_gils(self._memory)
+            return gil in self._following.find_gils(found.memory)
         except (Gone, ReadError):
             return False
 
     def forget(self) -> None:
         """Let go of its memory, and of all that was told; look again in the next update."""
-        self._memory = self._following = None
-        self._next_look, self._wait, self._failures = 0, 1, 0
+        self._search.forget()
+        self._following = None
+        self._failures = 0
 
     def _look(self, process: ProcessDir, poll: int, living: Living) -> bool:
         """Look for its Python, and read names for the first time; return whether there is one."""
-        self._next_look = poll + self._wait
-        self._wait = min(2 * self._wait, _LONGEST_WAIT)
+        found = self._search.look(process, poll)
+        if found is None:
+            return False
+        self._following = Following(found.python, self._ns_pid)
         try:
-            # opened before the vector is read: what that says of another program leads nowhere in this one
-            self._memory = process.open_memory()
-            auxv = process.read("auxv", "auxv")
-            python = find_python(Snapshot(self._memory, FIRST_LOOK), auxv, self._ns_pid)
-            self._following = Following(python, self._ns_pid)
             started = living.started()
             self._read(process, living, started)
             if self._following.pending and self._may_wait():
                 # names that come in the next poll would be too late for what was used before this one
                 time.sleep(CONFIRM_AFTER_NS / 1e9)
-                self._following.confirm(self._memory, started)
+                self._following.confirm(found.memory, started)
             self._following.take_changed()
         except Gone:
-            self._memory = self._following = None
+            self._search.forget(look_at_once=False)
+            self._following = None
             return False
-        except ReadError as error:
-            self.failure = error
-            if self._following is None:
-                self._memory = None
-                return False
-        self.failure = None
-        self._wait = 1
+        except ReadError:
+            pass  # they are read again in the next poll
         return True
 
     def _read(self, process: ProcessDir, living: Living, started: Mapping[int, int]) -> None:
-        if self._memory is None or self._following is None:
+        found = self._search.found
+        if found is None or self._following is None:
             return
         self._budget.begin()
         paid = _Paid(self._budget, process)
-        self._following.update(self._memory, started, living.lately(), paid)
+        self._following.update(found.memory, started, living.lately(), paid)
