@@ -45,6 +45,7 @@ def sleepers() -> Iterator[subprocess.Popen[str]]:
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
+    _let_all_sleep(process)
     yield process
     process.kill()
     process.communicate()
@@ -57,6 +58,10 @@ def work(process: subprocess.Popen[str], who: str = "") -> None:
     process.stdin.write(f"{who}\n")
     process.stdin.flush()
     assert process.stdout.readline() == "done\n"
+    _let_all_sleep(process)
+
+
+def _let_all_sleep(process: subprocess.Popen[str]) -> None:
     for file in Path(f"/proc/{process.pid}/task").glob("*/stat"):
         while file.read_text().rpartition(")")[2].split()[0] != "S":
             time.sleep(0.001)
