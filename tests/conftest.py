@@ -9,14 +9,16 @@ from pathlib import Path
 import pytest
 
 from tests import testbed
+from tests.deadline import Deadline
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """Enter the testbed first of all: a mount namespace is taken on before there are threads."""
     try:
         testbed.enter()
     except testbed.TestbedError as error:
         raise pytest.UsageError(str(error)) from None
+    config.pluginmanager.register(Deadline(), "deadline")
 
 
 def pytest_report_header() -> str:

@@ -21,8 +21,6 @@ from tests import harness, programs
 from tests.testbed import CHECKOUT, Interpreter, require
 from threadwatch.labels.applications import application_name
 
-pytestmark = pytest.mark.timeout(300)  # the first time, environments and PEXes are made
-
 SHOP = """
 import os, sys, threading, time
 def main():

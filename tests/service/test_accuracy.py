@@ -29,8 +29,6 @@ TICK = 0.01
 CPU = "threadwatch_thread_cpu_seconds_total"
 COUNTERS = '{__name__=~"threadwatch_.*_(total|count|bucket)"}'
 
-pytestmark = pytest.mark.timeout(240)
-
 
 @dataclass(frozen=True, slots=True)
 class Run:

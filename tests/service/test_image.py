@@ -22,10 +22,6 @@ import pytest
 from tests.prometheus import DEADLINE, until
 from tests.testbed import CHECKOUT, IMAGE_BASE, descendants
 
-pytestmark = pytest.mark.timeout(
-    400
-)  # the build copies hundreds of megabytes, beside whatever else runs
-
 _GET = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=10).read().decode())"
 
 
