@@ -35,7 +35,7 @@ def slots(draw: st.DrawFn) -> bytes:
     name, cut = table.encode_name(draw(ANY_TEXT))
     packed = table.pack_slot(
         draw(st.sampled_from([table.LIVE, table.ENDED])),
-        cut | draw(st.sampled_from([0, table.ADOPTED])),
+        cut | draw(st.sampled_from([0, table.ADOPTED, table.VISITOR])),
         draw(U64),
         draw(U32),
         *draw(st.tuples(U64, U64, U64, U64, U64)),
@@ -61,7 +61,7 @@ def test_headers_round_trip(fields: dict[str, object], generation: int, overflow
     dynamic = table.DYNAMIC.pack(generation, overflow)
     data = static.ljust(table.DYNAMIC_OFFSET, b"\0") + dynamic
     header = parse_header(data.ljust(table.HEADER_SIZE, b"\0"))
-    for key in ("flags", "pid", "start_ticks", "interpreter", "created_ns"):
+    for key in ("pid", "start_ticks", "interpreter", "created_ns"):
         assert getattr(header, key) == fields[key]
     assert header.implementation.encode() == fields["implementation"]
     gil = ("gil_address", "gil_size", "ident_offset", "native_offset")
@@ -70,15 +70,17 @@ def test_headers_round_trip(fields: dict[str, object], generation: int, overflow
     hexversion = fields["hexversion"]
     assert isinstance(hexversion, int)
     assert header.python == tuple(hexversion.to_bytes(4, "big")[:3])
-    assert header.free_threaded == bool(header.flags & table.FREE_THREADED)
-    assert header.closed == bool(header.flags & table.CLOSED)
+    flags = fields["flags"]
+    assert isinstance(flags, int)
+    assert header.free_threaded == bool(flags & table.FREE_THREADED)
+    assert header.closed == bool(flags & table.CLOSED)
     assert (header.generation, header.overflow) == parse_dynamic(dynamic) == (generation, overflow)
 
 
 @given(
     name=ANY_TEXT,
     state=st.sampled_from([table.LIVE, table.ENDED]),
-    adopted=st.booleans(),
+    visitor=st.booleans(),
     serial=U64,
     tid=U32,
     numbers=st.tuples(U64, U64, U64, U64, U64),
@@ -88,18 +90,18 @@ def test_slots_round_trip(
     *,
     name: str,
     state: int,
-    adopted: bool,
+    visitor: bool,
     serial: int,
     tid: int,
     numbers: tuple[int, int, int, int, int],
 ) -> None:
     """Everything that a publisher says about a thread arrives, its name as far as it fits."""
     encoded, cut = table.encode_name(name)
-    flags = cut | (table.ADOPTED if adopted else 0)
+    flags = cut | (table.VISITOR if visitor else 0)
     slot = parse_slot(table.pack_slot(state, flags, serial, tid, *numbers, encoded))
     assert slot is not None
     assert slot.name == encoded.decode()
-    assert (slot.state, slot.cut, slot.adopted) == (state, bool(cut), adopted)
+    assert (slot.state, slot.cut, slot.visitor) == (state, bool(cut), visitor)
     cpu_ns = table.CPU_UNKNOWN if slot.cpu_ns is None else slot.cpu_ns
     found = (slot.ident, slot.born_ns, slot.ended_ns, cpu_ns, slot.end_serial)
     assert (slot.serial, slot.tid, *found) == (serial, tid, *numbers)

@@ -47,7 +47,7 @@ def known(
 
 def end(serial: int, tid: int, ended_ns: int, name: str = "worker", **values: Any) -> Slot:
     """What is published of an end."""
-    return Slot(table.ENDED, name, False, False, serial, tid, 1, 0, ended_ns, 5, serial, **values)
+    return Slot(table.ENDED, name, False, serial, tid, 1, 0, ended_ns, 5, serial, **values)
 
 
 def test_an_end_is_of_the_thread_that_lives_with_its_tid() -> None:

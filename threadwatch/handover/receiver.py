@@ -1,20 +1,16 @@
-"""Receives tables that publishers hand over: each connects to a Unix socket and sends one descriptor.
+"""Serves the publishers that hand over their tables: each connects to a Unix socket and sends one descriptor.
 
-Every user of the machine may connect, so nothing that comes is trusted:
+Every user of the machine may connect, so what they can cost is bounded (what they send: :mod:`.peer`):
 
-* Who sends is what the kernel says (SO_PEERCRED in unix(7)): a PID as this process's namespace has it, and
-a user. A sender without a PID here is in no namespace that we see, and its table is of no use.
-* A received descriptor can be of anything. It is asked for its seals and its mount, which asks no file
-system, and is then closed; only a sealed memfd is opened anew, for reading
-(:func:`threadwatch.procfs.memfd.open_received`). More descriptors than one never reach us.
+* A sender without a PID here is in no namespace that we see, and its table is of no use.
 * To close a file can wait for ever: for the file system of a file (FUSE), for a network connection that
 lingers. So descriptors and connections are received and closed by a thread that can be given up
-(:mod:`threadwatch.reading.reader`), and of a user who has made it wait nothing is received for a while. At
-most :data:`_MOST_STUCK` threads can be stuck; as long as they are, no connection is accepted.
+(:mod:`threadwatch.reading.reader`). Nothing is received for a while of a user who has made that thread wait.
+At most :data:`_MOST_STUCK` threads can be stuck; as long as they are, no connection is accepted.
 * A process that connects and sends nothing is let go of after :data:`_PATIENCE_S`. At most
-:data:`MOST_PEERS` connections wait for that; of one user half of what all others leave.
-* All that takes a bounded share of a CPU. Beyond, connections are left to the kernel, whose queue is
-:data:`BACKLOG` long; a publisher that finds it full gives up without a wait.
+:data:`MOST_PEERS` connections wait for that; those of one user are at most half of what all others leave.
+* The receiver takes a bounded share of a CPU. Beyond, connections are left to the kernel, whose queue is
+:data:`BACKLOG` long; a publisher that finds the queue full gives up without a wait.
 
 At rest the thread sleeps, and costs nothing.
 """
@@ -24,22 +20,15 @@ from __future__ import annotations
 import logging
 import selectors
 import socket
-import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
-from threadwatch.errors import ReadError
 from threadwatch.handover.inbox import Inbox
+from threadwatch.handover.peer import Peer, meet, serve
 from threadwatch.model.keys import HandoverResult
-from threadwatch.procfs import TableFile
-from threadwatch.procfs.handles import close
-from threadwatch.procfs.marks import GivenUp, Lock, reading
-from threadwatch.procfs.memfd import open_received
-from threadwatch.publisher import layout
+from threadwatch.procfs.marks import Lock
 from threadwatch.reading.hangs import HangRecords
 from threadwatch.reading.reader import GuardedReader
 
@@ -57,24 +46,6 @@ _MOST_STUCK: Final = 8
 _CPU_SHARE: Final = 0.05
 _CPU_BURST_S: Final = 0.25
 _MOST_HANGS: Final = 256
-_PEER: Final = struct.Struct("iII")
-"""struct ucred: PID, uid and gid."""
-_RIGHTS: Final = struct.Struct("i")
-
-
-@dataclass(slots=True, eq=False)
-class _Peer:
-    """A process that has connected."""
-
-    connection: socket.socket
-    pid: int
-    uid: int
-    until_s: float
-    """Until when it has to have sent its table (time.monotonic())."""
-    why_not: HandoverResult | None = None
-    """Why nothing is received of it."""
-    is_late: bool = False
-    """It has sent nothing yet."""
 
 
 class Receiver:
@@ -86,7 +57,7 @@ class Receiver:
         self._inbox = inbox
         self._selector = selectors.DefaultSelector()
         self._waker, self._wake = socket.socketpair()
-        self._peers: dict[socket.socket, _Peer] = {}
+        self._peers: dict[socket.socket, Peer] = {}
         """Those of which a table is awaited."""
         self._of_users: Counter[int] = Counter()
         self._guarded = GuardedReader(most_stuck=_MOST_STUCK)
@@ -132,7 +103,7 @@ class Receiver:
             selector.register(self._wake, selectors.EVENT_READ)
             selector.select(seconds)
 
-    def _wait(self) -> list[_Peer]:
+    def _wait(self) -> list[Peer]:
         """Wait for connections and for what they send; return those to be served."""
         accepts = self._guarded.has_room()
         watched = self._listener in self._selector.get_map()
@@ -157,7 +128,7 @@ class Receiver:
                 ready.append(peer)
         return ready
 
-    def _accept(self) -> list[_Peer]:
+    def _accept(self) -> list[Peer]:
         """Accept connections; most publishers have sent their tables before this."""
         accepted = []
         for _ in range(AT_ONCE):
@@ -165,15 +136,12 @@ class Receiver:
                 connection, _ = self._listener.accept()
             except OSError:  # there is none; or no descriptor is left, and there is a next time
                 break
-            connection.setblocking(False)
-            credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-            pid, uid, _ = _PEER.unpack(credentials)
-            peer = _Peer(connection, pid, uid, time.monotonic() + _PATIENCE_S)
+            peer = meet(connection, time.monotonic() + _PATIENCE_S)
             peer.why_not = self._refusal(peer)
             accepted.append(peer)
         return accepted
 
-    def _refusal(self, peer: _Peer) -> HandoverResult | None:
+    def _refusal(self, peer: Peer) -> HandoverResult | None:
         """Return why a process that has connected is refused."""
         if peer.pid <= 0:
             return "invisible"
@@ -184,21 +152,21 @@ class Receiver:
             return "hung"
         return None
 
-    def _serve(self, ready: list[_Peer]) -> None:
+    def _serve(self, ready: list[Peer]) -> None:
         """Receive from processes, or refuse them, and close their connections."""
         while ready:
             for peer in ready:
                 self._forget(peer)
             self._guarded.run_all(
                 ready,
-                lambda peer: _serve(peer, self._inbox),
+                lambda peer: serve(peer, self._inbox),
                 self._go_on_without,
                 left_out=self._leave,
             )
             late = [peer for peer in ready if peer.is_late]
             ready = [peer for peer in late if not self._await(peer)]
 
-    def _await(self, peer: _Peer) -> bool:
+    def _await(self, peer: Peer) -> bool:
         """Await what a process sends; return False if too many are awaited."""
         peer.is_late = False
         mine = self._of_users[peer.uid]
@@ -210,7 +178,7 @@ class Receiver:
         self._selector.register(peer.connection, selectors.EVENT_READ)
         return True
 
-    def _forget(self, peer: _Peer) -> None:
+    def _forget(self, peer: Peer) -> None:
         """Await nothing more of a process."""
         if self._peers.pop(peer.connection, None) is not None:
             self._selector.unregister(peer.connection)
@@ -218,7 +186,7 @@ class Receiver:
             if not self._of_users[peer.uid]:
                 del self._of_users[peer.uid]
 
-    def _go_on_without(self, peer: _Peer, lock: Lock) -> None:
+    def _go_on_without(self, peer: Peer, lock: Lock) -> None:
         """Go on without a process whose descriptor or connection makes the reading thread wait."""
         self._inbox.count("hung")
         while len(self._hangs) >= _MOST_HANGS:
@@ -230,71 +198,7 @@ class Receiver:
             extra={"fields": {"pid": str(peer.pid), "uid": str(peer.uid)}},
         )
 
-    def _leave(self, peer: _Peer) -> None:
+    def _leave(self, peer: Peer) -> None:
         """Refuse a process for which no reading thread can be started."""
         self._inbox.count("too_many")
         peer.connection.close()
-
-
-def _serve(peer: _Peer, inbox: Inbox) -> None:
-    """Receive one process's table, if that is not refused, and close the connection, unless it is late."""
-    result, file = peer.why_not, None
-    if result is None:
-        try:
-            result, file = _receive(peer.connection)
-        except BlockingIOError:
-            peer.is_late = True
-            return
-        except GivenUp:
-            peer.connection.close()
-            raise
-    try:
-        _closed(peer.connection.close)
-    except GivenUp:  # what else has come on the connection cannot be closed
-        if file is not None:
-            file.close()
-        raise
-    if file is not None:
-        inbox.put(peer.pid, peer.uid, file)
-    elif result is not None:
-        inbox.count(result)
-
-
-def _receive(connection: socket.socket) -> tuple[HandoverResult | None, TableFile | None]:
-    """Return the table that has been sent, or why there is none.
-
-    :raises BlockingIOError: nothing has been sent yet.
-    """
-    descriptors: list[int] = []
-    try:
-        with reading():
-            # The kernel drops further descriptors, for which there is no room here.
-            data, messages, _, _ = connection.recvmsg(
-                len(layout.MAGIC) + 1,
-                socket.CMSG_LEN(_RIGHTS.size),
-                socket.MSG_DONTWAIT | socket.MSG_CMSG_CLOEXEC,
-            )
-            descriptors += [
-                number
-                for level, kind, rights in messages
-                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
-                for (number,) in _RIGHTS.iter_unpack(rights[: len(rights) // 4 * 4])
-            ]
-        if not data and not descriptors:
-            return "silent", None
-        if data != layout.MAGIC or len(descriptors) != 1:
-            return "invalid", None
-        return None, open_received(descriptors[0])
-    except BlockingIOError:
-        raise
-    except (OSError, ReadError):
-        return "invalid", None
-    finally:
-        for number in descriptors:
-            _closed(lambda number=number: close(number))  # type: ignore[misc]  # mypy knows no such default
-
-
-def _closed(close_it: Callable[[], object]) -> None:
-    """Close something that can wait for ever."""
-    with reading():
-        close_it()

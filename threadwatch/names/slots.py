@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 
 from threadwatch.errors import Malformed
 from threadwatch.publisher.layout import (
-    ADOPTED,
     CAPACITY,
     CLOSED,
     CPU_UNKNOWN,
@@ -68,8 +67,6 @@ class Gil:
 class TableHeader:
     """The publisher of a table, and the counters of its changes."""
 
-    version: int
-    flags: int
     free_threaded: bool
     """A build without the GIL, whether or not it runs with one."""
     closed: bool
@@ -116,7 +113,6 @@ class Slot:
     """:data:`threadwatch.publisher.layout.LIVE` or :data:`threadwatch.publisher.layout.ENDED`."""
     name: str
     cut: bool
-    adopted: bool
     serial: int
     """The number of its birth in this table, from 1."""
     tid: int
@@ -169,8 +165,6 @@ def parse_header(data: bytes) -> TableHeader:
     generation, overflow = parse_dynamic(data[DYNAMIC_OFFSET : DYNAMIC_OFFSET + DYNAMIC.size])
     hexversion = static["hexversion"]
     return TableHeader(
-        version=version,
-        flags=flags,
         free_threaded=bool(flags & FREE_THREADED),
         closed=bool(flags & CLOSED),
         capacity=capacity,
@@ -282,7 +276,6 @@ def _slot(data: bytes, start: int, end: int) -> Slot | None:
         state,
         data[name : name + length].decode("utf-8", "replace"),
         flags & CUT != 0,
-        flags & ADOPTED != 0,
         serial,
         tid,
         ident,

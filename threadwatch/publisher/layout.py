@@ -58,7 +58,8 @@ EMPTY, LIVE, ENDED = 0, 1, 2
 CUT = 1
 """Slot flag: the name was longer than :data:`NAME_BYTES`."""
 ADOPTED = 2
-"""Slot flag: the thread was running before its publisher; its birth time is when it was found."""
+"""Slot flag: the thread was running before its publisher; its birth time is when it was found.
+For people who look at a table: the daemon believes a slot of any thread born before it."""
 VISITOR = 4
 """Slot flag: the thread was not started by :mod:`threading` (it is a ``_DummyThread``). From
 CPython 3.13 on, a thread of C gets a new one each time that it calls Python, and that one ends with
