@@ -18,21 +18,20 @@ from __future__ import annotations
 
 from time import thread_time_ns
 
-from threadwatch.errors import Gone, ReadError
+from threadwatch.errors import ReadError
 from threadwatch.model.keys import HandoverResult, Python, Source
 from threadwatch.model.readings import NS_PER_TICK
-from threadwatch.names.finder import FILES, HANDED_OVER, FoundTable, TableFinder
+from threadwatch.names.finder import FILES, HANDED_OVER, TableFinder
 from threadwatch.names.searches import Searches
-from threadwatch.names.slot_budget import SharedBudget, SlotBudget
-from threadwatch.names.slots import Gil, TableHeader, parse_header
+from threadwatch.names.slot_budget import SharedBudget
+from threadwatch.names.slots import Gil, TableHeader
 from threadwatch.names.source import Living, Name, NameChanges
-from threadwatch.names.table import FollowedTable, TableChanges, TableSlot
+from threadwatch.names.table import TableChanges, TableSlot
+from threadwatch.names.table_set import TableSet, still_there
 from threadwatch.procfs import (
     MAX_TABLES,
-    TABLE_LINK,
     ProcessDir,
     TableFile,
-    parse_stat,
 )
 
 
@@ -45,13 +44,8 @@ class Published:
     def __init__(
         self, *, ns_pid: int, start_ticks: int, budget: SharedBudget | None = None
     ) -> None:
-        self._budget = budget or SharedBudget(MAX_TABLES)
-        self._slots = SlotBudget(self._budget)
-        self._tables: list[FollowedTable] = []
-        self.gils: tuple[Gil, ...] = ()
-        """The GILs that the tables tell of, the main interpreter's first, each once."""
-        self.python: Python | None = None
-        """Which Python this is, by the main interpreter's table."""
+        self._set = TableSet(budget or SharedBudget(MAX_TABLES))
+        self._tables = self._set.all  # read for each process in each poll
         self._finder = TableFinder(ns_pid, start_ticks)
         self._youngest_unknown = 0
         self._doubtful = False
@@ -65,6 +59,16 @@ class Published:
     def known(self) -> bool:
         """Return whether the process has a table."""
         return bool(self._tables)
+
+    @property
+    def python(self) -> Python | None:
+        """Return which Python this is, by the main interpreter's table."""
+        return self._set.python
+
+    @property
+    def gils(self) -> tuple[Gil, ...]:
+        """Return the GILs that the tables tell of, the main interpreter's first, each once."""
+        return self._set.gils
 
     @property
     def names_from(self) -> Source:
@@ -106,8 +110,8 @@ class Published:
         """
         errors: list[ReadError] = []
         known = {followed.file.inode for followed in self._tables}
-        for found in self._finder.find(process, part, known, self._has_room, errors):
-            self._follow(found)
+        for found in self._finder.find(process, part, known, self._set.has_room, errors):
+            self._set.add(found, self._news)
         return errors
 
     def take_handed(
@@ -126,9 +130,9 @@ class Published:
             found = self._finder.judge_handed(file, process)
             if found is None:
                 return "foreign"
-            if not self._has_room(0):
+            if not self._set.has_room(0):
                 return "too_many"
-            self._follow(found)
+            self._set.add(found, self._news)
             followed = True
         except ReadError as error:
             errors.append(error)
@@ -137,29 +141,6 @@ class Published:
             if not followed:
                 file.close()
         return "believed"
-
-    def _follow(self, found: FoundTable) -> None:
-        if self._tables:
-            self._budget.take_file()
-        self._tables.append(
-            FollowedTable(
-                found.fd,
-                found.file,
-                found.header,
-                self._news,
-                ahead_ns=found.ahead_ns,
-                found_ns=self._news.asked_ns,
-            )
-        )
-        # The main interpreter's first: if two tables know a thread, the name there counts.
-        self._tables.sort(key=lambda t: (max(t.header.interpreter, 0), t.header.created_ns))
-        self._note_interpreters()
-
-    def _has_room(self, found: int) -> bool:
-        """Return whether one more table may be kept open, beside those and this many that were found."""
-        if not self._tables and not found:
-            return True  # each process may have one
-        return self._budget.files_left > (found if self._tables else found - 1)
 
     def search(self, process: ProcessDir) -> list[ReadError]:
         """Search for tables as :meth:`find` does; count hidden descriptors as an error like others.
@@ -215,16 +196,16 @@ class Published:
         :raises Gone: the process has ended; what was known stays.
         """
         whole, overflow = True, 0
-        self._slots.begin()
+        self._set.slots.begin()
         for followed in list(self._tables):
-            header = followed.read(process, self._slots, self._slots_of_others(followed))
+            header = followed.read(process, self._set.slots, self._set.slots_beside(followed))
             overflow = max(overflow, header.overflow if header is not None else 0)
             closed = header is not None and header.closed
-            if closed or not _still_there(process, followed, thoroughly=self._doubtful):
-                self._drop(followed)
+            if closed or not still_there(process, followed, thoroughly=self._doubtful):
+                self._set.drop(followed)
                 whole = False
         self._doubtful = False
-        if whole and self._slots.refused and not self._has_complained:
+        if whole and self._set.slots.refused and not self._has_complained:
             self._has_complained = True
             detail = "the tables of all processes together have more threads than are kept"
             raise ReadError("table", "enospc", detail)
@@ -237,10 +218,10 @@ class Published:
 
     def last_words(self) -> None:
         """Read the ends of a gone process's threads, from the tables that outlive it."""
-        self._slots.begin()
+        self._set.slots.begin()
         for followed in self._tables:
             try:
-                followed.read_slots(None, self._slots, self._slots_of_others(followed))
+                followed.read_slots(None, self._set.slots, self._set.slots_beside(followed))
             except ReadError:
                 continue
 
@@ -277,25 +258,15 @@ class Published:
 
     def follows(self, inode: int) -> bool:
         """Return whether this table is still the process's own."""
-        return any(followed.file.inode == inode for followed in self._tables)
+        return self._set.has(inode)
 
     def tid_of_ident(self, ident: int) -> int | None:
         """Return the TID, in the target's PID namespace, of the living thread with this ident."""
-        # An end can stay unnoticed, and another interpreter's thread can have the ident by now.
-        found = [f.by_ident[ident] for f in self._tables if ident in f.by_ident]
-        return max(found, key=lambda slot: slot.born_ns).tid if found else None
+        return self._set.tid_of_ident(ident)
 
     def still_tells(self, process: ProcessDir, gil: Gil) -> bool:
         """Return whether a table that the process still has names this GIL."""
-        for followed in self._tables:
-            if followed.header.gil == gil:
-                try:
-                    header = parse_header(followed.file.read_header())
-                    if not header.closed and _still_there(process, followed, thoroughly=True):
-                        return True
-                except (Gone, ReadError):
-                    continue
-        return False
+        return self._set.still_tells(process, gil)
 
     def take_ended(self) -> list[TableSlot]:
         """Return the threads whose end was published since the last call."""
@@ -307,50 +278,4 @@ class Published:
 
     def close(self) -> None:
         """Close all tables."""
-        for followed in list(self._tables):
-            self._drop(followed)
-
-    def _drop(self, followed: FollowedTable) -> None:
-        self._tables.remove(followed)
-        if self._tables:
-            self._budget.give_back_file()
-        self._slots.give_back(self._slots_of_others(followed))
-        followed.file.close()
-        self._note_interpreters()
-
-    def _note_interpreters(self) -> None:
-        gils: dict[int, Gil] = {}
-        for followed in self._tables:
-            if followed.header.gil is not None:
-                gils.setdefault(followed.header.gil.address, followed.header.gil)
-        self.gils = tuple(gils.values())
-        header = self.header
-        self.python = None
-        if header is not None:
-            gil = bool(gils) or not header.free_threaded
-            self.python = Python(header.implementation, header.python, header.free_threaded, gil)
-
-    def _slots_of_others(self, followed: FollowedTable) -> int:
-        """Return how many slots are kept of the other tables."""
-        return sum(other.slots for other in self._tables if other is not followed)
-
-
-def _still_there(process: ProcessDir, followed: FollowedTable, *, thoroughly: bool) -> bool:
-    """Return whether the process still has the table: exec closes it, and so can the application.
-
-    Only the thorough check, ten times as expensive, tells it from another table at the same place. One that
-    was handed over is locked as long as the process has it.
-
-    :raises Gone: the process has ended.
-    """
-    if followed.fd == HANDED_OVER:
-        return followed.file.is_locked()
-    try:
-        if not thoroughly:
-            return bool(process.fd_link(followed.fd) == TABLE_LINK)
-        file = process.open_table(followed.fd)
-        file.close()
-        return bool(file.inode == followed.file.inode)
-    except Gone:
-        # A leader that has ended before its threads has no files, but they have.
-        return parse_stat(process.read("stat", "stat")).state == "Z"
+        self._set.close()
