@@ -29,6 +29,8 @@ from threadwatch.model.states import Kind, of_kind
 UID = "threadwatch-application"
 _ONE = "application"
 _DISK = 'state="disk"'
+_BARS = 40
+"""The most rows of the timeline."""
 _IDLE = of_kind(Kind.IDLE)
 _SEEN_IDLE = [state for state in _IDLE if state != "sleeping"]
 
@@ -147,8 +149,8 @@ def build() -> Json:
             "What each thread mostly does",
             "One bar per thread name: the state that took most of the time of its threads. What "
             "took less is not shown here: see the panel below. Red is waiting for the GIL, orange "
-            "waiting for a CPU.",
-            Query(strongest_state("thread", _ONE), "{{thread}}"),
+            f"waiting for a CPU. Of more than {_BARS} names, those that used most CPU time in the range.",
+            Query(strongest_state("thread", _ONE, _BARS), "{{thread}}"),
         ),
     )
     grid.line(
@@ -222,6 +224,16 @@ def build() -> Json:
     grid.heading("Births and deaths")
     grid.line(
         8,
+        graph(
+            "Threads of all names",
+            "All threads together, and how many names they have. Where both only rise, threads leak "
+            "that have a name each, which no line beside this one shows. Foldable are names that "
+            "differ only in numbers and hexadecimal strings: threadwatch doctor says by which rule.",
+            Query(f"sum({select('threadwatch_threads', _ONE)})", "threads"),
+            Query(f"count(count by (thread) ({select('threadwatch_threads', _ONE)}))", "names"),
+            Query(f"sum({select('threadwatch_group_foldable_names', _ONE)})", "names to be folded"),
+            unit="short",
+        ),
         graph(
             "Threads by name",
             "How many threads there are of each name. A line that only rises is a leak.",

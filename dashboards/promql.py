@@ -70,8 +70,14 @@ def gil_utilisation(scope: str) -> str:
     )
 
 
-def strongest_state(by: str, scope: str) -> str:
-    """For each thread name the number of the state that took most of its time."""
+def busiest(by: str, scope: str, number: int) -> str:
+    """The thread names that used most CPU time in all of the range that is shown, the same at each point."""
+    cpu = select("threadwatch_thread_cpu_seconds_total", scope, thread=True)
+    return f"topk({number}, sum by ({by}) (rate({cpu}[$__range] @ end())))"
+
+
+def strongest_state(by: str, scope: str, most: int) -> str:
+    """For each thread name the number of the state that took most of its time; ``most`` names."""
     share = total(
         f"{by}, state", rate("threadwatch_thread_state_seconds_total", scope, thread=True)
     )
@@ -81,5 +87,6 @@ def strongest_state(by: str, scope: str) -> str:
     )
     return (
         f"max by ({by}) (\n  (topk by ({by}) (1, {share} > 0) > bool 0)\n"
-        f"  * on (state) group_left ()\n  ({numbers})\n)"
+        f"  * on (state) group_left ()\n  ({numbers})\n)\n"
+        f"and on ({by})\n{busiest(by, scope, most)}"
     )

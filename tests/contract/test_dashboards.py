@@ -264,14 +264,20 @@ def test_target_job_and_instance_rules(asked: Expression) -> None:
 
 @every_expression
 def test_target_rate_interval_and_counter_rules(asked: Expression) -> None:
-    """Counters are in rate(), over $__rate_interval, and nothing else is in it."""
+    """Counters are in rate(), over $__rate_interval, and nothing else is in it.
+
+    To choose rows, in topk(), it is over all that is shown, so that they are the same at each point.
+    """
     counters = {family.name for family in FAMILIES if family.type == "counter"}
     counters |= {name for name in promql.known() if name.endswith(("_bucket", "_sum", "_count"))}
     for selector in promql.selectors(asked.text):
         before, after = asked.text[: selector.start], asked.text[selector.end :]
         rated = before.endswith("rate(")
         assert rated == (selector.metric in counters)
-        assert after.startswith("[$__rate_interval])") == rated
+        over = "[$__rate_interval])"
+        if re.search(r"topk\(\d+, sum by \(\w+\) \(rate\($", before) and "[$__range]" in after:
+            over = "[$__range] @ end())"
+        assert after.startswith(over) == rated
         # whether a host had a threadwatch is asked of a day, whatever the graph shows
         assert after.startswith("[1d]") == before.endswith("last_over_time(")
 

@@ -21,7 +21,7 @@ import pytest
 
 from tests.harness import threadwatch
 from tests.proctree import ProcTree
-from tests.serving import DEADLINE
+from tests.serving import DEADLINE, serving, until
 from tests.terminal import written_to_a_terminal
 from tests.testbed import CHECKOUT, descendants
 
@@ -122,6 +122,50 @@ def test_nothing_is_missing() -> None:
         "CAP_SYS_PTRACE": True,
         "CAP_DAC_READ_SEARCH": True,
     }
+
+
+ONE_NAME_EACH = """
+import threading, time
+for number in range(12):
+    name = f"conn-{0x1e5a3e30 + number * 0x9e3779b1 & 0xffffffff:08x}"
+    threading.Thread(target=time.sleep, args=(600,), name=name, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("source", ["published", "memory"])
+def test_names_that_differ_only_in_a_number_have_a_rule_that_can_be_pasted(source: str) -> None:
+    """The daemon counts the names, doctor prints their rule, and with that both have one name of them."""
+
+    def foldable(config: Path) -> tuple[str, str]:
+        with serving(config.parent, f"--config.file={config}") as daemon:
+            labels = 'group="python -c"'
+            until(lambda: daemon.metric(f"threadwatch_group_processes{{{labels}}}"), "watched")
+            until(lambda: "conn-" in daemon.get("/metrics")[1], "named")
+            said = daemon.metric(f"threadwatch_group_foldable_names{{{labels}}}")
+            return str(said), daemon.get("/metrics")[1]
+
+    first = PUBLISH if source == "published" else ""
+    with python(first, ONE_NAME_EACH) as pid, tempfile.TemporaryDirectory() as place:
+        config = Path(place) / "threadwatch.yml"
+        only = "groups:\n  - name: python -c\n    match:\n      cmdline: conn-\n"
+        base = f"unmatched: ignore\nnames: {{from_memory: true}}\n{only}"
+        config.write_text(base)
+        arguments = (str(pid), f"--config.file={config}")
+        said = report(*arguments)
+        (process,) = said["processes"]
+        assert process["source"] == source
+        (found,) = said["foldable"]
+        assert (found["application"], found["names"]) == ("python -c", 12)
+        assert (found["match"], found["name"]) == ("conn-[0-9a-f]{8,}", "conn-N")
+        assert foldable(config)[0] == "12.0"
+
+        lines = run(*arguments).stdout.splitlines()
+        start = lines.index("threads:")
+        config.write_text("\n".join([base, *lines[start : start + 4], ""]))
+        assert report(*arguments)["foldable"] == []
+        count, exposed = foldable(config)
+        assert count == "0.0"
+        assert 'thread="conn-N"' in exposed
 
 
 def test_a_process_that_does_not_publish() -> None:

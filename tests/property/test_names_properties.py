@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from threadwatch.config.parse import parse_config
 from threadwatch.config.settings import NameRule
+from threadwatch.labels.alike import MANY, proposals
 from threadwatch.labels.applications import without_arguments
 from threadwatch.labels.discretion import without_secrets
 from threadwatch.labels.groups import (
@@ -145,3 +146,22 @@ def test_every_process_has_a_group_or_none(
         assert 0 < len(chosen[1]) <= 100
         assert chosen[1].isprintable()
         assert chosen[1] not in {OTHER, UNATTRIBUTED}
+
+
+@given(
+    ANY_TEXT,
+    st.lists(st.integers(0, 2**32), min_size=MANY, unique=True),
+    ANY_TEXT,
+    st.sampled_from("dx"),
+)
+def test_a_proposed_rule_can_be_pasted_and_folds_what_it_says(
+    before: str, numbers: list[int], after: str, form: str
+) -> None:
+    """Whatever names are like, the lines are a configuration, by which the names have one series."""
+    names = [f"{before}{number:{form}}{after}" for number in numbers]
+    for proposal in proposals({name: name for name in names}):
+        config = parse_config("\n".join(proposal.lines()).encode(), "threadwatch.yml")
+        fold = ThreadNames(config.default.threads.rules).fold
+        folded = [name for name in names if config.default.threads.rules[0].match.fullmatch(name)]
+        assert len(folded) >= proposal.names
+        assert len({fold(name) for name in folded}) == 1

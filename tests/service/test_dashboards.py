@@ -84,6 +84,7 @@ RATE_INTERVAL = "4s"
 DASHBOARDS = {path.stem: grafana.load(path) for path in grafana.FILES}
 ALL: Mapping[str, str | list[str]] = {
     "__rate_interval": RATE_INTERVAL,
+    "__range": "1m",
     "job": "$__all",
     "instance": "$__all",
     "thread": "$__all",

@@ -135,11 +135,14 @@ def test_pid_and_tid_are_labels_only_where_the_key_has_them() -> None:
 
 def test_groups_are_exposed_even_without_threads() -> None:
     """A group whose processes are gone still has its CPU time and a count of 0."""
-    view = views.view(views.group("g", {}, cpu_ns=NS, processes=0, pythons={}, dropped=7))
+    view = views.view(
+        views.group("g", {}, cpu_ns=NS, processes=0, pythons={}, dropped=7, foldable_names=11)
+    )
     assert values(view, "threadwatch_group_cpu_seconds_total") == {("g",): 1.0}
     assert values(view, "threadwatch_group_processes") == {("g",): 0}
     assert values(view, "threadwatch_group_published_processes") == {("g",): 0}
     assert values(view, "threadwatch_series_dropped_total") == {("g",): 7}
+    assert values(view, "threadwatch_group_foldable_names") == {("g",): 11}
 
 
 @pytest.mark.parametrize("wanted", [False, True])

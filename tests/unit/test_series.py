@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.books import KEY, SECOND, thread
-from threadwatch.accounting.group import Group
+from threadwatch.accounting.group import Group, Interpreter
 from threadwatch.accounting.series import Series
 from threadwatch.accounting.thread_account import ThreadAccount
 from threadwatch.model.keys import OTHER, UNATTRIBUTED, ProcessKey, SeriesKey
@@ -132,6 +132,24 @@ def test_expired_names_make_room_under_the_cap() -> None:
     assert {key.thread: series.user_ns for key, series in shop.series.items()} == {"b": 0, OTHER: 5}
     assert shop.place("c", KEY, 3, 0)[0] == SeriesKey("c")
     assert shop.place("d", KEY, 3, 0)[0] == SeriesKey(OTHER)
+
+
+@pytest.mark.parametrize("per", ["group", "process"])
+def test_names_to_be_folded_are_counted_while_they_have_series(per: str) -> None:
+    """The view has the number of names that are alike; it falls when their series expire."""
+    shop = group(per=per, cap=200, processes={KEY: Interpreter()})
+    other = ProcessKey(KEY.pid + 1, 7)
+    for number in range(12):
+        for key in (KEY, other):
+            shop.place(f"conn-{number}", key, number, 0)
+    living = shop.place("conn-0", KEY, 0, 0)[1]
+    living.enter("sleeping", "sleeping", 0)
+    shop.touch()
+    assert shop.view(0, 0).foldable_names == 12
+    shop.place("conn-1", KEY, 1, 0)[1].touch(SECOND)
+    assert not shop.expire(SECOND + 1)
+    assert shop.view(SECOND + 1, 0).foldable_names == 0
+    assert len({key.thread for key in shop.series}) == 3
 
 
 def test_what_is_unattributed_per_process_expires_without_making_room() -> None:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from threadwatch.accounting.series import Series
+from threadwatch.labels.alike import Alike
 from threadwatch.model.keys import (
     OTHER,
     UNATTRIBUTED,
@@ -80,6 +81,8 @@ class Group:
     """Something may have changed since the last view."""
     _named: int = 0
     """Series that the cap counts."""
+    _alike: Alike = field(default_factory=Alike)
+    """The names of these series."""
     expire_in_ns: int = 0
     """CLOCK_MONOTONIC after which a series may have been idle for too long."""
     _view: GroupView | None = None
@@ -136,6 +139,7 @@ class Group:
                 self.dropped += 1
                 return _OTHER, self.own(OTHER, None, now_ns)
             self._named += 1
+            self._alike.add(full.thread)
             series = self.series[full] = Series(now_ns)
         return full, series
 
@@ -192,7 +196,9 @@ class Group:
             # The sum over threads must stay that of the process clocks.
             self.touched = True
             del self.series[key]
-            self._named -= key.thread != UNATTRIBUTED
+            if key.thread != UNATTRIBUTED:
+                self._named -= 1
+                self._alike.remove(key.thread)
             self.own(OTHER, None, now_ns).absorb(series, now_ns)
         return False
 
@@ -213,6 +219,7 @@ class Group:
                     {key: s.totals(now_ns, before_ns) for key, s in self.series.items()}
                 ),
                 dropped=self.dropped,
+                foldable_names=self._alike.foldable,
                 places=members.places,
             )
         return self._view

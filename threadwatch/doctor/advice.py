@@ -229,7 +229,7 @@ _NAMELESS: dict[str, str] = {
     "unread": "a table is read as far as its process has used CPU time, and the rest is to come.",
 }
 """Why threads of a publishing process have no name in Python, by the words of
-:mod:`threadwatch.doctor.evidence`."""
+:func:`threadwatch.doctor.threads.nameless`."""
 
 
 def _nameless(findings: Sequence[Finding]) -> Iterator[str]:

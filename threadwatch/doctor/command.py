@@ -14,6 +14,7 @@ from threadwatch.discovery.discovery import Discovery
 from threadwatch.doctor.advice import missing, notes
 from threadwatch.doctor.examination import examine
 from threadwatch.doctor.findings import Daemon, Finding
+from threadwatch.doctor.folding import Folding, foldings
 from threadwatch.doctor.missing import Extent, Missing
 from threadwatch.doctor.situation import CAPABILITIES, Situation, lacking, read_situation, user_name
 from threadwatch.doctor.text import text
@@ -69,12 +70,14 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
         guarded.close()
     lacks = missing(situation, findings, running, extent)
     remarks = notes(situation, findings, extent)
+    rules = foldings(findings)
     if as_json:
-        json.dump(_document(situation, running, findings, lacks, remarks), sys.stdout, indent=2)
+        document = _document(situation, running, findings, lacks, remarks, rules)
+        json.dump(document, sys.stdout, indent=2)
         sys.stdout.write("\n")
     else:
         style = Style.of_stdout()
-        for line in text(situation, running, findings, lacks, remarks, style):
+        for line in text(situation, running, findings, lacks, remarks, rules, style):
             print(line)
     return 1 if lacks else 0
 
@@ -155,6 +158,7 @@ def _document(
     findings: Sequence[Finding],
     lacks: Sequence[Missing],
     remarks: Sequence[str],
+    rules: Sequence[Folding],
 ) -> dict[str, object]:
     return {
         "ok": not lacks,
@@ -189,6 +193,16 @@ def _document(
             for one in lacks
         ],
         "notes": list(remarks),
+        "foldable": [
+            {
+                "application": one.application,
+                "names": one.proposal.names,
+                "examples": list(one.proposal.examples),
+                "match": one.proposal.match,
+                "name": one.proposal.name,
+            }
+            for one in rules
+        ],
     }
 
 

@@ -1,19 +1,17 @@
-"""Reads from a process the evidence why it does not publish, or why some of its threads have no name."""
+"""Reads from a process the evidence why it does not publish."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from time import CLOCK_BOOTTIME, clock_gettime_ns
 from typing import TypeVar
 
 from threadwatch.doctor.signs import Evidence, was_asked
 from threadwatch.errors import Gone, Malformed, ReadError
 from threadwatch.model.readings import NS_PER_TICK
-from threadwatch.names.slots import TableHeader, parse_header
+from threadwatch.names.slots import parse_header
 from threadwatch.procfs import ProcessDir, ProcFS, find_tables, parse_stat, parse_status
 from threadwatch.procfs.environ import parse_environ
 from threadwatch.procfs.limits import parse_file_limits
@@ -41,7 +39,7 @@ def evidence_of(procfs: ProcFS, watched: Process) -> Evidence:
         files=files or None,
         environ=_read(lambda: parse_environ(process.read("environ", "environ"))),
         asked_above=next((pid for pid, _, asked in above if asked), None),
-        age_s=time.clock_gettime(CLOCK_BOOTTIME) - watched.key.start_ticks * NS_PER_TICK / 1e9,
+        age_s=time.clock_gettime(time.CLOCK_BOOTTIME) - watched.key.start_ticks * NS_PER_TICK / 1e9,
         filtered=_FILTERED.search(status or b"") is not None,
         most_files=limits[0] if limits else None,
         most_bytes=limits[1] if limits else None,
@@ -81,42 +79,3 @@ def _table_of(process: ProcessDir) -> int | None:
         with suppress(Gone, Malformed), process.open_table(fd) as file:
             return parse_header(file.read_header()).pid
     return None
-
-
-def nameless(watched: Process, header: TableHeader) -> dict[str, int]:
-    """Return how many living threads of a publishing process have no name in Python, by reason.
-
-    - ``older``: they started before the process published, by other means than :mod:`threading`.
-      A thread that started in the same clock tick counts as ``native``: the kernel tells no more.
-    - ``full``: the table has fewer slots than the process has threads.
-    - ``unread``: the table has more slots than have been read yet.
-    - ``starting``: they have only just started.
-    - ``native``: C code has started them.
-
-    :raises Gone: the process has ended.
-    """
-    counts: Counter[str] = Counter()
-    now_ns = clock_gettime_ns(CLOCK_BOOTTIME)
-    for tid in watched.dir.tids():
-        ns_tid = tid
-        try:
-            stat = parse_stat(watched.dir.read_task(tid, "stat"))
-            if watched.ns_pid != watched.key.pid:
-                status = parse_status(watched.dir.read_task(tid, "status"))
-                ns_tid = status.nspid[-1] if status.nspid else tid
-        except (Gone, ReadError):
-            continue
-        if watched.tables.slot(ns_tid, stat.start_ticks) is None:
-            born_ns = stat.start_ticks * NS_PER_TICK
-            counts[_why(watched, header, born_ns, now_ns)] += 1
-    return dict(counts)
-
-
-def _why(watched: Process, header: TableHeader, born_ns: int, now_ns: int) -> str:
-    if watched.tables.has_unread:
-        return "unread"
-    if header.overflow:
-        return "full"
-    if born_ns + NS_PER_TICK < header.created_ns:
-        return "older"
-    return "starting" if now_ns - born_ns < 50_000_000 else "native"

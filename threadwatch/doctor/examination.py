@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from threadwatch.doctor.evidence import evidence_of, nameless
+from threadwatch.doctor.evidence import evidence_of
 from threadwatch.doctor.findings import (
     UNPUBLISHED,
     Access,
@@ -18,6 +18,7 @@ from threadwatch.doctor.findings import (
 )
 from threadwatch.doctor.reasons import reason
 from threadwatch.doctor.situation import Situation
+from threadwatch.doctor.threads import labels_of, learn_names, living_threads, nameless
 from threadwatch.errors import Denied, Gone, ReadError
 from threadwatch.model.keys import Source
 from threadwatch.names.memory.gils import find_gils
@@ -120,6 +121,9 @@ class _Examination:
         why = None
         if state in UNPUBLISHED:
             why = reason(evidence_of(self._procfs, watched), state)
+        threads = living_threads(watched)
+        if self._source == "memory":
+            learn_names(watched, threads)
         found = Finding(
             pid=watched.key.pid,
             uid=watched.facts.uid,
@@ -135,7 +139,8 @@ class _Examination:
             gid=self._gid,
             detail="; ".join(dict.fromkeys(self._details)),
             reason=why,
-            nameless={} if header is None else nameless(watched, header),
+            nameless={} if header is None else nameless(watched, header, threads),
+            labels=labels_of(watched, threads),
             source=self._source if header is None else "published",
         )
         self._dir.owner_uid()  # of a process that has ended since, some of it is wrong

@@ -57,8 +57,10 @@ class Finding:
     """Why it does not publish; None: it does, or that is hidden or malformed."""
     nameless: Mapping[str, int] = field(default_factory=dict)
     """How many of its threads have no name in Python although it publishes, by reason
-    (:func:`threadwatch.doctor.evidence.nameless`)."""
+    (:func:`threadwatch.doctor.threads.nameless`)."""
 
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """By the name of each of its threads, the name of the series that it has."""
     gid: int | None = None
     """Its effective group, of a process of which something is hidden."""
     source: Source = "comm"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from threadwatch.doctor.findings import Daemon, Finding
+from threadwatch.doctor.folding import Folding
 from threadwatch.doctor.missing import Missing
 from threadwatch.doctor.situation import CAPABILITIES, Situation, lacking, user_name
 from threadwatch.procfs.credentials import Credentials
@@ -34,6 +35,7 @@ def text(
     findings: Sequence[Finding],
     missing: Sequence[Missing],
     notes: Sequence[str],
+    foldings: Sequence[Folding],
     style: Style,
 ) -> Iterator[str]:
     """Yield the lines of the report."""
@@ -45,6 +47,11 @@ def text(
     for note in notes:
         yield ""
         yield from _wrapped(f"Note: {note}", "", style)
+    for folding in foldings:
+        yield ""
+        yield from _wrapped(f"Note: {folding.text}", "", style)
+        yield ""
+        yield from folding.proposal.lines()
     yield ""
     if not missing:
         yield style.good("Nothing is missing.")

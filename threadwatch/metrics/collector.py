@@ -167,6 +167,9 @@ def _groups(view: View) -> Iterator[Metric]:
     )
     yield _plain(families.GROUP_PUBLISHED, [(labels, group.published) for labels, group in groups])
     yield _plain(families.SERIES_DROPPED, [(labels, group.dropped) for labels, group in groups])
+    yield _plain(
+        families.FOLDABLE_NAMES, [(labels, group.foldable_names) for labels, group in groups]
+    )
 
 
 def _info(view: View) -> Iterator[Metric]:

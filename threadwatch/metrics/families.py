@@ -189,6 +189,13 @@ SERIES_DROPPED: Final = Family(
     "Threads whose name found no place under the group's cap, so that they were counted under (other).",
     ("group",),
 )
+FOLDABLE_NAMES: Final = Family(
+    "threadwatch_group_foldable_names",
+    "gauge",
+    "Thread names with series in the group, when last polled (every poll_interval), that differ only in"
+    " numbers and hexadecimal strings, ten or more of a kind: a name rule would make one of each kind.",
+    ("group",),
+)
 THREAD_INFO: Final = Family(
     "threadwatch_thread_info",
     "info",
@@ -324,6 +331,7 @@ FAMILIES: Final = (
     GROUP_SOURCES,
     GROUP_PUBLISHED,
     SERIES_DROPPED,
+    FOLDABLE_NAMES,
     THREAD_INFO,
     BUILD_INFO,
     POLLS,

@@ -153,6 +153,9 @@ class GroupView(NamedTuple):
     series: Mapping[SeriesKey, SeriesTotals]
     dropped: int
     """Thread names that found no place under the cap and went to ``(other)``."""
+    foldable_names: int = 0
+    """Names of :attr:`series` that differ only in numbers and hexadecimal strings, as
+    :mod:`threadwatch.labels.alike` has them."""
     places: frozenset[Place] = frozenset()
     """Where its processes run."""
     ended_children_ns: int = 0

@@ -237,6 +237,7 @@ def _parse_group(found: _Object) -> GroupView:
         series={},
         places=frozenset(found.array("places", _parse_place)),
         dropped=found.whole("dropped"),
+        foldable_names=found.whole("foldable_names"),
         ended_children_ns=found.ns("ended_children_cpu_seconds"),
     )
 

@@ -149,6 +149,7 @@ def _group(group: GroupView) -> dict[str, object]:
             for place in sorted(group.places)
         ],
         "dropped": group.dropped,
+        "foldable_names": group.foldable_names,
         "ended_children_cpu_seconds": group.ended_children_ns / 1e9,
     }
 
