@@ -28,13 +28,13 @@ PIPELINING = 10
 SCRAPERS = 50
 GUESSERS = 10
 
-REQUEST = b"GET /metrics HTTP/1.1\r\nHost: x\r\n"
+REQUEST = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n"
 NONSENSE = (
     b"GARBAGE\r\n\r\n",
     b"\0" * 1000,
     b"GET / HTTP/9.9\r\n\r\n",
-    b"GET /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
-    b"GET /metrics HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
+    b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     REQUEST + b"A: b\r\n" * 5000,
     REQUEST + b"Accept: \xff\xfe;;;q=,\r\n\r\n",
     REQUEST + b"Accept: " + b"*/*;q=0.1," * 1000 + b"\r\n\r\n",

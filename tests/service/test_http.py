@@ -34,7 +34,7 @@ PATIENCE = 30.0
 """Seconds after which a client that should have been answered or dropped gives up."""
 LONG = Deadlines(receive=600, keep_alive=600, send=600, linger=1, stop=2)
 """No client is dropped for being slow, so what a test sees is not a deadline."""
-GET = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
+GET = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n"
 HEALTHY = b"threadwatch is healthy.\n"
 
 
@@ -119,6 +119,14 @@ def until(condition: Callable[[], bool], what: str) -> None:
 # What a well-behaved client gets
 
 
+def test_a_name_that_leads_here_by_dns_is_not_answered(address: Address) -> None:
+    """A page whose name resolves to this machine reads nothing, and the line says how to allow a name."""
+    response, body = get(address, "/api/v1/view", headers={"Host": "evil.example:9749"})
+    assert response.status == 421
+    assert body.endswith(b"--web.allow-host=NAME.\n")
+    assert b"threads" not in body
+
+
 @pytest.mark.parametrize(
     ("path", "status", "content"),
     [
@@ -185,8 +193,10 @@ def test_fifty_clients_at_once(address: Address) -> None:
 def test_pipelined_requests_are_answered_in_order(address: Address) -> None:
     """Requests that come all at once, split anywhere, are answered one after the other."""
     paths = ["/-/healthy", "/-/ready", "/nothing", "/-/healthy"]
-    requests = b"".join(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in paths)
-    last = b"GET /-/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    requests = b"".join(
+        f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for path in paths
+    )
+    last = b"GET /-/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     received = talk(address, requests[:100], requests[100:] + last)
     assert re.findall(rb"(?:is (\w+)|(Not found))", received) == [
         (b"healthy", b""),
@@ -199,11 +209,11 @@ def test_pipelined_requests_are_answered_in_order(address: Address) -> None:
 
 def test_a_request_byte_by_byte(address: Address) -> None:
     """However a request is cut into pieces, it is the same request."""
-    request = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    request = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     assert talk(address, *(bytes([byte]) for byte in request)).endswith(HEALTHY)
 
 
-@pytest.mark.parametrize("end", [b"\r\n", b"Host: x\r\n\r\n"])
+@pytest.mark.parametrize("end", [b"\r\n", b"Host: localhost\r\n\r\n"])
 def test_http_1_0(address: Address, end: bytes) -> None:
     """A client of HTTP/1.0 is answered, with or without Host, and its connection is closed."""
     received = talk(address, b"GET /-/healthy HTTP/1.0\r\n" + end)
@@ -237,7 +247,7 @@ def unix_get(path: Path) -> bytes:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(PATIENCE)
         client.connect(str(path))
-        client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        client.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         return read_all(client)
 
 
@@ -293,19 +303,22 @@ def test_bound_sockets_of_somebody_else_are_served(tmp_path: Path) -> None:
         (b"GET\r\n\r\n", 400),
         (b"GET /\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\n\r\n", 400),  # without Host
-        (b"GET / HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: y\r\n\r\n", 400),
         (b"GET / HTTP/1.1\r\nHost x\r\n\r\n", 400),
-        (b"GET /\xff HTTP/1.1\r\nHost: x\r\n\r\n", 400),
-        (b"GET metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400),
-        (b"GET / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
-        (b"GET / HTTP/2.0\r\nHost: x\r\n\r\n", 505),
+        (b"GET /\xff HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
+        (b"GET metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n", 400),
+        (
+            b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+            400,
+        ),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\n", 501),
+        (b"GET / HTTP/2.0\r\nHost: localhost\r\n\r\n", 505),
         (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),  # a client that expects HTTP/2
-        (b"GET /" + b"a" * 2 * MAX_HEAD + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
-        (b"GET / HTTP/1.1\r\nHost: x\r\n" + b"A: b\r\n" * MAX_HEAD, 431),
-        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405),
-        (b"CONNECT host:1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 405),
+        (b"GET /" + b"a" * 2 * MAX_HEAD + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"A: b\r\n" * MAX_HEAD, 431),
+        (b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 405),
+        (b"CONNECT host:1 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", 405),
     ],
     ids=lambda value: repr(value[:40]) if isinstance(value, bytes) else None,
 )
@@ -332,7 +345,7 @@ def test_what_is_no_request_is_refused(address: Address, request_line: bytes, st
 )
 def test_a_malformed_accept_header_gets_plain_text(address: Address, accept: bytes) -> None:
     """What makes no sense in an Accept header is never a server error."""
-    request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAccept: " + accept
+    request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAccept: " + accept
     received = talk(address, request + b"\r\nAccept-Encoding: " + accept + b"\r\n\r\n")
     assert received.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\n" in received
@@ -352,7 +365,7 @@ def test_other_methods_are_not_allowed(address: Address) -> None:
 def test_bodies_are_not_read(address: Address, method: bytes, framing: bytes) -> None:
     """A request with a body is answered at once, whole, and the connection ends there."""
     with connect(address) as client:
-        client.sendall(method + b" /-/healthy HTTP/1.1\r\nHost: x\r\n" + framing)
+        client.sendall(method + b" /-/healthy HTTP/1.1\r\nHost: localhost\r\n" + framing)
         with contextlib.suppress(ConnectionError):  # it may be closed while we send
             for _ in range(30):
                 client.sendall(b"x" * 10_000)
@@ -365,7 +378,7 @@ def test_bodies_are_not_read(address: Address, method: bytes, framing: bytes) ->
 def test_who_sends_a_body_can_finish_and_read_the_answer() -> None:
     """A client that sends its body to the end is not reset meanwhile, which would take the answer away."""
     with serving(deadlines=replace(LONG, linger=600)) as address, connect(address) as client:
-        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 20000000\r\n\r\n")
+        client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 20000000\r\n\r\n")
         for _ in range(200):
             client.sendall(b"x" * 100_000)
         client.shutdown(socket.SHUT_WR)
@@ -377,7 +390,7 @@ def test_who_sends_a_body_can_finish_and_read_the_answer() -> None:
 def test_who_sends_a_body_without_end_is_cut_off() -> None:
     """A client that goes on sending after its answer is dropped a moment later."""
     with serving(deadlines=replace(LONG, linger=0.2)) as address, connect(address) as client:
-        client.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         end = time.monotonic() + PATIENCE
         with pytest.raises(ConnectionError):
             _send_until(end, client, b"x" * 1000)
@@ -392,8 +405,10 @@ def _send_until(end: float, client: socket.socket, data: bytes) -> None:
 
 def test_an_upgrade_is_declined(address: Address) -> None:
     """A client that would like another protocol is served this one, and may go on."""
-    upgrade = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"
-    last = b"GET /-/ready HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    upgrade = (
+        b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\nUpgrade: h2c\r\nConnection: upgrade\r\n\r\n"
+    )
+    last = b"GET /-/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
     received = talk(address, upgrade, last)
     assert received.count(b"HTTP/1.1 200 OK") == 2
 
@@ -425,7 +440,7 @@ def test_a_silent_client_is_dropped() -> None:
 def test_a_slow_sender_is_told_and_dropped() -> None:
     """A request that does not come whole in time is answered with 408, however steadily it trickles in."""
     with serving(deadlines=replace(LONG, receive=0.5)) as address, connect(address) as client:
-        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n")
         ended = threading.Event()
 
         def trickle() -> None:
@@ -461,7 +476,7 @@ def test_a_client_that_does_not_read_is_dropped() -> None:
         return Response(200, (), b"x" * 50_000_000 if request.target == "/large" else b"small")
 
     with serving(large, deadlines=replace(LONG, send=1)) as address, connect(address) as client:
-        client.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.sendall(b"GET /large HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert get(address, "/")[1] == b"small"
         # readable at once, but we read only when the server has given up: then the end is missing
         until(lambda: not _has_peer(client, address), "the connection is dropped")
@@ -550,7 +565,7 @@ def test_a_full_server_that_answers_everybody_drops_the_newest() -> None:
     ):
         taking = [stack.enter_context(connect(address)) for _ in range(2)]
         for client in taking:
-            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             assert client.recv(10)  # the response has begun
         assert talk(address) == b""
         assert len(read_all(taking[0])) > len(body)
@@ -559,7 +574,7 @@ def test_a_full_server_that_answers_everybody_drops_the_newest() -> None:
 
 def test_clients_that_reset_are_forgotten(address: Address) -> None:
     """A client that goes away at any point, with a reset, leaves nothing behind."""
-    for request in (b"", b"GET", GET, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n") * 10:
+    for request in (b"", b"GET", GET, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n") * 10:
         client = connect(address)
         client.sendall(request)
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -685,7 +700,7 @@ def test_requests_are_logged_for_debugging_only(
 ) -> None:
     """At the debug level each request is one line; above it, clients can write nothing into the log."""
     with caplog.at_level(level, logger="threadwatch.web"), serving() as address:
-        talk(address, b"GET /?'\x1b[31m HTTP/1.1\r\nHost: x\r\n\r\n")
+        talk(address, b"GET /?'\x1b[31m HTTP/1.1\r\nHost: localhost\r\n\r\n")
         talk(address, b"GET /?'quoted HTTP/1.0\r\n\r\n")
     found = [
         record.getMessage()

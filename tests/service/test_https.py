@@ -167,7 +167,7 @@ def test_https_is_served(site: Site) -> None:
 
 def test_many_requests_on_one_connection(site: Site) -> None:
     """A connection through TLS is kept, pipelined and closed like any other."""
-    request = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
+    request = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with serving(site) as address, connect(address, site.trusting()) as client:
         for _ in range(3):
             client.sendall(request)
@@ -452,7 +452,7 @@ def test_a_renewed_certificate_is_served_at_once(site: Site) -> None:
     with serving(site) as address:
         before = serial(address, context)
         with connect(address, context) as client:
-            request = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
+            request = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n"
             client.sendall(request)
             assert b"Connection: close" not in client.recv(65536)
             site.renew()
@@ -523,7 +523,7 @@ def test_a_connection_under_other_rules_ends(site: Site, after: str) -> None:
             else socket.create_connection((address.host, address.port), timeout=PATIENCE)
         )
         with open_connection as client:
-            request = b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n"
+            request = b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n"
             client.sendall(request)
             assert client.recv(65536).endswith(HEALTHY)
             site.configure(after)
@@ -608,7 +608,7 @@ def test_who_has_many_connections_loses_his_own(site: Site) -> None:
         few.connect((address.host, address.port))
         for _ in range(20):
             all_.enter_context(socket.create_connection((address.host, address.port)))
-        few.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n")
+        few.sendall(b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert few.recv(65536).endswith(HEALTHY)
 
 

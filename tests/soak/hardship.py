@@ -184,7 +184,7 @@ def dawdling(hardship: Hardship, url: str) -> Callable[[], Iterator[float]]:
                 if kind == 0:
                     yield random.uniform(1, 12)
                 elif kind == 1:
-                    for byte in b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n":
+                    for byte in b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n":
                         client.send(bytes([byte]))
                         yield 0.5
                 elif kind == 2:
@@ -192,7 +192,7 @@ def dawdling(hardship: Hardship, url: str) -> Callable[[], Iterator[float]]:
                     yield 1
                 else:
                     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
-                    client.send(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 20)
+                    client.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n" * 20)
                     yield random.uniform(1, 12)
         yield 0.5
 

@@ -109,6 +109,16 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         f" THREADWATCH_LISTEN_ADDRESS, or else {DEFAULT_ADDRESS})",
     )
     parser.add_argument(
+        "--web.allow-host",
+        dest="allowed_hosts",
+        action="append",
+        default=[],
+        type=values.host_name,
+        metavar="NAME",
+        help="a name by which a browser or a proxy may ask on a loopback address, besides localhost and this"
+        " machine's own; may be given several times",
+    )
+    parser.add_argument(
         "--web.telemetry-path",
         dest="telemetry_path",
         default="/metrics",

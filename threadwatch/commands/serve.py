@@ -18,6 +18,7 @@ import faulthandler
 import logging
 import os
 import signal
+import socket
 import time
 from dataclasses import dataclass
 
@@ -38,6 +39,7 @@ from threadwatch.web.app import App
 from threadwatch.web.audience import Audience
 from threadwatch.web.auth.access import Access
 from threadwatch.web.health import Health
+from threadwatch.web.hosts import Hosts
 from threadwatch.web.listen import parse_listen
 from threadwatch.web.server import WebServer
 
@@ -56,6 +58,7 @@ class ServeOptions:
     default_listen: str
     """Where to listen if :attr:`listen` is empty and no listening socket is inherited."""
     telemetry_path: str
+    allowed_hosts: tuple[str, ...]
     web_config_file: str | None
     procfs: str
     log_level: str
@@ -114,7 +117,8 @@ def serve(options: ServeOptions) -> int:
         app = App(exporter, health, options.telemetry_path, audience=audience)
     except ValueError as error:
         raise Unusable(str(error)) from None
-    server = WebServer(addresses, app, sockets=inherited, access=access)
+    hosts = Hosts(socket.gethostname(), options.allowed_hosts)
+    server = WebServer(addresses, app, sockets=inherited, access=access, hosts=hosts)
     server.start()
     inbox = Inbox()
     handover = _handover(config, inbox)

@@ -5,6 +5,7 @@ Runs on Python 3.9 and later, as :mod:`threadwatch.commands.main` does.
 
 import argparse
 import math
+import re
 
 _LEAST_SECONDS = 0.1
 """At shorter intervals, top would mostly show itself."""
@@ -39,6 +40,14 @@ def count(text: str) -> int:
         message = f"should be a number from 1, not {text!r}"
         raise argparse.ArgumentTypeError(message)
     return int(text)
+
+
+def host_name(text: str) -> str:
+    """Return the name of a host, as a Host header has it, without a port."""
+    if not re.fullmatch(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?", text):
+        message = f"should be a name like threadwatch.example.org, without a port, not {text!r}"
+        raise argparse.ArgumentTypeError(message)
+    return text
 
 
 def pid(text: str) -> int:

@@ -25,6 +25,7 @@ import h11
 from threadwatch.web.auth.access import Access, Rules
 from threadwatch.web.auth.passwords import Passwords
 from threadwatch.web.auth.tls import Tls
+from threadwatch.web.hosts import Hosts
 from threadwatch.web.messages import Handler, Request, Response, plain
 from threadwatch.web.stream import PlainStream, Stream, TlsStream
 
@@ -75,6 +76,7 @@ class Connection:
         access: Access,
         passwords: Passwords,
         waiting: Callable[[Connection], AbstractContextManager[None]],
+        hosts: Hosts,
     ) -> None:
         """``waiting`` makes the context in which the connection may be dropped in favour of another one."""
         self._stream: Stream = PlainStream(reader, writer)
@@ -84,6 +86,7 @@ class Connection:
         self._access = access
         self._passwords = passwords
         self._waiting = waiting
+        self._hosts = hosts
         self._tls: Tls | None = None
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD)
         self._peer = writer.get_extra_info("peername")
@@ -201,7 +204,11 @@ class Connection:
     async def _keep_out(self, request: Request, rules: Rules) -> Response | None:
         """Return the response for a client that may not come in; None if it may."""
         if not rules.users:
-            return None
+            if self._tls is not None:
+                return None
+            here = self._writer.get_extra_info("sockname")
+            refusal = self._hosts.refusal(request.headers.get("host", ""), here)
+            return None if refusal is None else plain(421, refusal)
         said = request.headers.get("authorization", "")
         try:
             with self._waiting(self):

@@ -33,6 +33,7 @@ from threadwatch.errors import Unusable
 from threadwatch.web.auth.access import Access
 from threadwatch.web.auth.passwords import Passwords
 from threadwatch.web.connection import MAX_HEAD, Connection, Deadlines
+from threadwatch.web.hosts import Hosts
 from threadwatch.web.listen import BACKLOG, Listen, bind, bound_address
 from threadwatch.web.messages import Handler
 from threadwatch.web.unix import UnixAddress
@@ -58,14 +59,19 @@ class WebServer:
         access: Access | None = None,
         max_connections: int = 512,
         deadlines: Deadlines | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
-        """Opens nothing yet. ``sockets`` are bound already: the server takes them over, and serves them."""
+        """Opens nothing yet. ``sockets`` are bound already: the server takes them over, and serves them.
+
+        ``hosts``: the names by which it may be asked; by default those of every machine.
+        """
         self._listen = tuple(listen)
         self._inherited = tuple(sockets)
         self._handler = handler
         self._access = access or Access(None)
         self._passwords = Passwords()
         self._deadlines = deadlines or Deadlines()
+        self._hosts = hosts or Hosts()
         self._connections = _Connections(max_connections)
         self._listeners: list[socket.socket] = []
         self._thread: threading.Thread | None = None
@@ -157,6 +163,7 @@ class WebServer:
             self._access,
             self._passwords,
             self._connections.waiting,
+            self._hosts,
         )
         with self._connections.admit(connection) as admitted:
             if admitted:

@@ -47,7 +47,7 @@ function _shtab_threadwatch_using
 end
 
 set -g _shtab_threadwatch_commands serve ps top run attach detach doctor check-config check-web-config demo
-set -g _shtab_threadwatch_opts_with_value --config.file --count --filter --interval --log.format --log.level --path.procfs --seconds --sort --timeout --url --web.config.file --web.listen-address --web.telemetry-path -d -n
+set -g _shtab_threadwatch_opts_with_value --config.file --count --filter --interval --log.format --log.level --path.procfs --seconds --sort --timeout --url --web.allow-host --web.config.file --web.listen-address --web.telemetry-path -d -n
 
 complete -c threadwatch -e
 complete -c threadwatch -f
@@ -58,6 +58,7 @@ complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwat
 complete -c threadwatch -n '_shtab_threadwatch_using serve' -s h -l help -d 'show this help message and exit'
 complete -c threadwatch -n '_shtab_threadwatch_using serve' -l config.file -xka "(__fish_complete_path (commandline -ct | string replace -r '^--[^=]*=' ''))" -d 'configuration in YAML; without it every Python process is watched'
 complete -c threadwatch -n '_shtab_threadwatch_using serve' -l web.listen-address -x -d 'where to answer: HOST:PORT, [IPV6]:PORT, :PORT for all interfaces, or unix:PATH[,mode=660]; may be given several times (default: what systemd hands over, or else the environment'"'"'s THREADWATCH_LISTEN_ADDRESS, or else 127.0.0.1:9749)'
+complete -c threadwatch -n '_shtab_threadwatch_using serve' -l web.allow-host -x -d 'a name by which a browser or a proxy may ask on a loopback address, besides localhost and this machine'"'"'s own; may be given several times'
 complete -c threadwatch -n '_shtab_threadwatch_using serve' -l web.telemetry-path -x -d 'the path of the metrics (default: /metrics)'
 complete -c threadwatch -n '_shtab_threadwatch_using serve' -l web.config.file -xka "(__fish_complete_path (commandline -ct | string replace -r '^--[^=]*=' ''))" -d 'TLS, users with passwords, response headers, in the format of Prometheus'"'"' exporters; read again when it or a certificate changes'
 complete -c threadwatch -n '_shtab_threadwatch_using serve' -l path.procfs -xka "(__fish_complete_directories)" -d 'where procfs is mounted (default: /proc)'
