@@ -128,6 +128,61 @@ def test_reload_takes_a_good_configuration_and_refuses_a_bad_one(tmp_path: Path)
         assert daemon.metric(success) == "1.0"
 
 
+def test_a_configuration_that_changes_is_read_again(tmp_path: Path) -> None:
+    """With --config.auto-reload a ConfigMap's swap counts, and a write in place; a bad one is read once."""
+
+    def put(text: str) -> None:
+        """Give the volume new content as the kubelet does: by a link in the place of the one before."""
+        data = tmp_path / f"..{len(list(tmp_path.iterdir()))}"
+        data.mkdir()
+        (data / "threadwatch.yml").write_text(text)
+        (tmp_path / "..data_tmp").symlink_to(data.name)
+        (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+
+    def is_group(name: str) -> bool:
+        return daemon.metric(f'threadwatch_group_processes{{group="{name}"}}') == "1.0"
+
+    config = tmp_path / "threadwatch.yml"
+    config.symlink_to("..data/threadwatch.yml")
+    put("poll_interval: 200ms\n")
+    with (
+        application(),
+        serving(tmp_path, f"--config.file={config}", "--config.auto-reload") as daemon,
+    ):
+        until(lambda: is_group("shop"), "the default group")
+        put("poll_interval: 100ms\ngroups: [{name: swapped, match: {cmdline: shop}}]\n")
+        until(lambda: is_group("swapped"), "the group of the new content")
+        put("poll_intervall: 1s\n")
+        success = "threadwatch_config_last_reload_successful"
+        until(lambda: daemon.metric(success) == "0.0", "the failure is shown")
+        polls = float(daemon.metric("threadwatch_polls_total") or 0)
+        until(
+            lambda: float(daemon.metric("threadwatch_polls_total") or 0) > polls + 5, "more polls"
+        )
+        assert is_group("swapped")
+        (line,) = [line for line in daemon.text().splitlines() if "level=error" in line]
+        assert f"{config}:1: poll_intervall" in line
+        config.write_text(
+            "poll_interval: 100ms\ngroups: [{name: written, match: {cmdline: shop}}]\n"
+        )
+        until(lambda: is_group("written"), "the group that was written into the file")
+        assert daemon.metric(success) == "1.0"
+
+
+def test_auto_reload_needs_a_file() -> None:
+    """--config.auto-reload without a file is refused, and the line says what is missing."""
+    done = subprocess.run(
+        threadwatch("serve", "--config.auto-reload"),
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "add --config.file" in done.stderr
+
+
 def test_log_lines_are_json_where_asked_for() -> None:
     """With --log.format=json every line is one JSON object with time, level and message."""
     daemon = subprocess.Popen(

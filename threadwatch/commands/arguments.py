@@ -100,6 +100,12 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     _add_config(parser)
     parser.add_argument(
+        "--config.auto-reload",
+        dest="auto_reload",
+        action="store_true",
+        help="read the configuration again when its file changes, as on SIGHUP",
+    )
+    parser.add_argument(
         "--web.listen-address",
         dest="listen",
         action="append",

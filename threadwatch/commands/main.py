@@ -81,9 +81,14 @@ def _check_python(command: str) -> None:
 def _serve(options: argparse.Namespace) -> int:
     from threadwatch.commands.serve import ServeOptions, serve  # noqa: PLC0415 - needs 3.11, see _check_python
 
+    if options.auto_reload and options.config is None:
+        raise ThreadwatchError(
+            "--config.auto-reload: there is no file to look at: add --config.file"
+        )
     return serve(
         ServeOptions(
             config_file=options.config,
+            auto_reload=options.auto_reload,
             listen=tuple(options.listen or ()),
             default_listen=os.environ.get("THREADWATCH_LISTEN_ADDRESS") or DEFAULT_ADDRESS,
             telemetry_path=options.telemetry_path,

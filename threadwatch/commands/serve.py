@@ -26,6 +26,7 @@ from threadwatch import __version__, publish
 from threadwatch.commands import log
 from threadwatch.commands.last_resort import end_if_main_thread_hangs
 from threadwatch.commands.service_manager import ServiceManager, take_sockets
+from threadwatch.config.changes import Changes
 from threadwatch.config.parse import load_config
 from threadwatch.config.settings import Config, describe_config
 from threadwatch.errors import ConfigError, ReadError, Unusable
@@ -54,6 +55,8 @@ class ServeOptions:
     """The options of the command line."""
 
     config_file: str | None
+    auto_reload: bool
+    """Whether a change of :attr:`config_file` is looked for, and taken like SIGHUP."""
     listen: tuple[str, ...]
     default_listen: str
     """Where to listen if :attr:`listen` is empty and no listening socket is inherited."""
@@ -63,6 +66,24 @@ class ServeOptions:
     procfs: str
     log_level: str
     log_format: str
+
+
+class _Source:
+    """The configuration's file, and whether it is to be read again."""
+
+    def __init__(self, path: str | None, *, auto_reload: bool) -> None:
+        self._path = path
+        self._changes = Changes(path) if auto_reload and path is not None else None
+
+    def load(self) -> Config:
+        """Read the file. Raises ConfigError."""
+        if self._changes is not None:
+            self._changes.reading()
+        return load_config(self._path)
+
+    def has_changed(self) -> bool:
+        """Return whether the file has changed and stands still; False without auto-reload."""
+        return self._changes is not None and self._changes.settled()
 
 
 class ErrorLog:
@@ -98,7 +119,8 @@ def serve(options: ServeOptions) -> int:
     faulthandler.enable()
     manager = ServiceManager(os.environ)
     inherited = take_sockets(os.environ)
-    config = load_config(options.config_file)
+    source = _Source(options.config_file, auto_reload=options.auto_reload)
+    config = source.load()
     access = Access(options.web_config_file)
     procfs = ProcFS(options.procfs)
     raise_file_limit()
@@ -126,7 +148,7 @@ def serve(options: ServeOptions) -> int:
     for address in server.addresses:
         _info("listening", address=address, version=__version__, web=access.rules)
     try:
-        _run(poller, exporter, audience, server, config, options.config_file, manager, health)
+        _run(poller, exporter, audience, server, config, source, manager, health)
     finally:
         manager.stopping()
         server.stop()
@@ -167,7 +189,7 @@ def _run(
     audience: Audience,
     server: WebServer,
     config: Config,
-    config_file: str | None,
+    source: _Source,
     manager: ServiceManager,
     health: Health,
 ) -> None:
@@ -188,6 +210,11 @@ def _run(
         if server.failed:
             raise Unusable("the web server has failed")
         manager.polled(view)
+        if source.has_changed():
+            config = _reload(poller, config, source, manager)
+            health.expect_polls(manager.expect_polls(config.poll_interval_ns))
+            due_ns = time.monotonic_ns()  # as after SIGHUP
+            continue
         now_ns = time.monotonic_ns()
         missed = max(now_ns - due_ns, 0) // config.poll_interval_ns
         poller.skip(missed)
@@ -204,18 +231,16 @@ def _run(
             if caught.si_signo != signal.SIGHUP:
                 _info("stopping", signal=signal.Signals(caught.si_signo).name)
                 return
-            config = _reload(poller, config, config_file, manager)
+            config = _reload(poller, config, source, manager)
             health.expect_polls(manager.expect_polls(config.poll_interval_ns))
             server.reload()
             due_ns = time.monotonic_ns()  # a reload ends with the first poll that uses it
 
 
-def _reload(
-    poller: Poller, config: Config, config_file: str | None, manager: ServiceManager
-) -> Config:
+def _reload(poller: Poller, config: Config, source: _Source, manager: ServiceManager) -> Config:
     manager.reloading()
     try:
-        config = load_config(config_file)
+        config = source.load()
     except ConfigError as error:
         poller.reload(None)
         manager.reloaded(error)

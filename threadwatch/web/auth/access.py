@@ -7,11 +7,11 @@ used leaves the rules as they were, and is logged once, until it changes again.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from threadwatch.config.changes import signature
 from threadwatch.config.document import read
 from threadwatch.config.value import listed
 from threadwatch.errors import ConfigError
@@ -93,15 +93,13 @@ class Access:
         return self._rules
 
     def _has_changed(self) -> bool:
-        return any(_signature(path) != seen for path, seen in self._seen.items())
+        return any(signature(path) != seen for path, seen in self._seen.items())
 
     def _load(self, path: str) -> Rules:
         # Before the files are read, so that a write in between is seen as a change.
-        self._seen = {known: _signature(known) for known in (path, *self._seen)}
+        self._seen = {known: signature(known) for known in (path, *self._seen)}
         settings = parse_web_config(read(path, FLAG), path)
-        self._seen = {path: self._seen[path]} | {
-            name: _signature(name) for name in settings.files()
-        }
+        self._seen = {path: self._seen[path]} | {name: signature(name) for name in settings.files()}
         return _rules(settings)
 
     def _warn(self) -> None:
@@ -117,12 +115,3 @@ def load_rules(path: str) -> Rules:
 def _rules(settings: WebSettings) -> Rules:
     tls = build(settings.tls) if settings.tls else None
     return Rules(tls, settings.users, settings.headers)
-
-
-def _signature(path: str) -> object:
-    """Return a value that differs after a file has been written or replaced."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError) as error:
-        return str(error)
-    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
