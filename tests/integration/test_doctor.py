@@ -481,6 +481,36 @@ def test_yama(procfs: Path, scope: int) -> None:
         assert list(ways(said, cause)) == ["in /etc/sysctl.d"]
 
 
+def test_a_process_that_watches_others() -> None:
+    """A watching process has others' tables open for reading, and is not said to publish these.
+
+    ``threadwatch ps`` while it measures, which publishes itself, and a watcher that does not.
+    """
+    watch = "import os; fd = os.open('/proc/%d/fd/%d', os.O_RDONLY)"
+    with python(PUBLISH) as target:
+        fds = Path(f"/proc/{target}/fd")
+        (table,) = (fd.name for fd in fds.iterdir() if "memfd:threadwatch" in os.readlink(fd))
+        ps = subprocess.Popen(threadwatch("ps", "--interval=60", str(target)), cwd=CHECKOUT)
+        try:
+            held = Path(f"/proc/{ps.pid}/fd")
+
+            def holds_two() -> bool:
+                with contextlib.suppress(FileNotFoundError):  # it has closed one meanwhile
+                    return sum("threadwatch" in os.readlink(fd) for fd in held.iterdir()) == 2
+                return False
+
+            until(holds_two, "ps has its own table, and the target's")
+            with python(watch % (target, int(table))) as watcher:
+                said = report(str(ps.pid), str(watcher))
+        finally:
+            ps.kill()
+            ps.wait()
+    assert seen(said, ps.pid) == VISIBLE
+    assert seen(said, watcher)[0] == "none"
+    assert kinds(said)["not-published"] == [watcher]
+    assert "anothers-table" not in kinds(said)
+
+
 def test_many_processes_that_look_the_same_share_a_line() -> None:
     """Of many processes, those that look the same take one line, with their number."""
     fork = (

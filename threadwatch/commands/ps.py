@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+from threadwatch import publish
 from threadwatch.config.parse import load_config
 from threadwatch.config.settings import sampled_often
 from threadwatch.errors import ReadError
@@ -36,6 +37,7 @@ def ps(
     :raises ConfigError: the configuration cannot be used.
     :raises Unusable: there is no procfs, or nothing fits ``what``.
     """
+    publish()  # with an interval it is a process that others look at
     config = load_config(config_file)
     errors: list[ReadError] = []
     raise_file_limit()

@@ -74,8 +74,9 @@ def _above(procfs: ProcFS, pid: int) -> Iterator[tuple[int, int, bool]]:
 
 
 def _table_of(process: ProcessDir) -> int | None:
-    """Return the PID in the first table that the process holds."""
+    """Return the PID in the first table that the process holds, and does not merely watch."""
     for fd in find_tables(process):
         with suppress(Gone, Malformed), process.open_table(fd) as file:
-            return parse_header(file.read_header()).pid
+            if process.is_open_for_writing(fd):
+                return parse_header(file.read_header()).pid
     return None

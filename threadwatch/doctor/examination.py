@@ -171,7 +171,10 @@ class _Examination:
         try:
             for fd in find_tables(self._dir):
                 with suppress(Gone), self._dir.open_table(fd) as file:
-                    states.append(self._state_of(file))
+                    state = self._state_of(file)
+                    # A watching process, as we are, has others' tables open for reading.
+                    if state != "another's" or self._dir.is_open_for_writing(fd):
+                        states.append(state)
         except Denied as error:
             self._denied.add(error.source)
             return "hidden"
