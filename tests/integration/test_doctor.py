@@ -495,9 +495,13 @@ def test_a_process_that_watches_others() -> None:
             held = Path(f"/proc/{ps.pid}/fd")
 
             def holds_two() -> bool:
-                with contextlib.suppress(FileNotFoundError):  # it has closed one meanwhile
-                    return sum("threadwatch" in os.readlink(fd) for fd in held.iterdir()) == 2
-                return False
+                links = []
+                for fd in held.iterdir():
+                    with contextlib.suppress(
+                        FileNotFoundError
+                    ):  # of a file that it has just closed
+                        links.append(os.readlink(fd))
+                return sum("memfd:threadwatch" in link for link in links) >= 2
 
             until(holds_two, "ps has its own table, and the target's")
             with python(watch % (target, int(table))) as watcher:
