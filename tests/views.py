@@ -19,6 +19,7 @@ from threadwatch.model.keys import (
 from threadwatch.model.view import (
     POLL_BUCKETS,
     GroupView,
+    Host,
     ProcessView,
     SeriesTotals,
     StateTime,
@@ -171,6 +172,7 @@ def view(*groups: GroupView, **values: Any) -> View:
         processes=(),
         groups=groups,
         thread_info=False,
+        host=Host("testhost", 8, (1.5, 1.25, 1.0)),
         stats=Stats(
             polls=3,
             poll_cpu_ns=7_200_000,

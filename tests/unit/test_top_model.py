@@ -364,7 +364,7 @@ def test_batch_has_every_row() -> None:
     """The text of one view has a line for each row, whatever the terminal's height would be."""
     top = Top()
     top.take(many(20, 10))
-    lines = list(batch(top, where="testhost", columns=None))
+    lines = list(batch(top, where="http://elsewhere", columns=None))
     assert len(lines) == 4 + len(top.rows)
-    assert lines[0].startswith("threadwatch  testhost  20")
+    assert lines[0].startswith("threadwatch  http://elsewhere  testhost  20")
     assert all(line == line.rstrip() for line in lines)

@@ -29,6 +29,14 @@ def test_a_view_comes_back() -> None:
     assert parse_view(json.dumps(view_json(view)).encode()) == without
 
 
+def test_an_older_daemon_names_no_host() -> None:
+    """The view of a daemon that does not say which host it looks at is a view all the same."""
+    said = _said(views.sample())
+    assert said["host"] == {"name": "testhost", "cpus": 8, "load": [1.5, 1.25, 1.0]}
+    del said["host"]
+    assert parse_view(json.dumps(said).encode()).host is None
+
+
 def test_names_come_back_whatever_they_are() -> None:
     """Hostile names, lone surrogates too, are the same after encoding and parsing."""
     names = [*views.HOSTILE, views.SURROGATES]
@@ -76,6 +84,7 @@ def test_start_times_are_since_boot() -> None:
         ({"processes": [3]}, r"processes\[0\] should be an object, not 3"),
         ({"processes": [{}]}, r"processes\[0\]\.pid is missing"),
         ({"groups": [{"name": 5}]}, r"groups\[0\]\.pythons is missing"),
+        ({"host": {"name": "a", "cpus": 1, "load": [1]}}, "host.load should be an array of three"),
         ({"stats": []}, "stats should be an object"),
         ({"interval_seconds": "x" * 1000}, "not 'x{59}…$"),
     ],

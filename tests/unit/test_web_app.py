@@ -250,8 +250,8 @@ def landing(view: View | None) -> _Reader:
 
 
 def test_landing_page_links_to_everything() -> None:
-    """Metrics and both health paths are one click away, by links that hold behind a prefix."""
-    assert landing(None).links == ["./metrics", "./-/healthy", "./-/ready"]
+    """Metrics, JSON and both health paths are one click away, by links that hold behind a prefix."""
+    assert landing(None).links == ["./metrics", "./api/v1/view", "./-/healthy", "./-/ready"]
 
 
 def test_landing_page_says_what_is_watched() -> None:
@@ -265,6 +265,15 @@ def test_landing_page_says_what_is_watched() -> None:
         )
     )
     assert page.cells[5:] == ["busy", "1", "1", "1,502", "1,234.6", "idle", "2", "0", "0", "0.0"]
+
+
+def test_landing_page_names_the_host() -> None:
+    """Title and head say which machine it is of; what its name has is text."""
+    page = get(App(Exporter(), views.health(), host="db7"), "/").body.decode()
+    assert "<title>db7 · threadwatch</title>" in page
+    assert '<span id="host">db7</span>' in page
+    hostile = get(App(Exporter(), views.health(), host="<b>\u202e"), "/").body.decode()
+    assert "<title>&lt;b&gt;\\u202e · threadwatch</title>" in hostile
 
 
 def test_landing_page_names_the_version() -> None:

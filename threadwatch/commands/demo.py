@@ -6,6 +6,7 @@ import os
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -79,7 +80,7 @@ def demo(listen: str | None, default: str, seconds: float | None) -> int:
 
 
 def _server(exporter: Exporter, health: Health, listen: str | None, default: str) -> WebServer:
-    app = App(exporter, health)
+    app = App(exporter, health, host=socket.gethostname())
     try:
         address = parse_listen_address(listen or default)
     except ValueError as error:

@@ -133,13 +133,14 @@ def serve(options: ServeOptions) -> int:
     publish()
     exporter = Exporter()
     audience = Audience()
+    host = socket.gethostname()
     listen = options.listen or (() if inherited else (options.default_listen,))
     try:
         addresses = [parse_listen(text) for text in listen]
-        app = App(exporter, health, options.telemetry_path, audience=audience)
+        app = App(exporter, health, options.telemetry_path, audience=audience, host=host)
     except ValueError as error:
         raise Unusable(str(error)) from None
-    hosts = Hosts(socket.gethostname(), options.allowed_hosts)
+    hosts = Hosts(host, options.allowed_hosts)
     server = WebServer(addresses, app, sockets=inherited, access=access, hosts=hosts)
     server.start()
     inbox = Inbox()

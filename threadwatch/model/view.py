@@ -195,6 +195,18 @@ POLL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.
 """Upper bounds of the poll duration histogram, in seconds."""
 
 
+class Host(NamedTuple):
+    """The machine that a poll looked at."""
+
+    name: str
+    """As uname(2) has it: a container's own, unless it shares the host's UTS namespace."""
+    cpus: int
+    """CPUs that are online."""
+    load: tuple[float, float, float] | None
+    """The mean number of threads that ran, were ready to run or waited for a device, over 1, 5 and 15
+    minutes (proc_loadavg(5)); None: not readable."""
+
+
 class View(NamedTuple):
     """The result of one poll."""
 
@@ -219,6 +231,8 @@ class View(NamedTuple):
     stats: Stats
     history: HistoryView | None = None
     """Only with :attr:`details`."""
+    host: Host | None = None
+    """None: without :attr:`details`, or from an older daemon."""
 
     def started(self, start_ticks: int) -> float:
         """Return the Unix time in seconds of a start time in ticks since boot."""

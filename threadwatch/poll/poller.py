@@ -16,7 +16,7 @@ from threadwatch.config.settings import Config
 from threadwatch.discovery.discovery import Discovery
 from threadwatch.errors import Gone, ReadError
 from threadwatch.handover.inbox import Inbox
-from threadwatch.model.view import ProcessView, View
+from threadwatch.model.view import Host, ProcessView, View
 from threadwatch.poll.moment import Moment
 from threadwatch.poll.one_process import ProcessPolls
 from threadwatch.poll.openings import Openings
@@ -176,6 +176,7 @@ class Poller:
             processes=processes,
             groups=groups,
             thread_info=self._config.thread_info,
+            host=_host() if details else None,
             stats=self._stats.view(
                 self._sampling.samples, self._sampling.cpu_ns, self._inbox.results()
             ),
@@ -265,6 +266,14 @@ def _told(jobs: Iterator[_Job], getting_on: Callable[[], object]) -> Iterator[_J
     for job in jobs:
         getting_on()
         yield job
+
+
+def _host() -> Host:
+    try:
+        load = os.getloadavg()
+    except OSError:
+        load = None
+    return Host(os.uname().nodename, os.cpu_count() or 1, load)
 
 
 def _pid_of(job: _Job) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from threadwatch.top.columns import PLAIN_WIDTH, Span, layout
 from threadwatch.top.model import Top
-from threadwatch.top.title import figures, nothing
+from threadwatch.top.title import figures, nothing, place
 
 
 def batch(top: Top, *, where: str, columns: int | None) -> Iterator[str]:
@@ -16,7 +16,7 @@ def batch(top: Top, *, where: str, columns: int | None) -> Iterator[str]:
         return
     width = columns or PLAIN_WIDTH
     clock = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(top.view.time))
-    yield f"threadwatch  {where}  {clock}"
+    yield f"threadwatch  {place(top, where)}  {clock}"
     number = len(top.rows)
     yield _text(figures(top, notes="", shown=(0, number), columns=width))
     yield ""

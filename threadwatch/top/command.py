@@ -17,7 +17,6 @@ from threadwatch.top.model import Top
 from threadwatch.top.order import SORTS
 from threadwatch.top.rows import Shape, parse_filter
 from threadwatch.top.source import ProcSource, Source
-from threadwatch.words.text import printable
 
 SORT_NAMES = tuple(sort.name for sort in SORTS)
 
@@ -110,7 +109,7 @@ def _batch(source: Source, model: Top, count: int | None) -> int:
                 continue
             if printed:
                 print()
-            for line in batch(model, where=printable(source.where), columns=columns):
+            for line in batch(model, where=source.where, columns=columns):
                 print(line)
             sys.stdout.flush()
             printed += 1

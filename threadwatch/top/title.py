@@ -30,7 +30,7 @@ _KEPT_KEYS = ("q", "F1", "/", "Space", "Enter", "< >", "t", "← →", "i")
 def title(top: Top, *, where: str, trouble: str, interval: float, columns: int) -> Line:
     """Return the first line: the host, and the age of the view."""
     trouble = trouble.removeprefix(f"{where} ")
-    left: Line = [Span("threadwatch", "title"), Span(f"  {printable(where)}", "dim")]
+    left: Line = [Span("threadwatch", "title"), Span(f"  {place(top, where)}", "dim")]
     if top.view is None:
         right: Line = [Span(trouble, "alarm") if trouble else Span("reading …", "dim")]
     else:
@@ -42,6 +42,12 @@ def title(top: Top, *, where: str, trouble: str, interval: float, columns: int) 
         else:
             right = [Span(f"every {interval:g} s  ", "dim"), Span(clock, "figure")]
     return _apart(left, right, columns)
+
+
+def place(top: Top, where: str) -> str:
+    """Return ``where`` views come from; behind a daemon's URL, the name of its host."""
+    host = top.view.host.name if top.view and top.view.host else ""
+    return printable(where if host in {"", where} else f"{where}  {host}")
 
 
 def figures(top: Top, *, notes: str, shown: tuple[int, int], columns: int) -> Line:

@@ -31,13 +31,17 @@ class App:
         telemetry_path: str = "/metrics",
         *,
         audience: Audience | None = None,
+        host: str = "",
     ) -> None:
         """``health`` knows whether polls get on; ``audience`` is told of requests for threads.
+
+        ``host``: the machine's name, for the landing page.
 
         Raises ValueError for an unusable path.
         """
         self._exporter = exporter
         self._health = health
+        self._host = host
         self._telemetry_path = check_telemetry_path(telemetry_path)
         self._landing: tuple[View | None, Response] | None = None
         audience = audience or Audience()
@@ -95,7 +99,13 @@ class App:
     def _index(self, _request: Request) -> Response:
         view = self._exporter.view
         if self._landing is None or self._landing[0] is not view:
-            body = pages.landing(view, self._telemetry_path, (HEALTHY_PATH, READY_PATH)).encode()
+            links = {
+                self._telemetry_path: "Metrics",
+                VIEW_PATH: "JSON",
+                HEALTHY_PATH: "Healthy",
+                READY_PATH: "Ready",
+            }
+            body = pages.landing(view, links, self._host).encode()
             headers = (("Content-Type", "text/html; charset=utf-8"), *pages.HEADERS, NOSNIFF)
             self._landing = view, Response(200, headers, body)
         return self._landing[1]

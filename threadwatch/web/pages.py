@@ -8,7 +8,7 @@ allows only our own files.
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import threadwatch
@@ -32,29 +32,29 @@ HEADERS: Final = (
 """Headers of a page, besides its type."""
 
 
-def landing(view: View | None, telemetry_path: str, health_paths: Sequence[str]) -> str:
-    """Return the page at ``/``: links, version, and a row for each group, the busiest first."""
+def landing(view: View | None, others: Mapping[str, str], host: str) -> str:
+    """Return the page at ``/``: host, links, version, and a row for each group, the busiest first.
+
+    ``others``: the names of other pages by their paths. ``host``: the machine's name; empty: not known.
+    """
     # Links are relative, so that they work behind a proxy that puts a prefix before our paths.
     links = "\n".join(
-        f'<a href=".{html.escape(path)}">{html.escape(text)}</a>'
-        for path, text in (
-            (telemetry_path, "Metrics"),
-            *((p, p.rpartition("/")[2].capitalize()) for p in health_paths),
-        )
+        f'<a href=".{html.escape(path)}">{html.escape(text)}</a>' for path, text in others.items()
     )
+    named = printable(host)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>threadwatch</title>
+<title>{f"{named} · " if named else ""}threadwatch</title>
 <link rel="icon" href="./static/icon.svg" type="image/svg+xml">
 <link rel="stylesheet" href="./static/page.css">
 <script type="module" src="./static/main.js"></script>
 </head>
 <body>
 <header>
-<h1><img src="./static/icon.svg" alt="" width="22" height="22">threadwatch</h1>
+<h1><img src="./static/icon.svg" alt="" width="22" height="22">threadwatch<span id="host">{named}</span></h1>
 <span id="pulse" class="pulse"></span>
 <div id="tools">
 <label hidden>Theme <select id="theme">

@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from threadwatch.errors import Malformed
 from threadwatch.model.keys import HANDOVER_RESULTS, SOURCES, Per, Place, ProcessKey, Python
 from threadwatch.model.states import NAMES
-from threadwatch.model.view import GroupView, ProcessView, Stats, ThreadView, View
+from threadwatch.model.view import GroupView, Host, ProcessView, Stats, ThreadView, View
 
 _MOST: Final = 1 << 63
 """Every number of a daemon is smaller."""
@@ -56,6 +56,10 @@ class _Object:
     def is_null(self, key: str) -> bool:
         """Return whether the value of a key is null."""
         return self._get(key, "a value or null", lambda _: True) is None
+
+    def has(self, key: str) -> bool:
+        """Return whether there is a value other than null: older daemons do not have every key."""
+        return self._values.get(key) is not None
 
     def text(self, key: str) -> str:
         return str(self._get(key, "a text", _is_text))
@@ -121,6 +125,14 @@ class _Object:
             )
         )
 
+    def three(self, key: str) -> tuple[float, float, float]:
+        one, two, three = self._get(
+            key,
+            "an array of three numbers",
+            lambda v: isinstance(v, list) and len(v) == 3 and all(map(_is_number, v)),
+        )
+        return float(one), float(two), float(three)
+
     def version(self, key: str) -> tuple[int, int, int]:
         def fits(value: Any) -> bool:
             parts = value.split(".") if isinstance(value, str) else []
@@ -164,8 +176,14 @@ def _view(found: _Object) -> View:
         details=found.flag("details"),
         groups=found.array("groups", _parse_group),
         thread_info=found.flag("thread_info"),
+        host=_parse_host(found.object("host")) if found.has("host") else None,
         stats=_parse_stats(found.object("stats")),
     )
+
+
+def _parse_host(found: _Object) -> Host:
+    load = None if found.is_null("load") else found.three("load")
+    return Host(found.text("name"), found.whole("cpus"), load)
 
 
 def _parse_process(found: _Object) -> ProcessView:

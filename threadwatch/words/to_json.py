@@ -29,6 +29,13 @@ def view_json(view: View) -> dict[str, object]:
         "interval_seconds": view.interval_ns / 1e9,
         "details": view.details,
         "thread_info": view.thread_info,
+        "host": None
+        if view.host is None
+        else {
+            "name": view.host.name,
+            "cpus": view.host.cpus,
+            "load": None if view.host.load is None else list(view.host.load),
+        },
         "groups": [_group(group) for group in view.groups],
         "processes": [
             process_json(replace(process, cmdline=without_arguments(process.cmdline)))
