@@ -24,7 +24,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"discovery", "threads", "waits"}),
     frozenset({"metrics", "words"}),
     frozenset({"targets"}),
-    frozenset({"names", "labels", "reading", "accounting", "handover"}),
+    frozenset({"names", "tasks", "labels", "reading", "accounting", "handover"}),
     frozenset({"procfs", "config", "unix_socket"}),
     frozenset({"", "_autostart", "publisher", "inject"}),
     frozenset({"model", "errors"}),

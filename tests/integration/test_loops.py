@@ -1,0 +1,153 @@
+"""What is read of the loops of real processes is what those have written down themselves, or not known."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.harness import environ
+from tests.loops_outside import Outside, Verdict, judge, started, watch
+from tests.serving import until
+from tests.testbed import Interpreter, require
+from threadwatch.errors import Gone
+from threadwatch.model.loops import UNKNOWN
+from threadwatch.names.memory.snapshot import Memory, Place
+
+SAMPLES = 200
+
+
+def check(verdict: Verdict, *, labels: set[str]) -> None:
+    """Nothing is wrong, most is known, and those labels were seen."""
+    assert not verdict.wrong
+    assert not verdict.wrong_ages
+    assert verdict.strict >= verdict.samples // 4 > 0
+    assert verdict.seen[UNKNOWN] <= verdict.samples // 10
+    assert labels <= verdict.seen.keys()
+
+
+def test_tasks_and_callbacks(interpreter: Interpreter, tmp_path: Path) -> None:
+    """Each sample has the task or callback that held the loop, and the age of its iteration."""
+    with started(interpreter, tmp_path, "mixed") as (pid, files):
+        outside = Outside(pid)
+        outside.find_all(1)
+        taken = watch(outside, files, SAMPLES)
+        outside.close()
+    (verdict,) = judge(files, taken).values()
+    check(verdict, labels={"heavy", "named-é"})
+    assert any(str(holder).startswith("(callback) ") for holder in verdict.seen)
+
+
+@pytest.mark.parametrize("version", [(3, 9), (3, 12), (3, 15)], ids=str)
+def test_loops_of_several_threads(version: tuple[int, int], tmp_path: Path) -> None:
+    """Each loop belongs to the thread that runs it."""
+    with started(require(*version), tmp_path, "threads") as (pid, files):
+        outside = Outside(pid)
+        outside.find_all(3)
+        assert outside.loops.tids == files.keys()
+        taken = watch(outside, files, SAMPLES // 2)
+        outside.close()
+    for verdict in judge(files, taken).values():
+        check(verdict, labels={"heavy"})
+
+
+@pytest.mark.parametrize("version", [(3, 10), (3, 11), (3, 14)], ids=str)
+def test_loops_that_end_and_begin_again(version: tuple[int, int], tmp_path: Path) -> None:
+    """No loop is seen where none runs, wherever on the stack the next one begins."""
+    with started(require(*version), tmp_path, "again") as (pid, files):
+        outside = Outside(pid)
+        outside.find_all(1)
+        taken = watch(outside, files, SAMPLES)
+        outside.close()
+    (verdict,) = judge(files, taken).values()
+    check(verdict, labels={"later"})
+
+
+@pytest.mark.parametrize("version", [(3, 9), (3, 13)], ids=str)
+def test_the_loop_of_a_forked_child(version: tuple[int, int], tmp_path: Path) -> None:
+    """A child by fork has its own loop, under its own TID."""
+    with started(require(*version), tmp_path, "fork") as (pid, files):
+        outside = Outside(pid)
+        outside.find_all(1)
+        assert outside.loops.tids == files.keys() == {pid}
+        taken = watch(outside, files, SAMPLES // 2)
+        outside.close()
+        os.kill(pid, 9)
+    (verdict,) = judge(files, taken).values()
+    check(verdict, labels={"heavy"})
+
+
+def test_a_process_that_ends_meanwhile(tmp_path: Path) -> None:
+    """Looking at a process that has ended says Gone."""
+    with started(require(3, 12), tmp_path, "mixed") as (pid, _):
+        outside = Outside(pid)
+        outside.find_all(1)
+        os.kill(pid, 9)
+
+        def gone() -> bool:
+            try:
+                outside.loops.sample(outside.memory, time.monotonic_ns())
+            except Gone:
+                return True
+            return False
+
+        until(gone, "the end of the process")
+        with pytest.raises(Gone):
+            outside.find()
+        outside.close()
+
+
+class Counted:
+    """A memory, and how often it is read."""
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self.reads = 0
+
+    def read(self, address: int, size: int) -> bytes:
+        """As a memory does."""
+        self.reads += 1
+        return self._memory.read(address, size)
+
+    def read_each(self, places: Sequence[Place]) -> list[bytes]:
+        """As a memory does."""
+        self.reads += len(places)
+        return self._memory.read_each(places)
+
+
+def test_a_process_without_asyncio_costs_three_reads(interpreter: Interpreter) -> None:
+    """As long as a process imports nothing, looking for loops reads three places; then asyncio is found."""
+    code = (
+        "import sys; print(flush=True); sys.stdin.readline(); import asyncio;"
+        " asyncio.run(asyncio.sleep(60))"
+    )
+    with subprocess.Popen(
+        [*interpreter.command, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environ("plain", {}),
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()
+        outside = Outside(process.pid)
+        assert not outside.find()
+        memory = Counted(outside.memory)
+        outside.loops.find(memory, time.monotonic_ns())
+        assert memory.reads == 3
+        assert outside.loops.sample(memory, time.monotonic_ns()) == []
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        outside.find_all(1)
+
+        def idle() -> bool:
+            samples = outside.loops.sample(outside.memory, time.monotonic_ns())
+            return [(s.tid, s.holder, s.age_ns) for s in samples] == [(process.pid, None, 0)]
+
+        until(idle, "the loop waits for events")
+        outside.close()
+        process.kill()

@@ -1,0 +1,249 @@
+"""Reads loops from the memory of real processes, and holds them against what those write down themselves.
+
+``python -m tests.loops_outside [SAMPLES [VERSION…]]`` is the long proof: that many samples on each
+interpreter. Prints what it has seen, and ends with 1 if a label or an age was wrong.
+"""
+
+from __future__ import annotations
+
+import bisect
+import contextlib
+import json
+import random
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from struct import Struct
+
+from tests import testbed
+from tests.harness import DEADLINE, TARGETS, environ
+from tests.targets.loops import BACK, LABELS, NOTHING, SELECTS
+from threadwatch.errors import ReadError
+from threadwatch.model.loops import LOOP, UNKNOWN, LoopSample
+from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
+from threadwatch.names.memory.snapshot import Snapshot
+from threadwatch.procfs import ProcFS
+from threadwatch.procfs.reader import ProcessDir
+from threadwatch.tasks.loops import Loops
+
+SAMPLES = 10_000
+GAP = "(what writes nothing down)"
+"""Tasks and callbacks of the program that only start others, and those of asyncio itself."""
+KNOWN = frozenset({None, LOOP, UNKNOWN, *LABELS[BACK + 1 :]})
+_PAIR = Struct("=QQ")
+
+
+class Outside:
+    """One process as it is seen from outside: its loops."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.dir: ProcessDir = ProcFS().open_process(pid)
+        self.memory = self.dir.open_memory()
+        auxv = self.dir.read("auxv", "auxv")
+        self.python = find_python(Snapshot(self.memory, FIRST_LOOK), auxv, pid)
+        self.loops = Loops(self.python)
+
+    def find(self) -> frozenset[int]:
+        """Look which threads run a loop; the threads. A look while modules are imported can fail."""
+        with contextlib.suppress(ReadError):
+            self.loops.find(self.memory, time.monotonic_ns())
+        return self.loops.tids
+
+    def find_all(self, count: int) -> None:
+        """Look until that many threads run a loop."""
+        deadline = time.monotonic() + DEADLINE
+        while len(self.find()) < count:
+            assert time.monotonic() < deadline, f"{len(self.loops.tids)} loops, not {count}"
+
+    def close(self) -> None:
+        """Let go of it."""
+        self.dir.close()
+
+
+@contextlib.contextmanager
+def started(
+    interpreter: testbed.Interpreter, directory: Path, scenario: str, seconds: float = 60
+) -> Iterator[tuple[int, dict[int, Path]]]:
+    """Start the program ``loops.py``; its PID, and the file that each loop's thread writes, by TID."""
+    program = [str(TARGETS / "loops.py"), str(directory), scenario, str(seconds)]
+    process = subprocess.Popen(
+        [*interpreter.command, "-W", "ignore", *program],
+        env=environ("plain", {}),
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        assert select.select([process.stdout], [], [], DEADLINE)[0], "no answer"
+        pid, tids = json.loads(process.stdout.readline())
+        yield pid, {tid: directory / name for name, tid in tids.items()}
+    finally:
+        process.kill()
+        process.communicate()
+
+
+class Truth:
+    """What a loop has written down."""
+
+    def __init__(self, file: Path) -> None:
+        pairs = [pair for pair in _PAIR.iter_unpack(file.read_bytes()) if pair[0]]
+        self._times = [moment for moment, _ in pairs]
+        self._what = [number for _, number in pairs]
+
+    def between(self, first_ns: int, last_ns: int) -> range:
+        """Return the numbers of the entries that hold at some moment of that time."""
+        first = bisect.bisect_right(self._times, first_ns) - 1
+        return range(max(first, 0), bisect.bisect_right(self._times, last_ns))
+
+    def ends_ns(self) -> int:
+        """Return the moment of the last entry."""
+        return int(self._times[-1])
+
+    def may_be(self, entry: int) -> set[str | None]:
+        """Return what may have the loop while an entry holds.
+
+        While a step is taken, only that. Between two steps the loop itself, what has just written down its
+        end or is about to write down its beginning, or what writes nothing down (see :data:`GAP`).
+        """
+        what = self._what[entry]
+        if what > BACK:
+            return {LABELS[what]}
+        if what == SELECTS:
+            return {None}
+        around = self._what[max(entry - 1, 0) : entry + 2]
+        return {None, LOOP, GAP, *(LABELS[n] for n in around if n > BACK)}
+
+    def began_ns(self, entry: int) -> tuple[int, int] | None:
+        """Return between which moments the iteration began that runs in an entry; None: none does."""
+        while (entry >= 0 and self._what[entry] > BACK) or self._what[entry] == NOTHING:
+            entry -= 1
+        if entry < 0 or self._what[entry] == SELECTS:
+            return None
+        after = (
+            self._times[entry + 1] if entry + 1 < len(self._times) else self._times[entry] + 10**12
+        )
+        return self._times[entry], after
+
+
+@dataclass
+class Verdict:
+    """How samples compare with the truth."""
+
+    samples: int = 0
+    strict: int = 0
+    """Those taken while one step was taken, so that only one answer was right."""
+    seen: Counter[str | None] = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
+    wrong_ages: list[str] = field(default_factory=list)
+
+    def add(self, truth: Truth, taken: tuple[int, int, LoopSample]) -> None:
+        """Judge a sample, taken between two moments."""
+        start_ns, end_ns, sample = taken
+        if end_ns > truth.ends_ns():
+            return
+        self.samples += 1
+        self.seen[sample.holder] += 1
+        entries = truth.between(start_ns, end_ns)
+        allowed: set[str | None] = set()
+        for entry in entries:
+            allowed |= truth.may_be(entry)
+        self.strict += len(entries) == 1 and len(allowed) == 1
+        holder = GAP if sample.holder not in KNOWN else sample.holder
+        if holder not in allowed and holder != UNKNOWN:
+            self.wrong.append(f"{sample.holder}, not {allowed}, in {end_ns - start_ns} ns")
+        self._judge_age(truth, entries, start_ns, sample)
+
+    def _judge_age(self, truth: Truth, entries: range, start_ns: int, sample: LoopSample) -> None:
+        if sample.age_ns is None:
+            return
+        began_ns = start_ns - sample.age_ns
+        for entry in entries:
+            began = truth.began_ns(entry)
+            if began is None:
+                if sample.age_ns == 0:
+                    return
+            elif began[0] - 1000 <= began_ns <= began[1] + 1000 or (
+                sample.age_ns == 0 and began[1] >= start_ns
+            ):
+                return
+        if len(entries) > 1 and sample.age_ns == 0:
+            return
+        self.wrong_ages.append(f"{sample} at {start_ns}: {[truth.began_ns(e) for e in entries]}")
+
+
+def watch(
+    outside: Outside, files: dict[int, Path], count: int, pause: float = 0.004
+) -> dict[int, list[tuple[int, int, LoopSample]]]:
+    """Take that many samples at random moments, and look for loops now and then."""
+    taken: dict[int, list[tuple[int, int, LoopSample]]] = {tid: [] for tid in files}
+    found_ns = 0
+    for _ in range(count):
+        time.sleep(random.uniform(0, 2 * pause))
+        if time.monotonic_ns() - found_ns > 300_000_000:
+            outside.find()
+            found_ns = time.monotonic_ns()
+        start_ns = time.monotonic_ns()
+        samples = outside.loops.sample(outside.memory, start_ns)
+        end_ns = time.monotonic_ns()
+        for sample in samples:
+            taken[sample.tid].append((start_ns, end_ns, sample))
+    return taken
+
+
+def judge(
+    files: dict[int, Path], taken: dict[int, list[tuple[int, int, LoopSample]]]
+) -> dict[int, Verdict]:
+    """Hold samples against the truth, by TID."""
+    verdicts = {}
+    for tid, file in files.items():
+        truth, verdict = Truth(file), Verdict()
+        for one in taken[tid]:
+            verdict.add(truth, one)
+        verdicts[tid] = verdict
+    return verdicts
+
+
+def main(arguments: list[str]) -> int:
+    """Run the long proof."""
+    testbed.enter()
+    count = int(arguments[0]) if arguments else SAMPLES
+    wrong = 0
+    for interpreter in testbed.interpreters():
+        if arguments[1:] and str(interpreter) not in arguments[1:]:
+            continue
+        for scenario in ("mixed", "again"):
+            for verdict in _proof(interpreter, scenario, count):
+                wrong += len(verdict.wrong) + len(verdict.wrong_ages)
+                print(
+                    f"{interpreter.release} {scenario}: {verdict.samples} samples, {verdict.strict} of them "
+                    f"in one step, {verdict.seen[UNKNOWN]} unknown, {len(verdict.wrong)} wrong labels, "
+                    f"{len(verdict.wrong_ages)} wrong ages"
+                )
+                print("   ", dict(verdict.seen.most_common()))
+                for line in (*verdict.wrong[:5], *verdict.wrong_ages[:5]):
+                    print("    wrong:", line)
+    return 1 if wrong else 0
+
+
+def _proof(interpreter: testbed.Interpreter, scenario: str, count: int) -> list[Verdict]:
+    """Take that many samples of one program, again as often as its record is full."""
+    verdicts: list[Verdict] = []
+    while sum(verdict.samples for verdict in verdicts) < count:
+        with tempfile.TemporaryDirectory() as directory:
+            with started(interpreter, Path(directory), scenario) as (pid, files):
+                outside = Outside(pid)
+                outside.find_all(len(files))
+                taken = watch(outside, files, min(count, 4000))
+                outside.close()
+            verdicts += judge(files, taken).values()
+    return verdicts
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

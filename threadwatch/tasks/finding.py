@@ -1,0 +1,120 @@
+"""Finds the threads of one process that run a loop: those with a frame of asyncio's ``_run_once``.
+
+A thread of 3.13 and later says whether it runs a loop at all. Threads of older versions are walked, but for
+those whose innermost frame is the one that was walked before.
+"""
+
+from __future__ import annotations
+
+from threadwatch.errors import ReadError
+from threadwatch.names.memory.snapshot import Memory, Snapshot, half, word
+from threadwatch.names.memory.walk import Python, thread_states
+from threadwatch.tasks.frames import Frames
+from threadwatch.tasks.layout import malformed
+from threadwatch.tasks.look import Looks, Loop
+from threadwatch.tasks.objects import Objects
+from threadwatch.tasks.places import Places
+
+Innermost = tuple[int, int, int]
+"""A thread's innermost frame: its address, its code, and its caller."""
+MOST_LOOPS = 256
+"""Of one process; threads beyond have none."""
+
+_TRIES = 3
+_MOST_PAGES = 4096
+"""How many pages may be read to see all thread states."""
+_STATES_AT_ONCE = 512
+"""Of a process with more threads, they are looked at less often."""
+
+
+class Finding:
+    """The threads of one process that run a loop, as they were found last."""
+
+    def __init__(self, python: Python, objects: Objects, frames: Frames, places: Places) -> None:
+        self._python = python
+        self._objects = objects
+        self._frames = frames
+        self._places = places
+        self.loops: dict[int, Loop] = {}
+        """By the addresses of thread states."""
+        self._without: dict[int, Innermost] = {}
+        """By the same, where threads were that ran no loop."""
+        self._pause = 0
+
+    def update(self, memory: Memory, looks: Looks, now_ns: int) -> None:
+        """See which threads run a loop now.
+
+        :raises Gone: the program has ended.
+        :raises ReadError: the threads cannot be read; what was found before stays.
+        """
+        if self._pause:
+            self._pause -= 1
+            return
+        snapshot = Snapshot(memory, _MOST_PAGES)
+        states = thread_states(snapshot, self._python, self._places.interpreter)
+        self._pause = len(states) // _STATES_AT_ONCE
+        loops: dict[int, Loop] = {}
+        without: dict[int, Innermost] = {}
+        for ident, (native, address) in states.items():
+            if len(loops) >= MOST_LOOPS:
+                break
+            loop = self.loops.get(address)
+            if loop is None or loop.ident != ident:
+                loop = Loop(state=address, ident=ident, looked_ns=now_ns)
+            innermost = self._see(memory, looks, loop)
+            if innermost is not None:
+                without[address] = innermost
+            elif loop.address:
+                loop.tid = loop.tid or self._tid(memory, ident, native)
+                if loop.tid:
+                    loops[address] = loop
+        self.loops, self._without = loops, without
+
+    def _see(self, memory: Memory, looks: Looks, loop: Loop) -> Innermost | None:
+        """See which loop a thread runs. Its address is 0 after that if there is none.
+
+        Return the innermost frame of a thread whose frames show that it runs none.
+        """
+        for _ in range(_TRIES):
+            try:
+                state = self._frames.state(memory, loop.state, loop.ident, self._places.interpreter)
+            except ReadError:
+                loop.address = 0
+                return None
+            if not state.frame or state.running_loop == 0:
+                loop.address = 0
+                return None
+            innermost: Innermost | None = None
+            try:
+                if state.running_loop is None:
+                    innermost = state.frame, *self._frames.step(memory, state.frame)
+                    if self._without.get(loop.state) == innermost:
+                        return innermost
+                walk = self._frames.walk(memory, state.frame, self._places.run_once)
+                if walk.found is not None:
+                    looks.follow(memory, loop, walk.found.address)
+                    if state.running_loop is None:
+                        loop.outermost = self._frames.walk(memory, loop.frame, until=-1).outermost
+                    elif state.running_loop != loop.address:
+                        raise malformed("a thread says that it runs another loop")
+                    return None
+            except ReadError:
+                continue
+            if any(frame.code == self._places.run_forever for frame in walk.frames):
+                continue
+            if innermost and loop.outermost in (0, walk.outermost):
+                return innermost
+        # It went on too fast, or is in a greenlet, or below too many frames: what it was stays.
+        return None
+
+    def _tid(self, memory: Memory, ident: int, native: int) -> int:
+        """Return a thread's TID by the C library, else by its thread state; 0: it cannot be told."""
+        python = self._python
+        if not python.tid_offset:
+            return native
+        try:
+            if python.points_to_itself and word(memory.read(ident, 8), 0) != ident:
+                return 0
+            return half(memory.read(ident + python.tid_offset, 4), 0)
+        except ReadError:
+            return 0

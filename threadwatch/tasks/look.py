@@ -1,0 +1,273 @@
+"""Looks at one loop at one moment, while the process runs on (docs/decisions/0035).
+
+* What has the loop is what had it when the look began: a task by the thread's state or the dict of current
+  tasks, a callback by the frame of ``_run_once``.
+* A task's name is believed if the task is the same after it has been read; a callback's, if the iteration and
+  its handle are.
+* The frame of ``_run_once`` is believed if a walk from the thread's running frame leads to it, or if its
+  iteration has begun since the look before, or if its handle is a step of the task that runs.
+* What does not fit is looked at again, :data:`_TRIES` times. Then it is not known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from struct import Struct
+from typing import NamedTuple
+
+from threadwatch.errors import ReadError
+from threadwatch.model.loops import LOOP, UNKNOWN, LoopKind, LoopSample
+from threadwatch.names.memory.objects import KEYS_HEAD, parse_keys
+from threadwatch.names.memory.snapshot import PAGE, Memory, word
+from threadwatch.names.memory.walk import Python
+from threadwatch.tasks.frames import Frames, ThreadState, Walk
+from threadwatch.tasks.labels import Labels
+from threadwatch.tasks.layout import TAGS, Layout, malformed
+from threadwatch.tasks.objects import Objects
+from threadwatch.tasks.places import Places
+
+_TRIES = 3
+_AHEAD_NS = 1_000_000_000
+"""A clock that is further ahead of ours than this is another clock."""
+_OWN_LOOP = "_UnixSelectorEventLoop"
+"""The class of asyncio's own loop on Linux, whose clock is known."""
+_SMALL_DICT = 224
+"""Bytes that are read of a dict's keys at first: as many as five entries take."""
+_MOST_CURRENT = 4096
+"""Loops that run at the same time."""
+_FLOAT = Struct("<Qd")
+_LATEST_S = 1e10
+"""No clock shows more seconds."""
+
+
+@dataclass(slots=True)
+class Loop:
+    """A thread, and the loop that it runs."""
+
+    state: int
+    """The address of its thread state."""
+    ident: int
+    looked_ns: int
+    """When it was looked at last."""
+    tid: int = 0
+    address: int = 0
+    """That of the loop."""
+    frame: int = 0
+    """That of the frame of ``_run_once``, as it was found last."""
+    outermost: int = 0
+    """That of the outermost frame of the thread, where the thread does not say which loop it runs."""
+    kind: LoopKind = "asyncio"
+    clock_known: bool = False
+    """Its clock is CLOCK_MONOTONIC: it is asyncio's own, or has been seen to be."""
+
+
+class Iteration(NamedTuple):
+    """What the frame of ``_run_once`` says at one moment."""
+
+    began_ns: int | None
+    """When the loop came back from its selector, by the loop's clock; None: it is there, or on its way."""
+    handle: int
+    """The address of the handle that runs, or has run last."""
+    key: tuple[int, int, int, float]
+    """What is another in another iteration, or with another handle."""
+
+
+class _Ended(Exception):
+    """The thread has ended."""
+
+
+class Looks:
+    """Looks at the loops of one process."""
+
+    def __init__(
+        self, python: Python, objects: Objects, frames: Frames, places: Places, layout: Layout
+    ) -> None:
+        self._offsets = python.offsets
+        self._layout = layout
+        self._objects = objects
+        self._frames = frames
+        self._places = places
+        last = max(places.at_self, places.at_handle, places.at_end_time, places.at_i)
+        self._words = Struct(f"<{last + 1}Q")
+        self._labels = Labels(places, layout, objects, python.offsets.ob_type)
+
+    def look(self, memory: Memory, loop: Loop, now_ns: int) -> LoopSample | None:
+        """Return what has the loop now; None: its thread runs none. Raises Gone.
+
+        If the thread runs another loop by now, it is that one's.
+        """
+        holder, age_ns = UNKNOWN, None
+        for _ in range(_TRIES):
+            state: ThreadState | None = None
+            try:
+                if self._layout.running_task:
+                    state = self._state(memory, loop)
+                    task = state.running_task if state.running_loop == loop.address else 0
+                else:
+                    task = self._current_task(memory, loop.address)
+                if task:
+                    age_ns = self._age_with_task(memory, loop, task, now_ns)
+                    holder = self._labels.of_task(memory, task, loop.address)
+                    return self._sample(loop, holder, age_ns)
+                state = state or self._state(memory, loop)
+                if state.running_loop == 0:
+                    return None
+                walk = self._frames.walk(memory, state.frame, self._places.run_once)
+                if walk.found is not None:
+                    return self._without_task(memory, loop, walk, walk.found.address, now_ns)
+            except _Ended:
+                return None
+            except ReadError:
+                continue
+            if any(frame.code == self._places.run_forever for frame in walk.frames):
+                holder, age_ns = LOOP, 0  # between two iterations
+            elif state.running_loop is None and walk.outermost == loop.outermost:
+                return None
+        return self._sample(loop, holder, age_ns)
+
+    def iteration(self, memory: Memory, frame: int, loop: int) -> Iteration:
+        """Return what a frame of ``_run_once`` of that loop says.
+
+        :raises Gone: the program has ended.
+        :raises ReadError: it is no such frame, or no more.
+        """
+        runs, handle, end, i = self._fields(memory, frame)
+        if runs != loop:
+            raise malformed("a frame is of another loop")
+        if not end:
+            return Iteration(None, handle, (handle, 0, i, 0.0))
+        kind, began = _FLOAT.unpack(memory.read(end + self._offsets.ob_type, _FLOAT.size))
+        if not self._objects.is_builtin(memory, kind, "float") or not 0 <= began < _LATEST_S:
+            raise malformed("a time is none")
+        return Iteration(int(began * 1e9), handle, (handle, end, i, began))
+
+    def _fields(self, memory: Memory, frame: int) -> tuple[int, int, int, int]:
+        """Return the locals of a frame of ``_run_once``: the loop, the handle, ``end_time``, ``i``."""
+        places = self._places
+        words = self._words.unpack(memory.read(frame, self._words.size))
+        if words[self._layout.frame_code // 8] & ~TAGS != places.run_once:
+            raise malformed("a frame is no more of _run_once")
+        return (
+            words[places.at_self] & ~TAGS,
+            words[places.at_handle] & ~TAGS,
+            words[places.at_end_time] & ~TAGS,
+            words[places.at_i],
+        )
+
+    def follow(self, memory: Memory, loop: Loop, frame: int) -> None:
+        """Take note that the thread of a loop runs the one whose ``_run_once`` has that frame.
+
+        :raises Gone: the program has ended.
+        :raises ReadError: it is no such frame, or of no loop.
+        """
+        places, objects = self._places, self._objects
+        address = self._fields(memory, frame)[0]
+        if address != loop.address:
+            kind = objects.type_at(memory, address)
+            if not objects.is_a(memory, kind, places.loop_type):
+                raise malformed("what runs _run_once is no loop")
+            loop.address = address
+            loop.clock_known = objects.type(memory, kind).name == _OWN_LOOP
+        loop.frame = frame
+
+    def _state(self, memory: Memory, loop: Loop) -> ThreadState:
+        """Return the state of a loop's thread. Raises Gone, or _Ended."""
+        try:
+            return self._frames.state(memory, loop.state, loop.ident, self._places.interpreter)
+        except ReadError:
+            raise _Ended from None
+
+    def _sample(self, loop: Loop, holder: str | None, age_ns: int | None) -> LoopSample:
+        return LoopSample(loop.tid, loop.kind, holder, None, age_ns, None)
+
+    def _without_task(
+        self, memory: Memory, loop: Loop, walk: Walk, frame: int, now_ns: int
+    ) -> LoopSample:
+        """Return what has a loop that runs no task, by the frames from ``_run_once`` inwards."""
+        self.follow(memory, loop, frame)
+        now = self.iteration(memory, frame, loop.address)
+        if now.began_ns is None:
+            return self._sample(loop, None, 0)
+        age_ns = self._age(loop, now.began_ns, now_ns)
+        if not walk.frames or walk.frames[-1].code != self._places.handle_run:
+            return self._sample(loop, LOOP, age_ns)
+        label = self._labels.of_handle(memory, now.handle, loop.address)
+        if self.iteration(memory, frame, loop.address).key != now.key:
+            raise malformed("a callback has ended")
+        return self._sample(loop, label.text, age_ns)
+
+    def _age_with_task(self, memory: Memory, loop: Loop, task: int, now_ns: int) -> int | None:
+        """Return how long the iteration runs in which that task takes a step; None: not known.
+
+        One that has begun since the last look is believed as it is read: what is read wrong can be taken
+        for a moment in so short a time only if it is one of the loop's.
+        """
+        age_ns = None
+        for _ in range(_TRIES):
+            try:
+                now = self.iteration(memory, loop.frame, loop.address)
+                if now.began_ns is None:
+                    age_ns = 0  # it has ended meanwhile
+                elif now.began_ns > loop.looked_ns or self._is_live(memory, loop, task, now):
+                    return self._age(loop, now.began_ns, now_ns)
+                elif self.iteration(memory, loop.frame, loop.address).key != now.key:
+                    age_ns = 0  # iterations end faster than they can be read
+            except ReadError:
+                if not self._find_frame(memory, loop):
+                    return None
+        return age_ns
+
+    def _find_frame(self, memory: Memory, loop: Loop) -> bool:
+        """Walk to the frame of ``_run_once``; return whether there is one."""
+        try:
+            state = self._state(memory, loop)
+            found = self._frames.walk(memory, state.frame, self._places.run_once).found
+        except (ReadError, _Ended):
+            return False
+        if found is not None:
+            loop.frame = found.address
+        return found is not None
+
+    def _is_live(self, memory: Memory, loop: Loop, task: int, now: Iteration) -> bool:
+        """Return whether an iteration runs, and is not what is left of one.
+
+        In a greenlet, or below very many frames, no walk leads to its frame. Then its handle has to be a
+        step of the task.
+        """
+        frame = loop.frame
+        try:
+            if self._find_frame(memory, loop):
+                if loop.frame != frame:
+                    return False
+            elif self._labels.of_handle(memory, now.handle, loop.address).task != task:
+                return False
+            return self.iteration(memory, loop.frame, loop.address).key == now.key
+        except ReadError:
+            return False
+
+    def _age(self, loop: Loop, began_ns: int, now_ns: int) -> int | None:
+        """Return how old an iteration is; None if the loop's clock is another than ours."""
+        if began_ns > now_ns + _AHEAD_NS:
+            loop.clock_known = False
+        elif began_ns > loop.looked_ns:
+            loop.clock_known = True
+        return max(0, now_ns - began_ns) if loop.clock_known else None
+
+    def _current_task(self, memory: Memory, loop: int) -> int:
+        """Return the task that runs in a loop, by the dict of current tasks; 0: none does."""
+        o = self._offsets
+        start = self._places.current_tasks + o.object_size
+        head = memory.read(start, o.ma_keys + 8 - o.object_size)
+        if not word(head, 0):
+            return 0
+        keys = word(head, o.ma_keys - o.object_size)
+        data = memory.read(keys, max(min(_SMALL_DICT, PAGE - keys % PAGE), KEYS_HEAD))
+        layout = parse_keys(o, data)
+        if layout.count > _MOST_CURRENT:
+            raise malformed(f"{layout.count} tasks are current")
+        if layout.end > len(data):
+            data = memory.read(keys, layout.end)
+        for key, task in layout.pairs(data[layout.entries : layout.end]):
+            if key == loop:
+                return task
+        return 0

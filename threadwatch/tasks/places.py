@@ -1,0 +1,189 @@
+"""Finds where a process has what asyncio's loops consist of: code, types and the dict of current tasks.
+
+The way goes from ``sys.modules`` by names, so what is found is what asyncio itself uses. Where asyncio has
+not been imported, a look costs three reads: whether ``sys.modules`` is still the dict that it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from threadwatch.errors import ReadError
+from threadwatch.names.memory.interpreter import FIRST_LOOK
+from threadwatch.names.memory.objects import KEYS_HEAD
+from threadwatch.names.memory.snapshot import Memory, Place, Snapshot
+from threadwatch.names.memory.walk import Dicts, Python, interpreters
+from threadwatch.tasks.layout import Layout, malformed
+from threadwatch.tasks.objects import Objects
+
+_BASE_EVENTS, _EVENTS, _TASKS = b"asyncio.base_events", b"asyncio.events", b"asyncio.tasks"
+_MODULES = frozenset({_BASE_EVENTS, _EVENTS, _TASKS})
+_TRIES = 3
+_MOST_LOCALS = 64
+_LAST_WITH_DICT = 13
+"""Up to this minor version, a dict has the current task of each loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Addresses of what asyncio's loops consist of, in the main interpreter."""
+
+    interpreter: int
+    loop_type: int
+    """``asyncio.base_events.BaseEventLoop``"""
+    run_once: int
+    """The code of its method ``_run_once``: one iteration."""
+    run_forever: int
+    """The code of its method ``run_forever``, which calls that."""
+    handle_type: int
+    """``asyncio.events.Handle``"""
+    handle_run: int
+    """The code of its method ``_run``."""
+    task_type: int
+    """``_asyncio.Task``"""
+    current_tasks: int
+    """The dict ``asyncio.tasks._current_tasks``; 0: there is none (3.14 and later)."""
+    # The locals of _run_once in its frame, in words from its beginning
+    at_self: int
+    at_handle: int
+    at_end_time: int
+    at_i: int
+
+
+class _NotYet(Exception):  # no error: the module is just being imported
+    """A module or class has no such name yet."""
+
+
+class PlacesFinder:
+    """Finds the places of one process, as soon as it has imported asyncio."""
+
+    def __init__(self, python: Python, layout: Layout, objects: Objects) -> None:
+        self._python = python
+        self._layout = layout
+        self._objects = objects
+        self._places: tuple[Place, ...] = ()
+        self._contents: list[bytes] = []
+        self._found: Places | None = None
+
+    def find(self, memory: Memory) -> Places | None:
+        """Return the places; None: asyncio has not been imported yet.
+
+        :raises Gone: the program has ended.
+        :raises ReadError: it is not what it seems.
+        """
+        if self._places and memory.read_each(self._places) == self._contents:
+            return self._found
+        self._places, self._found = (), None
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                return self._search(memory)
+            except _NotYet:
+                return None
+            except ReadError:  # sys.modules grows just now, or it is no such dict
+                if not tries_left:
+                    raise
+        return None
+
+    def _search(self, memory: Memory) -> Places | None:
+        snapshot = Snapshot(memory, FIRST_LOOK)
+        o = self._python.offsets
+        interpreter = interpreters(snapshot, self._python)[-1:]
+        modules = snapshot.word(interpreter[0] + o.modules) if interpreter else 0
+        if not modules:
+            return None
+        dicts = Dicts(snapshot, self._python)
+        keys = dicts.keys_of(modules)
+        # what stays the same as long as no module is imported
+        places: list[Place] = [
+            (interpreter[0] + o.modules, 8),
+            (modules + o.object_size, o.ma_values - o.object_size),
+            (keys, KEYS_HEAD),
+        ]
+        found = dicts.values(modules, _MODULES)
+        if len(found) == len(_MODULES):
+            # they are believed as long as these modules are those
+            places = [places[0], *((at, 8) for at, _ in found.values())]
+            addresses = {name: address for name, (_, address) in found.items()}
+            self._found = self._follow(memory, snapshot, interpreter[0], addresses)
+        self._contents = [snapshot.read(*place) for place in places]
+        self._places = tuple(places)
+        return self._found
+
+    def _follow(
+        self, memory: Memory, snapshot: Snapshot, interpreter: int, modules: dict[bytes, int]
+    ) -> Places:
+        o, objects = self._layout, self._objects
+        loop = self._of_module(snapshot, modules[_BASE_EVENTS], b"BaseEventLoop")
+        handle = self._of_module(snapshot, modules[_EVENTS], b"Handle")
+        task = self._of_module(snapshot, modules[_TASKS], b"Task")
+        if objects.type(memory, task).name != "Task":
+            raise malformed("asyncio.tasks.Task is another class")
+        current = 0
+        if self._python.offsets.minor <= _LAST_WITH_DICT:
+            current = self._of_module(snapshot, modules[_TASKS], b"_current_tasks")
+            if objects.type_at(memory, current) != self._python.dict_type:
+                raise malformed("asyncio.tasks._current_tasks is no dict")
+        run_once = self._method(memory, snapshot, loop, "_run_once", "base_events.py")
+        names = self._locals(memory, snapshot, run_once)
+        try:
+            at_self, at_handle, at_end_time, at_i = (
+                o.frame_locals // 8 + names.index(name)
+                for name in ("self", "handle", "end_time", "i")
+            )
+        except ValueError:
+            raise malformed("asyncio's _run_once is another function") from None
+        return Places(
+            interpreter=interpreter,
+            loop_type=loop,
+            run_once=run_once,
+            run_forever=self._method(memory, snapshot, loop, "run_forever", "base_events.py"),
+            handle_type=handle,
+            handle_run=self._method(memory, snapshot, handle, "_run", "events.py"),
+            task_type=task,
+            current_tasks=current,
+            at_self=at_self,
+            at_handle=at_handle,
+            at_end_time=at_end_time,
+            at_i=at_i,
+        )
+
+    def _of_module(self, snapshot: Snapshot, module: int, name: bytes) -> int:
+        """Return what a module has by that name."""
+        o = self._python.offsets
+        if snapshot.word(module + o.ob_type) != self._python.module_type:
+            raise malformed("a module of asyncio is none")
+        return self._in_dict(snapshot, snapshot.word(module + o.object_size), name)
+
+    def _in_dict(self, snapshot: Snapshot, a_dict: int, name: bytes) -> int:
+        found = Dicts(snapshot, self._python).values(a_dict, frozenset({name})).get(name)
+        if found is None:
+            raise _NotYet
+        return found[1]
+
+    def _method(self, memory: Memory, snapshot: Snapshot, a_type: int, name: str, file: str) -> int:
+        """Return the code of a method, which has to be that of asyncio's own file."""
+        objects = self._objects
+        function = self._in_dict(
+            snapshot, snapshot.word(a_type + self._layout.type_dict), name.encode()
+        )
+        if not objects.is_builtin(memory, objects.type_at(memory, function), "function"):
+            raise malformed(f"{name} is no function")
+        address = snapshot.word(function + self._layout.function_code)
+        code = objects.code(memory, address)
+        if code.name.rpartition(".")[2] != name or not code.file.endswith(f"asyncio/{file}"):
+            raise malformed(f"{name} is {code.name} of {code.file}")
+        return address
+
+    def _locals(self, memory: Memory, snapshot: Snapshot, code: int) -> list[str]:
+        """Return the names of a function's locals, in their order on its frames."""
+        o, objects = self._layout, self._objects
+        names = snapshot.word(code + o.code_locals)
+        if not objects.is_builtin(memory, objects.type_at(memory, names), "tuple"):
+            raise malformed("the names of locals are no tuple")
+        count = snapshot.word(names + o.tuple_size)
+        if count > _MOST_LOCALS:
+            raise malformed(f"a function has {count} locals")
+        try:
+            return [objects.text(memory, at) for at in snapshot.words(names + o.tuple_items, count)]
+        except ReadError:
+            raise malformed("the names of locals are no strs") from None
