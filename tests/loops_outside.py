@@ -33,6 +33,8 @@ from threadwatch.procfs.reader import ProcessDir
 from threadwatch.tasks.loops import Loops
 
 SAMPLES = 10_000
+SLACK_NS = 1000
+"""Between the clock as the loop reads it, in seconds, and as it is written down, in ns."""
 GAP = "(what writes nothing down)"
 """Tasks and callbacks of the program that only start others, and those of asyncio itself."""
 KNOWN = frozenset({None, LOOP, UNKNOWN, *LABELS[BACK + 1 :]})
@@ -93,8 +95,8 @@ class Truth:
 
     def __init__(self, file: Path) -> None:
         pairs = [pair for pair in _PAIR.iter_unpack(file.read_bytes()) if pair[0]]
-        self._times = [moment for moment, _ in pairs]
-        self._what = [number for _, number in pairs]
+        self._times: list[int] = [moment for moment, _ in pairs]
+        self._what: list[int] = [number for _, number in pairs]
 
     def between(self, first_ns: int, last_ns: int) -> range:
         """Return the numbers of the entries that hold at some moment of that time."""
@@ -103,7 +105,7 @@ class Truth:
 
     def ends_ns(self) -> int:
         """Return the moment of the last entry."""
-        return int(self._times[-1])
+        return self._times[-1]
 
     def may_be(self, entry: int) -> set[str | None]:
         """Return what may have the loop while an entry holds.
@@ -118,6 +120,10 @@ class Truth:
             return {None}
         around = self._what[max(entry - 1, 0) : entry + 2]
         return {None, LOOP, GAP, *(LABELS[n] for n in around if n > BACK)}
+
+    def is_step(self, entry: int) -> bool:
+        """Return whether a step is taken while an entry holds."""
+        return self._what[entry] > BACK
 
     def began_ns(self, entry: int) -> tuple[int, int] | None:
         """Return between which moments the iteration began that runs in an entry; None: none does."""
@@ -162,34 +168,27 @@ class Verdict:
     def _judge_age(self, truth: Truth, entries: range, start_ns: int, sample: LoopSample) -> None:
         if sample.age_ns is None:
             return
+        if sample.age_ns == 0 and (len(entries) > 1 or not truth.is_step(entries[0])):
+            return  # an iteration may have begun or ended meanwhile
+        began = [found for entry in entries if (found := truth.began_ns(entry)) is not None]
         began_ns = start_ns - sample.age_ns
-        for entry in entries:
-            began = truth.began_ns(entry)
-            if began is None:
-                if sample.age_ns == 0:
-                    return
-            elif began[0] - 1000 <= began_ns <= began[1] + 1000 or (
-                sample.age_ns == 0 and began[1] >= start_ns
-            ):
-                return
-        if len(entries) > 1 and sample.age_ns == 0:
-            return
-        self.wrong_ages.append(f"{sample} at {start_ns}: {[truth.began_ns(e) for e in entries]}")
+        if not any(first - SLACK_NS <= began_ns <= last + SLACK_NS for first, last in began):
+            self.wrong_ages.append(f"{sample} at {start_ns}: {began}")
 
 
 def watch(
-    outside: Outside, files: dict[int, Path], count: int, pause: float = 0.004
+    outside: Outside, files: dict[int, Path], count: int, *, functions: bool = False
 ) -> dict[int, list[tuple[int, int, LoopSample]]]:
     """Take that many samples at random moments, and look for loops now and then."""
     taken: dict[int, list[tuple[int, int, LoopSample]]] = {tid: [] for tid in files}
     found_ns = 0
     for _ in range(count):
-        time.sleep(random.uniform(0, 2 * pause))
+        time.sleep(random.uniform(0, 0.008))
         if time.monotonic_ns() - found_ns > 300_000_000:
             outside.find()
             found_ns = time.monotonic_ns()
         start_ns = time.monotonic_ns()
-        samples = outside.loops.sample(outside.memory, start_ns)
+        samples = outside.loops.sample(outside.memory, start_ns, functions=functions)
         end_ns = time.monotonic_ns()
         for sample in samples:
             taken[sample.tid].append((start_ns, end_ns, sample))

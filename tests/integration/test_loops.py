@@ -18,7 +18,7 @@ from threadwatch.errors import Gone
 from threadwatch.model.loops import UNKNOWN
 from threadwatch.names.memory.snapshot import Memory, Place
 
-SAMPLES = 200
+SAMPLES = 150
 
 
 def check(verdict: Verdict, *, labels: set[str]) -> None:
@@ -90,7 +90,7 @@ def test_a_process_that_ends_meanwhile(tmp_path: Path) -> None:
 
         def gone() -> bool:
             try:
-                outside.loops.sample(outside.memory, time.monotonic_ns())
+                outside.loops.sample(outside.memory, time.monotonic_ns(), functions=True)
             except Gone:
                 return True
             return False
@@ -139,13 +139,13 @@ def test_a_process_without_asyncio_costs_three_reads(interpreter: Interpreter) -
         memory = Counted(outside.memory)
         outside.loops.find(memory, time.monotonic_ns())
         assert memory.reads == 3
-        assert outside.loops.sample(memory, time.monotonic_ns()) == []
+        assert outside.loops.sample(memory, time.monotonic_ns(), functions=True) == []
         process.stdin.write(b"\n")
         process.stdin.flush()
         outside.find_all(1)
 
         def idle() -> bool:
-            samples = outside.loops.sample(outside.memory, time.monotonic_ns())
+            samples = outside.loops.sample(outside.memory, time.monotonic_ns(), functions=True)
             return [(s.tid, s.holder, s.age_ns) for s in samples] == [(process.pid, None, 0)]
 
         until(idle, "the loop waits for events")

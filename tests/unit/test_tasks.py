@@ -79,7 +79,7 @@ def test_damaged_memory() -> None:
             memory = Damaged(seed, 0.05)
             for _ in range(20):
                 try:
-                    for sample in loops.sample(memory, time.monotonic_ns()):
+                    for sample in loops.sample(memory, time.monotonic_ns(), functions=True):
                         assert sample.holder is None or sample.holder.encode()
                         assert sample.age_ns is None or sample.age_ns >= 0
                     loops.find(memory, time.monotonic_ns())
@@ -111,7 +111,8 @@ def test_memory_that_leads_in_circles(minor: int) -> None:
         loops = Loops(hostile)
         with suppress(ReadError):
             loops.find(arena, 1)
-        places = Places(*(place() for _ in range(8)), *range(9, 13))
+        a, b, c, d, e, f, g, h = (place() for _ in range(8))
+        places = Places(a, b, c, d, e, f, g, "/usr/lib/", h, 9, 10, 11, 12)
         parts = hostile, loops._objects, loops._frames, places
         looks, finding = Looks(*parts, loops._layout), Finding(*parts)
         with suppress(ReadError):
@@ -119,7 +120,7 @@ def test_memory_that_leads_in_circles(minor: int) -> None:
         for now_ns in range(20):
             state = place()
             loop = Loop(state, _word(arena, state + offsets.ident), 0, 1, place(), place())
-            sample = looks.look(arena, loop, now_ns)
+            sample = looks.look(arena, loop, now_ns, functions=True)
             assert sample is None or sample.tid == 1
         assert arena.reads < 20 * 3 * (4 * MOST_FRAMES + 100)
 

@@ -2,7 +2,7 @@
 
 A frame of 3.9 and 3.10 is an object; later ones lie in a stack of the thread, those of coroutines in the
 coroutine. What was called last comes first. A walk can leave the path at any step, because a frame ends or a
-coroutine waits meanwhile, so it has an end in any case, and whoever asked walks again.
+coroutine waits meanwhile, so it has an end in any case, and the caller walks again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Frame(NamedTuple):
 
 
 class Walk(NamedTuple):
-    """What a walk has met."""
+    """The frames that a walk has met."""
 
     frames: tuple[Frame, ...]
     """The innermost first, without the one that was looked for."""
@@ -42,7 +42,7 @@ class Walk(NamedTuple):
 
 
 class ThreadState(NamedTuple):
-    """What is read of a ``PyThreadState`` each time."""
+    """The part of a ``PyThreadState`` that each look needs."""
 
     frame: int
     """The address of the frame that runs; 0: none."""

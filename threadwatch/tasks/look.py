@@ -21,6 +21,7 @@ from threadwatch.names.memory.objects import KEYS_HEAD, parse_keys
 from threadwatch.names.memory.snapshot import PAGE, Memory, word
 from threadwatch.names.memory.walk import Python
 from threadwatch.tasks.frames import Frames, ThreadState, Walk
+from threadwatch.tasks.functions import Functions
 from threadwatch.tasks.labels import Labels
 from threadwatch.tasks.layout import TAGS, Layout, malformed
 from threadwatch.tasks.objects import Objects
@@ -62,8 +63,10 @@ class Loop:
 
 
 class Iteration(NamedTuple):
-    """What the frame of ``_run_once`` says at one moment."""
+    """An iteration of a loop, by the frame of ``_run_once`` at one moment."""
 
+    loop: int
+    """The address of the loop."""
     began_ns: int | None
     """When the loop came back from its selector, by the loop's clock; None: it is there, or on its way."""
     handle: int
@@ -89,9 +92,12 @@ class Looks:
         self._places = places
         last = max(places.at_self, places.at_handle, places.at_end_time, places.at_i)
         self._words = Struct(f"<{last + 1}Q")
+        self._functions = Functions(objects, places.library)
         self._labels = Labels(places, layout, objects, python.offsets.ob_type)
 
-    def look(self, memory: Memory, loop: Loop, now_ns: int) -> LoopSample | None:
+    def look(
+        self, memory: Memory, loop: Loop, now_ns: int, *, functions: bool
+    ) -> LoopSample | None:
         """Return what has the loop now; None: its thread runs none. Raises Gone.
 
         If the thread runs another loop by now, it is that one's.
@@ -106,15 +112,13 @@ class Looks:
                 else:
                     task = self._current_task(memory, loop.address)
                 if task:
-                    age_ns = self._age_with_task(memory, loop, task, now_ns)
-                    holder = self._labels.of_task(memory, task, loop.address)
-                    return self._sample(loop, holder, age_ns)
+                    return self._with_task(memory, loop, task, now_ns, functions=functions)
                 state = state or self._state(memory, loop)
                 if state.running_loop == 0:
                     return None
                 walk = self._frames.walk(memory, state.frame, self._places.run_once)
                 if walk.found is not None:
-                    return self._without_task(memory, loop, walk, walk.found.address, now_ns)
+                    return self._without_task(memory, loop, walk, now_ns, functions=functions)
             except _Ended:
                 return None
             except ReadError:
@@ -123,52 +127,38 @@ class Looks:
                 holder, age_ns = LOOP, 0  # between two iterations
             elif state.running_loop is None and walk.outermost == loop.outermost:
                 return None
-        return self._sample(loop, holder, age_ns)
+        return LoopSample(loop.tid, loop.kind, holder, None, age_ns, None)
 
-    def iteration(self, memory: Memory, frame: int, loop: int) -> Iteration:
-        """Return what a frame of ``_run_once`` of that loop says.
-
-        :raises Gone: the program has ended.
-        :raises ReadError: it is no such frame, or no more.
-        """
-        runs, handle, end, i = self._fields(memory, frame)
-        if runs != loop:
-            raise malformed("a frame is of another loop")
-        if not end:
-            return Iteration(None, handle, (handle, 0, i, 0.0))
-        kind, began = _FLOAT.unpack(memory.read(end + self._offsets.ob_type, _FLOAT.size))
-        if not self._objects.is_builtin(memory, kind, "float") or not 0 <= began < _LATEST_S:
-            raise malformed("a time is none")
-        return Iteration(int(began * 1e9), handle, (handle, end, i, began))
-
-    def _fields(self, memory: Memory, frame: int) -> tuple[int, int, int, int]:
-        """Return the locals of a frame of ``_run_once``: the loop, the handle, ``end_time``, ``i``."""
-        places = self._places
-        words = self._words.unpack(memory.read(frame, self._words.size))
-        if words[self._layout.frame_code // 8] & ~TAGS != places.run_once:
-            raise malformed("a frame is no more of _run_once")
-        return (
-            words[places.at_self] & ~TAGS,
-            words[places.at_handle] & ~TAGS,
-            words[places.at_end_time] & ~TAGS,
-            words[places.at_i],
-        )
-
-    def follow(self, memory: Memory, loop: Loop, frame: int) -> None:
+    def follow(self, memory: Memory, loop: Loop, frame: int) -> Iteration:
         """Take note that the thread of a loop runs the one whose ``_run_once`` has that frame.
 
         :raises Gone: the program has ended.
         :raises ReadError: it is no such frame, or of no loop.
         """
-        places, objects = self._places, self._objects
-        address = self._fields(memory, frame)[0]
-        if address != loop.address:
-            kind = objects.type_at(memory, address)
-            if not objects.is_a(memory, kind, places.loop_type):
+        now = self._iteration(memory, frame)
+        if now.loop != loop.address:
+            kind = self._objects.type_at(memory, now.loop)
+            if not self._objects.is_a(memory, kind, self._places.loop_type):
                 raise malformed("what runs _run_once is no loop")
-            loop.address = address
-            loop.clock_known = objects.type(memory, kind).name == _OWN_LOOP
+            loop.address = now.loop
+            loop.clock_known = self._objects.type(memory, kind).name == _OWN_LOOP
         loop.frame = frame
+        return now
+
+    def _iteration(self, memory: Memory, frame: int) -> Iteration:
+        """Return what a frame of ``_run_once`` says. Raises Gone or ReadError."""
+        places = self._places
+        words = self._words.unpack(memory.read(frame, self._words.size))
+        if words[self._layout.frame_code // 8] & ~TAGS != places.run_once:
+            raise malformed("a frame is no more of _run_once")
+        loop, handle = words[places.at_self] & ~TAGS, words[places.at_handle] & ~TAGS
+        end, i = words[places.at_end_time] & ~TAGS, words[places.at_i]
+        if not end:
+            return Iteration(loop, None, handle, (handle, 0, i, 0.0))
+        kind, began = _FLOAT.unpack(memory.read(end + self._offsets.ob_type, _FLOAT.size))
+        if not self._objects.is_builtin(memory, kind, "float") or not 0 <= began < _LATEST_S:
+            raise malformed("a time is none")
+        return Iteration(loop, int(began * 1e9), handle, (handle, end, i, began))
 
     def _state(self, memory: Memory, loop: Loop) -> ThreadState:
         """Return the state of a loop's thread. Raises Gone, or _Ended."""
@@ -177,24 +167,51 @@ class Looks:
         except ReadError:
             raise _Ended from None
 
-    def _sample(self, loop: Loop, holder: str | None, age_ns: int | None) -> LoopSample:
-        return LoopSample(loop.tid, loop.kind, holder, None, age_ns, None)
+    def _with_task(
+        self, memory: Memory, loop: Loop, task: int, now_ns: int, *, functions: bool
+    ) -> LoopSample:
+        """Return the task that runs, and how old its iteration is."""
+        holder = self._labels.of_task(memory, task, loop.address)
+        function = self._function(memory, loop, task) if functions else None
+        age_ns = self._age_with_task(memory, loop, task, now_ns)
+        return LoopSample(loop.tid, loop.kind, holder, function, age_ns, None)
 
     def _without_task(
-        self, memory: Memory, loop: Loop, walk: Walk, frame: int, now_ns: int
+        self, memory: Memory, loop: Loop, walk: Walk, now_ns: int, *, functions: bool
     ) -> LoopSample:
         """Return what has a loop that runs no task, by the frames from ``_run_once`` inwards."""
-        self.follow(memory, loop, frame)
-        now = self.iteration(memory, frame, loop.address)
+        now = self.follow(memory, loop, walk.outermost)
         if now.began_ns is None:
-            return self._sample(loop, None, 0)
+            return LoopSample(loop.tid, loop.kind, None, None, 0, None)
         age_ns = self._age(loop, now.began_ns, now_ns)
         if not walk.frames or walk.frames[-1].code != self._places.handle_run:
-            return self._sample(loop, LOOP, age_ns)
+            return LoopSample(loop.tid, loop.kind, LOOP, None, age_ns, None)
         label = self._labels.of_handle(memory, now.handle, loop.address)
-        if self.iteration(memory, frame, loop.address).key != now.key:
+        function = None
+        if functions:
+            function = self._functions.outermost(memory, reversed(walk.frames))
+        if self._iteration(memory, loop.frame) != now:
             raise malformed("a callback has ended")
-        return self._sample(loop, label.text, age_ns)
+        return LoopSample(loop.tid, loop.kind, label.text, function, age_ns, None)
+
+    def _function(self, memory: Memory, loop: Loop, task: int) -> str | None:
+        """Return the outermost function of the application that runs in that task; None: not known."""
+        for _ in range(_TRIES):
+            try:
+                state = self._state(memory, loop)
+                walk = self._frames.walk(memory, state.frame, self._places.run_once)
+                found = self._functions.outermost(memory, reversed(walk.frames))
+                running = self._state(memory, loop).running_task
+                if running is None:
+                    running = self._current_task(memory, loop.address)
+            except (ReadError, _Ended):
+                continue
+            if running != task:
+                break
+            # in a greenlet, frames end where it begins
+            if walk.found is not None or found is not None:
+                return found
+        return None
 
     def _age_with_task(self, memory: Memory, loop: Loop, task: int, now_ns: int) -> int | None:
         """Return how long the iteration runs in which that task takes a step; None: not known.
@@ -205,12 +222,14 @@ class Looks:
         age_ns = None
         for _ in range(_TRIES):
             try:
-                now = self.iteration(memory, loop.frame, loop.address)
+                now = self._iteration(memory, loop.frame)
+                if now.loop != loop.address:
+                    raise malformed("a frame is of another loop")
                 if now.began_ns is None:
                     age_ns = 0  # it has ended meanwhile
                 elif now.began_ns > loop.looked_ns or self._is_live(memory, loop, task, now):
                     return self._age(loop, now.began_ns, now_ns)
-                elif self.iteration(memory, loop.frame, loop.address).key != now.key:
+                elif self._iteration(memory, loop.frame) != now:
                     age_ns = 0  # iterations end faster than they can be read
             except ReadError:
                 if not self._find_frame(memory, loop):
@@ -241,7 +260,7 @@ class Looks:
                     return False
             elif self._labels.of_handle(memory, now.handle, loop.address).task != task:
                 return False
-            return self.iteration(memory, loop.frame, loop.address).key == now.key
+            return self._iteration(memory, loop.frame) == now
         except ReadError:
             return False
 

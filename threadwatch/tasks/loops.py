@@ -63,8 +63,11 @@ class Loops:
         except ReadError as error:
             raise ReadError(SOURCE, error.reason, error.detail) from None
 
-    def sample(self, memory: Memory, now_ns: int) -> list[LoopSample]:
-        """Return what has each loop now. ``now_ns``: CLOCK_MONOTONIC as the process sees it.
+    def sample(self, memory: Memory, now_ns: int, *, functions: bool) -> list[LoopSample]:
+        """Return what has each loop now.
+
+        ``now_ns``: CLOCK_MONOTONIC as the process sees it. ``functions``: whether to tell the function of the
+        application as well, which costs some reads more for each frame.
 
         :raises Gone: the program has ended.
         """
@@ -73,7 +76,7 @@ class Loops:
         self._objects.begin(now_ns)
         samples = []
         for loop in self._finding.loops.values():
-            sample = self._looks.look(memory, loop, now_ns)
+            sample = self._looks.look(memory, loop, now_ns, functions=functions)
             loop.looked_ns = now_ns
             if sample is not None:
                 samples.append(sample)

@@ -33,7 +33,7 @@ _WORD = Struct("<Q")
 
 
 class TypeView(NamedTuple):
-    """What a type says of itself."""
+    """A type, by what it says of itself."""
 
     name: str
     """Without its module."""
@@ -43,7 +43,7 @@ class TypeView(NamedTuple):
 
 
 class Code(NamedTuple):
-    """What a code object says of itself."""
+    """A code object, by what it says of itself."""
 
     name: str
     """Qualified, from 3.11 on."""

@@ -41,6 +41,8 @@ class Places:
     """The code of its method ``_run``."""
     task_type: int
     """``_asyncio.Task``"""
+    library: str
+    """The directory of Python's own library, with a slash at the end."""
     current_tasks: int
     """The dict ``asyncio.tasks._current_tasks``; 0: there is none (3.14 and later)."""
     # The locals of _run_once in its frame, in words from its beginning
@@ -140,6 +142,7 @@ class PlacesFinder:
             handle_type=handle,
             handle_run=self._method(memory, snapshot, handle, "_run", "events.py"),
             task_type=task,
+            library=objects.code(memory, run_once).file.removesuffix("asyncio/base_events.py"),
             current_tasks=current,
             at_self=at_self,
             at_handle=at_handle,

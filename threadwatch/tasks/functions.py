@@ -1,0 +1,58 @@
+"""Tells which function of the application runs in a task: what tells requests apart.
+
+In servers, each request is a task of the same coroutine. Under it, frames of the framework come first, then
+those of the application, whose outermost one is what the framework has called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from threadwatch.errors import ReadError
+from threadwatch.names.memory.snapshot import Memory
+from threadwatch.tasks.frames import Frame
+from threadwatch.tasks.objects import Code, Objects
+
+_INSTALLED = ("/site-packages/", "/dist-packages/")
+_PACKAGE = frozenset({"__init__", "__main__"})
+
+
+def is_application(file: str, library: str) -> bool:
+    """Return whether code of a file is the application's: no installed package's, and not Python's own.
+
+    ``library``: the directory of Python's own library, with a slash at the end.
+    """
+    if file.startswith(("<", library)):
+        return False
+    return not any(part in file for part in _INSTALLED)
+
+
+def describe(code: Code) -> str:
+    """Return the name of a function with that of its module: ``views.Orders.get``."""
+    directory, _, name = code.file.rpartition("/")
+    module = name.removesuffix(".py")
+    if module in _PACKAGE:
+        module = directory.rpartition("/")[2] or module
+    return f"{module}.{code.name}"
+
+
+class Functions:
+    """The application's functions in one process."""
+
+    def __init__(self, objects: Objects, library: str) -> None:
+        self._objects = objects
+        self._library = library
+
+    def outermost(self, memory: Memory, frames: Iterable[Frame]) -> str | None:
+        """Return the outermost of the application's functions in frames that begin with the outermost.
+
+        None: there is none. Raises Gone.
+        """
+        for frame in frames:
+            try:
+                code = self._objects.code(memory, frame.code)
+            except ReadError:
+                continue  # a frame of the interpreter's own, which has no code
+            if is_application(code.file, self._library):
+                return describe(code)
+        return None
