@@ -11,7 +11,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tests.harness import threadwatch
@@ -81,6 +81,26 @@ def serving(directory: Path, *arguments: str, prefix: Sequence[str] = ()) -> Ite
 
 
 @contextlib.contextmanager
+def ready(
+    *command: str,
+    first: str = "ready",
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+) -> Iterator[subprocess.Popen[str]]:
+    """A process from its first line of output on, which has to be ``first``; it is killed at the end."""
+    process = subprocess.Popen(
+        command, env=env, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"{first}\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextlib.contextmanager
 def application(*, name: str = "shop.py", code: str = "") -> Iterator[subprocess.Popen[str]]:
     """A small application under ``threadwatch run``, ready once this is entered; it ends with its stdin."""
     body = (
@@ -88,21 +108,9 @@ def application(*, name: str = "shop.py", code: str = "") -> Iterator[subprocess
         "threading.Thread(target=time.sleep, args=(600,), name='metrics-flush', daemon=True).start()\n"
         f"{code}\nprint('ready', flush=True)\nsys.stdin.read()\n"
     )
-    directory = tempfile.TemporaryDirectory()
-    script = Path(directory.name) / name
-    script.write_text(body)
-    process = subprocess.Popen(
-        threadwatch("run", "--", sys.executable, str(script)),
-        cwd=CHECKOUT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-        directory.cleanup()
+    with tempfile.TemporaryDirectory() as directory:
+        script = Path(directory) / name
+        script.write_text(body)
+        command = threadwatch("run", "--", sys.executable, str(script))
+        with ready(*command, cwd=CHECKOUT) as process:
+            yield process

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.serving import ready
 from threadwatch.config.parse import parse_config
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import CpuTimer, ProcFS
@@ -37,18 +38,9 @@ for line in sys.stdin:
 @pytest.fixture
 def sleepers() -> Iterator[subprocess.Popen[str]]:
     """A process of 101 threads, of which one uses 50 ms of CPU time for each line; all run for ``all``."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", SLEEPERS],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    _let_all_sleep(process)
-    yield process
-    process.kill()
-    process.communicate()
+    with ready(sys.executable, "-c", SLEEPERS) as process:
+        _let_all_sleep(process)
+        yield process
 
 
 def work(process: subprocess.Popen[str], who: str = "") -> None:

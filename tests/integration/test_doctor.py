@@ -21,7 +21,7 @@ import pytest
 
 from tests.harness import threadwatch
 from tests.proctree import ProcTree
-from tests.serving import DEADLINE, serving, until
+from tests.serving import DEADLINE, ready, serving, until
 from tests.terminal import written_to_a_terminal
 from tests.testbed import CHECKOUT, descendants
 
@@ -41,20 +41,9 @@ def able(capabilities: str) -> tuple[str, ...]:
 def python(*lines: str, prefix: Sequence[str] = ()) -> Iterator[int]:
     """A Python process that has run these lines, and waits; its PID."""
     code = "\n".join([*lines, "print('ready', flush=True)", "input()"])
-    process = subprocess.Popen(
-        [*prefix, sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    env = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
+    with ready(*prefix, sys.executable, "-c", code, env=env) as process:
         yield process.pid
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def run(*arguments: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
@@ -419,27 +408,14 @@ def test_tables_that_are_none_of_ours() -> None:
     assert f"its parent's table is there (of PID {parent})" in text["forked"]
 
 
-def test_a_daemon_that_sees_less() -> None:
-    """Root who asks is told if the daemon that runs has not the capabilities that he has."""
-    serve = [*NOBODY, *threadwatch("serve", "--web.listen-address=127.0.0.1:0")]
-    daemon = subprocess.Popen(
-        serve,
-        cwd=CHECKOUT,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert daemon.stderr is not None
-        assert any("listening" in line for line in daemon.stderr)
-        with python(PUBLISH) as pid:
-            said = report(str(pid))
-    finally:
-        daemon.kill()
-        daemon.communicate()
-    (shown,) = (one for one in said["daemons"] if one["pid"] == daemon.pid)
+def test_a_daemon_that_sees_less(tmp_path: Path) -> None:
+    """Root is told if the daemon that runs has not the capabilities that root has."""
+    with serving(tmp_path, prefix=NOBODY) as daemon, python(PUBLISH) as pid:
+        said = report(str(pid))
+    daemon_pid = daemon.process.pid
+    (shown,) = (one for one in said["daemons"] if one["pid"] == daemon_pid)
     assert (shown["user"], set(shown["capabilities"].values())) == ("nobody", {False})
-    assert daemon.pid in kinds(said)["daemon"]
+    assert daemon_pid in kinds(said)["daemon"]
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 
 from tests import testbed
 from tests.harness import command, environ, threadwatch
-from tests.serving import DEADLINE, until
+from tests.serving import DEADLINE, serving, until
 from tests.testbed import CHECKOUT, Interpreter, descendants
 
 SOME = testbed.interpreters()[::3]
@@ -248,25 +248,6 @@ def test_what_comes_before_threadwatch_on_the_path(tmp_path: Path) -> None:
     assert f"a sitecustomize.py in {tmp_path} comes first" in texts(said, pid)["unexplained"]
 
 
-@contextlib.contextmanager
-def daemon(*before: str) -> Iterator[int]:
-    """The daemon, once it listens; its PID."""
-    process = subprocess.Popen(
-        [*before, *threadwatch("serve", "--web.listen-address=127.0.0.1:0")],
-        cwd=CHECKOUT,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stderr is not None
-        assert any("listening" in line for line in process.stderr)
-        yield process.pid
-    finally:
-        process.kill()
-        process.communicate()
-
-
 SCOPED = """
 mount -t tmpfs none "$0" && mkdir "$0/yama" && echo 1 > "$0/yama/ptrace_scope" &&
 mount --bind "$0" /proc/sys/kernel && exec "$@"
@@ -279,7 +260,8 @@ def test_a_daemon_of_ones_own_user_under_yama(tmp_path: Path) -> None:
     nobody = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
     variables = {"PYTHONPATH": str(CHECKOUT)}
     publish = Situation(None, inside=nobody, code=PUBLISH, variables=variables)
-    with daemon(*nobody) as pid, started(publish, SOME[-1]) as target:
+    with serving(tmp_path, prefix=nobody) as daemon, started(publish, SOME[-1]) as target:
+        pid = daemon.process.pid
         plain = doctor(target, pid)
         scoped = doctor(
             target, pid, before=("unshare", "--mount", "sh", "-c", SCOPED, str(tmp_path))
@@ -291,10 +273,11 @@ def test_a_daemon_of_ones_own_user_under_yama(tmp_path: Path) -> None:
     assert "for all users" in {way["where"] for way in missing["ways"]}
 
 
-def test_a_daemon_with_too_few_files() -> None:
+def test_a_daemon_with_too_few_files(tmp_path: Path) -> None:
     """Root is told how many processes a daemon can watch that may open only few files."""
     with contextlib.ExitStack() as stack:
-        pid = stack.enter_context(daemon("prlimit", "--nofile=72:72"))
+        daemon = stack.enter_context(serving(tmp_path, prefix=("prlimit", "--nofile=72:72")))
+        pid = daemon.process.pid
         for _ in range(4):
             stack.enter_context(started(SITUATIONS["never asked"], SOME[0]))
         said = doctor(pid)

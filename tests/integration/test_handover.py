@@ -29,7 +29,7 @@ from tests.integration.comparison import Shown
 from tests.integration.conftest import Fleet
 from tests.integration.rights import as_nobody, as_root, in_user_namespace
 from tests.integration.test_hostile_memory import trap
-from tests.serving import Serving, serving, until
+from tests.serving import Serving, ready, serving, until
 from tests.testbed import Interpreter
 from threadwatch.handover.receiver import AT_ONCE, MOST_PEERS
 
@@ -154,20 +154,10 @@ def publishing(
     environment: dict[str, str], *command: str, prefix: Sequence[str] = NOBODY
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a process that publishes, of another user, by the machine's own Python."""
-    process = subprocess.Popen(
-        [*prefix, *(command or ("/usr/bin/python3",)), "-c", PUBLISHES],
-        env=harness.environ("publish", environment),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "True 1\n"
+    python = command or ("/usr/bin/python3",)
+    env = harness.environ("publish", environment)
+    with ready(*prefix, *python, "-c", PUBLISHES, first="True 1", env=env) as process:
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def test_a_daemon_is_restarted() -> None:

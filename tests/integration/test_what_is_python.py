@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests import testbed
-from tests.serving import until
+from tests.serving import ready, until
 from tests.testbed import Interpreter
 from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.errors import ReadError
@@ -87,20 +87,8 @@ def embed(interpreter: Interpreter, path: Path) -> None:
 def running(*command: str, **environment: str) -> Iterator[int]:
     """A program that has said that it is ready; its PID."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "THREADWATCH"))}
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**environ, **environment},
-    )
-    try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+    with ready(*command, env={**environ, **environment}) as process:
         yield process.pid
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def shown() -> dict[int, ProcessView]:
