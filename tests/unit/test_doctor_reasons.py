@@ -108,12 +108,12 @@ def test_no_way_is_one_that_does_not_lead_there() -> None:
     isolated = reason(replace(PLAIN, cmdline=("/opt/shop/bin/python", "-I", "x.py")), "none")
     lines = [line for way in isolated.ways for line in way.lines]
     assert lines == [
-        "/opt/shop/bin/python -m pip install prometheus-threadwatch",
+        "/opt/shop/bin/python -m pip install CHECKOUT",
         "THREADWATCH=1 COMMAND",
     ]
     pex = ("python3", "-sE", "/srv/.pex/unzipped_pexes/1/b300ab670b94873d")
     (build, _) = reason(replace(PLAIN, cmdline=pex), "none").ways
-    assert build.lines == ("pex … prometheus-threadwatch",)
+    assert build.lines == ("pex … CHECKOUT",)
     behind = {"THREADWATCH": "1", "PYTHONPATH": "/opt/tool:/srv/threadwatch/inject"}
     ways = reason(replace(PLAIN, environ=behind), "none").ways
     assert ways[1].lines == ("TOOL threadwatch run -- COMMAND",)

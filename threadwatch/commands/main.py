@@ -56,8 +56,8 @@ def _run_command(arguments: "Sequence[str] | None") -> int:
             "yaml",
         ):
             raise
-        package = "pip install 'prometheus-threadwatch[daemon]'"
-        return _fail(f"{options.command} needs the package {error.name}: {package}", EXIT_FAILURE)
+        remedy = "pip install '.[daemon]' in a checkout of threadwatch"
+        return _fail(f"{options.command} needs the package {error.name}: {remedy}", EXIT_FAILURE)
     except KeyboardInterrupt:
         return 130
 

@@ -253,7 +253,7 @@ def _unexplained(evidence: Evidence) -> Reason:
 
 def _install(evidence: Evidence) -> tuple[Remedy, ...]:
     if is_pex(evidence):
-        build = Remedy("build it with", ("pex … prometheus-threadwatch",))
+        build = Remedy("build it with", ("pex … CHECKOUT",))
         return build, Remedy("and start by", ("THREADWATCH=1 COMMAND",))
     first = evidence.cmdline[0] if evidence.cmdline else ""
     # A virtual environment's python is a link: only the name by which it was called names the
@@ -262,7 +262,7 @@ def _install(evidence: Evidence) -> tuple[Remedy, ...]:
     return (
         Remedy(
             "install there",
-            (f"{shlex.quote(called)} -m pip install prometheus-threadwatch",),
+            (f"{shlex.quote(called)} -m pip install CHECKOUT",),
         ),
         Remedy("and start by", ("THREADWATCH=1 COMMAND",)),
     )

@@ -129,7 +129,7 @@ def _live(source: Source, model: Top, options: TopOptions) -> int:
             raise
         raise Unusable(
             "top: the terminal view needs the package textual: "
-            "pip install 'prometheus-threadwatch[top]' (or use -b for plain text)"
+            "pip install '.[top]' in a checkout of threadwatch (or use -b for plain text)"
         ) from None
     publish()  # top has threads, too
     end_at_hangup()
