@@ -85,14 +85,18 @@ class Window:
         return (new.gil_held_ns - old.gil_held_ns) / self.elapsed_ns
 
     def noted(self, said: Mapping[str, Any], name: str) -> dict[str, float]:
-        """Return the share of the time that a thread says that it spent in each state."""
+        """Return the share of the time that a thread says that it spent in each state.
+
+        What it ran or was ready to run meanwhile is left out where it says that, too: a wait can end long
+        before its thread gets a CPU.
+        """
         shares: dict[str, float] = {}
-        for state, began, ended in said["noted"][name]:
-            until = (
-                self.after.monotonic_ns if ended is None else min(ended, self.after.monotonic_ns)
-            )
-            ns = until - max(began, self.before.monotonic_ns)
-            shares[state] = shares.get(state, 0.0) + max(ns, 0) / self.elapsed_ns
+        for state, began, ended, clocks in said["noted"][name]:
+            end = self.after.monotonic_ns if ended is None else ended
+            inside = min(end, self.after.monotonic_ns) - max(began, self.before.monotonic_ns)
+            if inside > 0:
+                ns = inside * (1 - clocks / (end - began))
+                shares[state] = shares.get(state, 0.0) + ns / self.elapsed_ns
         return shares
 
     @staticmethod
@@ -266,19 +270,17 @@ def test_threads_that_do_without_the_gil(version: tuple[int, int]) -> None:
             it.begin()
             window = it.window(1.5)
         it.end()
-    ran = ready = 0.0
+    most = 0.05 + 4.5 * window.error(0.05)
+    ran = 0.0
     for name in ("worker 0", "worker 1"):
         states = window.states(load, name)
         print(f"{name}: {states}, held {window.held(load, name):.3f}")
-        assert states.get("gil", 0) < 0.05
-        assert window.held(load, name) < 0.1
-        ran += states["running"]
+        assert states.get("gil", 0) < most
+        assert window.held(load, name) < most
         # a wait for a CPU is counted when it is over; until then its kind is unknown
-        ready += states.get("runnable", 0) + states.get("sleeping", 0)
+        ran += sum(states.get(state, 0) for state in ("running", "runnable", "sleeping"))
     # what they did not run side by side for want of the GIL would be missing here
-    assert ran + ready > 1.9
-    # two CPUs, less what others have taken of them
-    assert ran > 1.3 - ready
+    assert ran > 2 - 2 * most
 
 
 def test_waits_by_a_plan() -> None:
@@ -309,7 +311,7 @@ def test_waits_by_a_plan() -> None:
 
 
 def test_files_that_are_brought_to_the_disk() -> None:
-    """To write and sync is ``file`` or ``disk``, as the kernel has it, but for the time that it runs.
+    """To write and sync is ``file`` or ``disk``, as the kernel has it, but for the time on the clocks.
 
     Such a thread is woken hundreds of times a second. From then until it is in a run queue it counts as
     running, but on no clock: if an idle CPU has to be told, in a virtual machine, that takes up to 0.1 ms.
@@ -321,17 +323,18 @@ def test_files_that_are_brought_to_the_disk() -> None:
             window = it.window(3.0)
         (said,) = it.end()
     states, noted = window.states(load, "saver"), window.noted(said, "saver")
-    waited = noted["file"] - sum(states.get(state, 0) for state in CLOCKS)
-    print(f"{states}, by its own measure {noted}, of which it waited {waited:.4f}")
+    waited, slept = noted["file"], noted["sleep"]
+    print(f"{states}, by its own measure {noted}")
     slices = [
         window.totals(v, load, "saver").timeslices or 0 for v in (window.before, window.after)
     ]
     waking = (slices[1] - slices[0]) * 1e5 / window.elapsed_ns
     seen = states.get("file", 0) + states.get("disk", 0)
-    off = 3 * window.error(noted["file"]) + observed(window)
+    off = 3 * window.error(waited) + observed(window)
     print(f"{seen - waited:+.4f}: {off:.4f} and {waking:.4f} for waking up")
     assert waited - off - waking < seen < waited + off
-    assert noted["sleep"] - off < states["sleep"] < noted["sleep"] + off + waking
+    off = 3 * window.error(slept) + observed(window)
+    assert slept - off < states["sleep"] < slept + off + waking
 
 
 def test_a_stopped_process() -> None:

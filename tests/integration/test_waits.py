@@ -80,7 +80,11 @@ def test_threads_that_share_the_gil(version: tuple[int, int], fleet: Fleet) -> N
 
 
 def test_threads_that_do_without_the_gil(interpreter: Interpreter, fleet: Fleet) -> None:
-    """Threads that compute outside of the GIL are running, and neither wait for it nor hold it."""
+    """Threads that compute outside of the GIL are running, and neither wait for it nor hold it.
+
+    For the moments in which they need it, one of 20 parts of the time is allowed; on top comes the error of
+    that share: chance exceeds 4.5 standard errors in one of 150,000 comparisons.
+    """
     target = fleet.start(interpreter, "contention.py", "2", "hash", options=())
     step = target.next_step()
     assert step is not None
@@ -88,8 +92,10 @@ def test_threads_that_do_without_the_gil(interpreter: Interpreter, fleet: Fleet)
     with sampling.watching(step.processes[0].pid) as watch:
         run = sampling.run(watch, 0.5)
         assert not watch.errors
+    most = 0.05 + 4.5 * math.sqrt(0.05 * 0.95 / run.samples)
     for tid in workers:
-        assert run.share(tid, "running") > 0.95
-        assert run.held(tid) < 0.05
+        # what it is not on a CPU or ready to be, by the kernel's clocks, it waits for the GIL
+        assert run.share(tid, "running") > min(run.busy[tid], 1) - most
+        assert run.held(tid) < most
     target.go()
     assert target.next_step() is None

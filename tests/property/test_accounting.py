@@ -68,6 +68,8 @@ class Life:
     """It is of C, and another one to Python each time that it calls that."""
     told: int = 0
     """What its last published end says that it has used."""
+    heard: EndedThread | None = None
+    """The last end that was read while it lived: what that says is charged when it has gone."""
     shown: tuple[object, ...] | None = None
     """As what it was when it was last read in full: while that holds, its clocks may be all that is read."""
 
@@ -99,6 +101,8 @@ class Process:
     """CPU time of the threads that have ended."""
     ends: list[tuple[Life, EndedThread]] = field(default_factory=list)
     """Published, and not asked for yet."""
+    departed: list[Life] = field(default_factory=list)
+    """Threads that have gone since the last poll, of which an end had been read before."""
     serials: int = 0
     clock: int = 0
     """As the last poll read it."""
@@ -296,6 +300,7 @@ class Histories(RuleBasedStateMachine):
         if process.opened is not None:
             self.explained = self.explained and process.settled
             self.ends.update(life.seen for life in process.threads.values())
+            process.departed += [life for life in process.threads.values() if life.heard]
             process.threads.clear()
             self.account.close(process.key, self._told(process), self.now_ns)
         self._look()
@@ -449,6 +454,8 @@ class Histories(RuleBasedStateMachine):
         life.cpu += tail
         process.dead += life.cpu
         del process.threads[life.tid]
+        if life.heard is not None:
+            process.departed.append(life)
 
     def _tell(self, process: Process, life: Life) -> None:
         assert life.serial is not None
@@ -465,15 +472,24 @@ class Histories(RuleBasedStateMachine):
         for life, end in process.ends:
             if life.seen and end is not last.get(life):
                 continue  # of a thread that polls have seen, the last end has all that it used since
-            if life.tid not in process.threads or process.threads[life.tid] is not life:
-                used = end.cpu_ns or 0
-                self.truth[process.opened, end.name] += max(used - life.charged, 0)
-                life.charged = max(life.charged, used)
+            if process.threads.get(life.tid) is life:
+                life.heard = end
+            else:
+                self._charge_end(process.opened, life, end)
+        for life in process.departed:
+            if life not in last and life.heard is not None:
+                self._charge_end(process.opened, life, life.heard)
+        process.departed.clear()
         ends = tuple(
             replace(end, thread=life.identity) if life.listed else end for life, end in process.ends
         )
         process.ends.clear()
         return ends
+
+    def _charge_end(self, group: str, life: Life, end: EndedThread) -> None:
+        used = end.cpu_ns or 0
+        self.truth[group, end.name] += max(used - life.charged, 0)
+        life.charged = max(life.charged, used)
 
     def _poll(
         self, process: Process, read: list[Life], *, listed: bool, pick: int = 0, moment: int = 0

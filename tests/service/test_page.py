@@ -433,21 +433,21 @@ def test_what_permission_hides_is_told(browser: Browser, tmp_path: Path) -> None
         expect(page.get_by_text("no names").first).to_be_visible()
 
 
-def test_an_empty_host(opened: Opened) -> None:
+def test_an_empty_host(opened: Opened, shop: tuple[Serving, int]) -> None:
     """Where no Python process is seen, or the daemon alone, the page says so, and how to start one."""
     page = opened.page
 
-    def only(route: Route, name: str) -> None:
+    def only(route: Route, pid: int | None) -> None:
         view = route.fetch().json()
-        processes = [process for process in view["processes"] if process["group"] == name]
+        processes = [process for process in view["processes"] if process["pid"] == pid]
         route.fulfill(json={**view, "processes": processes, "groups": []})
 
-    page.route("**/api/v1/view", lambda route: only(route, "threadwatch"))
+    page.route("**/api/v1/view", lambda route: only(route, shop[0].process.pid))
     expect(page.get_by_role("heading", name="No other Python process is seen")).to_be_visible()
     expect(page.get_by_role("treegrid")).to_be_visible()
     page.unroute("**/api/v1/view")
     expect(page.get_by_role("heading", name="No other Python process is seen")).to_be_hidden()
-    page.route("**/api/v1/view", lambda route: only(route, "nobody"))
+    page.route("**/api/v1/view", lambda route: only(route, None))
     expect(page.get_by_role("heading", name="No Python process is seen")).to_be_visible()
     expect(page.get_by_text("threadwatch run -- python app.py")).to_be_visible()
     expect(page.get_by_role("treegrid")).to_be_hidden()

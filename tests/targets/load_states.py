@@ -28,8 +28,9 @@ lab.publish()
 MS = 1_000_000
 cease = threading.Event()
 noted = {}
-"""By thread: what, from when, to when."""
+"""By thread: what, from when, to when, and for how long of that the thread ran or was ready to."""
 clock = time.monotonic_ns
+own = threading.local()
 
 
 def start(name, body, *arguments):
@@ -42,10 +43,29 @@ def start(name, body, *arguments):
 @contextlib.contextmanager
 def note(notes, what):
     """Note what is done meanwhile; without an end, it is still going on."""
-    noting = [what, clock(), None]
+    noting = [what, clock(), None, 0]
     notes.append(noting)
     yield noting
     noting[2] = clock()
+
+
+@contextlib.contextmanager
+def note_wait(notes, what):
+    """Note a wait, and how much of the time the thread ran or was ready to run, by the kernel's clocks."""
+    before = clocks()
+    with note(notes, what) as noting:
+        yield
+        noting[3] = clocks() - before
+
+
+def clocks():
+    """Return the time in ns that this thread has run or been ready to run in its life."""
+    try:
+        file = own.schedstat
+    except AttributeError:
+        file = own.schedstat = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+    cpu, runqueue, _ = os.pread(file, 100, 0).split()
+    return int(cpu) + int(runqueue)
 
 
 def count():
@@ -112,7 +132,7 @@ def by_order(feeder, wait):
 
     def run(seconds, notes, state):
         feeder.order(seconds)
-        with note(notes, state):
+        with note_wait(notes, state):
             wait()
 
     return run
@@ -122,7 +142,7 @@ def by_timeout(wait):
     """A wait that ends by itself."""
 
     def run(seconds, notes, state):
-        with note(notes, state):
+        with note_wait(notes, state):
             wait(seconds)
 
     return run
@@ -213,7 +233,7 @@ def child():
     def run(seconds, notes, state):
         with note(notes, "start"):
             sleeping = subprocess.Popen(["sleep", "%.6f" % seconds], close_fds=False)
-        with note(notes, state):
+        with note_wait(notes, state):
             sleeping.wait()
 
     return run
@@ -233,7 +253,7 @@ PLANS = {
 
 def keep(plan, notes):
     """Wait for one after the other, for as long as chance has it."""
-    while True:
+    while not cease.is_set():
         for mean, state, wait in plan:
             wait(random.expovariate(1e3 / mean), notes, state)
 
@@ -263,7 +283,7 @@ def main(what, number=0):
     elif what == "plan":
         for name in number.split(","):
             plan = [(mean, state, make()) for mean, state, make in PLANS[name]]
-            start(name, keep, plan, noted.setdefault(name, []))
+            threads.append(start(name, keep, plan, noted.setdefault(name, [])))
     else:
         threads = [rest()]
     load_lab.tell("ready")
