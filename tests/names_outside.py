@@ -53,6 +53,7 @@ class Outside:
         self.dir: ProcessDir = ProcFS().open_process(pid)
         self.memory = self.dir.open_memory()
         self.following = Following(self.look(), pid)
+        self._threads: dict[int, int] | None = None
 
     def look(self) -> Python:
         """Return the Python in it."""
@@ -69,8 +70,12 @@ class Outside:
 
     def read(self) -> dict[int, int]:
         """Read names, and say which threads there were."""
-        threads = self.threads()
-        self.following.update(self.memory, threads, (), Unlimited())
+        before, threads = self._threads, self.threads()
+        changed = None
+        if before is not None:
+            changed = {tid for tid, _ in before.items() ^ threads.items()}
+        self._threads = threads
+        self.following.update(self.memory, threads, (), Unlimited(), changed)
         return threads
 
     def names(self) -> dict[int, str]:

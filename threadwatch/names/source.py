@@ -10,7 +10,7 @@ See docs/decisions/0032-sources-of-names.md.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from threadwatch.errors import ReadError
@@ -24,10 +24,20 @@ from threadwatch.procfs import ProcessDir
 class Living(Protocol):
     """The living threads of a process, by their TIDs in its own PID namespace."""
 
-    def started(self) -> Mapping[int, int]:
-        """Return the start time of each in ticks, by TID."""
+    @property
+    def changes(self) -> int:
+        """Return how often one has started or ended until now."""
 
-    def lately(self) -> Container[int]:
+    def started(self) -> Mapping[int, int]:
+        """Return the start time of each in ticks, by TID, now and later."""
+
+    def changed(self, since: int) -> Collection[int] | None:
+        """Return the TIDs of those that have started or ended since :attr:`changes` was that.
+
+        None: that is too long ago; it can be any.
+        """
+
+    def lately(self) -> Collection[int]:
         """Return the TIDs of those that have run lately."""
 
 

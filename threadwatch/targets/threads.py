@@ -6,12 +6,17 @@ checks that. See docs/decisions/0033-one-writer.md.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 from threadwatch.model.readings import Identity
 from threadwatch.names.source import Name
 from threadwatch.procfs import Stat, TaskFile, Waited
+
+_MOST_CHANGES = 256
+"""So many births and ends are remembered; after more, the names of all threads are checked."""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +61,8 @@ class ThreadBook:
     """What the ended children of the process have used, as it was read last."""
     known: dict[int, KnownThread] = field(default_factory=dict)
     """By TID: all living threads."""
+    changes: int = 0
+    """How often a thread was met or forgotten."""
     hot: dict[int, KnownThread] = field(default_factory=dict)
     """By TID: those that have run lately."""
     stat_due: dict[int, KnownThread] = field(default_factory=dict)
@@ -86,16 +93,24 @@ class ThreadBook:
     """The poll in which :attr:`ticks` were read."""
     names_lost: bool = False
     """The source of names was lost, and no reading has told of that yet."""
+    _started: dict[int, int] = field(default_factory=dict)
+    """The start time of each living thread, by its TID in its own PID namespace."""
+    _changed: deque[int] = field(default_factory=lambda: deque(maxlen=_MOST_CHANGES))
+    """The last threads that were met or forgotten, by the same TIDs."""
 
     def meet(self, known: KnownThread) -> None:
         """Add a thread that has been read for the first time."""
         self.known[known.tid] = known
+        self._started[known.ns_tid] = known.stat.start_ticks
+        self._note_change(known)
         self.wait_unknown.add(known.tid)
         self.known_ns += known.cpu_ns
 
     def forget(self, known: KnownThread) -> None:
         """Remove a thread that has ended."""
         del self.known[known.tid]
+        self._started.pop(known.ns_tid, None)
+        self._note_change(known)
         self.hot.pop(known.tid, None)
         self.known_ns -= known.cpu_ns
         self.ended_ns += known.cpu_ns
@@ -178,9 +193,26 @@ class ThreadBook:
         return lost
 
     def started(self) -> dict[int, int]:
-        """Return the start time in ticks of each living thread, by its TID in its own PID namespace."""
-        return {known.ns_tid: known.stat.start_ticks for known in self.known.values()}
+        """Return the start time in ticks of each living thread, by its TID in its own PID namespace.
+
+        It is kept up to date, and the same at each call.
+        """
+        return self._started
+
+    def changed(self, since: int) -> set[int] | None:
+        """Return, by the same TIDs, which have been met or forgotten since :attr:`changes` was that.
+
+        None: that is too long ago.
+        """
+        count = self.changes - since
+        if count > len(self._changed):
+            return None
+        return set(islice(reversed(self._changed), count))
 
     def lately(self) -> set[int]:
         """Return the TIDs of threads that have run lately, in the process's own PID namespace."""
         return {known.ns_tid for known in self.hot.values()}
+
+    def _note_change(self, known: KnownThread) -> None:
+        self.changes += 1
+        self._changed.append(known.ns_tid)

@@ -17,6 +17,7 @@ from struct import Struct
 from threadwatch.errors import Malformed
 from threadwatch.names.memory.objects import Keys, int_digits, parse_digits, parse_str
 from threadwatch.names.memory.offsets import HEAP_TYPE, INLINE_VALUES, MANAGED_DICT
+from threadwatch.names.memory.pages import Step
 from threadwatch.names.memory.snapshot import SOURCE, Place, Snapshot, half, word
 from threadwatch.names.memory.walk import Dicts, Python, thread_states
 from threadwatch.publisher.layout import encode_name
@@ -49,22 +50,12 @@ class Chain:
     """In the order in which they have to be read again."""
     contents: tuple[bytes, ...]
     """What was there."""
-    watched: tuple[Place, ...]
-    """Those in which a new name shows, joined where they are next to each other."""
-    expected: tuple[tuple[tuple[int, bytes], ...], ...]
-    """What was in each of these: offset and bytes."""
+    watched: tuple[Step, ...]
+    """Those in which a new name shows, and what was there."""
 
     def is_same(self, contents: list[bytes]) -> bool:
         """Return whether what was read of :attr:`places` now is what was there."""
         return tuple(contents) == self.contents
-
-    def has_same_name(self, contents: list[bytes]) -> bool:
-        """Return whether what was read of :attr:`watched` now is what was there."""
-        return all(
-            data.startswith(wanted, at)
-            for data, parts in zip(contents, self.expected, strict=True)
-            for at, wanted in parts
-        )
 
 
 class Threads:
@@ -104,7 +95,6 @@ class Threads:
         pointer = (name_at, 8), _WORD.pack(name)
         for place, data in (pointer, *text_places, pointer):
             walk.add(place, data)
-        joined = _join([*walk.steps(0, watched)[2:], pointer, *text_places])
         return Chain(
             entry,
             tid,
@@ -113,8 +103,7 @@ class Threads:
             cut,
             tuple(walk.places),
             tuple(walk.contents),
-            tuple(place for place, _ in joined),
-            tuple(parts for _, parts in joined),
+            (*walk.steps(2, watched), pointer, *text_places),
         )
 
     def _int(self, walk: _Walk, address: int) -> int:
@@ -195,7 +184,7 @@ class Threads:
             raise Malformed(SOURCE, "a thread's attributes have changed")
         return at, walk.word(at)
 
-    def _text(self, address: int) -> tuple[str, bool, list[tuple[Place, bytes]]]:
+    def _text(self, address: int) -> tuple[str, bool, list[Step]]:
         """Return a str, as much as is kept of it; whether it goes on; and where its bytes are."""
         o = self._python.offsets
         start = address + o.ob_type
@@ -273,28 +262,5 @@ class _Walk:
         data = self.read(address, 8 * count)
         return tuple(word(data, 8 * number) for number in range(count))
 
-    def steps(self, first: int, end: int) -> list[tuple[Place, bytes]]:
+    def steps(self, first: int, end: int) -> list[Step]:
         return list(zip(self.places[first:end], self.contents[first:end], strict=True))
-
-
-_GAP = 512
-"""Places that are this close are read as one: to copy more costs less than another call."""
-
-
-def _join(steps: list[tuple[Place, bytes]]) -> list[tuple[Place, tuple[tuple[int, bytes], ...]]]:
-    """Return the places as few ranges within pages, and what is to be at which offset of each."""
-    joined: list[tuple[Place, tuple[tuple[int, bytes], ...]]] = []
-    start = end = -1
-    parts: list[tuple[int, bytes]] = []
-    for (address, size), data in sorted(steps):
-        last = max(end, address + size)
-        if start >= 0 and address <= end + _GAP and start >> 12 == (last - 1) >> 12:
-            end = last
-            parts.append((address - start, data))
-            continue
-        if start >= 0:
-            joined.append(((start, end - start), tuple(parts)))
-        start, end, parts = address, address + size, [(0, data)]
-    if start >= 0:
-        joined.append(((start, end - start), tuple(parts)))
-    return joined

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from threadwatch.errors import ReadError
 from threadwatch.names.memory.chain import Chain, Entry, Threads
+from threadwatch.names.memory.entries import TRIES
 from threadwatch.names.memory.gils import find_gils
-from threadwatch.names.memory.roots import NO_WAY, PAGES, TRIES, Entries, Root, find_way
+from threadwatch.names.memory.holdings import Held, Holdings, pages_of
+from threadwatch.names.memory.roots import NO_WAY, PAGES, find_way
 from threadwatch.names.memory.snapshot import Memory, Snapshot
 from threadwatch.names.memory.walk import Python
 from threadwatch.names.slots import Gil
@@ -29,14 +31,9 @@ CONFIRM_AFTER_NS = 2_000_000
 CHAIN_COST = 4
 """What a chain is charged with: it costs four times what a slot of a table does."""
 
-_ALL = 64
-"""As many names are compared in each poll; of more, those of threads that have run, and the rest in turns."""
-_IN_TURN = 32
-_MOST_RAN = 256
 _BATCH = 256
 """Chains that are followed in one snapshot."""
 _ROOTS_COST = 16
-_LONGEST_WAIT = 32
 _MAIN = "MainThread"
 
 
@@ -60,40 +57,18 @@ class Told:
     cut: bool
 
 
-@dataclass(slots=True)
-class _Held:
-    """A chain that has been read twice or more."""
-
-    chain: Chain
-    start_ticks: int
-    read_ns: int
-    confirmed: bool = False
-
-
-@dataclass(slots=True)
-class _Followed:
-    """The state of the entries of one interpreter's ``threading._active``."""
-
-    root: Root
-    entries: Entries
-    held: dict[Entry, _Held] = field(default_factory=dict)
-    failed: dict[Entry, tuple[int, int]] = field(default_factory=dict)
-    """Entries that lead to no thread: when to try again, and after how many polls more."""
-    turn: list[Entry] = field(default_factory=list)
-
-
 class Following:
     """The names of the threads of one process, whose Python has been found."""
 
     def __init__(self, python: Python, ns_pid: int) -> None:
         self.python = python
         self._ns_pid = ns_pid
-        self._followed: list[_Followed] = []
+        self._followed: list[Holdings] = []
+        """What is held of the main interpreter's threads, and of those of each other one."""
         self._way = NO_WAY
         self._told: dict[int, Told] = {}
         self._changed: set[int] = set()
         self._updates = 0
-        self._nameless: frozenset[int] = frozenset()
 
         self.gils: tuple[Gil, ...] = ()
         """The GILs that are in use, the main interpreter's first."""
@@ -105,7 +80,7 @@ class Following:
         """Return whether there are names that are told as soon as they have been read a third time."""
         if self._way.lacks_threading and self._ns_pid not in self._told:
             return True
-        return any(not held.confirmed for one in self._followed for held in one.held.values())
+        return any(one.waiting for one in self._followed)
 
     def name_of(self, tid: int, start_ticks: int) -> Told | None:
         """Return the name of the thread with this TID, in its own PID namespace, and start time."""
@@ -118,9 +93,9 @@ class Following:
         Not if it is renamed all the time, so that none can be.
         """
         return self._unconfirmed[tid] < TRIES and any(
-            held.chain.tid == tid and held.start_ticks == start_ticks and not held.confirmed
+            held.start_ticks == start_ticks and held.chain is not None
             for one in self._followed
-            for held in one.held.values()
+            for held in one.of_thread(tid)
         )
 
     def find_gils(self, memory: Memory) -> tuple[Gil, ...]:
@@ -130,9 +105,8 @@ class Following:
     def tid_of_ident(self, ident: int) -> int | None:
         """Return the TID, in its own PID namespace, of the living thread with this ident."""
         for one in self._followed:
-            for held in one.held.values():
-                if held.chain.ident == ident:
-                    return held.chain.tid
+            if (tid := one.tid_of_ident(ident)) is not None:
+                return tid
         return None
 
     def take_changed(self) -> set[int]:
@@ -141,30 +115,27 @@ class Following:
         return changed
 
     def update(
-        self, memory: Memory, threads: Mapping[int, int], ran: Container[int], budget: Budget
+        self,
+        memory: Memory,
+        threads: Mapping[int, int],
+        ran: Collection[int],
+        budget: Budget,
+        changed: Collection[int] | None = None,
     ) -> None:
         """Read what may have changed.
 
         ``threads``: the start time of each living thread by its TID, in the process's own PID namespace, as
-        the kernel has just told. ``ran``: those that have run since the last time.
+        the kernel has just told. ``ran``: those that have run since the last time. ``changed``: TIDs of all
+        threads that have started or ended since the last update; None: any can have.
 
         :raises Gone: the program has ended.
         :raises ReadError: its list of threads cannot be read; what was told stays.
         """
         self._updates += 1
-        for tid in [t for t, told in self._told.items() if threads.get(t) != told.start_ticks]:
-            del self._told[tid]
+        self._forget(threads, changed)
         self._find_way(memory, threads, budget)
-        for tid in self._unconfirmed.keys() - threads.keys():
-            del self._unconfirmed[tid]
-        nameless = frozenset(tid for tid in threads if tid not in self._told)
-        if not nameless <= self._nameless:
-            for one in self._followed:
-                one.failed.clear()  # one of them can be that thread's by now
-        self._nameless = nameless
         for one in self._followed:
-            one.entries.read(memory, len(threads))
-            self._forget(one, threads)
+            one.read(memory, len(threads))
             self._compare(memory, one, ran, budget)
             self._confirm(memory, one, threads)
             self._resolve(memory, one, threads, budget)
@@ -179,6 +150,29 @@ class Following:
         if self._way.lacks_threading and self._way.is_the_same(memory):
             self._tell_main(threads)
 
+    def _forget(self, threads: Mapping[int, int], changed: Collection[int] | None) -> None:
+        """Let go of threads that have ended; have what led nowhere followed again if one has started."""
+        if changed is None:
+            changed = self._told.keys() | self._unconfirmed.keys() | threads.keys()
+            for one in self._followed:
+                one.forget_ended(threads)
+        else:
+            for one in self._followed:
+                one.forget(changed, threads)
+        started = False
+        for tid in changed:
+            told, start_ticks = self._told.get(tid), threads.get(tid)
+            if told is not None and told.start_ticks != start_ticks:
+                del self._told[tid]
+                told = None
+            if start_ticks is None:
+                self._unconfirmed.pop(tid, None)
+            elif told is None:
+                started = True
+        if started:
+            for one in self._followed:
+                one.retry()
+
     def _find_way(self, memory: Memory, threads: Mapping[int, int], budget: Budget) -> None:
         """See that the dicts ``threading._active`` are those that are followed."""
         if self._way.is_the_same(memory):
@@ -190,7 +184,7 @@ class Following:
         before = {one.root.active: one for one in self._followed}
         self._followed = []
         for root in way.roots:
-            one = before.get(root.active) or _Followed(root, Entries(self.python, root.active))
+            one = before.get(root.active) or Holdings(self.python, root)
             one.root = root
             self._followed.append(one)
         self._way, self.gils = way, way.gils
@@ -202,91 +196,66 @@ class Following:
             self._told[self._ns_pid] = Told(start_ticks, _MAIN, cut=False)
             self._changed.add(self._ns_pid)
 
-    def _forget(self, one: _Followed, threads: Mapping[int, int]) -> None:
-        """Let go of what is no entry any more, or whose thread has ended: another can have its addresses."""
-        for entry, held in list(one.held.items()):
-            if entry not in one.entries.now or threads.get(held.chain.tid) != held.start_ticks:
-                del one.held[entry]
-        if one.failed:
-            one.failed = {e: wait for e, wait in one.failed.items() if e in one.entries.now}
-
-    def _compare(self, memory: Memory, one: _Followed, ran: Container[int], budget: Budget) -> None:
+    def _compare(self, memory: Memory, one: Holdings, ran: Collection[int], budget: Budget) -> None:
         """Let go of chains whose threads have another name by now: they are followed anew."""
-        due = [(entry, held.chain) for entry, held in one.held.items() if held.confirmed]
-        if len(due) > _ALL:
-            due = self._due(one, due, ran)
-        budget.spend(len(due) // CHAIN_COST)
-        contents = memory.read_each([place for _, chain in due for place in chain.watched])
-        at = 0
-        for entry, chain in due:
-            end = at + len(chain.watched)
-            if not chain.has_same_name(contents[at:end]):
-                del one.held[entry]
-            at = end
+        batches, others = one.to_compare(ran)
+        compared = len(others) + sum(len(batch.members) for batch in batches)
+        budget.spend(compared // CHAIN_COST)
+        changed = pages_of(others).changed(memory) if others else set()
+        for batch in batches:
+            changed |= batch.changed(memory)
+        for held in changed:
+            one.let_go(held)
 
-    def _due(
-        self, one: _Followed, confirmed: list[tuple[Entry, Chain]], ran: Container[int]
-    ) -> list[tuple[Entry, Chain]]:
-        """Return of many those of threads that have run, and some of the others in turns."""
-        due = dict([item for item in confirmed if item[1].tid in ran][:_MOST_RAN])
-        if not one.turn:
-            one.turn = [entry for entry, _ in confirmed]
-        for entry in one.turn[-_IN_TURN:]:
-            held = one.held.get(entry)
-            if held is not None and held.confirmed:
-                due[entry] = held.chain
-        del one.turn[-_IN_TURN:]
-        return list(due.items())
-
-    def _confirm(self, memory: Memory, one: _Followed, threads: Mapping[int, int]) -> None:
+    def _confirm(self, memory: Memory, one: Holdings, threads: Mapping[int, int]) -> None:
         """Read a third time what has been read twice, a while ago; tell what is the same."""
+        if not one.waiting:
+            return
         before_ns = time.monotonic_ns() - CONFIRM_AFTER_NS
-        due = [
-            (entry, held)
-            for entry, held in one.held.items()
-            if not held.confirmed and held.read_ns <= before_ns
+        due: list[tuple[Held, Chain]] = [
+            (held, held.chain)
+            for held in one.waiting.values()
+            if held.chain is not None and held.read_ns <= before_ns
         ]
-        for (entry, held), same in zip(
-            due, _are_same(memory, [held.chain for _, held in due]), strict=True
-        ):
-            chain = held.chain
+        are_same = _are_same(memory, [chain for _, chain in due])
+        for (held, chain), same in zip(due, are_same, strict=True):
             if not same or threads.get(chain.tid) != held.start_ticks:
-                del one.held[entry]
+                one.let_go(held)
                 self._unconfirmed[chain.tid] += 1
                 continue
             self._unconfirmed.pop(chain.tid, None)
-            held.confirmed = True
+            one.confirm(held)
             self._tell(one, chain, held.start_ticks)
 
-    def _tell(self, one: _Followed, chain: Chain, start_ticks: int) -> None:
+    def _tell(self, one: Holdings, chain: Chain, start_ticks: int) -> None:
         told = Told(start_ticks, chain.name, chain.cut)
         for other in self._followed:
             if other is one:
                 break
-            if any(held.chain.tid == chain.tid for held in other.held.values()):
+            if other.of_thread(chain.tid):
                 return  # the main interpreter's name for it counts
         if self._told.get(chain.tid) != told:
             self._told[chain.tid] = told
             self._changed.add(chain.tid)
 
     def _resolve(
-        self, memory: Memory, one: _Followed, threads: Mapping[int, int], budget: Budget
+        self, memory: Memory, one: Holdings, threads: Mapping[int, int], budget: Budget
     ) -> None:
-        """Follow the entries that are new, and read their chains a second time."""
-        new = [e for e in one.entries.now - one.held.keys() if self._is_due(one, e)]
+        """Follow the entries that are due, and read their chains a second time."""
+        due = one.due(self._updates)
         for _ in range(TRIES):
             torn: list[Entry] = []
-            for start in range(0, len(new), _BATCH):
-                torn += self._follow(memory, one, new[start : start + _BATCH], threads, budget)
+            for start in range(0, len(due), _BATCH):
+                torn += self._follow(memory, one, due[start : start + _BATCH], threads, budget)
             if not torn:
                 return
-            one.entries.read(memory, len(threads))
-            new = [entry for entry in torn if entry in one.entries.now]
+            one.read(memory, len(threads))
+            due = [entry for entry in torn if entry in one.to_follow]
 
     def _follow(
         self,
         memory: Memory,
-        one: _Followed,
+        one: Holdings,
         entries: Iterable[Entry],
         threads: Mapping[int, int],
         budget: Budget,
@@ -307,7 +276,7 @@ class Following:
             try:
                 chains.append(walk.follow(entry))
             except ReadError:
-                self._failed(one, entry)
+                one.fail(entry, self._updates)
         torn: list[Entry] = []
         same = _are_same(memory, chains)
         now_ns = time.monotonic_ns()
@@ -316,20 +285,10 @@ class Following:
             if not is_same:
                 torn.append(chain.entry)
             elif start_ticks is None:
-                self._failed(one, chain.entry)
+                one.fail(chain.entry, self._updates)
             else:
-                one.held[chain.entry] = _Held(chain, start_ticks, now_ns)
-                one.failed.pop(chain.entry, None)
+                one.hold(chain, start_ticks, now_ns)
         return torn
-
-    def _is_due(self, one: _Followed, entry: Entry) -> bool:
-        wait = one.failed.get(entry)
-        return wait is None or wait[0] <= self._updates
-
-    def _failed(self, one: _Followed, entry: Entry) -> None:
-        _, wait = one.failed.get(entry, (0, 0))
-        wait = min(2 * wait or 1, _LONGEST_WAIT)
-        one.failed[entry] = self._updates + wait, wait
 
 
 def _are_same(memory: Memory, chains: list[Chain]) -> list[bool]:

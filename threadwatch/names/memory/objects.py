@@ -42,6 +42,10 @@ class Keys:
         """Return the offset behind the last entry."""
         return self.entries + self.count * self.size
 
+    def is_like(self, other: Keys) -> bool:
+        """Return whether each entry is at the same offset there."""
+        return (self.entries, self.size) == (other.entries, other.size)
+
     def key(self, number: int) -> int:
         """Return the offset of an entry's address of its key; that of its value follows."""
         return self.entries + number * self.size + (self.size - 16)

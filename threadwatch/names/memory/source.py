@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.keys import Python as PythonView
@@ -56,8 +56,8 @@ class MemoryNames:
         self._search = PythonSearch(ns_pid)
         self._following: Following | None = None
         self._failures = 0
-        self._read_last: tuple[int, Mapping[int, int]] = 0, {}
-        """In which poll it was read, and of which threads: it need not be twice in one."""
+        self._read_last: tuple[int, int] | None = None
+        """In which poll it was read, and after how many births and ends: it need not be twice in one."""
 
     @property
     def failure(self) -> ReadError | None:
@@ -95,12 +95,10 @@ class MemoryNames:
         following = self._following
         if following is None:
             return set(), self._look(process, poll, living)
-        started = living.started()
-        if self._read_last == (poll, started):
+        if self._read_last == (poll, living.changes):
             return set(), False
-        self._read_last = poll, started
         try:
-            self._read(process, living, started)
+            self._read(process, poll, living)
         except Gone:  # exec, or a main thread that has ended before the others
             self.forget()
             return set(), True
@@ -139,7 +137,7 @@ class MemoryNames:
     def forget(self) -> None:
         """Let go of its memory, and of all that was told; look again in the next update."""
         self._search.forget()
-        self._following = None
+        self._following = self._read_last = None
         self._failures = 0
 
     def _look(self, process: ProcessDir, poll: int, living: Living) -> bool:
@@ -149,12 +147,12 @@ class MemoryNames:
             return False
         self._following = Following(found.python, self._ns_pid)
         try:
-            started = living.started()
-            self._read(process, living, started)
+            self._read_last = None
+            self._read(process, poll, living)
             if self._following.pending and self._may_wait():
                 # names that come in the next poll would be too late for what was used before this one
                 time.sleep(CONFIRM_AFTER_NS / 1e9)
-                self._following.confirm(found.memory, started)
+                self._following.confirm(found.memory, living.started())
             self._following.take_changed()
         except Gone:
             self._search.forget(look_at_once=False)
@@ -164,10 +162,13 @@ class MemoryNames:
             pass  # they are read again in the next poll
         return True
 
-    def _read(self, process: ProcessDir, living: Living, started: Mapping[int, int]) -> None:
+    def _read(self, process: ProcessDir, poll: int, living: Living) -> None:
         found = self._search.found
         if found is None or self._following is None:
             return
+        last, self._read_last = self._read_last, (poll, living.changes)
+        changed = None if last is None else living.changed(last[1])
         self._budget.begin()
         paid = _Paid(self._budget, process)
-        self._following.update(found.memory, started, living.lately(), paid)
+        started, lately = living.started(), living.lately()
+        self._following.update(found.memory, started, lately, paid, changed)
