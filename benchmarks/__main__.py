@@ -13,6 +13,7 @@ from benchmarks import (
     comparison,
     harm,
     machine,
+    memory,
     page,
     polling,
     profile,
@@ -24,14 +25,15 @@ from benchmarks.running import CHECKOUT, BenchmarkError
 
 DOCS = CHECKOUT / "docs"
 PLOT = "benchmarks-poll.svg"
-NAMES = ("publisher", "poll", "waits", "harm", "agreement", "peers", "sweep", "profile")
-_USUAL = ("publisher", "poll", "waits", "peers")
-_USUAL_IN_FULL = ("publisher", "poll", "waits", "harm", "agreement", "peers", "sweep")
+NAMES = ("publisher", "poll", "memory", "waits", "harm", "agreement", "peers", "sweep", "profile")
+_USUAL = ("publisher", "poll", "memory", "waits", "peers")
+_USUAL_IN_FULL = ("publisher", "poll", "memory", "waits", "harm", "agreement", "peers", "sweep")
 
 _EPILOG = """\
 benchmarks:
   publisher  what publishing costs the application, on each interpreter
   poll       what a poll and a scrape cost under various loads, in CPU time, memory and descriptors
+  memory     what it costs to read names from the memory of processes that do not publish
   waits      what it costs to sample what threads wait for
   harm       what threadwatch, py-spy and CPython's profiler do to a program's throughput; only when
              named or with --full
@@ -52,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run: dict[str, Callable[[], Result]] = {
         "publisher": lambda: publisher.run(full=options.full, everywhere=options.all_interpreters),
         "poll": lambda: polling.run(full=options.full),
+        "memory": lambda: memory.run(full=options.full),
         "waits": lambda: waits.run(full=options.full),
         "harm": lambda: harm.run(full=options.full),
         "agreement": lambda: agreement.run(full=options.full),
@@ -94,7 +97,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "names",
         nargs="*",
         metavar="NAME",
-        help="by default publisher, poll, waits and peers, with --full all but profile",
+        help="by default publisher, poll, memory, waits and peers, with --full all but profile",
     )
     parser.add_argument("--full", action="store_true", help="good figures rather than quick ones")
     parser.add_argument(

@@ -208,6 +208,7 @@ class Server:
 
 _CONFIG = """\
 unmatched: ignore
+names: {{from_memory: {from_memory}}}
 threads: {{per: {per}, cap: 100000}}
 waits: {{rate: {rate}}}
 groups:
@@ -218,15 +219,23 @@ _ITSELF = "- {name: threadwatch, match: {cmdline: threadwatch serve}}\n"
 
 @contextlib.contextmanager
 def configuration(
-    per: str = "group", *, rate: int = 0, load: str = "benchmarks.load", itself: bool = True
+    per: str = "group",
+    *,
+    rate: int = 0,
+    load: str = "benchmarks.load",
+    itself: bool = True,
+    from_memory: bool = False,
 ) -> Iterator[str]:
     """The path of a configuration that watches loads and daemons, and nothing else that runs here.
 
     ``rate``: how often in a second it is sampled what threads wait for. ``load``: what the load's command
-    line has in it. ``itself``: whether daemons are watched at all.
+    line has in it. ``itself``: whether daemons are watched at all. ``from_memory``: whether names are read
+    from the memory of what does not publish.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
-        file.write(_CONFIG.format(per=per, rate=rate, load=load) + (_ITSELF if itself else ""))
+        memory = str(from_memory).lower()
+        config = _CONFIG.format(per=per, rate=rate, load=load, from_memory=memory)
+        file.write(config + (_ITSELF if itself else ""))
         file.flush()
         yield file.name
 
@@ -260,10 +269,18 @@ class Daemon(Server):
 
 @contextlib.contextmanager
 def watching(
-    per: str = "group", *, rate: int = 0, load: str = "benchmarks.load", itself: bool = True
+    per: str = "group",
+    *,
+    rate: int = 0,
+    load: str = "benchmarks.load",
+    itself: bool = True,
+    from_memory: bool = False,
 ) -> Iterator[Daemon]:
     """A daemon that is configured by :func:`configuration`."""
-    with configuration(per, rate=rate, load=load, itself=itself) as path, Daemon(path) as daemon:
+    with (
+        configuration(per, rate=rate, load=load, itself=itself, from_memory=from_memory) as path,
+        Daemon(path) as daemon,
+    ):
         yield daemon
 
 

@@ -26,6 +26,7 @@ from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
 from threadwatch.names.memory.objects import int_digits, parse_digits, parse_keys, parse_str
 from threadwatch.names.memory.offsets import COOKIE, parse_described, parse_head, tabled
 from threadwatch.names.memory.snapshot import PAGE, Place, Snapshot
+from threadwatch.names.memory.walk import Python
 from threadwatch.procfs import MemoryFile
 
 SIZES = {13: 584, 14: 760, 15: 888}
@@ -203,10 +204,15 @@ def own_python() -> tuple[MemoryFile, bytes]:
     return memory, Path("/proc/self/auxv").read_bytes()
 
 
+def python_of_tests() -> Python:
+    """Return the Python that runs the tests."""
+    memory, auxv = own_python()
+    return find_python(Snapshot(memory, FIRST_LOOK), auxv, os.getpid())
+
+
 def test_our_own_python_is_found() -> None:
     """The Python that runs the tests is found in its own memory, and is what it says of itself."""
-    memory, auxv = own_python()
-    python = find_python(Snapshot(memory, FIRST_LOOK), auxv, os.getpid())
+    python = python_of_tests()
     assert python.hexversion == sys.hexversion
     assert python.runtime == ctypes.addressof(ctypes.c_char.in_dll(ctypes.pythonapi, "_PyRuntime"))
     assert (python.dict_type, python.str_type, python.int_type) == (id(dict), id(str), id(int))

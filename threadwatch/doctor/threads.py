@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from time import CLOCK_BOOTTIME, clock_gettime_ns
 from typing import NamedTuple
@@ -22,12 +22,16 @@ class _Living(NamedTuple):
     """The living threads as a source of names asks for them: all have run lately."""
 
     start_ticks: Mapping[int, int]
+    changes: int = 0
 
     def started(self) -> Mapping[int, int]:
         return self.start_ticks
 
-    def lately(self) -> Container[int]:
-        return self.start_ticks
+    def changed(self, since: int) -> Collection[int]:  # noqa: ARG002  # they are looked at once
+        return ()
+
+    def lately(self) -> Collection[int]:
+        return self.start_ticks.keys()
 
 
 def living_threads(watched: Process) -> Mapping[int, Stat]:
