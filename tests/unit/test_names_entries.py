@@ -99,7 +99,7 @@ def test_what_is_let_go_is_found_nowhere() -> None:
 
 
 def test_failures_are_tried_again_later() -> None:
-    """An entry that leads nowhere is followed again after 1, 2, 4 … 32 updates, or as soon as it is asked for."""
+    """An entry that leads nowhere is followed again after 1, 2, 4 … 32 updates, or when that is asked for."""
     held = holdings(0)
     held.to_follow.add((1, 1))
     tried = []

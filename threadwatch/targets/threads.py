@@ -16,7 +16,7 @@ from threadwatch.names.source import Name
 from threadwatch.procfs import Stat, TaskFile, Waited
 
 _MOST_CHANGES = 256
-"""So many births and ends are remembered; after more, the names of all threads are checked."""
+"""The births and ends that are remembered; after more, the names of all threads are checked."""
 
 
 @dataclass(slots=True, eq=False)

@@ -185,7 +185,7 @@ class Following:
         self._followed = []
         for root in way.roots:
             one = before.get(root.active) or Holdings(self.python, root)
-            one.root = root
+            one.begin_at(root)
             self._followed.append(one)
         self._way, self.gils = way, way.gils
 

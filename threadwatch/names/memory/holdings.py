@@ -1,8 +1,8 @@
-"""What is known of each entry of one interpreter's ``threading._active``, from poll to poll.
+"""Keeps what is known of the entries of one interpreter's ``threading._active`` from poll to poll.
 
 An entry is *to be followed*; or it has *failed*, because it leads to no thread, and is tried again later; or
 its chain is *held*: it has been read twice and *waits* for a third reading, or has been *confirmed* by that.
-Whoever asks finds what is held by thread, so nothing here costs more the more threads there are.
+Chains are found by thread, so that no question costs more the more threads there are.
 
 Confirmed chains are kept in batches, which are compared with the memory a few pages at a time.
 """
@@ -102,6 +102,10 @@ class Holdings:
         self._batches: list[Batch] = []
         self._next = 0
         """The batch whose turn it is."""
+
+    def begin_at(self, root: Root) -> None:
+        """Follow entries from there: the same dict, whose main thread may be another Thread."""
+        self.root = root
 
     def of_thread(self, tid: int) -> Collection[Held]:
         """Return what is held of that thread."""
