@@ -1,4 +1,5 @@
-# The daemon in an image. It watches the host's processes when it is run with --pid=host (README.md).
+# The daemon in an image. It watches the host's processes when it is run with --pid=host (docs/containers.md).
+# --target debug: for kubectl debug, with the live terminal view.
 ARG BASE=docker.io/library/python:3.13-slim
 
 FROM ${BASE} AS build
@@ -12,10 +13,7 @@ RUN python3 -m venv /opt/build \
       "prometheus-threadwatch[daemon] @ file://$(echo /opt/wheels/*.whl)" \
  && cp /opt/threadwatch/lib/python3*/site-packages/threadwatch/commands/healthcheck.py /opt/threadwatch/
 
-FROM ${BASE}
-LABEL org.opencontainers.image.title="threadwatch" \
-      org.opencontainers.image.description="Metrics of Python processes by thread name, for Prometheus" \
-      org.opencontainers.image.licenses="Apache-2.0"
+FROM ${BASE} AS daemon
 COPY --from=build /opt/threadwatch /opt/threadwatch
 ENV PATH=/opt/threadwatch/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
@@ -28,3 +26,29 @@ EXPOSE 9749
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s CMD ["python3", "-I", "-S", "/opt/threadwatch/healthcheck.py"]
 ENTRYPOINT ["threadwatch"]
 CMD ["serve"]
+# Last, because it differs with each commit. Of the commit, and of where it can be read, only the builder knows.
+ARG VERSION=0.1.0
+ARG REVISION=""
+ARG SOURCE=""
+ARG DOCUMENTATION=${SOURCE}
+ENV THREADWATCH_REVISION=${REVISION}
+LABEL org.opencontainers.image.title="threadwatch" \
+      org.opencontainers.image.description="Metrics of Python processes by thread name, for Prometheus" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.documentation="${DOCUMENTATION}"
+
+FROM build AS build-debug
+RUN /opt/build/bin/pip --python /opt/threadwatch/bin/python install --no-cache-dir \
+      "prometheus-threadwatch[top] @ file://$(echo /opt/wheels/*.whl)"
+
+# In a pod's PID namespace, as root with the engine's own capabilities and SYS_PTRACE (kubectl debug --profile=general).
+FROM daemon AS debug
+COPY --from=build-debug /opt/threadwatch /opt/threadwatch
+USER 0:0
+HEALTHCHECK NONE
+CMD ["top"]
+
+FROM daemon

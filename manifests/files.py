@@ -60,9 +60,12 @@ def prometheus_rule(rules: str) -> str:
 
 
 def tagged(text: str, version: str) -> str:
-    """Return a kustomization, or the chart's head, whose images and chart are those of a version."""
+    """Return a kustomization, the chart's head or the Dockerfile, with the tags of a version."""
     return re.sub(
-        r"^( *)(newTag|version|appVersion): .*$", rf"\1\2: {version}", text, flags=re.MULTILINE
+        r"^( *)(newTag: |version: |appVersion: |ARG VERSION=).*$",
+        rf"\g<1>\g<2>{version}",
+        text,
+        flags=re.MULTILINE,
     )
 
 
@@ -97,6 +100,7 @@ def files() -> Iterator[tuple[Path, str]]:
     yield CHART / "values.schema.json", values_schema(values)
     for path in (
         CHART / "Chart.yaml",
+        CONFIG.parent / "Dockerfile",
         *sorted((CONFIG / "kubernetes").glob("*/kustomization.yaml")),
     ):
         yield path, tagged(path.read_text(encoding="utf-8"), __version__)

@@ -21,6 +21,9 @@ import pytest
 
 from tests.prometheus import DEADLINE, until
 from tests.testbed import CHECKOUT, IMAGE_BASE, descendants
+from threadwatch import __version__
+
+REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 _GET = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=10).read().decode())"
 
@@ -66,7 +69,12 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
     }
     image.buildah(
         *("bud", "--isolation", "chroot", "--format", "docker", "--tag", "threadwatch"),
-        *("--build-arg", "BASE=localhost/python:base"),
+        *("--build-arg", "BASE=localhost/python:base", "--build-arg", f"REVISION={REVISION}"),
+        *("--build-arg", "SOURCE=https://example.org/threadwatch"),
+        *(
+            "--target",
+            "daemon",
+        ),  # the last stage is the same; this buildah would build debug as well
         *("--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"),
         *(word for name, value in settings.items() for word in ("--env", f"{name}={value}")),
         str(CHECKOUT),
@@ -88,7 +96,14 @@ def test_image_says_what_it_is(image: Image) -> None:
     assert config["Entrypoint"] == ["threadwatch"]
     assert config["Cmd"] == ["serve"]
     assert list(config["ExposedPorts"]) == ["9749/tcp"]
-    assert config["Labels"]["org.opencontainers.image.title"] == "threadwatch"
+    labels = {
+        name.removeprefix("org.opencontainers.image."): value
+        for name, value in config["Labels"].items()
+    }
+    assert labels["title"] == "threadwatch"
+    assert labels["version"] == __version__
+    assert labels["revision"] == REVISION
+    assert labels["source"] == labels["documentation"] == "https://example.org/threadwatch"
     assert config["Healthcheck"]["Test"][0] == "CMD"
 
 
@@ -150,7 +165,8 @@ def test_image_serves(
         until(lambda: get("/-/ready"), "answer at /-/ready")
         metrics = get("/metrics")
         assert metrics is not None
-        assert "\nthreadwatch_build_info{" in metrics
+        build = next(line for line in metrics.splitlines() if "threadwatch_build_info{" in line)
+        assert f'revision="{REVISION}"' in build
         healthy = in_network(*inside, *config["Healthcheck"]["Test"][1:])
         assert (healthy.returncode, healthy.stderr) == (0, "")
         daemon = _daemon(serve.pid)

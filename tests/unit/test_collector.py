@@ -210,7 +210,8 @@ def test_build_info_names_version_and_python() -> None:
 def test_build_info_has_the_commit_of_an_install_from_a_repository(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The revision is what the installer recorded; without a record it is empty."""
+    """The revision is what the installer recorded; without a record what the environment says, or empty."""
+    monkeypatch.delenv("THREADWATCH_REVISION", raising=False)
     installed = tmp_path / "prometheus_threadwatch-9.dist-info"
     installed.mkdir()
     (installed / "METADATA").write_text(
@@ -221,8 +222,10 @@ def test_build_info_has_the_commit_of_an_install_from_a_repository(
     record = {"url": "https://example.org/x.git", "vcs_info": {"vcs": "git", "commit_id": "abc123"}}
     (installed / "direct_url.json").write_text(json.dumps(record))
     assert installed_revision() == "abc123"
+    monkeypatch.setenv("THREADWATCH_REVISION", "def456")
+    assert installed_revision() == "abc123"
     (installed / "direct_url.json").write_text("{")
-    assert installed_revision() == ""
+    assert installed_revision() == "def456"
 
 
 def test_series_are_never_exposed_twice() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -32,7 +33,7 @@ class BuildInfo:
 
     version: str
     revision: str
-    """The commit that was installed; empty unless it was installed from a repository (PEP 610)."""
+    """The commit that was installed, or empty: see :func:`installed_revision`."""
     pythonversion: str
     implementation: str
 
@@ -46,12 +47,15 @@ class BuildInfo:
 
 
 def installed_revision() -> str:
-    """Return the commit that the installer recorded (PEP 610); empty if it installed a release."""
+    """Return the commit that the installer recorded (PEP 610), or else the environment's, or nothing.
+
+    The image has ``THREADWATCH_REVISION``, if its builder gave it.
+    """
     try:
         recorded = distribution("prometheus-threadwatch").read_text("direct_url.json")
         commit = json.loads(recorded or "{}")["vcs_info"]["commit_id"]
     except (PackageNotFoundError, ValueError, KeyError):
-        return ""
+        return os.environ.get("THREADWATCH_REVISION", "")
     return str(commit)
 
 
