@@ -6,7 +6,7 @@ the one before, and afterwards the sum over threads must be what the process clo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from threadwatch.accounting.account import Account
@@ -216,8 +216,10 @@ def fallen(
             pairs += [
                 (f"{where} {field}", getattr(then, field), getattr(totals, field))
                 for field in SeriesTotals._fields
-                if field not in {"states", "now"}
+                if field not in {"states", "now", "loop"}
             ]
+            if then.loop is not None:
+                pairs += [(f"{where} {what}", *both) for what, both in _of_loops(then, totals)]
             for state, time in then.states.items():
                 later = totals.states.get(state)
                 shown_ns = time.at(before_ns)
@@ -230,6 +232,23 @@ def fallen(
             if was is not None and (then_is is None or then_is < was)
         ]
     return wrong
+
+
+def _of_loops(
+    then: SeriesTotals, now: SeriesTotals
+) -> Iterator[tuple[str, tuple[int, int | None]]]:
+    """Yield what should only grow of a series' loops: its name, and what it was and is."""
+    assert then.loop is not None
+    loop = now.loop
+    for bound, count in enumerate(then.loop.lags):
+        yield f"lag {bound}", (count, loop and loop.lags[bound])
+    yield "sum of lags", (then.loop.lag_sum_ns, loop and loop.lag_sum_ns)
+    for name, task in then.loop.tasks.items():
+        later = loop and loop.tasks.get(name)
+        if later is None:
+            continue  # it has gone into (other)
+        for field in ("cpu_ns", "held_ns", "blocked_ns"):
+            yield f"{name} {field}", (getattr(task, field), getattr(later, field))
 
 
 _GROUP = ("cpu_ns", "dropped")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from threadwatch.model.keys import (
@@ -15,6 +16,16 @@ from threadwatch.model.keys import (
     Python,
     SeriesKey,
     Source,
+)
+from threadwatch.model.loops import (
+    CALLBACK,
+    LAG_BUCKETS,
+    LOOP,
+    LoopTotals,
+    LoopView,
+    TaskCount,
+    TaskTotals,
+    TaskView,
 )
 from threadwatch.model.view import (
     POLL_BUCKETS,
@@ -139,6 +150,44 @@ def everything(number: int = 1) -> SeriesTotals:
     )
 
 
+def loop_totals(number: int = 1) -> LoopTotals:
+    """Totals of loops with every value known, and all of them different."""
+    return LoopTotals(
+        tasks={
+            "RequestResponseCycle.run_asgi": TaskTotals(
+                1_400_000_000 * number, 1_600_000_000 * number, 0, TaskCount(number, 12 * number)
+            ),
+            "shop.pay": TaskTotals(
+                100_000_000 * number, 700_000_000 * number, 500_000_000, TaskCount(0, 3)
+            ),
+            CALLBACK + "Transport._read_ready": TaskTotals(
+                50_000_000 * number, 60_000_000, 0, None
+            ),
+            LOOP: TaskTotals(200_000_003 * number, 90_000_000 * number, 0, None),
+        },
+        lags=(500 * number, 3, 2, 1, *(0 for _ in LAG_BUCKETS[5:]), 1, 0),
+        lag_sum_ns=9_123_000_000 * number,
+        recent=((NOW_NS - 70_000_000_000, 9_000_000_000), (NOW_NS - 1_000_000_000, 40_000_000)),
+        ready=2 * number,
+        kinds=("asyncio", "uvloop"),
+    )
+
+
+def loop_view() -> LoopView:
+    """Return a loop that a task has, which blocks it."""
+    return LoopView(
+        kind="asyncio",
+        holder="shop.pay",
+        age_ns=250_000_000,
+        ready=2,
+        tasks=(
+            TaskView(LOOP, 200_000_003, 90_000_000, 0.01, 0.02, None),
+            TaskView("Server.serve", 100, 200, 0.0, 0.0, TaskCount(0, 1)),
+            TaskView("shop.pay", 1_000_000_000, 1_500_000_000, 0.4, 0.6, TaskCount(1, 12)),
+        ),
+    )
+
+
 def group(name: str, series: Mapping[SeriesKey, SeriesTotals], **values: Any) -> GroupView:
     """Return a group of one process that publishes, but for ``values``."""
     used = sum(totals.user_ns + totals.system_ns for totals in series.values())
@@ -225,10 +274,16 @@ def process(
     )
 
 
+def with_loop(process: ProcessView) -> ProcessView:
+    """Return the process with a loop in its first thread."""
+    first, *others = process.threads
+    return replace(process, threads=(replace(first, loop=loop_view()), *others))
+
+
 def sample() -> View:
     """Something of each kind: the view that the golden files show."""
     shop = {
-        SeriesKey("MainThread"): everything(1),
+        SeriesKey("MainThread"): everything(1)._replace(loop=loop_totals()),
         SeriesKey("ThreadPoolExecutor-N_N"): everything(4),
         SeriesKey('a "quoted"\\ name\nin two lines'): everything(2),
         SeriesKey(OTHER): thread_totals(user_ns=1),
@@ -251,11 +306,25 @@ def sample() -> View:
             ),
             ended_children_ns=1_250_000_000,
         ),
-        group("worker", {SeriesKey("MainThread", pid=4711): everything(3)}, per="process"),
-        group("import", {SeriesKey("reader 😀", pid=4712, tid=4713): everything(5)}, per="thread"),
+        group(
+            "worker",
+            {SeriesKey("MainThread", pid=4711): everything(3)._replace(loop=loop_totals(3))},
+            per="process",
+        ),
+        group(
+            "import",
+            {
+                SeriesKey("reader 😀", pid=4712, tid=4713): everything(5)._replace(
+                    loop=loop_totals(5)
+                )
+            },
+            per="thread",
+        ),
         group("gone", {}, processes=0, pythons={}),
         processes=(
-            process(4711, "worker", (4711, "MainThread"), (4714, "ThreadPoolExecutor-0_0")),
+            with_loop(
+                process(4711, "worker", (4711, "MainThread"), (4714, "ThreadPoolExecutor-0_0"))
+            ),
             process(4712, "import", (4713, "Thread-1 (f)")),
             process(4715, "shop", (4715, "python3"), source="comm"),
         ),

@@ -11,7 +11,7 @@ import pytest
 
 from threadwatch.config.defaults import DEFAULT_CONFIG, DEFAULT_RULES
 from threadwatch.config.parse import load_config, parse_config
-from threadwatch.config.settings import Config, GroupConfig, describe_config
+from threadwatch.config.settings import Config, GroupConfig, TasksConfig, describe_config
 from threadwatch.errors import ConfigError
 from threadwatch.publisher.layout import RETAIN_NS
 
@@ -71,6 +71,8 @@ def test_everything_is_read() -> None:
     assert (shop.threads.cap, shop.threads.per) == (8, "thread")
     assert shop.collect == {"context_switches", "io"}
     assert shop.expire_after_ns == 3600 * SECOND
+    assert config.default.tasks == TasksConfig(rate=5, blocked_after_ns=SECOND)
+    assert shop.tasks == TasksConfig(rate=0, by="function", blocked_after_ns=SECOND)
 
     assert list(batch.matches) == ["exe", "comm", "systemd_unit", "container"]
     assert batch.matches["comm"].pattern == "^job"

@@ -44,7 +44,11 @@ def test_entries_have_type_labels_and_unit(family: Family) -> None:
     assert sorted(label.rstrip("?") for label in labels) == sorted(family.labels)
     optional = {label for label in labels if label.endswith("?")}
     per_thread = (
-        family.name.startswith(("threadwatch_thread", "threadwatch_gil")) and family.type != "info"
+        family.name.startswith(
+            ("threadwatch_thread", "threadwatch_gil", "threadwatch_task", "threadwatch_loop")
+        )
+        and not family.name.startswith("threadwatch_tables")
+        and family.name != "threadwatch_thread_info"
     )
     assert optional == ({"pid?", "tid?"} if per_thread else set())
 

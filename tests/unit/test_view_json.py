@@ -56,6 +56,16 @@ def test_what_is_not_known_is_null() -> None:
     assert said["gil_held_percent"] is None
 
 
+def test_a_daemon_that_knows_no_loops() -> None:
+    """A view whose threads have no key for loops is one, of threads without loops."""
+    said = _said(views.sample())
+    for process in said["processes"]:
+        for thread in process["threads"]:
+            del thread["loop"]
+    processes = parse_view(json.dumps(said).encode()).processes
+    assert {thread.loop for process in processes for thread in process.threads} == {None}
+
+
 def test_arguments_of_processes_stay_here() -> None:
     """The view leaves out what a process was given; ``ps``, which asks the kernel as its user, shows it."""
     process = replace(

@@ -11,7 +11,7 @@ process that finds no place is charged to the group ``(other)``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from threadwatch.accounting.children import EndedChildren
@@ -21,7 +21,8 @@ from threadwatch.accounting.ledger import Ledger
 from threadwatch.accounting.places import make_room
 from threadwatch.model.history import HistoryView
 from threadwatch.model.keys import NOWHERE, OTHER, Place, ProcessKey, SeriesKey
-from threadwatch.model.readings import EndedThread, ProcessReading
+from threadwatch.model.loops import LoopReading
+from threadwatch.model.readings import EndedThread, Identity, ProcessReading
 from threadwatch.model.view import GroupView, ThreadView
 
 
@@ -75,6 +76,8 @@ class Account:
                 rules.cap,
                 rules.fold,
                 rules.expire_after_ns,
+                rules.fold_task,
+                rules.blocked_after_ns,
                 owner=None if rules.fixed else owner,
             )
         known.use(rules)
@@ -95,6 +98,12 @@ class Account:
         ledger = self._ledgers[sample.key]
         ledger.group.join(sample.key, Interpreter(sample.names_from, sample.python))
         ledger.charge(sample)
+
+    def see_loops(
+        self, key: ProcessKey, readings: Mapping[Identity, LoopReading], now_ns: int
+    ) -> None:
+        """Charge what looks at the loops of an opened process have seen that is not read in this poll."""
+        self._ledgers[key].see_loops(readings, now_ns)
 
     def group_of(self, key: ProcessKey) -> str:
         """Return the group that an opened process is charged to; ``(other)`` if its own found no room."""

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 
 from threadwatch.accounting.exit_tails import ExitTails, shares
 from threadwatch.accounting.group import Group
+from threadwatch.accounting.loop_series import LoopSeries
 from threadwatch.accounting.series import Series
 from threadwatch.model.keys import UNATTRIBUTED, ProcessKey, SeriesKey
+from threadwatch.model.loops import UNKNOWN
 from threadwatch.model.readings import EndedThread, ProcessReading
 
 
@@ -24,6 +26,8 @@ class Due:
     cpu_ns: int
     passed: tuple[Series, str] | None = None
     """Where the thread's time has passed meanwhile, if it was known."""
+    loop: LoopSeries | None = None
+    """What its tasks have been charged to, if it has run a loop."""
 
 
 class Balance:
@@ -112,6 +116,8 @@ class Balance:
             paid_ns = due.cpu_ns if total_ns <= most_ns else due.cpu_ns * most_ns // total_ns
             self._charge(due.series, paid_ns, now_ns)
             due.series.run(paid_ns)
+            if due.loop is not None and paid_ns:
+                due.loop.charge(UNKNOWN, paid_ns, now_ns)
             if due.passed is not None:
                 series, wait = due.passed
                 series.correct(wait, paid_ns)

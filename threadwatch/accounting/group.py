@@ -42,6 +42,10 @@ class GroupRules:
     fold: Callable[[str], str]
     """The thread's label by its name; the same label is the same series."""
     expire_after_ns: int
+    fold_task: Callable[[str], str] = str
+    """The label of a task by its name."""
+    blocked_after_ns: int = 100_000_000
+    """A loop that has not come back to its selector for longer than this is blocked."""
     fixed: bool = False
     """The configuration gives the group its name, which does not depend on its processes."""
 
@@ -63,6 +67,8 @@ class Group:
     cap: int
     fold: Callable[[str], str]
     expire_after_ns: int
+    fold_task: Callable[[str], str] = str
+    blocked_after_ns: int = 0
     series: dict[SeriesKey, Series] = field(default_factory=dict)
     cpu_ns: int = 0
     ended_children_ns: int = 0
@@ -90,6 +96,7 @@ class Group:
     def use(self, rules: GroupRules) -> None:
         """Let threads share series by these rules from now on."""
         self.per, self.cap, self.fold = rules.per, rules.cap, rules.fold
+        self.fold_task, self.blocked_after_ns = rules.fold_task, rules.blocked_after_ns
         if self.expire_after_ns != rules.expire_after_ns:
             self.expire_after_ns, self.expire_in_ns = rules.expire_after_ns, 0
 
@@ -187,11 +194,14 @@ class Group:
             return False
         self.expire_in_ns = now_ns + self.expire_after_ns
         for key, series in list(self.series.items()):
-            if series.living or key in _LASTING:
-                continue
             expires_ns = series.idle_since_ns + self.expire_after_ns
-            if now_ns <= expires_ns:
-                self.expire_in_ns = min(self.expire_in_ns, expires_ns)
+            stays = series.living or key in _LASTING
+            if stays or now_ns <= expires_ns:
+                tasks_ns = series.expire_tasks(now_ns, self.expire_after_ns)
+                self.touched = self.touched or series.changed
+                for next_ns in (None if stays else expires_ns, tasks_ns):
+                    if next_ns is not None:
+                        self.expire_in_ns = min(self.expire_in_ns, next_ns)
                 continue
             # The sum over threads must stay that of the process clocks.
             self.touched = True

@@ -36,14 +36,17 @@ threads, started minus ended is the number of living threads for the group, not 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import chain
 
 from threadwatch.accounting.balance import Balance, Due
 from threadwatch.accounting.exec import find_caller
 from threadwatch.accounting.group import Group
+from threadwatch.accounting.loop_account import ProcessLoops
 from threadwatch.accounting.thread_account import ThreadAccount, charge_times
 from threadwatch.accounting.thread_views import ThreadViewMaker, newborn
 from threadwatch.model.keys import ProcessKey
+from threadwatch.model.loops import LoopReading
 from threadwatch.model.readings import (
     NS_PER_TICK,
     EndedThread,
@@ -72,6 +75,7 @@ class Ledger:
         self._key = key
         self._accounts: dict[Identity, ThreadAccount] = {}
         self._balance = Balance(key)
+        self._loops = ProcessLoops()
         self._late: set[Identity] = set()
         """Threads that have gone before all that their publisher tells could be read."""
         self._shown: dict[Identity, ThreadViewMaker] = {}
@@ -125,8 +129,15 @@ class Ledger:
         self._add_lives(self._hear(unmet, gone), now_ns)
         for identity in gone:
             self._end(identity, now_ns)
+        if self._loops or sample.loops:
+            self._loops.charge(sample.loops or {}, self._accounts, self.group, now_ns)
         self._late = self._late | gone if sample.behind else set()
         self._balance.charge_rest(self.group, sample, open_ns)
+
+    def see_loops(self, readings: Mapping[Identity, LoopReading], now_ns: int) -> None:
+        """Charge what looks at the loops of a process that rests have seen."""
+        self.group.touch()
+        self._loops.charge(readings, self._accounts, self.group, now_ns)
 
     def views(self, elapsed_ns: int | None) -> tuple[ThreadView, ...]:
         """Return the threads as they are now, in order of their TIDs.
@@ -139,7 +150,8 @@ class Ledger:
         for identity, account in sorted(self._accounts.items()):
             one = ThreadViewMaker.of(account, shown.get(identity), elapsed_ns)
             self._shown[identity] = one
-            views.append(one.view)
+            loop = self._loops.view(identity, elapsed_ns)
+            views.append(one.view if loop is None else replace(one.view, loop=loop))
         if self._newborn:
             views += [newborn(sample, self.group.fold(sample.name)) for sample in self._newborn]
             views.sort(key=lambda view: view.tid)
@@ -231,8 +243,10 @@ class Ledger:
 
     def _place(self, account: ThreadAccount, name: str, now_ns: int) -> None:
         """Charge the account under ``name`` from now on."""
-        key, series = self.group.place(name, self._key, account.sample.tid, now_ns)
+        sample = account.sample
+        key, series = self.group.place(name, self._key, sample.tid, now_ns)
         account.place(key, series, now_ns)
+        self._loops.place((sample.tid, sample.start_ticks), now_ns)
 
     def _hear(self, ended: Iterable[EndedThread], gone: set[Identity]) -> list[EndedThread]:
         """Let known threads keep what is told of their ends; return the ends of others.
@@ -287,11 +301,12 @@ class Ledger:
         if told is not None and told.name != account.sample.name:
             self._place(account, told.name, now_ns)
         account.end(now_ns)
+        loop = self._loops.end(identity, now_ns)
         self._balance.add_tail(account.key, told)
         if told is not None and told.cpu_ns is not None:
             due_ns = told.cpu_ns - account.user_ns - account.system_ns
             if due_ns > 0:
-                self._balance.add_due(Due(account.key, account.series, due_ns, passed))
+                self._balance.add_due(Due(account.key, account.series, due_ns, passed, loop))
 
     def _follow_exec(self, sample: ProcessReading, gone: set[Identity]) -> set[Identity]:
         """Find out whether a thread that has gone is the leader now; return which have really gone."""
@@ -311,6 +326,7 @@ class Ledger:
         if caller is None:
             return gone
         self._end(identity, sample.time_ns)
+        self._loops.end(caller, sample.time_ns)
         account = self._accounts[identity] = self._accounts.pop(caller)
         account.become(thread.tid, thread.start_ticks)
         self._place(account, account.sample.name, sample.time_ns)

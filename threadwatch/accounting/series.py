@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
+from threadwatch.accounting.loop_series import LoopSeries
 from threadwatch.model.readings import COUNTED, Counts
 from threadwatch.model.view import SeriesTotals, StateTime
 
@@ -24,6 +25,7 @@ class Series:
         "gil_held_ns",
         "idle_since_ns",
         "living",
+        "loop",
         "now",
         "ready_ns",
         "ran_ns",
@@ -43,6 +45,8 @@ class Series:
         self.counts: list[int | None] = [None] * len(COUNTED)
         """In the order of :data:`threadwatch.model.readings.COUNTED`; None where nothing is known."""
         self.gil_held_ns: int | None = None
+        self.loop: LoopSeries | None = None
+        """The totals of the loops that its threads run; None: none has been seen."""
         self.started = 0
         self.ended = 0
         self.living = 0
@@ -146,6 +150,21 @@ class Series:
         """Count time that a thread held the GIL; from now on it is known."""
         self.gil_held_ns = (self.gil_held_ns or 0) + held_ns
 
+    def loop_series(self, now_ns: int) -> LoopSeries:
+        """Return the totals of its threads' loops, which are about to change."""
+        self.touch(now_ns)
+        if self.loop is None:
+            self.loop = LoopSeries()
+        return self.loop
+
+    def expire_tasks(self, now_ns: int, after_ns: int) -> int | None:
+        """Move task names that have been idle for too long into ``(other)``; return when the next may be."""
+        if self.loop is None:
+            return None
+        next_ns, moved = self.loop.expire(now_ns, after_ns)
+        self.changed = self.changed or moved
+        return next_ns
+
     def _count(self, state: str, by: int, now_ns: int) -> None:
         old = self.states.get(state)
         if old is None:
@@ -208,6 +227,8 @@ class Series:
                 self.counts[index] = (self.counts[index] or 0) + value
         if other.gil_held_ns is not None:
             self.hold_gil(other.gil_held_ns)
+        if other.loop is not None:
+            self.loop_series(now_ns).absorb(other.loop, now_ns)
         self.ran_ns += other.ran_ns
         self.ready_ns += other.ready_ns
         for state, time in other.states.items():
@@ -244,5 +265,6 @@ class Series:
                 ended=self.ended,
                 states=MappingProxyType(states),
                 now=MappingProxyType(dict(self.now)),
+                loop=None if self.loop is None else self.loop.totals(),
             )
         return self._frozen

@@ -12,16 +12,29 @@ from typing import Final
 
 from threadwatch.config.defaults import DEFAULT_CONFIG, DEFAULT_RULES
 from threadwatch.config.document import document, read
-from threadwatch.config.settings import Config, GroupConfig, NameRule, ThreadsConfig
+from threadwatch.config.settings import (
+    Config,
+    GroupConfig,
+    NameRule,
+    TaskNamesBy,
+    TasksConfig,
+    ThreadsConfig,
+)
 from threadwatch.config.value import Value, listed
 from threadwatch.model.keys import OTHER, UNATTRIBUTED, Per
 
+_MILLISECOND: Final = 1_000_000
 _SECOND: Final = 1_000_000_000
 # Tables keep ended threads for table.RETAIN_NS: at a longer poll interval, ends would be missed.
 _POLL_INTERVAL: Final = (100_000_000, 30 * _SECOND)
 _EXPIRE_AFTER: Final = (_SECOND, 365 * 86400 * _SECOND)
 _CAP: Final = (1, 100_000)
 _WAIT_RATE: Final = (0, 100)
+_BLOCKED_AFTER: Final = (_MILLISECOND, 60 * _SECOND)
+_TASK_NAMES_BY: Final[Mapping[str, TaskNamesBy]] = {
+    "coroutine": "coroutine",
+    "function": "function",
+}
 _PER: Final[Mapping[str, Per]] = {"group": "group", "process": "process", "thread": "thread"}
 _UNMATCHED: Final = {"watch": True, "ignore": False}
 _SOCKETS: Final[Mapping[str, str | None]] = {"auto": "", "off": None}
@@ -30,6 +43,7 @@ _LONGEST_SOCKET: Final = 107
 _COLLECT: Final = {source: source for source in ("context_switches", "io")}
 _TEMPLATE_LENGTH: Final = 100
 
+_TASKS_KEYS: Final = ("rate", "by", "blocked_after")
 _THREADS_KEYS: Final = ("cap", "per", "fold", "rules")
 _MATCH_KEYS: Final = (
     "exe",
@@ -51,17 +65,20 @@ SECTIONS: Final[Mapping[str, tuple[str, ...]]] = {
         "collect",
         "waits",
         "names",
+        "tasks",
         "threads",
         "groups",
     ),
     "waits": ("rate",),
+    "tasks": _TASKS_KEYS,
     "names": ("from_memory",),
     "threads": _THREADS_KEYS,
     "threads.rules[]": ("match", "name"),
-    "groups[]": ("name", "match", "threads", "collect", "waits", "names", "expire_after"),
+    "groups[]": ("name", "match", "threads", "collect", "waits", "names", "tasks", "expire_after"),
     "groups[].match": _MATCH_KEYS,
     "groups[].waits": ("rate",),
     "groups[].names": ("from_memory",),
+    "groups[].tasks": _TASKS_KEYS,
     "groups[].threads": _THREADS_KEYS,
     "groups[].threads.rules[]": ("match", "name"),
 }
@@ -193,7 +210,21 @@ def _shared(entries: Mapping[str, Value], group: GroupConfig) -> GroupConfig:
         section = value.mapping(SECTIONS["names"])
         if from_memory := section.get("from_memory"):
             group = replace(group, names_from_memory=from_memory.boolean())
+    if value := entries.get("tasks"):
+        group = replace(group, tasks=_tasks(value, group.tasks))
     return group
+
+
+def _tasks(value: Value, tasks: TasksConfig) -> TasksConfig:
+    """Return ``tasks`` with the section of that name applied."""
+    section = value.mapping(_TASKS_KEYS)
+    if rate := section.get("rate"):
+        tasks = replace(tasks, rate=rate.whole(*_WAIT_RATE))
+    if by := section.get("by"):
+        tasks = replace(tasks, by=by.choice(_TASK_NAMES_BY))
+    if blocked_after := section.get("blocked_after"):
+        tasks = replace(tasks, blocked_after_ns=blocked_after.duration_ns(*_BLOCKED_AFTER))
+    return tasks
 
 
 def _threads(entries: Mapping[str, Value], threads: _Threads) -> _Threads:

@@ -5,9 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from threadwatch.config.value import format_duration
 from threadwatch.model.keys import Per
+
+TaskNamesBy = Literal["coroutine", "function"]
+"""What a task without a name of its own is called after: its coroutine, or the outermost function of the
+application that it is in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,17 @@ class ThreadsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TasksConfig:
+    """The way in which the tasks of a thread's loop are looked at."""
+
+    rate: int = 10
+    """Looks per second, at most as many as samples of waits; 0: none are taken."""
+    by: TaskNamesBy = "coroutine"
+    blocked_after_ns: int = 100_000_000
+    """A loop that has not come back to its selector for longer than this is blocked."""
+
+
+@dataclass(frozen=True, slots=True)
 class GroupConfig:
     """The rules by which processes share series, and by which their series are made."""
 
@@ -49,6 +65,7 @@ class GroupConfig:
     """Samples per second of the threads' waits; 0: none are taken."""
     names_from_memory: bool = False
     """Whether the names of threads are read from a process's memory if it has no table."""
+    tasks: TasksConfig = TasksConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +99,7 @@ def sampled_often(config: Config, rate: int) -> Config:
     """Return the configuration with ``rate`` samples per second wherever samples are taken at all."""
 
     def often(group: GroupConfig) -> GroupConfig:
-        return replace(group, wait_rate=rate) if group.wait_rate else group
+        tasks = replace(group.tasks, rate=rate) if group.tasks.rate else group.tasks
+        return replace(group, wait_rate=rate, tasks=tasks) if group.wait_rate else group
 
     return replace(config, default=often(config.default), groups=tuple(map(often, config.groups)))

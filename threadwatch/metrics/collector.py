@@ -9,18 +9,18 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
-from itertools import accumulate, chain
+from itertools import chain
 from platform import python_version
 from typing import Final
 
 from prometheus_client.core import Metric
-from prometheus_client.samples import Sample
 
 import threadwatch
 from threadwatch.metrics import families
-from threadwatch.metrics.exposition import format_number
 from threadwatch.metrics.families import Family
-from threadwatch.model.keys import OTHER, SOURCES, Place, SeriesKey
+from threadwatch.metrics.loops import loops
+from threadwatch.metrics.samples import Labels, histogram, labels_of, plain, seconds
+from threadwatch.model.keys import OTHER, SOURCES, Place
 from threadwatch.model.view import POLL_BUCKETS, SeriesTotals, View
 
 _MOST_PLACES: Final = 200
@@ -65,31 +65,32 @@ def collect(view: View | None, build: BuildInfo | None = None) -> Iterator[Metri
     Without a view, only those are yielded that are known before the first poll. A series whose
     value could not be read is absent, and so is a family without series.
     """
-    known = (_plain(families.BUILD_INFO, [(asdict(build or BuildInfo.current()), 1)]),)
+    known = (plain(families.BUILD_INFO, [(asdict(build or BuildInfo.current()), 1)]),)
     found = (
-        chain(_threads(view), _groups(view), _info(view), known, _daemon(view)) if view else known
+        chain(_threads(view), loops(view), _groups(view), _info(view), known, _daemon(view))
+        if view
+        else known
     )
     return (metric for metric in found if metric.samples)
 
 
-_Labels = dict[str, str]
-_Series = list[tuple[_Labels, SeriesTotals]]
+_Series = list[tuple[Labels, SeriesTotals]]
 
 
 def _threads(view: View) -> Iterator[Metric]:
     """Yield the families of what is counted per thread name."""
     now = view.monotonic_ns
     series = [
-        (_labels(group.name, key), totals)
+        (labels_of(group.name, key), totals)
         for group in view.groups
         for key, totals in group.series.items()
     ]
     yield _split(
         families.THREAD_CPU,
         series,
-        lambda t: (("user", _seconds(t.user_ns)), ("system", _seconds(t.system_ns))),
+        lambda t: (("user", seconds(t.user_ns)), ("system", seconds(t.system_ns))),
     )
-    yield _each(families.THREAD_RUNQUEUE, series, lambda t: _seconds(t.runqueue_ns))
+    yield _each(families.THREAD_RUNQUEUE, series, lambda t: seconds(t.runqueue_ns))
     yield _each(families.THREAD_TIMESLICES, series, lambda t: t.timeslices)
     yield _split(
         families.THREAD_SWITCHES,
@@ -107,27 +108,27 @@ def _threads(view: View) -> Iterator[Metric]:
     yield _split(
         families.THREAD_STATE,
         series,
-        lambda t: [(state, _seconds(time.at(now))) for state, time in t.states.items()],
+        lambda t: [(state, seconds(time.at(now))) for state, time in t.states.items()],
     )
     yield _split(
         families.THREADS,
         series,
         lambda t: list(t.now.items()),
     )
-    yield _each(families.GIL_HELD, series, lambda t: _seconds(t.gil_held_ns))
-    yield _each(families.GIL_WAIT, series, lambda t: _seconds(_gil_wait_ns(t, now)))
+    yield _each(families.GIL_HELD, series, lambda t: seconds(t.gil_held_ns))
+    yield _each(families.GIL_WAIT, series, lambda t: seconds(_gil_wait_ns(t, now)))
     yield _each(families.THREADS_STARTED, series, lambda t: t.started)
     yield _each(families.THREADS_ENDED, series, lambda t: t.ended)
 
 
 def _groups(view: View) -> Iterator[Metric]:
     groups = [({"group": group.name}, group) for group in view.groups]
-    yield _plain(families.GROUP_CPU, [(labels, _seconds(group.cpu_ns)) for labels, group in groups])
-    yield _plain(
+    yield plain(families.GROUP_CPU, [(labels, seconds(group.cpu_ns)) for labels, group in groups])
+    yield plain(
         families.GROUP_ENDED_CHILDREN,
-        [(labels, _seconds(group.ended_children_ns)) for labels, group in groups],
+        [(labels, seconds(group.ended_children_ns)) for labels, group in groups],
     )
-    yield _plain(
+    yield plain(
         families.GROUP_INFO,
         [
             (
@@ -144,7 +145,7 @@ def _groups(view: View) -> Iterator[Metric]:
             for python in sorted(group.pythons)
         ],
     )
-    yield _plain(
+    yield plain(
         families.GROUP_CONTAINER_INFO,
         [
             (
@@ -160,8 +161,8 @@ def _groups(view: View) -> Iterator[Metric]:
             for place in _some(group.places)
         ],
     )
-    yield _plain(families.GROUP_PROCESSES, [(labels, group.processes) for labels, group in groups])
-    yield _plain(
+    yield plain(families.GROUP_PROCESSES, [(labels, group.processes) for labels, group in groups])
+    yield plain(
         families.GROUP_SOURCES,
         [
             ({**labels, "source": source}, group.names_from.get(source, 0))
@@ -169,9 +170,9 @@ def _groups(view: View) -> Iterator[Metric]:
             for source in SOURCES
         ],
     )
-    yield _plain(families.GROUP_PUBLISHED, [(labels, group.published) for labels, group in groups])
-    yield _plain(families.SERIES_DROPPED, [(labels, group.dropped) for labels, group in groups])
-    yield _plain(
+    yield plain(families.GROUP_PUBLISHED, [(labels, group.published) for labels, group in groups])
+    yield plain(families.SERIES_DROPPED, [(labels, group.dropped) for labels, group in groups])
+    yield plain(
         families.FOLDABLE_NAMES, [(labels, group.foldable_names) for labels, group in groups]
     )
 
@@ -179,7 +180,7 @@ def _groups(view: View) -> Iterator[Metric]:
 def _info(view: View) -> Iterator[Metric]:
     if not view.thread_info:
         return
-    yield _plain(
+    yield plain(
         families.THREAD_INFO,
         [
             (
@@ -203,26 +204,30 @@ def _info(view: View) -> Iterator[Metric]:
 def _daemon(view: View) -> Iterator[Metric]:
     """Yield the families about the daemon itself."""
     stats = view.stats
-    yield _plain(families.POLLS, [({}, stats.polls)])
-    yield _plain(families.POLLS_SKIPPED, [({}, stats.polls_skipped)])
-    yield _plain(families.POLL_CPU, [({}, _seconds(stats.poll_cpu_ns))])
-    yield _plain(families.SAMPLES, [({}, stats.samples)])
-    yield _plain(families.SAMPLE_CPU, [({}, _seconds(stats.sample_cpu_ns))])
-    yield _histogram(families.POLL_DURATION, stats.poll_durations, stats.poll_duration_ns)
-    yield _plain(families.LAST_POLL, [({}, view.time)])
-    yield _plain(
+    yield plain(families.POLLS, [({}, stats.polls)])
+    yield plain(families.POLLS_SKIPPED, [({}, stats.polls_skipped)])
+    yield plain(families.POLL_CPU, [({}, seconds(stats.poll_cpu_ns))])
+    yield plain(families.SAMPLES, [({}, stats.samples)])
+    yield plain(families.SAMPLE_CPU, [({}, seconds(stats.sample_cpu_ns))])
+    yield histogram(
+        families.POLL_DURATION,
+        POLL_BUCKETS,
+        [({}, stats.poll_durations, stats.poll_duration_ns)],
+    )
+    yield plain(families.LAST_POLL, [({}, view.time)])
+    yield plain(
         families.READ_ERRORS,
         [
             ({"source": source, "reason": reason}, count)
             for (source, reason), count in sorted(stats.read_errors.items())
         ],
     )
-    yield _plain(
+    yield plain(
         families.HANDED_OVER,
         [({"result": result}, count) for result, count in (stats.handed_over or {}).items()],
     )
-    yield _plain(families.RELOAD_SUCCESSFUL, [({}, int(stats.reload_successful))])
-    yield _plain(families.RELOAD_TIME, [({}, stats.reload_success_time)])
+    yield plain(families.RELOAD_SUCCESSFUL, [({}, int(stats.reload_successful))])
+    yield plain(families.RELOAD_TIME, [({}, stats.reload_success_time)])
 
 
 def _some(places: Collection[Place]) -> list[Place]:
@@ -241,32 +246,9 @@ def _gil_wait_ns(totals: SeriesTotals, now_ns: int) -> int | None:
     return 0 if time is None else time.at(now_ns)
 
 
-def _seconds(ns: int | None) -> float | None:
-    # One correctly rounded division of integers: the result never falls while ns grows.
-    return None if ns is None else ns / 1_000_000_000
-
-
-def _labels(group: str, key: SeriesKey) -> _Labels:
-    labels = {"group": group, "thread": key.thread}
-    if key.pid is not None:
-        labels["pid"] = str(key.pid)
-    if key.tid is not None:
-        labels["tid"] = str(key.tid)
-    return labels
-
-
-def _plain(family: Family, values: Iterable[tuple[_Labels, float | None]]) -> Metric:
-    """Return a family of one value per set of labels."""
-    metric: Metric = family.metric()
-    metric.samples = [
-        Sample(family.name, labels, value) for labels, value in values if value is not None
-    ]
-    return metric
-
-
 def _each(family: Family, series: _Series, value: Callable[[SeriesTotals], float | None]) -> Metric:
     """Return a family of one value per thread series."""
-    return _plain(family, ((labels, value(totals)) for labels, totals in series))
+    return plain(family, ((labels, value(totals)) for labels, totals in series))
 
 
 def _split(
@@ -276,7 +258,7 @@ def _split(
 ) -> Metric:
     """Return a family of several values per thread series, distinguished by the family's last label."""
     part = family.labels[-1]
-    return _plain(
+    return plain(
         family,
         (
             ({**labels, part: which}, value)
@@ -284,15 +266,3 @@ def _split(
             for which, value in values(totals)
         ),
     )
-
-
-def _histogram(family: Family, counts: tuple[int, ...], sum_ns: int) -> Metric:
-    """Return a histogram over POLL_BUCKETS; the last of the (not cumulative) ``counts`` is above all."""
-    metric = family.metric()
-    bounds = [*map(format_number, (*POLL_BUCKETS, float("inf")))]
-    totals = [*accumulate(counts or (0,) * len(bounds))]
-    for bound, total in zip(bounds, totals, strict=True):
-        metric.add_sample(f"{family.name}_bucket", {"le": bound}, total)
-    metric.add_sample(f"{family.name}_count", {}, totals[-1])
-    metric.add_sample(f"{family.name}_sum", {}, sum_ns / 1_000_000_000)
-    return metric

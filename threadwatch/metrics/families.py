@@ -130,6 +130,67 @@ THREADS_ENDED: Final = Family(
     " between two polls only (every poll_interval) are missing.",
     _SERIES,
 )
+TASK_CPU: Final = Family(
+    "threadwatch_task_cpu_seconds_total",
+    "counter",
+    "CPU time of threads that run a loop, by the task that used it, in seconds. The sum over task is the"
+    " kernel's clock of the threads since their loop was first seen, read every poll_interval; its division"
+    " among tasks is from samples (tasks.rate per second).",
+    (*_SERIES, "task"),
+    "seconds",
+)
+LOOP_HELD: Final = Family(
+    "threadwatch_loop_held_seconds_total",
+    "counter",
+    "Time in which a task had the loop of its thread, running or blocked, in seconds. From samples"
+    " (tasks.rate per second), read every poll_interval.",
+    (*_SERIES, "task"),
+    "seconds",
+)
+LOOP_BLOCKED: Final = Family(
+    "threadwatch_loop_blocked_seconds_total",
+    "counter",
+    "Time in which a loop had not come back to its selector for longer than tasks.blocked_after, by the task"
+    " that had the loop, in seconds. From samples (tasks.rate per second), read every poll_interval.",
+    (*_SERIES, "task"),
+    "seconds",
+)
+LOOP_LAG: Final = Family(
+    "threadwatch_loop_lag_seconds",
+    "histogram",
+    "How long an event that came at a random moment had to wait for the loop at least, in seconds: 0 if the"
+    " loop waited for events. One observation for each sample (tasks.rate per second) of a process that is"
+    " awake.",
+    _SERIES,
+    "seconds",
+)
+LOOP_LAG_MAX: Final = Family(
+    "threadwatch_loop_lag_max_seconds",
+    "gauge",
+    "The largest of those waits in the last minute, in seconds. From samples (tasks.rate per second).",
+    _SERIES,
+    "seconds",
+)
+TASKS: Final = Family(
+    "threadwatch_tasks",
+    "gauge",
+    "Living tasks of this name, by state: ready (they run, or can run) or waiting. Counted every 10 s, more"
+    " rarely if there are many.",
+    (*_SERIES, "task", "state"),
+)
+LOOP_READY: Final = Family(
+    "threadwatch_loop_ready",
+    "gauge",
+    "Callbacks of the loop that were ready to run in the last sample (tasks.rate per second).",
+    _SERIES,
+)
+LOOP_INFO: Final = Family(
+    "threadwatch_loop_info",
+    "info",
+    "One series with the value 1 for each kind of loop that threads of this name run now: asyncio, uvloop,"
+    " trio or gevent.",
+    (*_SERIES, "kind"),
+)
 GROUP_CPU: Final = Family(
     "threadwatch_group_cpu_seconds_total",
     "counter",
@@ -323,6 +384,14 @@ FAMILIES: Final = (
     GIL_WAIT,
     THREADS_STARTED,
     THREADS_ENDED,
+    TASK_CPU,
+    LOOP_HELD,
+    LOOP_BLOCKED,
+    LOOP_LAG,
+    LOOP_LAG_MAX,
+    TASKS,
+    LOOP_READY,
+    LOOP_INFO,
     GROUP_CPU,
     GROUP_ENDED_CHILDREN,
     GROUP_INFO,

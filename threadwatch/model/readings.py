@@ -12,6 +12,7 @@ from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 from threadwatch.model.keys import TICKS_PER_SECOND, ProcessKey, Python, Source
+from threadwatch.model.loops import LoopReading
 
 NS_PER_TICK = 1_000_000_000 // TICKS_PER_SECOND
 
@@ -158,3 +159,5 @@ class ProcessReading(NamedTuple):
     """Where its threads' names come from."""
     python: Python | None = None
     """The Python that it runs; None: not known."""
+    loops: Mapping[Identity, LoopReading] | None = None
+    """What looks at its threads' loops have seen; None: none were taken."""

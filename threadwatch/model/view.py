@@ -18,6 +18,7 @@ from threadwatch.model.keys import (
     SeriesKey,
     Source,
 )
+from threadwatch.model.loops import LoopTotals, LoopView
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,8 @@ class ThreadView(Usage):
     """The CPU that it ran on last: field 39 of stat."""
     name_cut: bool = False
     """The published name was longer than the table holds."""
+    loop: LoopView | None = None
+    """The loop that it runs, or has run; None: none has been seen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +140,8 @@ class SeriesTotals(NamedTuple):
     """Time in each state."""
     now: Mapping[str, int]
     """How many threads are in each state now; 0 for states that were seen before."""
+    loop: LoopTotals | None = None
+    """The loops that its threads run; None: none has been seen."""
 
 
 class GroupView(NamedTuple):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from threadwatch.accounting.account import Account
 from threadwatch.accounting.group import GroupRules
 from threadwatch.config.settings import GroupConfig, NameRule
 from threadwatch.labels.groups import ThreadNames, is_fixed
+from threadwatch.labels.tasks import task_names
 from threadwatch.poll.moment import Moment
 from threadwatch.poll.parents import Parents
 from threadwatch.targets.process import Membership, Process
@@ -36,7 +38,7 @@ class Openings:
         self._parents = parents
         self._opened: dict[int, _Opened] = {}
         """By PID."""
-        self._names: dict[tuple[NameRule, ...], ThreadNames] = {}
+        self._names: dict[tuple[NameRule, ...], tuple[ThreadNames, Callable[[str], str]]] = {}
 
     def clear(self) -> None:
         """Open the books of all processes anew: groups may have other rules now."""
@@ -72,11 +74,16 @@ class Openings:
 
     def _rules_of(self, config: GroupConfig) -> GroupRules:
         threads = config.threads
-        names = self._names.setdefault(threads.rules, ThreadNames(threads.rules))
+        if threads.rules not in self._names:
+            made = ThreadNames(threads.rules)
+            self._names[threads.rules] = made, task_names(made)
+        names, tasks = self._names[threads.rules]
         return GroupRules(
             threads.per,
             threads.cap,
             names.series_name,
             config.expire_after_ns,
+            tasks,
+            config.tasks.blocked_after_ns,
             fixed=is_fixed(config.name),
         )

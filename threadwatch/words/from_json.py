@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 from threadwatch.errors import Malformed
 from threadwatch.model.keys import HANDOVER_RESULTS, SOURCES, Per, Place, ProcessKey, Python
+from threadwatch.model.loops import LOOP_KINDS, LoopView, TaskCount, TaskView
 from threadwatch.model.states import NAMES
 from threadwatch.model.view import GroupView, Host, ProcessView, Stats, ThreadView, View
 
@@ -238,6 +239,31 @@ def _parse_thread(found: _Object) -> ThreadView:
         states=found.shares("states_percent"),
         last_cpu=found.whole("last_cpu"),
         name_cut=found.flag("name_cut"),
+        loop=_parse_loop(found.object("loop")) if found.has("loop") else None,
+    )
+
+
+def _parse_loop(found: _Object) -> LoopView:
+    return LoopView(
+        kind=None if found.is_null("kind") else found.word("kind", LOOP_KINDS),
+        holder=None if found.is_null("holder") else found.text("holder"),
+        age_ns=None if found.is_null("lag_seconds") else found.ns("lag_seconds"),
+        ready=None if found.is_null("ready") else found.whole("ready"),
+        tasks=found.array("tasks", _parse_task),
+    )
+
+
+def _parse_task(found: _Object) -> TaskView:
+    alive = None
+    if not found.is_null("ready"):
+        alive = TaskCount(found.whole("ready"), found.whole("waiting"))
+    return TaskView(
+        name=found.text("name"),
+        cpu_ns=found.ns("cpu_seconds"),
+        held_ns=found.ns("held_seconds"),
+        cpu_ratio=found.ratio("cpu_percent"),
+        held_ratio=found.ratio("held_percent"),
+        alive=alive,
     )
 
 

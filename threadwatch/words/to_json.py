@@ -12,6 +12,7 @@ from threadwatch.labels.applications import without_arguments
 from threadwatch.labels.discretion import without_secrets
 from threadwatch.model.history import Trace
 from threadwatch.model.keys import SOURCES
+from threadwatch.model.loops import LoopView
 from threadwatch.model.view import GroupView, ProcessView, Stats, ThreadView, View
 from threadwatch.words.wording import dotted
 
@@ -130,6 +131,28 @@ def _thread(thread: ThreadView) -> dict[str, object]:
         "last_cpu": thread.last_cpu,
         "start_ticks": thread.start_ticks,
         "name_cut": thread.name_cut,
+        "loop": None if thread.loop is None else _loop(thread.loop),
+    }
+
+
+def _loop(loop: LoopView) -> dict[str, object]:
+    return {
+        "kind": loop.kind,
+        "holder": loop.holder,
+        "lag_seconds": None if loop.age_ns is None else loop.age_ns / 1e9,
+        "ready": loop.ready,
+        "tasks": [
+            {
+                "name": task.name,
+                "cpu_seconds": task.cpu_ns / 1e9,
+                "cpu_percent": _percent(task.cpu_ratio),
+                "held_seconds": task.held_ns / 1e9,
+                "held_percent": _percent(task.held_ratio),
+                "ready": None if task.alive is None else task.alive.ready,
+                "waiting": None if task.alive is None else task.alive.waiting,
+            }
+            for task in loop.tasks
+        ],
     }
 
 
