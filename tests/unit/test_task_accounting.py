@@ -227,7 +227,7 @@ def test_names_are_bounded() -> None:
 
 
 def test_names_that_nothing_has_expire() -> None:
-    """A name that is idle for long goes into (other), its totals with it, and makes room; a living task stays."""
+    """A name that is idle for long goes into (other) with its totals, and makes room; a living one stays."""
     books = begun(expire_after_ns=10 * SECOND)
     books.poll(10, loops(*ran("old"), look("old"), counts={"alive": TaskCount(0, 1)}))
     for _ in range(11):

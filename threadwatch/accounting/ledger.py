@@ -127,10 +127,10 @@ class Ledger:
             if account is not None:
                 account.see(seen, now_ns, has_gil=sample.has_gil)
         self._add_lives(self._hear(unmet, gone), now_ns)
-        for identity in gone:
-            self._end(identity, now_ns)
         if self._loops or sample.loops:
             self._loops.charge(sample.loops or {}, self._accounts, self.group, now_ns)
+        for identity in gone:
+            self._end(identity, now_ns)
         self._late = self._late | gone if sample.behind else set()
         self._balance.charge_rest(self.group, sample, open_ns)
 

@@ -160,35 +160,37 @@ LOOP_LAG: Final = Family(
     "histogram",
     "How long an event that came at a random moment had to wait for the loop at least, in seconds: 0 if the"
     " loop waited for events. One observation for each sample (tasks.rate per second) of a process that is"
-    " awake.",
+    " awake, read every poll_interval.",
     _SERIES,
     "seconds",
 )
 LOOP_LAG_MAX: Final = Family(
     "threadwatch_loop_lag_max_seconds",
     "gauge",
-    "The largest of those waits in the last minute, in seconds. From samples (tasks.rate per second).",
+    "The largest of those waits in the last minute, in seconds. From samples (tasks.rate per second), read"
+    " every poll_interval.",
     _SERIES,
     "seconds",
 )
 TASKS: Final = Family(
     "threadwatch_tasks",
     "gauge",
-    "Living tasks of this name, by state: ready (they run, or can run) or waiting. Counted every 10 s, more"
-    " rarely if there are many.",
+    "Living tasks of this name, by state: ready (they run, or can run) or waiting, when last"
+    " counted: every 10 s, more rarely if there are many, and shown at the next poll (every poll_interval).",
     (*_SERIES, "task", "state"),
 )
 LOOP_READY: Final = Family(
     "threadwatch_loop_ready",
     "gauge",
-    "Callbacks of the loop that were ready to run in the last sample (tasks.rate per second).",
+    "Callbacks of the loop that were ready to run in the last sample (tasks.rate per second) when last"
+    " polled (every poll_interval).",
     _SERIES,
 )
 LOOP_INFO: Final = Family(
     "threadwatch_loop_info",
     "info",
-    "One series with the value 1 for each kind of loop that threads of this name run now: asyncio, uvloop,"
-    " trio or gevent.",
+    "One series with the value 1 for each kind of loop that threads of this name ran when last"
+    " polled (every poll_interval): asyncio, uvloop, trio or gevent.",
     (*_SERIES, "kind"),
 )
 GROUP_CPU: Final = Family(

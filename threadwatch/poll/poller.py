@@ -68,7 +68,7 @@ class Poller:
             procfs, config, self._guarded, self._errors, self._inbox, thorough=thorough
         )
         self._sampling = Sampling(self._errors, self._guarded, self._own_pid)
-        self._idle = IdleProcesses(procfs, self._reader.checks, self._sampling.forget)
+        self._idle = IdleProcesses(procfs, self._reader.checks, self._sampling.rest)
         self._account = Account(os.cpu_count() or 1)
         self._parents = Parents(procfs, self._discovery, self._reader, self._account)
         self._views = ProcessViews(self._account)
@@ -153,6 +153,7 @@ class Poller:
             left_out=self._put_off,
         )
         self._parents.settle(now.poll, started_ns)
+        self._see_held_loops()
         self._stats.count_errors(self._errors)
         self._sampling.choose(self._idle.up(self._discovery.watched), started_ns)
         processes: tuple[ProcessView, ...] = ()
@@ -181,6 +182,14 @@ class Poller:
                 self._sampling.samples, self._sampling.cpu_ns, self._inbox.results()
             ),
         )
+
+    def _see_held_loops(self) -> None:
+        """Charge what has held the loops of processes that rest."""
+        for watched in self._sampling.held():
+            if watched.last.poll != self._now.poll:
+                loops = self._sampling.take_loops(watched)
+                if loops:
+                    self._account.see_loops(watched.key, loops, self._now.started_ns)
 
     def _jobs(self) -> Iterator[_Job]:
         """Yield the work of one poll: find processes, then read those that are awake."""

@@ -20,7 +20,7 @@ from threadwatch.procfs.reader import MAX_CMDLINE, TABLE_LINK, ProcessDir
 from threadwatch.procfs.root import ProcFS
 from threadwatch.procfs.schedstat import parse_schedstat
 from threadwatch.procfs.stat import Stat, Waited, is_kernel_thread, parse_stat, parse_waited
-from threadwatch.procfs.status import Status, parse_status
+from threadwatch.procfs.status import Status, parse_status, parse_switches
 from threadwatch.procfs.syscall import RUNNING, Syscall, parse_syscall
 from threadwatch.procfs.tables import MAX_TABLES, find_some_tables, find_tables
 from threadwatch.procfs.timens import parse_boottime_offset
@@ -58,6 +58,7 @@ __all__ = [
     "parse_schedstat",
     "parse_stat",
     "parse_status",
+    "parse_switches",
     "parse_syscall",
     "parse_waited",
     "read_again",

@@ -46,6 +46,18 @@ def parse_status(data: bytes) -> Status:
     )
 
 
+def parse_switches(data: bytes) -> tuple[bool, int]:
+    """Return whether a thread is on a CPU or ready to run, and how often it has left a CPU in its life.
+
+    :raises Malformed: a line is missing, or is not what it should be.
+    """
+    state = line(data, b"State:\t", "status")
+    voluntary = line(data, b"voluntary_ctxt_switches:\t", "status")
+    involuntary = line(data, b"nonvoluntary_ctxt_switches:\t", "status")
+    left = numbers([voluntary, involuntary], "status", "ctxt_switches")
+    return state.startswith(b"R"), sum(left)
+
+
 def _switches(data: bytes, key: bytes) -> int | None:
     rest = find_line(data, key)
     return None if rest is None else number(rest, "status", key[:-2].decode("ascii"))

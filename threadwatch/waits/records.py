@@ -13,6 +13,7 @@ from threadwatch.procfs import MemoryFile, ProcessDir, TaskFile
 from threadwatch.reading.hangs import HangRecords
 from threadwatch.reading.reader import owner_of
 from threadwatch.waits.gil_holder import Holder
+from threadwatch.waits.loop_records import LoopTarget
 from threadwatch.waits.reasons import AskMemory
 
 _RENEW_NS = 1_000_000_000
@@ -35,6 +36,8 @@ class Target:
     hangs: HangRecords = field(default_factory=HangRecords)
     still_tells: Callable[[Gil], bool] = field(default=lambda _: True)
     """Whether a table still names that GIL. For the reading thread."""
+    loops: LoopTarget | None = None
+    """Its loops, if they are to be looked at."""
 
     def owner_uid(self) -> int:
         """Return the uid of its user; -1 once the process has ended."""

@@ -39,6 +39,7 @@ from threadwatch.procfs.marks import Lock
 from threadwatch.reading.reader import GuardedReader
 from threadwatch.waits.gil_holder import MemoryReads
 from threadwatch.waits.kernel_answers import ask_kernel
+from threadwatch.waits.loop_looks import LoopLooks
 from threadwatch.waits.reasons import Ask, AskFd, AskMemory, only_fd, reason
 from threadwatch.waits.records import SampledProcess, SampledThread, Target, thread_of
 from threadwatch.waits.syscalls import ways
@@ -59,12 +60,14 @@ class WaitSampler:
         *,
         keep: int | None = None,
         complaints: dict[ProcessKey, set[tuple[str, str]]] | None = None,
+        loops: LoopLooks | None = None,
     ) -> None:
         """``keep``: the most files to keep open; by default, as many as there is room for.
 
         ``complaints``: the errors that have been reported of each process; several samplers can
-        share them.
+        share them. ``loops`` looks at the loops of processes whose target asks for that.
         """
+        self._loops = loops
         self._complaints = {} if complaints is None else complaints
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._errors = errors
@@ -97,6 +100,8 @@ class WaitSampler:
             self._drop(process, list(process.threads.values()))
             process.deny()
             return
+        if target.loops is not None and self._loops is not None:
+            self._loops.look(process, target, target.loops, now_ns)
         if process.gils or process.asks:
             self._read_memory(process, target, now_ns)
         process.done(now_ns)

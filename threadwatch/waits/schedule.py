@@ -18,15 +18,21 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Collection, Iterable, Mapping
+from typing import TypeVar
 
 from threadwatch.errors import ReadError
 from threadwatch.model.keys import ProcessKey
+from threadwatch.model.loops import LoopReading
 from threadwatch.model.readings import Identity, Waits
 from threadwatch.procfs.marks import Lock
 from threadwatch.reading.reader import GuardedReader, owner_of, still_waiting
 from threadwatch.targets.process import Process
+from threadwatch.waits.loop_looks import LoopLooks
+from threadwatch.waits.loop_records import LoopTarget
 from threadwatch.waits.records import Target
 from threadwatch.waits.sampler import WaitSampler
+
+_T = TypeVar("_T")
 
 _AWAKE_FOR = 10
 """For this many polls at rest a process still counts as awake."""
@@ -34,6 +40,8 @@ _NEW_FOR = 2
 """Polls after which the running threads of a new process are known."""
 _MOST = 256
 """The most threads in one sample."""
+_MOST_LOOPED = 64
+"""The most processes whose loops are looked at in one sample, on average."""
 
 
 class Sampling:
@@ -47,7 +55,10 @@ class Sampling:
         self._guarded = guarded
         self._own_pid = own_pid
         self._errors = errors
-        self._sampler = WaitSampler(errors, guarded, complaints=self._complaints)
+        self._loops = LoopLooks(errors, guarded)
+        self._held: dict[ProcessKey, Process] = {}
+        """Processes that had a loop held when they were last looked at: they are sampled even if they rest."""
+        self._sampler = WaitSampler(errors, guarded, complaints=self._complaints, loops=self._loops)
         self._looker = WaitSampler(errors, guarded, keep=0, complaints=self._complaints)
         self._targets: dict[int, list[Target]] = {}
         """By rate: the processes to sample until the next poll."""
@@ -66,6 +77,9 @@ class Sampling:
             for one in watched
             if one.rest.rested < _AWAKE_FOR and one.last.poll and self._is_sampled(one)
         ]
+        held = self._see_held(one for one, _ in awake)
+        awake += [(one, self._loops.tids(one.key)) for one in held]
+        looped = sum(one.loops is not None for one, _ in awake)
         wanted = sum(len(tids) for _, tids in awake)
         self._turn += 1
         self._targets.clear()
@@ -76,9 +90,23 @@ class Sampling:
                 first = self._turn * most % max(len(tids), 1)
                 some = (list(tids) * 2)[first : first + most]
             self._targets.setdefault(one.membership.config.wait_rate, []).append(
-                _target(one, tuple(some))
+                _target(one, tuple(some), _loops_of(one, looped))
             )
         self._due_ns = {r: self._due_ns.get(r) or _next(r, now_ns) for r in self._targets}
+
+    def _see_held(self, awake: Iterable[Process]) -> list[Process]:
+        """See which processes have a loop held; return those of them that are not awake."""
+        rest = dict(self._held)
+        for one in awake:
+            rest.pop(one.key, None)
+            if self._loops.is_held(one.key):
+                self._held[one.key] = one
+            else:
+                self._held.pop(one.key, None)
+        for key in rest:
+            if not self._loops.is_held(key):
+                self.forget(self._held.pop(key))
+        return [one for key, one in rest.items() if key in self._held]
 
     def next_ns(self) -> int | None:
         """Return when the next sample is due (CLOCK_MONOTONIC); None while no process is to be sampled."""
@@ -116,6 +144,15 @@ class Sampling:
             return None
         return _by_identity(watched, self._sampler.take(watched.key))
 
+    def take_loops(self, watched: Process) -> dict[Identity, LoopReading] | None:
+        """Return what looks at the loops of the process have seen since the last call; None: it has none."""
+        seen = self._loops.take(watched.key)
+        return None if seen is None else _by_identity(watched, seen)
+
+    def held(self) -> list[Process]:
+        """Return the processes that had a loop held when they were last looked at, or have one again."""
+        return list(self._held.values())
+
     def look(self, watched: Process, tids: Collection[int], now_ns: int) -> dict[Identity, Waits]:
         """Return the present waits of these threads. For the reading thread."""
         if not tids:
@@ -126,8 +163,15 @@ class Sampling:
     def _is_sampled(self, watched: Process) -> bool:
         return watched.membership.config.wait_rate > 0 and watched.key.pid != self._own_pid
 
+    def rest(self, watched: Process) -> None:
+        """Forget a process that rests, unless it has a loop held."""
+        if watched.key not in self._held:
+            self.forget(watched)
+
     def forget(self, watched: Process, *, gone: bool = False) -> None:
-        """Forget a process that rests, or has ended."""
+        """Forget a process that is not to be sampled, or has ended."""
+        self._held.pop(watched.key, None)
+        self._loops.forget(watched.key)
         self._sampler.forget(watched.key)
         self._looker.forget(watched.key)
         if gone:
@@ -135,6 +179,7 @@ class Sampling:
 
     def close(self) -> None:
         """Close all files."""
+        self._loops.close()
         self._sampler.close()
         self._looker.close()
 
@@ -149,7 +194,22 @@ def _next(rate: int, now_ns: int) -> int:
     return now_ns + round(random.uniform(0.5, 1.5) * 1e9 / rate)  # noqa: S311  # no secret
 
 
-def _target(watched: Process, tids: Collection[int]) -> Target:
+def _loops_of(watched: Process, looped: int) -> LoopTarget | None:
+    """Return how to look at the process's loops; ``looped``: how many processes have some."""
+    config = watched.membership.config
+    if watched.loops is None or not config.tasks.rate:
+        return None
+    chance = min(config.tasks.rate / config.wait_rate, 1.0) * min(_MOST_LOOPED / looped, 1.0)
+    return LoopTarget(
+        source=watched.loops,
+        chance=chance,
+        usual_ns=round(1e9 / (config.wait_rate * chance)),
+        functions=config.tasks.by == "function",
+        clock_ns=watched.last.clock_ns,
+    )
+
+
+def _target(watched: Process, tids: Collection[int], loops: LoopTarget | None = None) -> Target:
     ns_tids: Mapping[int, int] | None = None
     if watched.ns_pid != watched.key.pid:
         ns_tids = {known.ns_tid: tid for tid, known in watched.threads.known.items()}
@@ -162,9 +222,10 @@ def _target(watched: Process, tids: Collection[int]) -> Target:
         ns_tids=ns_tids,
         hangs=watched.hangs,
         still_tells=lambda gil: watched.names.still_tells(watched.dir, gil),
+        loops=loops,
     )
 
 
-def _by_identity(watched: Process, seen: Mapping[int, Waits]) -> dict[Identity, Waits]:
+def _by_identity(watched: Process, seen: Mapping[int, _T]) -> dict[Identity, _T]:
     known = watched.threads.known
-    return {known[tid].identity: waits for tid, waits in seen.items() if tid in known}
+    return {known[tid].identity: one for tid, one in seen.items() if tid in known}

@@ -1,0 +1,214 @@
+"""Looks at the loops of processes, in the samples of what their threads wait for.
+
+Rules:
+
+* A look comes right after the threads' files ``syscall`` have been read, so a task and the state of its
+thread are of the same moment, but for some 0.1 ms. :mod:`.on_cpu` says what that means for CPU time.
+* **Time is credited by the clock**: what has a loop is credited with the time since the look before. A
+look that comes late stands for four usual times at most, unless the loop itself says that it has been
+held for longer.
+* A process whose last look found its loop held is looked at even if it rests: a task that blocks in
+``time.sleep`` uses no CPU. All others at rest wait for events.
+* A thread whose loop has ended is not forgotten: what it uses until the next loop is counted as that. If
+it runs, its loops are looked for at once, because it may run another one.
+* Tasks are counted every 10 s, by what that costs: at most 1 % of a CPU, and no more than the process itself
+has used, but for 2 ms.
+* Permission that is missing, or a Python that is not known, is reported once; then there are no more looks.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+
+from threadwatch.errors import Denied, Gone, ReadError, Unsupported
+from threadwatch.model.keys import ProcessKey
+from threadwatch.model.loops import LoopReading, LoopSample
+from threadwatch.procfs import MemoryFile
+from threadwatch.reading.reader import GuardedReader
+from threadwatch.waits.loop_records import LoopTarget, SeenLoop, SeenLoops
+from threadwatch.waits.on_cpu import has_run
+from threadwatch.waits.records import SampledProcess, Target
+
+SOURCE = "tasks"
+"""The source of errors with what a process has in its memory of loops and tasks."""
+_FIND_NS = 1_000_000_000
+_CENSUS_NS = 10_000_000_000
+_CENSUS_SHARE = 100
+"""Counting tasks takes at most this part of the time."""
+_CENSUS_FREE_NS = 2_000_000
+_MOST_TASKS = 20_000
+"""Tasks of one process that are counted."""
+
+
+class LoopLooks:
+    """Looks at loops on request. Not for several threads at once."""
+
+    def __init__(self, errors: list[ReadError], guarded: GuardedReader) -> None:
+        self._errors = errors
+        self._guarded = guarded
+        self._processes: dict[ProcessKey, SeenLoops] = {}
+
+    def look(self, process: SampledProcess, target: Target, loops: LoopTarget, now_ns: int) -> None:
+        """Look at each loop of a process, whose threads have just been sampled.
+
+        ``process``: what the sample has seen. ``now_ns``: as in the sample.
+        """
+        seen = self._processes.get(target.key)
+        if seen is None:
+            seen = self._processes[target.key] = SeenLoops()
+        if seen.denied or random.random() >= loops.chance:  # noqa: S311  # no secret
+            return
+        if not self._guarded.may_read(target.hangs, "memory", target.owner_uid, now_ns):
+            return
+        try:
+            memory = process.memory or target.dir.open_memory()
+            process.keep_memory(memory)
+            self._look(seen, process, target, loops, memory)
+        except Gone:
+            process.keep_memory(None)  # the program has ended, or the process
+        except ReadError as error:
+            told = (
+                error if error.source == SOURCE else ReadError(SOURCE, error.reason, error.detail)
+            )
+            if process.is_news(told):
+                self._errors.append(told)
+            if isinstance(error, Denied | Unsupported) or error.reason in ("denied", "unsupported"):
+                seen.deny()
+
+    def _look(
+        self,
+        seen: SeenLoops,
+        process: SampledProcess,
+        target: Target,
+        loops: LoopTarget,
+        memory: MemoryFile,
+    ) -> None:
+        source = loops.source
+        now_ns = time.monotonic_ns()
+        if seen.is_find_due(now_ns, _FIND_NS):
+            source.find(memory, now_ns)
+        seen.follow(target.dir, _ours(target, source.tids))
+        if not seen.loops:
+            return
+        given = _given(seen)
+        samples = _sample(loops, target, memory)
+        missing = seen.loops.keys() - samples.keys()
+        if any(_wants(process, tid) for tid in missing):
+            source.find(memory, now_ns)  # perhaps it runs another loop by now
+            again = _sample(loops, target, memory)
+            samples |= {tid: again[tid] for tid in missing & again.keys()}
+        now_ns = time.monotonic_ns()
+        for tid, loop in list(seen.loops.items()):
+            try:
+                self._note(
+                    loop,
+                    samples.get(tid),
+                    given.get(tid),
+                    loops,
+                    now_ns,
+                    wanted=_wants(process, tid),
+                )
+            except Gone:
+                seen.drop(tid)
+        if seen.is_census_due(loops.clock_ns, now_ns, _CENSUS_FREE_NS):
+            self._count(seen, target, loops, memory, now_ns)
+
+    def _count(
+        self,
+        seen: SeenLoops,
+        target: Target,
+        loops: LoopTarget,
+        memory: MemoryFile,
+        now_ns: int,
+    ) -> None:
+        """Count the tasks of each loop."""
+        began_ns = time.thread_time_ns()
+        try:
+            for census in loops.source.census(memory, _MOST_TASKS):
+                known = seen.loops.get(_ours_of(target, census.tid))
+                if known is not None:
+                    known.count(census.counts)
+        finally:
+            cost_ns = time.thread_time_ns() - began_ns
+            seen.counted(cost_ns, loops.clock_ns, now_ns + max(_CENSUS_NS, _CENSUS_SHARE * cost_ns))
+
+    def _note(
+        self,
+        loop: SeenLoop,
+        sample: LoopSample | None,
+        given: int | None,
+        loops: LoopTarget,
+        now_ns: int,
+        *,
+        wanted: bool,
+    ) -> None:
+        at_work = sample is None or sample.holder is not None
+        ran = False
+        if wanted or at_work:
+            ran = has_run(given, loop.turns(), wanted=wanted, at_work=at_work)
+        if sample is None:
+            loop.see_none(ran=ran)
+            return
+        name = sample.function if loops.functions and sample.function else sample.holder
+        loop.see(sample, name, now_ns, loops.usual_ns, ran=ran)
+
+    def is_held(self, key: ProcessKey) -> bool:
+        """Return whether something had a loop of the process at the last look."""
+        seen = self._processes.get(key)
+        return seen is not None and any(loop.is_held for loop in seen.loops.values())
+
+    def tids(self, key: ProcessKey) -> list[int]:
+        """Return the threads of a process that have run a loop."""
+        seen = self._processes.get(key)
+        return [] if seen is None else list(seen.loops)
+
+    def take(self, key: ProcessKey) -> Mapping[int, LoopReading] | None:
+        """Return what looks at a process's loops have seen since the last call, by TID; None: no loop."""
+        seen = self._processes.get(key)
+        if seen is None or not seen.loops:
+            return None
+        return {tid: loop.take() for tid, loop in seen.loops.items()}
+
+    def forget(self, key: ProcessKey) -> None:
+        """Forget a process that has ended or rests."""
+        seen = self._processes.pop(key, None)
+        if seen is not None:
+            seen.close()
+
+    def close(self) -> None:
+        """Close all files."""
+        for key in list(self._processes):
+            self.forget(key)
+
+
+def _given(seen: SeenLoops) -> dict[int, int | None]:
+    """Return how often each thread has been given a CPU; threads that have ended are forgotten."""
+    given: dict[int, int | None] = {}
+    for tid, loop in list(seen.loops.items()):
+        try:
+            given[tid] = loop.given()
+        except Gone:
+            seen.drop(tid)
+    return given
+
+
+def _sample(loops: LoopTarget, target: Target, memory: MemoryFile) -> dict[int, LoopSample]:
+    found = loops.source.sample(memory, time.monotonic_ns(), functions=loops.functions)
+    return {_ours_of(target, sample.tid): sample for sample in found}
+
+
+def _wants(process: SampledProcess, tid: int) -> bool:
+    """Return whether a thread ran, or was ready to, when the threads were sampled."""
+    thread = process.threads.get(tid)
+    return thread is not None and thread.state == "running"
+
+
+def _ours_of(target: Target, tid: int) -> int:
+    """Return a TID of the process's own PID namespace in ours; 0: not known."""
+    return tid if target.ns_tids is None else target.ns_tids.get(tid, 0)
+
+
+def _ours(target: Target, tids: frozenset[int]) -> frozenset[int]:
+    return frozenset(one for tid in tids if (one := _ours_of(target, tid)))

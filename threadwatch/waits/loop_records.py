@@ -1,0 +1,197 @@
+"""Keeps the records of looks at loops: of one thread's loop, and of a process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from threadwatch.errors import Gone, ReadError
+from threadwatch.model.loops import (
+    NO_LOOP,
+    Census,
+    LoopKind,
+    LoopLook,
+    LoopReading,
+    LoopSample,
+    TaskCount,
+)
+from threadwatch.procfs import (
+    MemoryFile,
+    ProcessDir,
+    TaskFile,
+    parse_schedstat,
+    parse_switches,
+)
+from threadwatch.waits.on_cpu import Turns
+
+_LATE = 4
+"""A look stands for the time since the look before, up to this many times the time that is usual."""
+
+
+class LoopSource(Protocol):
+    """Reads the loops of one process, as :class:`threadwatch.tasks.loops.Loops` does."""
+
+    @property
+    def tids(self) -> frozenset[int]:
+        """Return the threads that were found with a loop, in the process's own PID namespace."""
+
+    def find(self, memory: MemoryFile, now_ns: int) -> None:
+        """Find them. Raises :class:`Gone` and :class:`ReadError`."""
+
+    def sample(self, memory: MemoryFile, now_ns: int, *, functions: bool) -> list[LoopSample]:
+        """Look at each. Raises :class:`Gone` and :class:`ReadError`."""
+
+    def census(self, memory: MemoryFile, most: int) -> list[Census]:
+        """Count the tasks of each. Raises :class:`Gone` and :class:`ReadError`."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopTarget:
+    """The loops of a process to look at."""
+
+    source: LoopSource
+    chance: float
+    """In which part of the samples to look."""
+    usual_ns: int
+    """The time from look to look, on average."""
+    functions: bool
+    """Whether to call tasks after functions of the application."""
+    clock_ns: int
+    """The CPU time of the process at the last poll."""
+
+
+class SeenLoop:
+    """The loop of one thread, and what looks at it have seen."""
+
+    __slots__ = ("_counts", "_last", "_looked_ns", "_looks", "_schedstat", "_status")
+
+    def __init__(self, directory: ProcessDir, tid: int) -> None:
+        """Begin with it. Raises :class:`Gone` and :class:`ReadError`."""
+        self._schedstat = directory.open_task_file(tid, "schedstat")
+        try:
+            self._status: TaskFile = directory.open_task_file(tid, "status")
+        except (Gone, ReadError):
+            self._schedstat.close()
+            raise
+        self._looked_ns = 0
+        self._looks: list[LoopLook] = []
+        self._last: LoopSample | None = None
+        self._counts: Mapping[str, TaskCount] | None = None
+
+    def given(self) -> int | None:
+        """Return how often the thread has been given a CPU; None: the kernel does not count that."""
+        return parse_schedstat(self._schedstat.read())[2] or None
+
+    def turns(self) -> Turns | None:
+        """Return its turns on CPUs; None: the kernel does not count them."""
+        wants, left = parse_switches(self._status.read())
+        given = self.given()
+        return None if given is None else Turns(given, left, wants)
+
+    def see(
+        self, sample: LoopSample, name: str | None, now_ns: int, usual_ns: int, *, ran: bool
+    ) -> None:
+        """Note a look. ``name``: what has the loop; ``usual_ns``: as :attr:`LoopTarget.usual_ns`."""
+        since_ns = now_ns - self._looked_ns if self._looked_ns else 0
+        most_ns = max(_LATE * usual_ns, min(sample.age_ns or 0, since_ns))
+        self._looks.append(LoopLook(name, ran, sample.age_ns, min(since_ns, most_ns)))
+        self._looked_ns, self._last = now_ns, sample
+
+    def see_none(self, *, ran: bool) -> None:
+        """Note a look that has found that the thread runs no loop."""
+        self._looks.append(LoopLook(NO_LOOP, ran, None, 0))
+        self._looked_ns, self._last = 0, None
+
+    def count(self, counts: Mapping[str, TaskCount]) -> None:
+        """Note how many tasks live."""
+        self._counts = counts
+
+    @property
+    def is_held(self) -> bool:
+        """Return whether something had the loop at the last look."""
+        return self._last is not None and self._last.holder is not None
+
+    def take(self) -> LoopReading:
+        """Return what looks have seen since the last call."""
+        kind: LoopKind | None = None
+        ready: int | None = None
+        if self._last is not None:
+            kind, ready = self._last.kind, self._last.ready
+        reading = LoopReading(kind, tuple(self._looks), ready, self._counts)
+        self._looks, self._counts = [], None
+        return reading
+
+    def close(self) -> None:
+        """Close its files."""
+        self._schedstat.close()
+        self._status.close()
+
+
+class SeenLoops:
+    """The loops of one process."""
+
+    __slots__ = (
+        "_census_clock_ns",
+        "_census_cost_ns",
+        "_census_from_ns",
+        "_find_ns",
+        "denied",
+        "loops",
+    )
+
+    def __init__(self) -> None:
+        self.denied = False
+        """Permission hides its memory, or its Python is of an unknown kind."""
+        self.loops: dict[int, SeenLoop] = {}
+        """By TID."""
+        self._find_ns = 0
+        self._census_from_ns = 0
+        self._census_cost_ns = 0
+        self._census_clock_ns = 0
+
+    def deny(self) -> None:
+        """Look no more."""
+        self.denied = True
+        self.close()
+
+    def is_find_due(self, now_ns: int, every_ns: int) -> bool:
+        """Return whether to look for loops now; if so, the next time is ``every_ns`` later."""
+        if now_ns < self._find_ns:
+            return False
+        self._find_ns = now_ns + every_ns
+        return True
+
+    def is_census_due(self, clock_ns: int, now_ns: int, free_ns: int) -> bool:
+        """Return whether to count tasks now: it is time, and the process has paid for it with CPU time.
+
+        ``free_ns``: what counting may cost in any case.
+        """
+        if now_ns < self._census_from_ns:
+            return False
+        cost_ns = self._census_cost_ns
+        return cost_ns <= free_ns or clock_ns - self._census_clock_ns >= cost_ns
+
+    def counted(self, cost_ns: int, clock_ns: int, from_ns: int) -> None:
+        """Note what counting has cost, when the process had used ``clock_ns``; the next is at ``from_ns``."""
+        self._census_cost_ns, self._census_clock_ns = cost_ns, clock_ns
+        self._census_from_ns = from_ns
+
+    def follow(self, directory: ProcessDir, tids: frozenset[int]) -> None:
+        """Begin with the loops of these threads; those that are known stay. Raises :class:`ReadError`."""
+        for tid in tids:
+            if tid not in self.loops:
+                try:
+                    self.loops[tid] = SeenLoop(directory, tid)
+                except Gone:
+                    continue
+
+    def drop(self, tid: int) -> None:
+        """Forget the loop of a thread that has ended."""
+        self.loops.pop(tid).close()
+
+    def close(self) -> None:
+        """Close all files, and forget the loops."""
+        for loop in self.loops.values():
+            loop.close()
+        self.loops.clear()
