@@ -39,6 +39,14 @@ def _by_thread(metric: str, *matchers: str) -> str:
     return total("thread", rate(metric, _ONE, *matchers, thread=True))
 
 
+def _by_task(metric: str) -> str:
+    return total("task", rate(metric, _ONE, thread=True))
+
+
+def _by_bound(metric: str) -> str:
+    return total("le", rate(metric, _ONE, thread=True))
+
+
 def _in_words(names: list[str]) -> str:
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
@@ -218,6 +226,70 @@ def build() -> Json:
             "How many threads of each name are ready to run while every CPU they may use is taken, or "
             "the quota of their cgroup is used up. Not the wait for the GIL.",
             Query(_by_thread("threadwatch_thread_runqueue_wait_seconds_total"), "{{thread}}"),
+            unit="short",
+        ),
+    )
+    grid.heading("Which task")
+    grid.line(
+        10,
+        graph(
+            "Which task uses the CPU",
+            "CPUs that the tasks of loops use (asyncio, uvloop, trio, gevent), by name; together what the "
+            "chosen threads with a loop use. Empty where no thread has one, or memory may not be read.",
+            Query(_by_task("threadwatch_task_cpu_seconds_total"), "{{task}}"),
+            unit="short",
+            stacked=True,
+        ),
+        graph(
+            "Which task holds the loop",
+            "The share of the time in which each task has its loop, running or blocked: all others wait "
+            "meanwhile. Stacked, it is the utilization of the loop; of several loops, their sum.",
+            Query(_by_task("threadwatch_loop_held_seconds_total"), "{{task}}"),
+            unit="short",
+            stacked=True,
+        ),
+    )
+    grid.line(
+        9,
+        graph(
+            "How late is the loop",
+            "How long an event that comes at a random moment waits until its loop asks for events: half of "
+            "them less than the first line, 1 of 100 more than the second. The third is the longest time "
+            "of the last minute that was seen.",
+            *(
+                Query(
+                    f"histogram_quantile({quantile}, {_by_bound('threadwatch_loop_lag_seconds_bucket')})",
+                    legend,
+                )
+                for quantile, legend in ((0.5, "median"), (0.99, "99 %"))
+            ),
+            Query(
+                f"max({select('threadwatch_loop_lag_max_seconds', _ONE, thread=True)})", "longest"
+            ),
+            unit="s",
+        ),
+        graph(
+            "Which task blocks its loop",
+            "The share of the time in which the loop had not asked for events for longer than "
+            "tasks.blocked_after (100 ms), by the task that had it then.",
+            Query(_by_task("threadwatch_loop_blocked_seconds_total"), "{{task}}"),
+            unit="short",
+        ),
+        graph(
+            "Living tasks",
+            "Tasks by name, counted every 10 s. A line that only rises is a leak.",
+            Query(total("task", select("threadwatch_tasks", _ONE, thread=True)), "{{task}}"),
+            unit="short",
+        ),
+        graph(
+            "Ready to run",
+            "Callbacks that wait for their turn, in all chosen loops, by kind of loop.",
+            Query(
+                f"sum by (kind) ({select('threadwatch_loop_ready', _ONE, thread=True)}\n"
+                f"  * on (job, instance, group, thread, pid, tid) group_left (kind)\n"
+                f"  {select('threadwatch_loop_info', _ONE, thread=True)})",
+                "{{kind}}",
+            ),
             unit="short",
         ),
     )

@@ -45,7 +45,7 @@ def loops(
     *looks: LoopLook, identity: Identity = MAIN, **values: Any
 ) -> dict[Identity, LoopReading]:
     """Return what looks at one thread's loop have seen."""
-    known: dict[str, Any] = {"kind": "asyncio", "ready": None, "counts": None}
+    known: dict[str, Any] = {"kind": "asyncio", "ready": None, "counts": None, "began_ns": 1 << 62}
     return {identity: LoopReading(looks=looks, **{**known, **values})}
 
 
@@ -85,6 +85,16 @@ def test_cpu_time_is_divided_by_what_ran() -> None:
     books = begun()
     books.poll(100, loops(*ran("a", "a", "b", None), look("c"), look(None)))
     assert books.tasks() == {"a": 50, "b": 25, LOOP: 25, "c": 0}
+
+
+def test_the_poll_in_which_a_loop_is_found() -> None:
+    """Of what the thread has used in that poll, the tasks have the part that passed since the first look."""
+    books = TaskBooks()
+    books.poll(5 * SECOND)
+    books.poll(100, loops(*ran("a"), began_ns=books.now_ns + SECOND // 4))
+    assert books.tasks() == {"a": 75}
+    books.poll(100, loops(*ran("b")))
+    assert books.tasks() == {"a": 75, "b": 100}
 
 
 def test_no_nanosecond_is_lost_by_division() -> None:
@@ -284,15 +294,14 @@ def test_a_thread_without_a_loop_has_no_tasks() -> None:
 def test_the_view_of_a_loop() -> None:
     """What runs now, and the shares of the time since the view before, by task."""
     books = TaskBooks()
-    first = books.poll(5, loops(*ran("a"), ready=1))
-    assert first is not None
-    assert [(task.name, task.cpu_ratio) for task in first.tasks] == [("a", None)]
+    books.charge(thread(1, "main"), first=True)
+    books.poll(5 * MS, loops(look(None), ready=1))
     looks = (look("a", ran=True), look("b", ran=True, age_ns=3 * MS))
     second = books.poll(600 * MS, loops(*looks, ready=2, counts={"b": TaskCount(1, 0)}))
     assert second is not None
     assert (second.kind, second.holder, second.age_ns, second.ready) == ("asyncio", "b", 3 * MS, 2)
     shares = {task.name: (task.cpu_ratio, task.held_ratio) for task in second.tasks}
-    assert shares["b"] == (0.2, 0.1)
+    assert shares["b"] == (0.3, 0.1)
     assert {task.name: task.alive for task in second.tasks} == {"a": None, "b": TaskCount(1, 0)}
     third = books.poll(0, loops(look(None), kind=None))
     assert third is not None

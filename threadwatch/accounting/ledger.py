@@ -129,6 +129,7 @@ class Ledger:
         self._add_lives(self._hear(unmet, gone), now_ns)
         if self._loops or sample.loops:
             self._loops.charge(sample.loops or {}, self._accounts, self.group, now_ns)
+        self._loops.passed(now_ns)
         for identity in gone:
             self._end(identity, now_ns)
         self._late = self._late | gone if sample.behind else set()

@@ -43,11 +43,15 @@ class LoopAccount:
         *("_ran", "_ready", "_series", "_settled_ns", "_shown"),
     )
 
-    def __init__(self, account: ThreadAccount, now_ns: int) -> None:
-        """Begin now: the CPU time that the thread has used so far belongs to no task."""
+    def __init__(self, account: ThreadAccount, now_ns: int, share: float) -> None:
+        """Begin with the first looks: what the thread has used before belongs to no task.
+
+        ``share``: the part of the time since the last charge but one that has passed since those.
+        """
         self._account = account
         self._series = account.series.loop_series(now_ns)
-        self._settled_ns = account.user_ns + account.system_ns
+        since_ns = round(max(account.gained_ns, 0) * share)
+        self._settled_ns = account.user_ns + account.system_ns - since_ns
         """The thread's CPU time up to which its tasks have been charged."""
         self._open_ns = now_ns
         """Since when there may be a gain that has not been charged."""
@@ -61,7 +65,7 @@ class LoopAccount:
         """Its living tasks, by placed names."""
         self._cpu_ns: Counter[str] = Counter()
         self._held_ns: Counter[str] = Counter()
-        self._shown: tuple[Counter[str], Counter[str]] | None = None
+        self._shown: tuple[Counter[str], Counter[str]] = Counter(), Counter()
         """Both, as they were shown last."""
 
     def see(
@@ -132,7 +136,7 @@ class LoopAccount:
         names = sorted({*self._cpu_ns, *self._held_ns, *self._counts})
 
         def ratio(now: Counter[str], number: int, name: str) -> float | None:
-            if shown is None or elapsed_ns is None:
+            if elapsed_ns is None:
                 return None
             return (now[name] - shown[number][name]) / max(elapsed_ns, 1)
 
@@ -200,19 +204,19 @@ class LoopAccount:
 
     def _fold_expired(self) -> None:
         """Count names that have no totals of their own any more under ``(other)``."""
-        for spent in (self._cpu_ns, self._held_ns):
+        for spent in (self._cpu_ns, self._held_ns, *self._shown):
             for name in [name for name in spent if not self._series.has(name)]:
                 spent[OTHER] += spent.pop(name)
-        self._shown = None
 
 
 class ProcessLoops:
     """The loops of one process's threads."""
 
-    __slots__ = ("_loops",)
+    __slots__ = ("_charged_ns", "_loops")
 
     def __init__(self) -> None:
         self._loops: dict[Identity, LoopAccount] = {}
+        self._charged_ns = 0
 
     def __bool__(self) -> bool:
         return bool(self._loops)
@@ -230,10 +234,16 @@ class ProcessLoops:
             if loop is None:
                 if account is None or reading.kind is None:
                     continue
-                loop = self._loops[identity] = LoopAccount(account, now_ns)
+                passed_ns = max(now_ns - self._charged_ns, 1)
+                share = min(max((now_ns - reading.began_ns) / passed_ns, 0.0), 1.0)
+                loop = self._loops[identity] = LoopAccount(account, now_ns, share)
             loop.see(reading, group.fold_task, group.blocked_after_ns, now_ns)
         for loop in self._loops.values():
             loop.settle(now_ns)
+
+    def passed(self, now_ns: int) -> None:
+        """Note that the process has been charged, with looks at loops or without."""
+        self._charged_ns = now_ns
 
     def place(self, identity: Identity, now_ns: int) -> None:
         """Count a thread's loop in the series that the thread is counted in now."""

@@ -82,6 +82,8 @@ class LoopReading:
     """As :attr:`LoopSample.ready`, last."""
     counts: Mapping[str, TaskCount] | None
     """The living tasks by name, if they have been counted since the poll before; else None."""
+    began_ns: int = 0
+    """When the first of these looks was (CLOCK_MONOTONIC)."""
 
 
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

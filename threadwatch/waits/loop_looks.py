@@ -149,7 +149,7 @@ class LoopLooks:
         if wanted or at_work:
             ran = has_run(given, loop.turns(), wanted=wanted, at_work=at_work)
         if sample is None:
-            loop.see_none(ran=ran)
+            loop.see_none(now_ns, ran=ran)
             return
         name = sample.function if loops.functions and sample.function else sample.holder
         loop.see(sample, name, now_ns, loops.usual_ns, ran=ran)

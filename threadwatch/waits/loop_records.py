@@ -64,7 +64,7 @@ class LoopTarget:
 class SeenLoop:
     """The loop of one thread, and what looks at it have seen."""
 
-    __slots__ = ("_counts", "_last", "_looked_ns", "_looks", "_schedstat", "_status")
+    __slots__ = ("_began_ns", "_counts", "_last", "_looked_ns", "_looks", "_schedstat", "_status")
 
     def __init__(self, directory: ProcessDir, tid: int) -> None:
         """Begin with it. Raises :class:`Gone` and :class:`ReadError`."""
@@ -78,6 +78,7 @@ class SeenLoop:
         self._looks: list[LoopLook] = []
         self._last: LoopSample | None = None
         self._counts: Mapping[str, TaskCount] | None = None
+        self._began_ns = 0
 
     def given(self) -> int | None:
         """Return how often the thread has been given a CPU; None: the kernel does not count that."""
@@ -95,13 +96,18 @@ class SeenLoop:
         """Note a look. ``name``: what has the loop; ``usual_ns``: as :attr:`LoopTarget.usual_ns`."""
         since_ns = now_ns - self._looked_ns if self._looked_ns else 0
         most_ns = max(_LATE * usual_ns, min(sample.age_ns or 0, since_ns))
-        self._looks.append(LoopLook(name, ran, sample.age_ns, min(since_ns, most_ns)))
+        self._add(LoopLook(name, ran, sample.age_ns, min(since_ns, most_ns)), now_ns)
         self._looked_ns, self._last = now_ns, sample
 
-    def see_none(self, *, ran: bool) -> None:
+    def see_none(self, now_ns: int, *, ran: bool) -> None:
         """Note a look that has found that the thread runs no loop."""
-        self._looks.append(LoopLook(NO_LOOP, ran, None, 0))
+        self._add(LoopLook(NO_LOOP, ran, None, 0), now_ns)
         self._looked_ns, self._last = 0, None
+
+    def _add(self, look: LoopLook, now_ns: int) -> None:
+        if not self._looks:
+            self._began_ns = now_ns
+        self._looks.append(look)
 
     def count(self, counts: Mapping[str, TaskCount]) -> None:
         """Note how many tasks live."""
@@ -118,7 +124,7 @@ class SeenLoop:
         ready: int | None = None
         if self._last is not None:
             kind, ready = self._last.kind, self._last.ready
-        reading = LoopReading(kind, tuple(self._looks), ready, self._counts)
+        reading = LoopReading(kind, tuple(self._looks), ready, self._counts, self._began_ns)
         self._looks, self._counts = [], None
         return reading
 

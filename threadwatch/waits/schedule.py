@@ -57,7 +57,7 @@ class Sampling:
         self._errors = errors
         self._loops = LoopLooks(errors, guarded)
         self._held: dict[ProcessKey, Process] = {}
-        """Processes that had a loop held when they were last looked at: they are sampled even if they rest."""
+        """Processes whose loop was held at the last look: they are sampled even if they rest."""
         self._sampler = WaitSampler(errors, guarded, complaints=self._complaints, loops=self._loops)
         self._looker = WaitSampler(errors, guarded, keep=0, complaints=self._complaints)
         self._targets: dict[int, list[Target]] = {}
