@@ -6,9 +6,18 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from threadwatch.model.loops import TaskView
 from threadwatch.model.view import ProcessView, ThreadView
 from threadwatch.words.text import cut, pad, printable, width
-from threadwatch.words.wording import command, count, duration, percent, thread_name, version
+from threadwatch.words.wording import (
+    command,
+    count,
+    duration,
+    percent,
+    tasks_alive,
+    thread_name,
+    version,
+)
 
 _MOST_NAME = 60
 """Width of a name where the terminal's width is unknown."""
@@ -20,33 +29,57 @@ _DEEPEST_INDENT = 8
 """Deepest level with an indent of its own; deeper ones look like this one."""
 
 
+_MOST_TASKS = 10
+"""Tasks of one thread that are shown, the busiest."""
+
+
+def _no_text(_: TaskView) -> str:
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class _Column:
     title: str
     text: Callable[[ThreadView], str]
     right: bool = True
+    task: Callable[[TaskView], str] = _no_text
 
 
 def _cpu_time(thread: ThreadView) -> str:
     return duration((thread.user_ns + thread.system_ns) / 1e9)
 
 
-_NAME = _Column("THREAD", thread_name, right=False)
+def _held(thread: ThreadView) -> str:
+    """Return how much of the time something had the thread's loop."""
+    held = [task.held_ratio for task in thread.loop.tasks] if thread.loop else []
+    known = [ratio for ratio in held if ratio is not None]
+    return percent(sum(known)) if known else ""
+
+
+def _lag(thread: ThreadView) -> str:
+    """Return how late the thread's loop was at the last look, in milliseconds."""
+    age_ns = thread.loop.age_ns if thread.loop else None
+    return "" if age_ns is None else f"{age_ns / 1e6:.0f}"
+
+
+_NAME = _Column("THREAD", thread_name, right=False, task=lambda t: f"└ {printable(t.name)}")
 _COLUMNS = (
     _Column("TID", lambda t: str(t.tid)),
     _NAME,
     _Column("COMM", lambda t: printable(t.comm), right=False),
-    _Column("STATE", lambda t: t.state, right=False),
-    _Column("CPU %", lambda t: percent(t.cpu_ratio)),
+    _Column("STATE", lambda t: t.state, right=False, task=tasks_alive),
+    _Column("CPU %", lambda t: percent(t.cpu_ratio), task=lambda t: percent(t.cpu_ratio)),
+    _Column("LOOP HELD", _held, task=lambda t: percent(t.held_ratio)),
+    _Column("LAG MS", _lag),
     _Column("GIL HELD", lambda t: percent(t.gil_held_ratio)),
     _Column("GIL WAIT", lambda t: percent(t.gil_wait_ratio)),
     _Column("READY", lambda t: percent(t.runqueue_ratio)),
-    _Column("CPU TIME", _cpu_time),
+    _Column("CPU TIME", _cpu_time, task=lambda t: duration(t.cpu_ns / 1e9)),
     _Column("LAST CPU", lambda t: str(t.last_cpu)),
 )
-_OPTIONAL = {"CPU %", "GIL HELD", "GIL WAIT", "READY"}
+_OPTIONAL = {"CPU %", "LOOP HELD", "LAG MS", "GIL HELD", "GIL WAIT", "READY"}
 """Columns that are left out if no thread has a value."""
-_DISPENSABLE = ("LAST CPU", "COMM", "CPU TIME", "READY")
+_DISPENSABLE = ("LAST CPU", "COMM", "CPU TIME", "READY", "LAG MS")
 """Columns that are left out, in this order, where a terminal is too narrow for all."""
 
 
@@ -83,9 +116,9 @@ def report(processes: Sequence[ProcessView], *, columns: int | None, color: bool
             indent = "  " * (min(depth, _DEEPEST_INDENT) + 1)
             yield indent + _line([c.title for c in shown], shown, widths)
             for thread in sorted(process.threads, key=_busiest_first):
-                cells = rows[thread]
-                cells[name] = cut(cells[name], widths[name])
-                yield indent + _line(cells, shown, widths)
+                for cells in rows[thread]:
+                    cells[name] = cut(cells[name], widths[name])
+                    yield indent + _line(cells, shown, widths)
     if any(t.source == "comm" for t in rows):
         yield ""
         yield (
@@ -94,16 +127,33 @@ def report(processes: Sequence[ProcessView], *, columns: int | None, color: bool
         )
 
 
-def _table(
-    columns: Sequence[_Column], threads: Sequence[ThreadView]
-) -> tuple[dict[ThreadView, list[str]], list[int]]:
-    """Return the cells of each thread, and the width that each column needs for them."""
-    rows = {thread: [column.text(thread) for column in columns] for thread in threads}
+_Rows = dict[ThreadView, list[list[str]]]
+"""By thread: the cells of its line, and of those of its tasks."""
+
+
+def _table(columns: Sequence[_Column], threads: Sequence[ThreadView]) -> tuple[_Rows, list[int]]:
+    """Return the cells of each thread and its tasks, and the width that each column needs for them."""
+    rows: _Rows = {}
+    for thread in threads:
+        tasks = _busiest_tasks(thread)
+        rows[thread] = [
+            [column.text(thread) for column in columns],
+            *([column.task(task) for column in columns] for task in tasks),
+        ]
     widths = [
-        max([width(column.title), *(width(row[number]) for row in rows.values())])
-        for number, column in enumerate(columns)
+        max([width(column.title), *(width(row[n]) for lines in rows.values() for row in lines)])
+        for n, column in enumerate(columns)
     ]
     return rows, widths
+
+
+def _busiest_tasks(thread: ThreadView) -> list[TaskView]:
+    """Return the tasks to show: those that live, or have had the loop, the busiest first."""
+    if thread.loop is None:
+        return []
+    tasks = [task for task in thread.loop.tasks if task.cpu_ratio or task.held_ratio or task.alive]
+    tasks.sort(key=lambda task: (-(task.cpu_ratio or 0), -(task.held_ratio or 0), task.name))
+    return tasks[:_MOST_TASKS]
 
 
 def _indent(widths: Sequence[int]) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from threadwatch.labels.applications import is_multiprocessing_child
 from threadwatch.labels.discretion import without_secrets
 from threadwatch.model.keys import Python
+from threadwatch.model.loops import TaskView
 from threadwatch.model.view import ProcessView, ThreadView
 from threadwatch.words.text import printable
 
@@ -22,6 +23,14 @@ def thread_name(thread: ThreadView) -> str:
     if not name:
         return '""'
     return name + "…" if thread.name_cut else name
+
+
+def tasks_alive(task: TaskView) -> str:
+    """Return ``2 ready, 7 waiting``; empty where the tasks have not been counted, or there are none."""
+    if task.alive is None:
+        return ""
+    counts = ((task.alive.ready, "ready"), (task.alive.waiting, "waiting"))
+    return ", ".join(f"{number:,} {word}" for number, word in counts if number)
 
 
 def command(process: ProcessView, parent: ProcessView | None) -> str:
