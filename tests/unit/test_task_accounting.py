@@ -20,6 +20,7 @@ from threadwatch.model.loops import (
     LoopReading,
     LoopTotals,
     LoopView,
+    Ran,
     TaskCount,
     TaskTotals,
 )
@@ -30,7 +31,7 @@ MAIN: Identity = (1, 6000)
 
 
 def look(
-    holder: str | None, *, ran: bool = False, age_ns: int | None = 0, ns: int = 100 * MS
+    holder: str | None, *, ran: Ran = Ran.NO, age_ns: int | None = 0, ns: int = 100 * MS
 ) -> LoopLook:
     """Return a look at a loop, 100 ms after the one before."""
     return LoopLook(holder, ran, age_ns, ns)
@@ -38,7 +39,7 @@ def look(
 
 def ran(*holders: str | None) -> tuple[LoopLook, ...]:
     """Return looks that found these on a CPU."""
-    return tuple(look(holder, ran=True) for holder in holders)
+    return tuple(look(holder, ran=Ran.YES) for holder in holders)
 
 
 def loops(
@@ -119,6 +120,18 @@ def test_a_gain_without_a_look_waits_for_one() -> None:
     assert books.tasks() == {"a": 310, UNKNOWN: 610}
 
 
+def test_work_without_a_cpu_counts_where_no_look_finds_one() -> None:
+    """For 5 s a gain waits for a look that finds the thread on a CPU; then looks that found it at work will do."""
+    books = begun()
+    for _ in range(5):
+        books.poll(10, loops(look("a", ran=Ran.READY), look(None)))
+    assert books.tasks() == {"a": 0}
+    books.poll(10, loops(look("b", ran=Ran.READY)))
+    assert books.tasks() == {"a": 50, "b": 10}
+    books.poll(10, loops(look("a", ran=Ran.READY), look("b", ran=Ran.YES)))
+    assert books.tasks() == {"a": 50, "b": 20}
+
+
 def test_a_look_may_be_ahead_of_the_clock() -> None:
     """A look that found a task on a CPU before the clock shows any gain counts for the next gain."""
     books = begun()
@@ -182,7 +195,7 @@ def test_time_in_which_a_task_has_the_loop() -> None:
     books.poll(
         0,
         loops(
-            look("a", ran=True, age_ns=1 * MS),
+            look("a", ran=Ran.YES, age_ns=1 * MS),
             look("b", age_ns=201 * MS, ns=300 * MS),
             look("b", age_ns=None, ns=50 * MS),
             look(None),
@@ -296,7 +309,7 @@ def test_the_view_of_a_loop() -> None:
     books = TaskBooks()
     books.charge(thread(1, "main"), first=True)
     books.poll(5 * MS, loops(look(None), ready=1))
-    looks = (look("a", ran=True), look("b", ran=True, age_ns=3 * MS))
+    looks = (look("a", ran=Ran.YES), look("b", ran=Ran.YES, age_ns=3 * MS))
     second = books.poll(600 * MS, loops(*looks, ready=2, counts={"b": TaskCount(1, 0)}))
     assert second is not None
     assert (second.kind, second.holder, second.age_ns, second.ready) == ("asyncio", "b", 3 * MS, 2)
@@ -312,7 +325,9 @@ def test_the_view_of_a_loop() -> None:
     st.lists(
         st.tuples(
             st.integers(0, 3 * SECOND),
-            st.lists(st.tuples(st.sampled_from(["a", "b", "c-1", None, NO_LOOP]), st.booleans())),
+            st.lists(
+                st.tuples(st.sampled_from(["a", "b", "c-1", None, NO_LOOP]), st.integers(0, 2))
+            ),
             st.sampled_from(["main", "other"]),
             st.integers(0, 90),
         ),
@@ -320,14 +335,14 @@ def test_the_view_of_a_loop() -> None:
     )
 )
 def test_the_sum_over_tasks_is_the_threads_cpu_time(
-    polls: list[tuple[int, list[tuple[str | None, bool]], str, int]],
+    polls: list[tuple[int, list[tuple[str | None, int]], str, int]],
 ) -> None:
     """Whatever looks see, names change and time passes: at the end no nanosecond is missing or too many."""
     books = begun(expire_after_ns=30 * SECOND)
     before = books.cpu_ns
     for gained_ns, looks, name, wait in polls:
         books.wait(wait)
-        seen = loops(*(look(holder, ran=on) for holder, on in looks))
+        seen = loops(*(look(holder, ran=Ran(on)) for holder, on in looks))
         books.poll(gained_ns, seen, name)
         tasks = sum(
             t.cpu_ns for s in books.group().series.values() if s.loop for t in s.loop.tasks.values()

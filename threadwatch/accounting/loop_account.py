@@ -2,9 +2,10 @@
 
 The thread's clock is exact; looks between two polls say what ran. So what the clock has gained from one poll
 to the next is divided by the looks in that time that found the thread on a CPU, and the sum over the tasks is
-the thread's CPU time. If no look found the thread on a CPU, its gain waits for the next polls. A loop that
-uses 1 % of a CPU is found on one once in ten seconds, at ten looks a second: after a minute without,
-what it has used is ``(unknown)``.
+the thread's CPU time. If no look found the thread on a CPU, its gain waits for the next polls: a loop that
+uses 1 % of a CPU is found on one every ten seconds, at ten looks a second. After 5 s, looks that have found the thread
+without a CPU in the middle of its work are taken in their place: where there is only one CPU, the look has that.
+After a minute without any, the gain is ``(unknown)``.
 
 How long a task holds the loop, and how late the loop is, do not depend on CPU time: each look stands for the
 time since the look before. See docs/decisions/0038-cpu-time-by-task.md.
@@ -26,11 +27,14 @@ from threadwatch.model.loops import (
     LoopKind,
     LoopReading,
     LoopView,
+    Ran,
     TaskCount,
     TaskView,
 )
 from threadwatch.model.readings import Identity
 
+_READY_AFTER_NS = 5_000_000_000
+"""How long a gain waits for a look that has found the thread on a CPU, if others have found it at work."""
 _OPEN_FOR_NS = 60_000_000_000
 """How long a gain waits for a look that says what has used it."""
 
@@ -40,7 +44,7 @@ class LoopAccount:
 
     __slots__ = (
         *("_account", "_age_ns", "_counts", "_cpu_ns", "_held_ns", "_holder", "_kind", "_open_ns"),
-        *("_ran", "_ready", "_series", "_settled_ns", "_shown"),
+        *("_ran", "_ready", "_ready_looks", "_series", "_settled_ns", "_shown"),
     )
 
     def __init__(self, account: ThreadAccount, now_ns: int, share: float) -> None:
@@ -57,6 +61,8 @@ class LoopAccount:
         """Since when there may be a gain that has not been charged."""
         self._ran: Counter[str] = Counter()
         """How many looks since then have found which task on a CPU."""
+        self._ready_looks: Counter[str] = Counter()
+        """How many have found which task without a CPU in the middle of its work."""
         self._kind: LoopKind | None = None
         self._holder: str | None = None
         self._age_ns: int | None = None
@@ -82,7 +88,8 @@ class LoopAccount:
             holder, ran, age_ns, ns = look
             name = None if holder is None else series.place(fold(holder), now_ns)
             if ran:
-                self._ran[name or series.place(LOOP, now_ns)] += 1
+                looks = self._ran if ran is Ran.YES else self._ready_looks
+                looks[name or series.place(LOOP, now_ns)] += 1
             if age_ns is not None:
                 series.observe(age_ns, now_ns)
             if name is not None and name != NO_LOOP and ns:
@@ -108,7 +115,11 @@ class LoopAccount:
         cpu_ns = self._account.user_ns + self._account.system_ns
         if cpu_ns <= self._settled_ns:
             self._open_ns = now_ns
-        elif self._ran or now_ns - self._open_ns > _OPEN_FOR_NS:
+        elif (
+            self._ran
+            or (self._ready_looks and now_ns - self._open_ns > _READY_AFTER_NS)
+            or now_ns - self._open_ns > _OPEN_FOR_NS
+        ):
             self._charge(cpu_ns, now_ns)
 
     def place(self, now_ns: int) -> None:
@@ -159,9 +170,9 @@ class LoopAccount:
         )
 
     def _charge(self, cpu_ns: int, now_ns: int) -> None:
-        """Divide what the thread has gained among what looks have found on a CPU; else it is unknown."""
+        """Divide what the thread has gained among what looks have found; without looks it is unknown."""
         gained_ns = max(cpu_ns - self._settled_ns, 0)
-        ran = self._ran or Counter([UNKNOWN])
+        ran = self._ran or self._ready_looks or Counter([UNKNOWN])
         looks, passed, charged_ns = sum(ran.values()), 0, 0
         for name, count in ran.items():
             passed += count
@@ -173,6 +184,7 @@ class LoopAccount:
                 self._cpu_ns[placed] += part_ns
         self._settled_ns += gained_ns
         self._ran.clear()
+        self._ready_looks.clear()
         self._open_ns = now_ns
 
     def _become(self, kind: LoopKind | None, ready: int | None) -> None:

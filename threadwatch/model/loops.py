@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Literal, NamedTuple, get_args
 
 LoopKind = Literal["asyncio", "uvloop", "trio", "gevent"]
@@ -57,13 +58,22 @@ class Census(NamedTuple):
     counts: dict[str, TaskCount]
 
 
+class Ran(IntEnum):
+    """Whether a thread ran when its loop was looked at."""
+
+    NO = 0
+    READY = 1
+    """It was ready to run, in the middle of its work, and had no CPU: on a machine with one CPU, because the
+    look itself has that."""
+    YES = 2
+
+
 class LoopLook(NamedTuple):
     """One look at a thread's loop between two polls."""
 
     holder: str | None
     """The name that has the loop, as :attr:`LoopSample.holder`, or the function under it, as configured."""
-    ran: bool
-    """Whether the thread was on a CPU."""
+    ran: Ran
     age_ns: int | None
     """As :attr:`LoopSample.age_ns`."""
     stands_for_ns: int

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 
 from threadwatch.errors import Denied, Gone, ReadError, Unsupported
 from threadwatch.model.keys import ProcessKey
-from threadwatch.model.loops import LoopReading, LoopSample
+from threadwatch.model.loops import LoopReading, LoopSample, Ran
 from threadwatch.procfs import MemoryFile
 from threadwatch.reading.reader import GuardedReader
 from threadwatch.waits.loop_records import LoopTarget, SeenLoop, SeenLoops
@@ -145,7 +145,7 @@ class LoopLooks:
         wanted: bool,
     ) -> None:
         at_work = sample is None or sample.holder is not None
-        ran = False
+        ran = Ran.NO
         if wanted or at_work:
             ran = has_run(given, loop.turns(), wanted=wanted, at_work=at_work)
         if sample is None:

@@ -14,6 +14,7 @@ from threadwatch.model.loops import (
     LoopLook,
     LoopReading,
     LoopSample,
+    Ran,
     TaskCount,
 )
 from threadwatch.procfs import (
@@ -91,7 +92,7 @@ class SeenLoop:
         return None if given is None else Turns(given, left, wants)
 
     def see(
-        self, sample: LoopSample, name: str | None, now_ns: int, usual_ns: int, *, ran: bool
+        self, sample: LoopSample, name: str | None, now_ns: int, usual_ns: int, *, ran: Ran
     ) -> None:
         """Note a look. ``name``: what has the loop; ``usual_ns``: as :attr:`LoopTarget.usual_ns`."""
         since_ns = now_ns - self._looked_ns if self._looked_ns else 0
@@ -99,7 +100,7 @@ class SeenLoop:
         self._add(LoopLook(name, ran, sample.age_ns, min(since_ns, most_ns)), now_ns)
         self._looked_ns, self._last = now_ns, sample
 
-    def see_none(self, now_ns: int, *, ran: bool) -> None:
+    def see_none(self, now_ns: int, *, ran: Ran) -> None:
         """Note a look that has found that the thread runs no loop."""
         self._add(LoopLook(NO_LOOP, ran, None, 0), now_ns)
         self._looked_ns, self._last = 0, None

@@ -17,6 +17,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from threadwatch.model.loops import Ran
+
 
 class Turns(NamedTuple):
     """The turns of a thread on CPUs, at one moment."""
@@ -27,7 +29,7 @@ class Turns(NamedTuple):
     """It is on a CPU, or ready to run."""
 
 
-def has_run(given_before: int | None, after: Turns | None, *, wanted: bool, at_work: bool) -> bool:
+def has_run(given_before: int | None, after: Turns | None, *, wanted: bool, at_work: bool) -> Ran:
     """Return whether a thread was on a CPU when its loop was read, between two other reads.
 
     ``given_before``: how often it had been given a CPU before the loop was read; ``wanted``: whether it ran
@@ -36,13 +38,18 @@ def has_run(given_before: int | None, after: Turns | None, *, wanted: bool, at_w
     that wants a CPU counts as on one.
 
     A thread that came to a CPU between the reads, or went to sleep between them, did that to work: if
-    something had the loop, then that ran.
+    something had the loop, then that ran. A thread that was ready all the time has lost its CPU in the
+    middle of its work, if something had the loop; else it has only been woken.
     """
     if given_before is None or after is None:
-        return wanted
+        return Ran.YES if wanted else Ran.NO
+    if after.given == given_before and after.given > after.left:
+        return Ran.YES  # all the time
+    if not at_work:
+        return Ran.NO
     if after.given != given_before:
-        return at_work
-    if after.given > after.left:
-        return True  # all the time
-    # It left its last CPU before the second read: asleep, or for another thread.
-    return at_work and wanted and not after.wants
+        return Ran.YES
+    # It left its last CPU before the second read: to sleep, or for another thread.
+    if not wanted:
+        return Ran.NO
+    return Ran.READY if after.wants else Ran.YES

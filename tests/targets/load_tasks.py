@@ -1,0 +1,119 @@
+"""A loop of asyncio with tasks that use CPU time by a plan, block it, and measure that themselves.
+
+With the argument ``plan``: two tasks and a callback that compute, and a task that blocks in ``time.sleep`` now
+and then. With ``blocked``: nothing but a task that has blocked the loop once it has said so. A line on stdin asks
+for what has been measured so far.
+"""
+
+import asyncio
+import json
+import sys
+import time
+
+import lab
+
+lab.publish()
+
+BOUNDS = (0.005, 0.05, 0.1)
+"""In seconds."""
+USED = {"heavy": 0.0, "light": 0.0, "(callback) beat": 0.0}
+"""CPU time by task."""
+AWAY = dict.fromkeys(BOUNDS, 0.0)
+"""For how long the loop had been away from its selector for longer than each bound."""
+SLEPT = [0.0]
+
+
+def tell(step):
+    """Say what has been measured."""
+    said = {
+        "step": step,
+        "used": USED,
+        "thread": time.thread_time(),
+        "away": [AWAY[bound] for bound in BOUNDS],
+        "slept": SLEPT[0],
+        "time": time.monotonic(),
+    }
+    sys.stdout.write(json.dumps(said) + "\n")
+    sys.stdout.flush()
+
+
+def compute(name, seconds):
+    """Use this much CPU time."""
+    began = now = time.thread_time()
+    while now - began < seconds:
+        now = time.thread_time()
+    USED[name] += now - began
+
+
+async def heavy():
+    while True:
+        compute("heavy", 0.012)
+        await asyncio.sleep(0.05)
+
+
+async def light():
+    while True:
+        compute("light", 0.004)
+        await asyncio.sleep(0.05)
+
+
+def beat(loop):
+    compute("(callback) beat", 0.004)
+    loop.call_later(0.05, beat, loop)
+
+
+async def sleeper():
+    while True:
+        await asyncio.sleep(0.6)
+        began = time.monotonic()
+        time.sleep(0.2)  # which nobody should do here
+        SLEPT[0] += time.monotonic() - began
+
+
+def measure_selector(loop):
+    """Measure how long the loop is away from its selector."""
+    select = loop._selector.select
+    back = [time.monotonic()]
+
+    def measured(timeout=None):
+        away = time.monotonic() - back[0]
+        for bound in BOUNDS:
+            AWAY[bound] += max(away - bound, 0.0)
+        ready = select(timeout)
+        back[0] = time.monotonic()
+        return ready
+
+    loop._selector.select = measured
+
+
+async def plan():
+    loop = asyncio.get_running_loop()
+    measure_selector(loop)
+    ended = loop.create_future()
+
+    def on_input():
+        if sys.stdin.readline():
+            tell("measured")
+        else:
+            ended.cancel()
+
+    loop.add_reader(0, on_input)
+    tasks = [loop.create_task(work()) for work in (heavy, light, sleeper)]
+    beat(loop)
+    tell("ready")
+    try:
+        await ended
+    except asyncio.CancelledError:
+        for task in tasks:
+            task.cancel()
+
+
+async def blocked():
+    async def stuck():
+        tell("ready")
+        sys.stdin.read()
+
+    await asyncio.get_running_loop().create_task(stuck())
+
+
+asyncio.run({"plan": plan, "blocked": blocked}[sys.argv[2]]())
