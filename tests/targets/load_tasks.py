@@ -1,8 +1,8 @@
-"""A loop of asyncio with tasks that use CPU time by a plan, block it, and measure that themselves.
+"""A loop of asyncio with tasks that use CPU time by a plan, block it, and measure that.
 
-With the argument ``plan``: two tasks and a callback that compute, and a task that blocks in ``time.sleep`` now
-and then. With ``blocked``: nothing but a task that has blocked the loop once it has said so. A line on stdin asks
-for what has been measured so far.
+With the argument ``plan``: two tasks and a callback that compute, and a task that blocks in ``time.sleep`` at
+times. With ``blocked``: nothing but a task that has blocked the loop once it has said that it is ready. A
+line on stdin asks for what has been measured so far.
 """
 
 import asyncio
@@ -46,27 +46,31 @@ def compute(name, seconds):
 
 
 async def heavy():
+    """Use CPU time in long pieces."""
     while True:
         compute("heavy", 0.012)
         await asyncio.sleep(0.05)
 
 
 async def light():
+    """Use CPU time in short pieces."""
     while True:
         compute("light", 0.004)
         await asyncio.sleep(0.05)
 
 
 def beat(loop):
+    """Use CPU time in a callback."""
     compute("(callback) beat", 0.004)
     loop.call_later(0.05, beat, loop)
 
 
 async def sleeper():
+    """Block the loop, without CPU time."""
     while True:
         await asyncio.sleep(0.6)
         began = time.monotonic()
-        time.sleep(0.2)  # which nobody should do here
+        time.sleep(0.2)  # noqa: ASYNC251  # which is what no task should do
         SLEPT[0] += time.monotonic() - began
 
 
@@ -87,6 +91,7 @@ def measure_selector(loop):
 
 
 async def plan():
+    """Run it all until stdin ends."""
     loop = asyncio.get_running_loop()
     measure_selector(loop)
     ended = loop.create_future()
@@ -109,6 +114,8 @@ async def plan():
 
 
 async def blocked():
+    """Run a task that blocks the loop until stdin ends."""
+
     async def stuck():
         tell("ready")
         sys.stdin.read()

@@ -1,4 +1,4 @@
-"""What is charged to the tasks of a loop: the thread's CPU time, the time that they have the loop, and lags."""
+"""What is charged to the tasks of a loop: their thread's CPU time, time with the loop, and lags."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class TaskBooks(Books):
         (view,) = self.charge(thread(1, name, self.cpu_ns), loops=seen)
         return view.loop
 
-    def loop(self, name: str = "main", **key: int) -> LoopTotals:
+    def loop(self, name: str = "main", **key: Any) -> LoopTotals:
         """Return the totals of the loops of one thread name."""
         totals = self.totals(name, **key).loop
         assert totals is not None
@@ -82,7 +82,7 @@ def begun(**rules: Any) -> TaskBooks:
 
 
 def test_cpu_time_is_divided_by_what_ran() -> None:
-    """The thread's gain goes to the tasks by the share of looks that found each on a CPU; its past to none."""
+    """The thread's gain goes to the tasks by the looks that found each on a CPU; its past to none."""
     books = begun()
     books.poll(100, loops(*ran("a", "a", "b", None), look("c"), look(None)))
     assert books.tasks() == {"a": 50, "b": 25, LOOP: 25, "c": 0}
@@ -121,7 +121,7 @@ def test_a_gain_without_a_look_waits_for_one() -> None:
 
 
 def test_work_without_a_cpu_counts_where_no_look_finds_one() -> None:
-    """For 5 s a gain waits for a look that finds the thread on a CPU; then looks that found it at work will do."""
+    """For 5 s a gain waits for a look that finds the thread on a CPU; then looks at work will do."""
     books = begun()
     for _ in range(5):
         books.poll(10, loops(look("a", ran=Ran.READY), look(None)))

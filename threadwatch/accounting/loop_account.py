@@ -3,9 +3,9 @@
 The thread's clock is exact; looks between two polls say what ran. So what the clock has gained from one poll
 to the next is divided by the looks in that time that found the thread on a CPU, and the sum over the tasks is
 the thread's CPU time. If no look found the thread on a CPU, its gain waits for the next polls: a loop that
-uses 1 % of a CPU is found on one every ten seconds, at ten looks a second. After 5 s, looks that have found the thread
-without a CPU in the middle of its work are taken in their place: where there is only one CPU, the look has that.
-After a minute without any, the gain is ``(unknown)``.
+uses 1 % of a CPU is found on one every ten seconds, at ten looks a second. After 5 s, looks that have found
+the thread without a CPU in the middle of its work are taken in their place: where there is only one CPU, the
+look has that. After a minute without any, the gain is ``(unknown)``.
 
 How long a task holds the loop, and how late the loop is, do not depend on CPU time: each look stands for the
 time since the look before. See docs/decisions/0038-cpu-time-by-task.md.

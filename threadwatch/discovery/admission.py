@@ -34,6 +34,7 @@ from threadwatch.reading.hangs import HangRecords
 from threadwatch.reading.reader import GuardedReader, owner_of
 from threadwatch.targets.process import Facts, Membership, Process
 from threadwatch.targets.threads import ThreadBook
+from threadwatch.tasks.source import LoopSource
 
 _WAITS_PER_POLL = 128
 """Processes in which names are confirmed at once, in the poll that meets them: 2 ms each."""
@@ -125,6 +126,7 @@ class Admission:
             membership=Membership("", self._default),
             tables=tables,
             names=tables,
+            loops=LoopSource(ns_pid),
             threads=ThreadBook(parse_waited(data)),
             newborn=newborn,
             hangs=hangs,

@@ -98,7 +98,7 @@ class ProcessPolls:
                 behind=reading.behind,
                 names_from=watched.names.names_from,
                 python=watched.names.python,
-                loops=None if watched.loops is None else self._sampling.take_loops(watched),
+                loops=self._sampling.take_loops(watched),
             )
         )
         self._parents.see(watched, now.poll)

@@ -13,6 +13,7 @@ from threadwatch.procfs import ProcessDir
 from threadwatch.reading.hangs import HangRecords
 from threadwatch.targets.rest import Rest
 from threadwatch.targets.threads import ThreadBook
+from threadwatch.tasks.source import LoopSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +79,7 @@ class Process:
     """The tables that it publishes, which are looked for as long as there are none."""
     names: NameSource
     """Where its threads' names come from. Written by :mod:`threadwatch.discovery.admission`."""
+    loops: LoopSource
     threads: ThreadBook
     newborn: bool
     """It was born since the poll before it was first seen."""

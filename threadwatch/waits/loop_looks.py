@@ -11,8 +11,6 @@ held for longer.
 ``time.sleep`` uses no CPU. All others at rest wait for events.
 * A thread whose loop has ended is not forgotten: what it uses until the next loop is counted as that. If
 it runs, its loops are looked for at once, because it may run another one.
-* Tasks are counted every 10 s, by what that costs: at most 1 % of a CPU, and no more than the process itself
-has used, but for 2 ms.
 * Permission that is missing, or a Python that is not known, is reported once; then there are no more looks.
 """
 
@@ -34,12 +32,6 @@ from threadwatch.waits.records import SampledProcess, Target
 SOURCE = "tasks"
 """The source of errors with what a process has in its memory of loops and tasks."""
 _FIND_NS = 1_000_000_000
-_CENSUS_NS = 10_000_000_000
-_CENSUS_SHARE = 100
-"""Counting tasks takes at most this part of the time."""
-_CENSUS_FREE_NS = 2_000_000
-_MOST_TASKS = 20_000
-"""Tasks of one process that are counted."""
 
 
 class LoopLooks:
@@ -58,13 +50,16 @@ class LoopLooks:
         seen = self._processes.get(target.key)
         if seen is None:
             seen = self._processes[target.key] = SeenLoops()
-        if seen.denied or random.random() >= loops.chance:  # noqa: S311  # no secret
+        if not seen.is_due(now_ns) or random.random() >= loops.chance:  # noqa: S311  # no secret
             return
         if not self._guarded.may_read(target.hangs, "memory", target.owner_uid, now_ns):
             return
         try:
             memory = process.memory or target.dir.open_memory()
-            process.keep_memory(memory)
+            if memory is not seen.memory:
+                loops.source.begin(target.dir.read("auxv", "auxv"))
+                seen.use(memory)
+                process.keep_memory(memory)
             self._look(seen, process, target, loops, memory)
         except Gone:
             process.keep_memory(None)  # the program has ended, or the process
@@ -87,7 +82,8 @@ class LoopLooks:
     ) -> None:
         source = loops.source
         now_ns = time.monotonic_ns()
-        if seen.is_find_due(now_ns, _FIND_NS):
+        if seen.is_find_due(now_ns):
+            seen.find_next(now_ns + _FIND_NS)
             source.find(memory, now_ns)
         seen.follow(target.dir, _ours(target, source.tids))
         if not seen.loops:
@@ -112,27 +108,6 @@ class LoopLooks:
                 )
             except Gone:
                 seen.drop(tid)
-        if seen.is_census_due(loops.clock_ns, now_ns, _CENSUS_FREE_NS):
-            self._count(seen, target, loops, memory, now_ns)
-
-    def _count(
-        self,
-        seen: SeenLoops,
-        target: Target,
-        loops: LoopTarget,
-        memory: MemoryFile,
-        now_ns: int,
-    ) -> None:
-        """Count the tasks of each loop."""
-        began_ns = time.thread_time_ns()
-        try:
-            for census in loops.source.census(memory, _MOST_TASKS):
-                known = seen.loops.get(_ours_of(target, census.tid))
-                if known is not None:
-                    known.count(census.counts)
-        finally:
-            cost_ns = time.thread_time_ns() - began_ns
-            seen.counted(cost_ns, loops.clock_ns, now_ns + max(_CENSUS_NS, _CENSUS_SHARE * cost_ns))
 
     def _note(
         self,
@@ -153,6 +128,11 @@ class LoopLooks:
             return
         name = sample.function if loops.functions and sample.function else sample.holder
         loop.see(sample, name, now_ns, loops.usual_ns, ran=ran)
+
+    def is_due(self, key: ProcessKey, now_ns: int) -> bool:
+        """Return whether to look at the loops of a process: it has some, or it is time to look for some."""
+        seen = self._processes.get(key)
+        return seen is None or seen.is_due(now_ns)
 
     def is_held(self, key: ProcessKey) -> bool:
         """Return whether something had a loop of the process at the last look."""

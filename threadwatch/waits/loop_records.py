@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.loops import (
     NO_LOOP,
-    Census,
     LoopKind,
     LoopLook,
     LoopReading,
     LoopSample,
     Ran,
-    TaskCount,
 )
 from threadwatch.procfs import (
     MemoryFile,
@@ -24,27 +20,11 @@ from threadwatch.procfs import (
     parse_schedstat,
     parse_switches,
 )
+from threadwatch.tasks.source import LoopSource
 from threadwatch.waits.on_cpu import Turns
 
 _LATE = 4
 """A look stands for the time since the look before, up to this many times the time that is usual."""
-
-
-class LoopSource(Protocol):
-    """Reads the loops of one process, as :class:`threadwatch.tasks.loops.Loops` does."""
-
-    @property
-    def tids(self) -> frozenset[int]:
-        """Return the threads that were found with a loop, in the process's own PID namespace."""
-
-    def find(self, memory: MemoryFile, now_ns: int) -> None:
-        """Find them. Raises :class:`Gone` and :class:`ReadError`."""
-
-    def sample(self, memory: MemoryFile, now_ns: int, *, functions: bool) -> list[LoopSample]:
-        """Look at each. Raises :class:`Gone` and :class:`ReadError`."""
-
-    def census(self, memory: MemoryFile, most: int) -> list[Census]:
-        """Count the tasks of each. Raises :class:`Gone` and :class:`ReadError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +45,7 @@ class LoopTarget:
 class SeenLoop:
     """The loop of one thread, and what looks at it have seen."""
 
-    __slots__ = ("_began_ns", "_counts", "_last", "_looked_ns", "_looks", "_schedstat", "_status")
+    __slots__ = ("_began_ns", "_last", "_looked_ns", "_looks", "_schedstat", "_status")
 
     def __init__(self, directory: ProcessDir, tid: int) -> None:
         """Begin with it. Raises :class:`Gone` and :class:`ReadError`."""
@@ -78,7 +58,6 @@ class SeenLoop:
         self._looked_ns = 0
         self._looks: list[LoopLook] = []
         self._last: LoopSample | None = None
-        self._counts: Mapping[str, TaskCount] | None = None
         self._began_ns = 0
 
     def given(self) -> int | None:
@@ -110,10 +89,6 @@ class SeenLoop:
             self._began_ns = now_ns
         self._looks.append(look)
 
-    def count(self, counts: Mapping[str, TaskCount]) -> None:
-        """Note how many tasks live."""
-        self._counts = counts
-
     @property
     def is_held(self) -> bool:
         """Return whether something had the loop at the last look."""
@@ -125,8 +100,8 @@ class SeenLoop:
         ready: int | None = None
         if self._last is not None:
             kind, ready = self._last.kind, self._last.ready
-        reading = LoopReading(kind, tuple(self._looks), ready, self._counts, self._began_ns)
-        self._looks, self._counts = [], None
+        reading = LoopReading(kind, tuple(self._looks), ready, None, self._began_ns)
+        self._looks = []
         return reading
 
     def close(self) -> None:
@@ -139,12 +114,10 @@ class SeenLoops:
     """The loops of one process."""
 
     __slots__ = (
-        "_census_clock_ns",
-        "_census_cost_ns",
-        "_census_from_ns",
         "_find_ns",
         "denied",
         "loops",
+        "memory",
     )
 
     def __init__(self) -> None:
@@ -152,37 +125,30 @@ class SeenLoops:
         """Permission hides its memory, or its Python is of an unknown kind."""
         self.loops: dict[int, SeenLoop] = {}
         """By TID."""
+        self.memory: MemoryFile | None = None
+        """The memory that was read last."""
         self._find_ns = 0
-        self._census_from_ns = 0
-        self._census_cost_ns = 0
-        self._census_clock_ns = 0
 
     def deny(self) -> None:
         """Look no more."""
         self.denied = True
         self.close()
 
-    def is_find_due(self, now_ns: int, every_ns: int) -> bool:
-        """Return whether to look for loops now; if so, the next time is ``every_ns`` later."""
-        if now_ns < self._find_ns:
-            return False
-        self._find_ns = now_ns + every_ns
-        return True
+    def use(self, memory: MemoryFile) -> None:
+        """Note which memory is read from now on."""
+        self.memory = memory
 
-    def is_census_due(self, clock_ns: int, now_ns: int, free_ns: int) -> bool:
-        """Return whether to count tasks now: it is time, and the process has paid for it with CPU time.
+    def is_due(self, now_ns: int) -> bool:
+        """Return whether to look: there are loops, or it is time to look for some."""
+        return not self.denied and (bool(self.loops) or now_ns >= self._find_ns)
 
-        ``free_ns``: what counting may cost in any case.
-        """
-        if now_ns < self._census_from_ns:
-            return False
-        cost_ns = self._census_cost_ns
-        return cost_ns <= free_ns or clock_ns - self._census_clock_ns >= cost_ns
+    def is_find_due(self, now_ns: int) -> bool:
+        """Return whether to look for loops now."""
+        return now_ns >= self._find_ns
 
-    def counted(self, cost_ns: int, clock_ns: int, from_ns: int) -> None:
-        """Note what counting has cost, when the process had used ``clock_ns``; the next is at ``from_ns``."""
-        self._census_cost_ns, self._census_clock_ns = cost_ns, clock_ns
-        self._census_from_ns = from_ns
+    def find_next(self, at_ns: int) -> None:
+        """Look for loops again at that time."""
+        self._find_ns = at_ns
 
     def follow(self, directory: ProcessDir, tids: frozenset[int]) -> None:
         """Begin with the loops of these threads; those that are known stay. Raises :class:`ReadError`."""

@@ -79,7 +79,7 @@ class Sampling:
         ]
         held = self._see_held(one for one, _ in awake)
         awake += [(one, self._loops.tids(one.key)) for one in held]
-        looped = sum(one.loops is not None for one, _ in awake)
+        looped = sum(bool(one.loops.tids) for one, _ in awake)
         wanted = sum(len(tids) for _, tids in awake)
         self._turn += 1
         self._targets.clear()
@@ -90,9 +90,25 @@ class Sampling:
                 first = self._turn * most % max(len(tids), 1)
                 some = (list(tids) * 2)[first : first + most]
             self._targets.setdefault(one.membership.config.wait_rate, []).append(
-                _target(one, tuple(some), _loops_of(one, looped))
+                _target(one, tuple(some), self._loops_of(one, looped, now_ns))
             )
         self._due_ns = {r: self._due_ns.get(r) or _next(r, now_ns) for r in self._targets}
+
+    def _loops_of(self, watched: Process, looped: int, now_ns: int) -> LoopTarget | None:
+        """Return how to look at the process's loops; ``looped``: how many processes have some."""
+        config = watched.membership.config
+        if not config.tasks.rate or not self._loops.is_due(watched.key, now_ns):
+            return None
+        chance = min(config.tasks.rate / config.wait_rate, 1.0)
+        if looped > _MOST_LOOPED:
+            chance *= _MOST_LOOPED / looped
+        return LoopTarget(
+            source=watched.loops,
+            chance=chance,
+            usual_ns=round(1e9 / (config.wait_rate * chance)),
+            functions=config.tasks.by == "function",
+            clock_ns=watched.last.clock_ns,
+        )
 
     def _see_held(self, awake: Iterable[Process]) -> list[Process]:
         """See which processes have a loop held; return those of them that are not awake."""
@@ -192,21 +208,6 @@ def _who_runs(watched: Process) -> Collection[int]:
 
 def _next(rate: int, now_ns: int) -> int:
     return now_ns + round(random.uniform(0.5, 1.5) * 1e9 / rate)  # noqa: S311  # no secret
-
-
-def _loops_of(watched: Process, looped: int) -> LoopTarget | None:
-    """Return how to look at the process's loops; ``looped``: how many processes have some."""
-    config = watched.membership.config
-    if watched.loops is None or not config.tasks.rate:
-        return None
-    chance = min(config.tasks.rate / config.wait_rate, 1.0) * min(_MOST_LOOPED / looped, 1.0)
-    return LoopTarget(
-        source=watched.loops,
-        chance=chance,
-        usual_ns=round(1e9 / (config.wait_rate * chance)),
-        functions=config.tasks.by == "function",
-        clock_ns=watched.last.clock_ns,
-    )
 
 
 def _target(watched: Process, tids: Collection[int], loops: LoopTarget | None = None) -> Target:
