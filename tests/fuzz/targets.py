@@ -42,6 +42,7 @@ from threadwatch.procfs import (
     parse_schedstat,
     parse_stat,
     parse_status,
+    parse_switches,
     parse_syscall,
     parse_waited,
 )
@@ -75,6 +76,7 @@ _PROCFS: tuple[Callable[[bytes], object], ...] = (
     parse_schedstat,
     parse_stat,
     parse_status,
+    parse_switches,
     parse_syscall,
     parse_waited,
     partial(parse_mountinfo, place="/proc"),

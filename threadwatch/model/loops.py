@@ -82,7 +82,7 @@ class LoopLook(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class LoopReading:
-    """What looks at one thread's loop have seen since the poll before."""
+    """The looks at one thread's loop since the poll before."""
 
     kind: LoopKind | None
     """None: the thread runs no loop now."""

@@ -25,6 +25,7 @@ from threadwatch.procfs import (
     parse_schedstat,
     parse_stat,
     parse_status,
+    parse_switches,
     parse_waited,
 )
 
@@ -214,6 +215,27 @@ class TestStatus:
         """A missing or cut line and odd numbers are refused."""
         with pytest.raises(Malformed, match=r"^status: malformed: "):
             parse_status(data)
+
+    def test_turns_on_a_cpu(self) -> None:
+        """Both kinds of switches are added, and the letter R means that the thread wants a CPU."""
+        assert parse_switches(STATUS) == (False, 7)
+        assert parse_switches(STATUS.replace(b"State:\tS", b"State:\tR")) == (True, 7)
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            b"",
+            STATUS.replace(b"State:", b"state:"),
+            STATUS.replace(b"nonvoluntary_ctxt", b"other"),
+            STATUS.replace(b"\tvoluntary_ctxt", b"other").replace(
+                b"ctxt_switches:\t5", b"ctxt_switches:\tx"
+            ),
+        ],
+    )
+    def test_turns_that_are_not_told(self, data: bytes) -> None:
+        """A missing line and odd numbers are refused."""
+        with pytest.raises(Malformed, match=r"^status: malformed: "):
+            parse_switches(data)
 
 
 class TestIo:
