@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from threadwatch.errors import Malformed
 from threadwatch.procfs.fields import find_line, line, number, numbers
 
 _IDS = 4
+_LEFT = re.compile(
+    rb"\nvoluntary_ctxt_switches:\t([0-9]{1,20})\nnonvoluntary_ctxt_switches:\t([0-9]{1,20})\n"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +55,11 @@ def parse_switches(data: bytes) -> tuple[bool, int]:
 
     :raises Malformed: a line is missing, or is not what it should be.
     """
-    state = line(data, b"State:\t", "status")
-    voluntary = line(data, b"voluntary_ctxt_switches:\t", "status")
-    involuntary = line(data, b"nonvoluntary_ctxt_switches:\t", "status")
-    left = numbers([voluntary, involuntary], "status", "ctxt_switches")
-    return state.startswith(b"R"), sum(left)
+    state = data.find(b"\nState:\t")
+    left = _LEFT.search(data)
+    if state < 0 or left is None:
+        raise Malformed("status", f"should have lines State and ctxt_switches, not {data[:40]!r}")
+    return data[state + 8 : state + 9] == b"R", int(left[1]) + int(left[2])
 
 
 def _switches(data: bytes, key: bytes) -> int | None:
