@@ -1,4 +1,4 @@
-"""The main interpreter of another process: where it is, what threads it knows, and whether it runs scripts.
+"""Finds the main interpreter of another process, the threads that it knows, and whether it runs scripts.
 
 Nothing that is read here is believed before it fits what is known from elsewhere: the structures point back
 to each other, they lie in memory that the process itself writes to, and the TIDs are those of the process's
@@ -20,7 +20,7 @@ _INT = Struct("<i")
 _MOST_INTERPRETERS = 10_000
 _MOST_THREADS = 100_000
 _TRIES = 20
-"""Lists can change while they are read: how often that is tried."""
+"""How often a list is read that changes meanwhile."""
 _SOURCE = "interpreter"
 
 
@@ -47,7 +47,7 @@ class Interpreter:
     ) -> None:
         self._memory = memory
         self.regions = regions
-        """What the process may write to; to be read again when new threads come."""
+        """The memory that the process may write to; to be read again when new threads come."""
         self._runtime = runtime
         self.offsets: Offsets = parse_offsets(memory.read(runtime, SIZES[minor]))
         if not self._is_writable(runtime, self.offsets.runtime_size):
@@ -78,7 +78,7 @@ class Interpreter:
         return flag == 1
 
     def is_ending(self) -> bool:
-        """Return whether a thread finalizes the interpreter by now."""
+        """Return whether a thread has begun to finalize the interpreter."""
         return self._word(self._runtime + self.offsets.finalizing) != 0
 
     def threads(self) -> list[Thread]:
@@ -115,9 +115,9 @@ class Interpreter:
         return found
 
     def check(self, thread: Thread) -> None:
-        """See that a thread state is, at this moment, the thread's, in the interpreter's list, and writable.
+        """Check that a thread state is now the thread's, in the interpreter's list, and writable.
 
-        To be asked while the thread is held: then it stays so.
+        Call this while the thread is held: then the answer stays true.
 
         :raises Malformed: it is not.
         """

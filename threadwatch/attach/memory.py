@@ -1,6 +1,7 @@
-"""The memory of a process that is to be written to, and what is mapped there.
+"""Writes to the memory of a process, and lists what is mapped there.
 
-It is that of the program that ran when it was opened: after exec there is nothing to read or write any more.
+The memory is that of the program that ran when it was opened: after exec there is nothing to read or write
+any more.
 """
 
 from __future__ import annotations

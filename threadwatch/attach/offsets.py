@@ -1,8 +1,8 @@
-"""The places of a script's path and of all that is checked before, by ``struct _Py_DebugOffsets``.
+"""Finds the places of a script's path and of all that is checked before, by ``struct _Py_DebugOffsets``.
 
-It is the first member of ``_PyRuntime`` (CPython, Include/internal/pycore_debug_offsets.h), and each of its
-fields has 8 bytes. The fields move from one minor version to the next, so only known versions are taken. What
-is read of a Python, to find it and to prove it, is in :mod:`threadwatch.names.memory`.
+The struct is the first member of ``_PyRuntime`` (CPython, Include/internal/pycore_debug_offsets.h). Each of
+its fields has 8 bytes. The fields move from one minor version to the next, so only known versions are taken.
+:mod:`threadwatch.names.memory` finds a Python and proves that it is one.
 """
 
 from __future__ import annotations

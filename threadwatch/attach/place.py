@@ -1,4 +1,4 @@
-"""The place of a script while another process is to run it: a directory of its own that the process can see.
+"""Puts a script where another process can run it: into a directory of its own that the process can see.
 
 The directory is made where temporary files are in the process's own root directory, and is gone afterwards.
 The root can be a container's, so no symbolic link in it is followed: it would lead elsewhere from here. Nor
@@ -48,7 +48,7 @@ class Place:
             return False
 
     def answers(self) -> list[str]:
-        """Return the lines that the script has left so far. What is in them is the process's to choose."""
+        """Return the lines that the script has left so far. The process chooses what is in them."""
         *lines, _ = os.pread(self.answer, _MOST_ANSWER, 0).split(b"\n")
         return [line.decode("utf-8", "replace") for line in lines]
 
@@ -72,7 +72,7 @@ def placed(directory: int, uid: int, script: Callable[[str], str]) -> Iterator[P
 
 
 def _find(directory: int, uid: int, script: Callable[[str], str]) -> tuple[int, str, Place]:
-    """Put the script into the first place that takes it: that place, open; the name in it; what is there."""
+    """Put the script into the first place that takes it; return the place, open, its name, and the script."""
     why = []
     for place in PLACES:
         name = f"threadwatch-{secrets.token_hex(8)}"
@@ -93,7 +93,7 @@ def _find(directory: int, uid: int, script: Callable[[str], str]) -> tuple[int, 
 
 
 def _open(directory: int, place: str) -> int:
-    """Yield one of the places, step by step. Raises OSError."""
+    """Open one of the places, step by step. Raises OSError."""
     fd = os.open("root", _ROOT, dir_fd=directory)
     for part in place.split("/"):
         try:
@@ -109,7 +109,7 @@ def _open(directory: int, place: str) -> int:
 
 
 def _fill(parent: int, name: str, uid: int, script: str) -> int:
-    """Make the directory with its two files; the one for the answer, open. Raises OSError."""
+    """Make the directory with its two files; return the one for the answer, open. Raises OSError."""
     os.mkdir(name, 0o700, dir_fd=parent)
     fd = os.open(name, _LIST, dir_fd=parent)
     try:

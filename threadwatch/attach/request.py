@@ -33,7 +33,7 @@ class Requests:
             raise Unusable(f"the path {path!r} is longer than {offsets.path_size - 1} bytes")
 
     def ask(self, tid: int, thread: Thread) -> None:
-        """Have the thread run the script when it next runs bytecode. ``tid``: as we see it.
+        """Have the thread run the script when the thread next runs bytecode. ``tid``: as we see it.
 
         :raises Malformed: something does not fit; nothing has been written.
         :raises Unusable: it has another request already, or runs no scripts; nothing has been written.
@@ -49,7 +49,7 @@ class Requests:
             memory.write(breaker, bytes([memory.read(breaker, 1)[0] | _PLEASE_STOP]))
 
     def check(self, thread: Thread) -> None:
-        """See that the thread can be asked. Raises as :meth:`ask` does."""
+        """Check that the thread can be asked. Raises as :meth:`ask` does."""
         self._interpreter.check(thread)
         if self._interpreter.is_ending() or not self._interpreter.runs_scripts():
             raise Unusable("its interpreter does not run scripts any more")
@@ -59,7 +59,7 @@ class Requests:
             )
 
     def take_back(self, tid: int, thread: Thread) -> bool:
-        """Have it not run the script; False: it has begun to.
+        """Keep the thread from running the script; return False if it has begun to.
 
         Raises as :meth:`ask` does.
         """

@@ -1,4 +1,4 @@
-"""The scripts that a process is asked to run: one that publishes it, and one that ends that.
+"""Makes the scripts that a process is asked to run: one that publishes it, and one that ends that.
 
 The first has the publisher in it, whole, because the process may have no threadwatch, or none that it could
 find. It leaves nothing in the process but the publisher's modules. Where the process has threadwatch already,
@@ -26,7 +26,7 @@ MODULES = (
 """What a process needs to publish, in the order in which it is imported."""
 
 DONE, AGAIN, FAILED = "done", "again", "failed "
-"""How the line begins that a script leaves."""
+"""The beginnings of the line that a script leaves."""
 
 _FRAME = """\
 def _threadwatch():

@@ -1,10 +1,10 @@
-"""Asks a process to run a script, and sees what comes of it.
+"""Asks a process to run a script, and waits for the result.
 
 Rules:
 
 * One thread is asked at a time. The main thread comes first, because its state lasts as long as the
-  interpreter. Where it does not answer, another that has run meanwhile is asked instead, and then the main
-  one again: what waits for something may wait for ever.
+  interpreter. Where it does not answer, another thread that has run meanwhile is asked instead, and then the
+  main one again: a thread that waits for something may wait for ever.
 * A request is taken back before the script goes. Whatever happens (a timeout, Ctrl-C), none is left.
 * Only a table proves something: that it is there, or that there is none.
 """
@@ -28,7 +28,7 @@ from threadwatch.words.text import printable
 
 _POLL_S = 0.01
 _LOOK_S = 0.1
-"""How often it is looked which threads have run."""
+"""Seconds between two looks at which threads have run."""
 _TURN_S = 0.5
 """How long one thread is asked, if there is another."""
 _MOST_WATCHED = 512
@@ -38,7 +38,7 @@ _MOST_AGAIN = 5
 _GRACE_S = 3.0
 """How long a script that has begun may take to end, when nothing else is waited for."""
 _PATIENCE_S = 1.0
-"""After which it is told what is waited for."""
+"""Seconds after which the user is told what is waited for."""
 
 
 def attach(subject: Subject, timeout: float, tell: Callable[[str], None]) -> None:
@@ -67,7 +67,7 @@ def _run(
     timeout: float,
     tell: Callable[[str], None],
 ) -> bool:
-    """Have the process run a script; whether it publishes then."""
+    """Have the process run a script; return whether the process publishes then."""
     with subject.explained():
         with placed(subject.directory, subject.uid, script) as place:
             asking = _Asking(subject, place)
@@ -80,7 +80,7 @@ def _run(
 
 
 class _Asking:
-    """A script is to be run by one thread of the process or the other."""
+    """Asks one thread of the process after the other to run a script."""
 
     def __init__(self, subject: Subject, place: Place) -> None:
         self._subject = subject
@@ -140,7 +140,7 @@ class _Asking:
                     time.sleep(_POLL_S)
 
     def _look(self, now: float) -> None:
-        """See which of the threads that Python knows have run since the last look."""
+        """Note which of the threads that Python knows have run since the last look."""
         if now - self._looked_at < _LOOK_S:
             return
         self._looked_at = now

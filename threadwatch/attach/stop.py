@@ -1,8 +1,8 @@
 """Holds one thread of another process still for a moment (ptrace(2), PTRACE_SEIZE).
 
-A thread that is held does not end, so what belongs to it stays where it is, and does not change it. The
-other threads run on. A system call that it waits in goes on afterwards, but for those that every stop ends
-with EINTR (signal(7)): epoll_wait(2) and a few more, which CPython begins again.
+A thread that is held does not end, so its state stays where it is, and does not change. The other threads
+run on. A system call that the thread waits in goes on afterwards, but for those that every stop ends with
+EINTR (signal(7)): epoll_wait(2) and a few more, which CPython begins again.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _SEIZE, _INTERRUPT, _DETACH = 0x4206, 0x4207, 17
 _WALL = 0x40000000
 _EVENT_STOP = 128
 _DEADLINE_S = 3.0
-"""A thread stops at once, unless it is in the middle of what nothing interrupts (a disk, a vfork)."""
+"""A thread stops at once, unless it waits in a call that nothing interrupts (for a disk, a vfork)."""
 
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Signals that would end us come after what is done inside, which is short."""
+    """Make signals that would end us wait until the block inside is done, which is short."""
     before = signal.pthread_sigmask(
         signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
     )
@@ -59,7 +59,7 @@ def held(tid: int) -> Iterator[None]:
 
 
 def _await_stop(tid: int) -> int:
-    """Wait until it has stopped; the signal that was on its way to it, 0: none."""
+    """Wait until the thread has stopped; return the signal that was on its way to it, 0: none."""
     deadline = time.monotonic() + _DEADLINE_S
     while time.monotonic() < deadline:
         try:

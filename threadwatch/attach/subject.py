@@ -1,6 +1,6 @@
-"""A process that is to be asked: what is looked at before anything in it is changed.
+"""Checks a process that is to be asked, before anything in it is changed.
 
-It is its directory in ``/proc`` that is kept open, and its memory is that of the program that runs in it now.
+The process's directory in ``/proc`` is kept open, and its memory is that of the program that runs now.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Subject:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Raises :class:`Unusable` for what goes wrong inside."""
+        """Raise :class:`Unusable` for errors inside."""
         try:
             yield
         except Gone:
@@ -103,7 +103,7 @@ class Subject:
         python = self._find_python()
         hexversion = python.hexversion
         self.version = hexversion >> 24, hexversion >> 16 & 0xFF, hexversion >> 8 & 0xFF
-        """Of its CPython."""
+        """The version of its CPython."""
         self._check_version(free_threaded=python.offsets.free_threaded)
         self.interpreter = Interpreter(
             self.memory, self._regions(), python.runtime, self.version[1]
@@ -195,7 +195,7 @@ class Subject:
         return False
 
     def see_that_it_lives(self) -> None:
-        """Raises :class:`Gone` otherwise."""
+        """Raise :class:`Gone` unless the process lives."""
         if parse_stat(self.process.read("stat", "stat")).state in "ZX":
             raise Gone("stat: the process has ended")
 

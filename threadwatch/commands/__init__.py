@@ -1,1 +1,1 @@
-"""The command line: each command, and what the daemon's process needs around it."""
+"""Runs the command line: each command, and what the daemon's process needs around it."""

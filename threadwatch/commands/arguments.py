@@ -1,6 +1,6 @@
 """Parses the command line and holds its help. :mod:`threadwatch.commands.main` has the commands.
 
-Runs on Python 3.9 and later, as that does.
+Runs on Python 3.9 and later, as that module does.
 """
 
 import argparse
@@ -15,7 +15,7 @@ _SORT_NAMES = ("cpu", "held", "wait", "ready", "time", "age", "state", "tid")
 _EXAMPLES = """\
 examples:
   threadwatch run -- gunicorn shop:app   start an application whose threads have names from outside
-  threadwatch attach 4711                have a process publish that runs already (CPython 3.14 and later)
+  threadwatch attach 4711                have a running process publish (CPython 3.14 and later)
   threadwatch ps                         every Python thread of this host, by name
   threadwatch top                        the same, live, in the terminal
   threadwatch serve                      export them to Prometheus, on http://127.0.0.1:9749/metrics
@@ -246,7 +246,7 @@ def _add_attach(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser = _add(
         commands,
         "attach",
-        "have a process publish its threads that runs already, on CPython 3.14 or later",
+        "have a running process publish its threads, on CPython 3.14 or later",
         "  threadwatch attach 4711\n"
         "  threadwatch attach --yes --timeout 60 4711    without a question, and wait longer\n"
         "\nThe process is changed: it runs a script of threadwatch. Be its user, or root.\n",
@@ -259,7 +259,7 @@ def _add_detach(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser = _add(
         commands,
         "detach",
-        "have a process cease to publish its threads, on CPython 3.14 or later",
+        "have a running process cease to publish its threads, on CPython 3.14 or later",
         "  threadwatch detach 4711\n",
     )
     _add_pid(parser)

@@ -1,4 +1,4 @@
-"""``threadwatch attach`` and ``threadwatch detach``: a process that runs already publishes, or ceases to."""
+"""Runs ``threadwatch attach`` and ``threadwatch detach``: has a running process publish, or cease to."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from threadwatch.procfs import parse_cmdline
 from threadwatch.words.text import cut, printable
 
 _COLUMNS = 60
-"""Of a command line, as much is shown."""
+"""Characters of a command line that are shown."""
 
 _ATTACHES = """\
 This changes that process: one of its own threads will run a script of threadwatch, some 20 ms long, between
@@ -29,7 +29,7 @@ have been told otherwise."""
 
 
 def attach(pid: int, *, yes: bool, timeout: float) -> int:
-    """Have a process publish its threads; the exit code.
+    """Have a process publish its threads; return the exit code.
 
     :raises Unusable: it cannot, or does not; in one line, why not.
     """
@@ -55,7 +55,7 @@ def attach(pid: int, *, yes: bool, timeout: float) -> int:
 
 
 def detach(pid: int, *, timeout: float) -> int:
-    """Have a process cease to publish; the exit code.
+    """Have a process cease to publish; return the exit code.
 
     :raises Unusable: it cannot, or does not; in one line, why not.
     """
@@ -85,7 +85,7 @@ def _user(uid: int) -> str:
 
 
 def _ask(question: str) -> None:
-    """Raises :class:`Unusable` unless the user says yes."""
+    """Ask the user. Raises :class:`Unusable` unless the answer is yes."""
     if not sys.stdin or not sys.stdin.isatty():
         raise Unusable(
             "standard input is no terminal to ask on: add --yes to attach without a question"
@@ -114,7 +114,7 @@ def _waiting(what: str) -> None:
 
 @contextmanager
 def _attention() -> Iterator[None]:
-    """SIGTERM and SIGHUP inside are as Ctrl-C: no request is left in the process by them."""
+    """Take SIGTERM and SIGHUP inside as Ctrl-C, so that they leave no request in the process."""
 
     def interrupt(_number: int, _frame: object) -> None:
         raise KeyboardInterrupt

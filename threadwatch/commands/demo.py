@@ -34,7 +34,7 @@ from threadwatch.words.style import Style
 
 _APPLICATION = Path(__file__).with_name("demo_app.py")
 _LOOK_AFTER_POLLS = 3
-"""By then the worker processes have started, and CPU % covers a whole second."""
+"""After this many polls the worker processes have started, and CPU % covers a whole second."""
 
 
 def demo(listen: str | None, default: str, seconds: float | None) -> int:

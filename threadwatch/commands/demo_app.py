@@ -1,6 +1,6 @@
-"""A small shop with every kind of thread, for ``threadwatch demo``. It imports nothing of threadwatch.
+"""Runs a small shop with every kind of thread, for ``threadwatch demo``. Imports nothing of threadwatch.
 
-It uses the standard library only. The name of each thread says what the thread does.
+Uses the standard library only. The name of each thread says what the thread does.
 """
 
 import asyncio

@@ -2,8 +2,8 @@
 
 A program of its own, ``python3 -I -S healthcheck.py``: it imports nothing of threadwatch and no
 site-packages, so it is over in a hundredth of a second. The daemon is the process with our root
-directory that was started as ``threadwatch serve``. It is asked at every address that its command line
-names, or else its environment (``THREADWATCH_LISTEN_ADDRESS``).
+directory that was started as ``threadwatch serve``. The daemon is asked at every address that its command
+line names, or else its environment (``THREADWATCH_LISTEN_ADDRESS``).
 
 With TLS the answer to plain HTTP is 400, with passwords 401: then the answer shows that the daemon
 serves, and not whether it polls. Exit status 0: healthy. 1: not, with one line that says why.
@@ -83,7 +83,7 @@ def _daemon() -> "list[str] | None":
 
 
 def ask(address: str) -> None:
-    """Ask the daemon at an address. Raises OSError if it is not healthy, or does not answer."""
+    """Ask the daemon at an address. Raises OSError if the daemon is not healthy, or does not answer."""
     family, where = peer(address)
     with socket.socket(family) as client:
         client.settimeout(_TIMEOUT_S)

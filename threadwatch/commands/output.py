@@ -3,8 +3,7 @@
 All commands print through this module, usage texts included. The rules are those of other Unix
 programs:
 
-- The reader has left (``threadwatch ps
- head``): the command ends by SIGPIPE and prints nothing more.
+- The reader has left (``threadwatch ps | head``): the command ends by SIGPIPE and prints nothing more.
 - The output cannot be written, because the disk is full or it was closed before the command began
   (``>&-``): the command prints one line on standard error and returns exit code 1.
 - Standard error cannot be written: the command goes on, because there is no other place for

@@ -37,7 +37,7 @@ def ps(
     :raises ConfigError: the configuration cannot be used.
     :raises Unusable: there is no procfs, or nothing fits ``what``.
     """
-    publish()  # with an interval it is a process that others look at
+    publish()  # with an interval, others can look at this process
     config = load_config(config_file)
     errors: list[ReadError] = []
     raise_file_limit()

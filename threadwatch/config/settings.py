@@ -1,4 +1,4 @@
-"""The settings of a configuration: frozen values."""
+"""Defines the settings of a configuration: frozen values."""
 
 from __future__ import annotations
 

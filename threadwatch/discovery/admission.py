@@ -108,7 +108,7 @@ class Admission:
     ) -> Process | None:
         """Return the record of a process that has to be watched; None for any other.
 
-        ``data``: its stat. ``looks``, ``hangs``: its records. ``asked_for``: it is watched whatever it is.
+        ``data``: its stat. ``looks``, ``hangs``: its records. ``asked_for``: it is watched, whatever it runs.
         ``newborn``: it was born since the last poll.
         """
         stat = parse_stat(data)

@@ -1,6 +1,6 @@
 """Looks at processes, and keeps those that are watched.
 
-:mod:`.turns` says at which it looks in a poll, :mod:`.admission` which are watched.
+:mod:`.turns` says at which processes to look in a poll, :mod:`.admission` which of them are watched.
 
 * A watched process may change its group by a look, or cease to be watched.
 * A process that ends during a look is treated as if it had never existed.
@@ -77,7 +77,7 @@ class Discovery:
         self._turns.judge_all_again()
 
     def always_watch(self, pids: frozenset[int]) -> None:
-        """Watch these processes, whatever they are."""
+        """Watch these processes, whatever they run."""
         self._always = pids
 
     def look_soon(self, watched: Process, poll: int) -> None:
@@ -100,7 +100,7 @@ class Discovery:
         return self.take_gone()
 
     def due(self, poll: int) -> list[int]:
-        """Return the processes to be looked at in a poll, in this order: those that may be something new."""
+        """Return the PIDs to look at in a poll, in this order: new ones, and those that may have changed."""
         self._admission.begin()
         self._turns.judge_users_again(self._admission.renamed_users())
         due = self._turns.due(poll, self._inbox.senders())
@@ -163,7 +163,7 @@ class Discovery:
         self._turns.next(pid, poll)
 
     def _hangs_of(self, pid: int) -> HangRecords:
-        """Return those of a process that is not watched."""
+        """Return the hangs of a process that is not watched."""
         other = self._others.get(pid)
         return HangRecords() if other is None else other.hangs
 

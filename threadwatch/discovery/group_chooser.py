@@ -59,7 +59,7 @@ class GroupChooser:
         self._users.doubt()
 
     def renamed_users(self) -> set[int]:
-        """Return the users of whom another name is known now than processes were judged by."""
+        """Return the users whose names have changed since processes were judged by them."""
         if "user" not in self._needs:
             return set()
         self._users.refresh()
@@ -70,8 +70,8 @@ class GroupChooser:
         try:
             return watched.dir.exe()
         except Denied as error:
-            # It is hidden from us, as most of a host's processes are; worth counting for Python
-            # ones.
+            # The programs of most of a host's processes are hidden from us. The error is counted for
+            # Python ones alone.
             if is_python(None, watched.facts.cmdline, watched.facts.comm):
                 self._errors.append(error)
             return None
@@ -82,7 +82,7 @@ class GroupChooser:
         """Return the group that a process belongs to by the configuration; None: it is not to be watched.
 
         ``exe``: what :meth:`exe` returns. ``python``: the process runs Python, as its program or command
-        line says. ``asked_for``: it is watched whatever it is.
+        line says. ``asked_for``: it is watched, whatever it runs.
         """
         facts = watched.facts
         child_of = None
@@ -92,7 +92,7 @@ class GroupChooser:
             if inherited is not None:
                 child_of = self._maker_of(inherited, child_of)
             if child_of is None and watched.membership.group:
-                return watched.membership  # an orphan stays what it was
+                return watched.membership  # an orphan stays in its group
         config = replace(self._config, watch_unmatched=True) if asked_for else self._config
         python = python or asked_for or inherited is not None
         named = "user" in self._needs
@@ -123,7 +123,7 @@ class GroupChooser:
         )
 
     def _has_python(self, watched: Process, looks: Looks, exe: str | None) -> bool:
-        """Return whether there is a Python in a process that is not called so."""
+        """Return whether there is a Python in a process whose program is called otherwise."""
         if exe is None:
             return False
         if looks.embeds != exe:
@@ -163,7 +163,7 @@ class GroupChooser:
         return Cgroup()
 
     def _user(self, uid: int, *, apart: bool) -> str:
-        """Return a user's name; in another container its number, which has another name there."""
+        """Return a user's name; for a process in another container the number: it has another name there."""
         return str(uid) if apart else self._users.name(uid)
 
     def _is_apart(self, cgroup: Cgroup) -> bool:

@@ -1,7 +1,7 @@
 """Schedules the looks at processes, and keeps the results of the last look at each.
 
-A process is looked at again after 1, 2, 4 … 32 polls at most. Each has polls of its own, so that not all are
-looked at in the same.
+A process is looked at again after 1, 2, 4 … 32 polls at most. The looks at different processes are spread
+over the polls.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Looks:
     clock_ns: int = -1
     """The process clock at the last look: while it stands still, there is nothing new. -1: look anyway."""
     embeds: str | None = None
-    """The program in which a Python was found that is not called Python."""
+    """The program, not called Python, in which a Python was found."""
     files_searched: int = 0
     """File descriptors that have been looked at for a table beyond the first ones."""
 
@@ -62,7 +62,7 @@ class LookSchedule:
         self._due.setdefault(poll, []).append(pid)
 
     def after(self, poll: int, wait: int, pid: int) -> None:
-        """Look at a process in this many polls at most: in one whose turn it is."""
+        """Look at a process after this many polls at most: its PID decides in which one."""
         turn = pid * 0x9E3779B1 >> 16  # PIDs that come together are often of one residue
         self.at(poll + wait - (poll + turn) % wait, pid)
 

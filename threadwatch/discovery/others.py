@@ -65,11 +65,11 @@ class Others:
         self._known.clear()
 
     def gone(self, living: Iterable[int]) -> set[int]:
-        """Return the PIDs of those that are not among these."""
+        """Return the PIDs of processes that are kept here and not among the living."""
         return self._known.keys() - set(living)
 
     def children_of(self, parents: set[int]) -> list[int]:
-        """Return the PIDs of those whose parents are among these."""
+        """Return the PIDs of processes whose parents are among these."""
         return [pid for pid, other in self._known.items() if other.ppid in parents]
 
     def note_parent(self, pid: int) -> None:
@@ -95,10 +95,10 @@ class Others:
         return parents
 
     def take_gone_children(self) -> tuple[set[int], Mapping[int, int]]:
-        """Return what is known of those that have gone since the last call.
+        """Return two facts about the processes that have gone since the last call.
 
-        The PIDs of processes that had one that lived for a while; and by PID, the CPU time in ns of those
-        that had ended when they were first seen.
+        The PIDs of parents whose child lived for a while; and by the parent's PID, the CPU time in ns of
+        children that had ended when they were first seen.
         """
         foreign, self._foreign = self._foreign, set()
         unseen, self._unseen = self._unseen, Counter()

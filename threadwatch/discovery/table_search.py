@@ -15,9 +15,9 @@ from threadwatch.targets.process import Process
 _FILES_PER_POLL = 8 * FILES
 """File descriptors that are examined in one poll, of processes that have more than the first ones."""
 _FILE_NS = 5_000
-"""CPU time that examining one takes."""
+"""CPU time that it takes to examine one descriptor."""
 _FREE_NS = 100_000_000
-"""CPU time of ours that each process has for that in any case: a fork has all of its parent's files."""
+"""CPU time that the daemon spends on each process's descriptors in any case: a fork has its parent's."""
 
 
 class TableSearch:

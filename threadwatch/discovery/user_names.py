@@ -6,8 +6,8 @@ and does not tell a user without a name from a service that does not answer. Hen
 * A thread of its own asks, one user after the other; there is never a second one. A caller that
 wants a name waits a moment, and not at all once the service has been late. Until the name is known,
 a user is its number.
-* A name is looked up again after :data:`_GOOD_FOR_S`; meanwhile it stays, and also if the service
-knows none then. That there is none is looked up again after :data:`_NONE_FOR_S`.
+* A name is looked up again after :data:`_GOOD_FOR_S`; the old one stays until then, and also if the
+service knows none any more. A user without a name is looked up again after :data:`_NONE_FOR_S`.
 :meth:`UserNames.take_news` tells a caller whose judgement has turned out to be outdated.
 * Known names are doubted (:meth:`UserNames.doubt`) at a reload: then the answer of the service
 counts, even if it knows none.
@@ -25,7 +25,7 @@ _NONE_FOR_S = 30
 _WAIT_S = 0.1
 """How long a caller waits for a name."""
 _IMPATIENT_FOR_S = 60
-"""For how long no caller waits after that was too short."""
+"""For how long no caller waits, once a wait was too short."""
 _REFRESH_S = 5
 _MOST = 4096
 """Users whose names are remembered."""
@@ -38,17 +38,17 @@ class _User:
 
     def __init__(self) -> None:
         self.name: str | None = None
-        """None: it has none, as far as is known."""
+        """None: the user has no name, as far as is known."""
         self.told: str | None = None
         """The answer that was given for the name."""
         self.until = 0.0
         """When to ask again (time.monotonic())."""
         self.asked = False
-        """Whether it is about to be looked up."""
+        """Whether the name is about to be looked up."""
         self.outdated = False
-        """Whether it has to be looked up again after that, because the answer may be from before a reload."""
+        """Whether the name is to be looked up once more then: the answer may be from before a reload."""
         self.doubtful = False
-        """Whether it loses its name if the service knows none."""
+        """Whether the user loses the name if the service knows none."""
 
 
 class UserNames:

@@ -12,7 +12,7 @@ from threadwatch.model.keys import Source
 from threadwatch.procfs.credentials import Credentials
 
 Access = Literal["yes", "hidden", "no"]
-"""It can be read; permission hides it; there is nothing to read."""
+"""``yes``: it can be read; ``hidden``: permission hides it; ``no``: there is nothing to read."""
 
 TableState = Literal[
     "found", "none", "hidden", "malformed", "other layout", "another's", "closed", "unfinished"
@@ -56,7 +56,7 @@ class Finding:
     reason: Reason | None = None
     """Why it does not publish; None: it does, or that is hidden or malformed."""
     nameless: Mapping[str, int] = field(default_factory=dict)
-    """How many of its threads have no name in Python although it publishes, by reason
+    """How many of its threads have no Python name although it publishes, by reason
     (:func:`threadwatch.doctor.threads.nameless`)."""
 
     labels: Mapping[str, str] = field(default_factory=dict)

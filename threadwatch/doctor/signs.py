@@ -1,4 +1,4 @@
-"""Reads the signs in what a process shows: its Python, its options, whether it was asked to publish. Pure."""
+"""Reads the signs that a process shows: its Python, its options, whether it was asked to publish. Pure."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Reads what decides how much a process can see of others: its rights, its procfs, the kernel.
+"""Reads the facts that decide how much a process can see of others: its rights, its procfs, the kernel.
 
-It reads this of the process that asks. A daemon's situation is the same only if it has the same
+They are those of the process that asks. A daemon's situation is the same only if it has the same
 user, capabilities and mounts: so ``doctor`` shows the rights of a running daemon, too.
 """
 
@@ -98,7 +98,7 @@ class Situation:
 
     @property
     def is_hidden_from(self) -> bool:
-        """Return whether it hides other users' processes from us (has_pid_permissions(), fs/proc/base.c)."""
+        """Return whether it hides others' processes from us (has_pid_permissions(), fs/proc/base.c)."""
         if self.hidepid == "off" or "CAP_SYS_PTRACE" not in self.lacks:
             return False
         trusted = _option(self.options or (), "gid") or "0"

@@ -1,4 +1,4 @@
-"""Reads the threads of a process for ``doctor``: their names, which have none in Python, and their series."""
+"""Reads the threads of a process for ``doctor``: their names, those without one in Python, their series."""
 
 from __future__ import annotations
 

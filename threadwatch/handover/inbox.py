@@ -100,7 +100,7 @@ class Inbox:
             self.count(why)
 
     def count(self, result: HandoverResult, tables: int = 1) -> None:
-        """Count what has come of a table, or of several."""
+        """Count the result of a table, or of several tables with the same."""
         with self._lock:
             self._results[result] += tables
 

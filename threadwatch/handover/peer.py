@@ -43,9 +43,9 @@ class Peer:
     until_s: float
     """Until when it has to have sent its table (time.monotonic())."""
     why_not: HandoverResult | None = None
-    """Why nothing is received of it."""
+    """Why nothing is received of the process."""
     is_late: bool = False
-    """It has sent nothing yet."""
+    """The process has sent nothing yet."""
 
 
 def meet(connection: socket.socket, until_s: float) -> Peer:

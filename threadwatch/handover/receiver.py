@@ -58,11 +58,11 @@ class Receiver:
         self._selector = selectors.DefaultSelector()
         self._waker, self._wake = socket.socketpair()
         self._peers: dict[socket.socket, Peer] = {}
-        """Those of which a table is awaited."""
+        """The processes of which a table is awaited."""
         self._of_users: Counter[int] = Counter()
         self._guarded = GuardedReader(most_stuck=_MOST_STUCK)
         self._hangs: dict[int, HangRecords] = {}
-        """By uid: the users who have made us wait."""
+        """By uid: the users whose files have made the reading thread wait."""
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="tables", daemon=True)
 

@@ -91,7 +91,7 @@ def is_unpacked_pex(cmdline: Sequence[str]) -> bool:
 
 
 def is_multiprocessing_child(cmdline: Sequence[str]) -> bool:
-    """Return whether a process was started by multiprocessing or its kin, so that its parent says what it is.
+    """Return whether a process was started by multiprocessing or its kin, and so belongs to its parent.
 
     True for the workers and helpers whose command line names no application: those of the start
     methods spawn and forkserver, resource trackers, joblib's and celery's workers. A child by fork

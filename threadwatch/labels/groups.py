@@ -121,7 +121,7 @@ class ProcessFacts:
     cgroup: Cgroup = NO_CGROUP
     """The unit, container and pod."""
     apart: bool = False
-    """It is in a container, and in another one than we are."""
+    """The process is in a container, and that is not our own."""
     parent_config: GroupConfig | None = None
     """The parent's configured group; None: the configured group of that name, or the default."""
 

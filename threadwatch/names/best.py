@@ -89,11 +89,11 @@ class BestNames:
             self._tables.missed(start_ticks)
 
     def take_ended(self) -> list[TableSlot]:
-        """Return the threads whose ends have been told since this was last asked."""
+        """Return the threads whose ends have been told since the last call."""
         return self._tables.take_ended()
 
     def last_words(self) -> None:
-        """After the process has gone: read what its tables still tell of the ends of its threads."""
+        """Read, after the process has gone, the ends of its threads that its tables still tell."""
         self._tables.last_words()
 
     def tid_of_ident(self, ident: int) -> int | None:

@@ -67,7 +67,7 @@ class TableFinder:
 
     @property
     def searching(self) -> bool:
-        """Return whether the process has so many files that the next :meth:`find` goes on with them."""
+        """Return whether files of the process are left for the next :meth:`find`."""
         return self._next_fd > 0
 
     def stop(self) -> None:

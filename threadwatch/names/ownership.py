@@ -19,7 +19,7 @@ from threadwatch.procfs.own import own_link, read_own
 
 
 def check_owner(process: ProcessDir, file: TableFile) -> None:
-    """Raise Malformed unless a user who may speak for the process has made the table.
+    """Raise Malformed unless a user that may speak for the process has made the table.
 
     These users are: root; the process's effective, saved or file system user, under which it can
     have made files itself (credentials(7)); and the root of its user namespace, as which programs

@@ -92,7 +92,7 @@ class Published:
 
     @property
     def searching(self) -> bool:
-        """Return whether the process has so many files that the next :meth:`find` is to go on with them."""
+        """Return whether files of the process are left for the next :meth:`find`."""
         return self._finder.searching
 
     def stop_searching(self) -> None:
@@ -234,7 +234,7 @@ class Published:
             inode, slot = found
             return Name(slot.name, slot.cut, "published", (inode, slot.serial))
         if before is not None and before.slot is not None and self.follows(before.slot[0]):
-            return before  # another thread has its slot by now, but it has no other name
+            return before  # another thread has its slot now, but this one has no other name
         return None
 
     def slot(self, ns_tid: int, start_ticks: int) -> TableSlot | None:

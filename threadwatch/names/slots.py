@@ -54,7 +54,7 @@ class Gil:
     """
 
     address: int
-    """Of its field ``interval``; ``last_holder`` (a ``PyThreadState *``) follows at 8, ``locked`` at 16."""
+    """The address of ``interval``; ``last_holder`` (a ``PyThreadState *``) follows at 8, ``locked`` at 16."""
     size: int
     """Bytes from there that are the GIL's: a thread that waits on a futex in them waits for the GIL."""
     ident_offset: int

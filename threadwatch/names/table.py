@@ -26,7 +26,7 @@ class TableChanges:
 
     ended: list[TableSlot] = field(default_factory=list)
     asked_ns: int = 0
-    """The last call for those (CLOCK_BOOTTIME)."""
+    """When the ends were last asked for (CLOCK_BOOTTIME)."""
     changed: set[int] = field(default_factory=set)
     """TIDs of threads that were born or renamed."""
 
@@ -55,10 +55,10 @@ class FollowedTable:
     """The header's bytes at the last reading of slots: the same bytes mean that no slot has changed."""
     generation: int = -1
     ahead_ns: int = 0
-    """How far the clock that its times are by is ahead of ours: not 0 in another time namespace."""
+    """How far its maker's clock is ahead of ours, in ns: not 0 in another time namespace."""
     found_ns: int = 0
     """The last call for ends before the table was found (CLOCK_BOOTTIME): CPU time of threads that
-    had ended by then has already been charged to (unattributed)."""
+    had ended before that call has already been charged to (unattributed)."""
     unread: bool = False
     """Slots are left to be read: they were torn, or too many."""
     next_piece: int = 0

@@ -76,7 +76,7 @@ class TableSet:
 
     def tid_of_ident(self, ident: int) -> int | None:
         """Return the TID, in the target's PID namespace, of the living thread with this ident."""
-        # An end can stay unnoticed, and another interpreter's thread can have the ident by now.
+        # An end can stay unnoticed, and another interpreter's thread can have the ident afterwards.
         found = [f.by_ident[ident] for f in self.all if ident in f.by_ident]
         return max(found, key=lambda slot: slot.born_ns).tid if found else None
 
@@ -108,8 +108,8 @@ class TableSet:
 def still_there(process: ProcessDir, followed: FollowedTable, *, thoroughly: bool) -> bool:
     """Return whether the process still has the table: exec closes it, and so can the application.
 
-    Only the thorough check, ten times as expensive, tells it from another table at the same place. One that
-    was handed over is locked as long as the process has it.
+    Only the thorough check, ten times as expensive, tells the table from another one at the same place. A
+    table that was handed over is locked as long as the process has it.
 
     :raises Gone: the process has ended.
     """

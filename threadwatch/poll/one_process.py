@@ -1,4 +1,4 @@
-"""One process in one poll: read its threads, join what samples have seen of them, and charge it."""
+"""Polls one process: reads its threads, joins what samples have seen of them, and charges all that."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ProcessPolls:
     _parents: Parents
 
     def may_read(self, watched: Process) -> bool:
-        """Return whether to read in a process, or whether that has made us wait."""
+        """Return whether to read in a process; False if that has made us wait."""
         return self._guarded.may_read(
             watched.hangs, "exec", lambda: owner_of(watched.dir), time.monotonic_ns()
         )
@@ -122,7 +122,7 @@ class ProcessPolls:
     def _waits(
         self, watched: Process, now: Moment, *, at_rest: bool
     ) -> tuple[dict[Identity, Waits] | None, bool]:
-        """Return what the process's threads wait for, as far as it is known, and whether that is of all.
+        """Return what the process's threads wait for, as far as known, and whether that covers all threads.
 
         None: the process is not sampled.
         """

@@ -1,4 +1,4 @@
-"""Sees to it that the account has each process, in its present group and by its rules."""
+"""Opens the books of each process in the account, in its present group and by that group's rules."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Opened:
     charged_to: str
     """The group that its books are in: ``(other)`` where there is no room for its own."""
     ask_again: int
-    """The poll from which on room is to be looked for again, if that is not its own."""
+    """The poll from which on room is looked for again, if the books are not in the process's own group."""
 
 
 class Openings:
@@ -46,7 +46,7 @@ class Openings:
         self._opened.clear()
 
     def open(self, watched: Process, now: Moment, now_ns: int) -> None:
-        """See that the account has the process, in its present group."""
+        """Have the account keep the process in its present group."""
         present = watched.membership
         opened = self._opened.get(watched.key.pid)
         if opened is None or opened.membership is not present:

@@ -37,7 +37,7 @@ class Parents:
         self._until: dict[int, int] = {}
         """By PID: the poll in which it is a parent for the last time."""
         self._due: set[int] = set()
-        """PIDs of those that are to be read whether or not they have run."""
+        """PIDs of parents that are to be read whether or not they have run."""
         self._told: dict[ProcessKey, Waited] = {}
         """What ended children have used, as the account knows it."""
         self._read: list[ProcessKey] = []
@@ -108,7 +108,7 @@ class Parents:
         self._expect(parent, poll)
 
     def settle(self, poll: int, now_ns: int) -> None:
-        """Have it all charged at the end of a poll, which began at ``now_ns``."""
+        """Have the account charge ended children at the end of a poll, which began at ``now_ns``."""
         self._account.children.see_gone(*self._discovery.take_gone_children(self._grown, poll))
         self._account.settle(self._read, now_ns)
 

@@ -89,7 +89,7 @@ class Poller:
         """The last poll for which no thread could be started."""
 
     def always_watch(self, pids: frozenset[int]) -> None:
-        """Watch these processes, whatever they are."""
+        """Watch these processes, whatever they run."""
         self._discovery.always_watch(pids)
 
     @property
@@ -127,7 +127,7 @@ class Poller:
         self._sampling.sample(time.monotonic_ns())
 
     def sample_for(self, seconds: float, wait: Callable[[float], object] = time.sleep) -> None:
-        """Let time pass by ``wait``, until that says that it is enough, and sample meanwhile."""
+        """Let this time pass by ``wait``, and sample meanwhile; end early if ``wait`` returns True."""
         end_ns = time.monotonic_ns() + round(seconds * 1e9)
         while (now_ns := time.monotonic_ns()) < end_ns:
             due_ns = min(self.next_sample_ns() or end_ns, end_ns)

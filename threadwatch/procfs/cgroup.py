@@ -57,7 +57,7 @@ class Cgroup:
     systemd_unit: str | None = None
     """The innermost ``*.service`` or ``*.scope``."""
     container: str | None = None
-    """The innermost container's id: 64 hexadecimal digits of most, the name of those that have one."""
+    """The innermost container's id: 64 hexadecimal digits as a rule; the name of a container that has one."""
     container_name: str | None = None
     """The name of the innermost container, where a person has chosen it and the path has it."""
     pod_uid: str | None = None

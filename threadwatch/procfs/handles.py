@@ -26,7 +26,7 @@ _SHORT = 255
 """Bytes asked for where the file is short: a larger buffer takes longer to allocate."""
 
 _AT_ONCE = 256
-"""Places of a memory that are read as one read, as far as who watches the reading thread can tell."""
+"""Places of a memory that are marked as one read (:mod:`threadwatch.procfs.marks`)."""
 
 _ADDRESSES = 1 << 63
 """The range of pread(2); a program's own addresses end below it."""

@@ -17,7 +17,7 @@ def find_tables(process: ProcessDir) -> list[int]:
 
 
 def find_some_tables(process: ProcessDir, first: int, part: int | None) -> tuple[list[int], int]:
-    """Do the same for ``part`` descriptors from ``first`` on; return also the next one, 0 at the end."""
+    """Do the same for ``part`` descriptors from ``first`` on; also return the next one, 0 at the end."""
     found: list[int] = []
     fds = process.fds(part, first=first)
     for fd in fds:

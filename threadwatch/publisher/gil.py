@@ -44,7 +44,7 @@ _TRIES = 16
 """The most looks at a GIL whose last holder is a thread that :mod:`threading` does not know."""
 _PAGE = 4096
 _STATE_BEFORE, _STATE_SIZE = 3, 5 * _PAGE
-"""What is read of an interpreter's state: from three pages before the page of the collector's list."""
+"""The part of an interpreter's state that is read: from three pages before that of the collector's list."""
 _LOWEST = 1 << 16
 """Nothing is mapped below this address: a smaller number is no pointer."""
 _IMAGE = 1 << 26
@@ -59,7 +59,7 @@ _POINTERS = 64
 _GC_HEAD_SIZE = 16
 _GIL_HEAD_SIZE = 24
 _GIL_WITHIN = _GIL_HEAD_SIZE if sys.version_info >= (3, 12) else 1024
-"""How much is read at such a pointer: the GIL, or the part of ``_PyRuntime`` up to it (offset 352)."""
+"""Bytes that are read at such a pointer: the GIL, or the part of ``_PyRuntime`` up to it (offset 352)."""
 _RUNTIME_SIZE = 1 << 19
 _THREAD_STATE_SIZE = 512
 """A thread state is larger, but the ids that we need are in its first 200 bytes."""
@@ -74,7 +74,7 @@ def _nobody(_ident: int) -> int:
 def find(ident: int, native_id: int, tid_of: "TidOf" = _nobody) -> "Found":
     """Find the GIL of the calling thread, whose ident and TID these are.
 
-    ``tid_of`` gives the TID of another thread of this interpreter for its ident, or 0.
+    ``tid_of`` returns the TID of another thread of this interpreter by its ident, or 0.
 
     Return its address, its size, and the offsets of ident and TID in a thread state: the four
     values that a table has of it (:func:`threadwatch.publisher.layout.pack_static`). All are 0 if

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 def hand_over(descriptor: int, *, may_import: bool) -> bool:
     """Send the table with this descriptor, if there is a daemon's socket. Raises nothing of its own.
 
-    ``may_import``: whether ``_socket`` may be imported, whatever that costs. Return False if it has to be
-    for this: then call again when it may be, or has been.
+    ``may_import``: whether ``_socket`` may be imported, whatever that costs. Return False if the
+    import is needed and not allowed: then call again when it is allowed, or the module is there.
     """
     try:
         path = os.environ.get("THREADWATCH_SOCKET", layout.SOCKET)

@@ -359,7 +359,7 @@ class Publisher:
                 table.close()
                 raise
             finally:
-                # The guards in other threads go with the variable. The table is closed by then: it
+                # The guards in other threads go with the variable. The table has been closed before: it
                 # must not say that these threads have ended.
                 self._guards = None
 

@@ -58,7 +58,7 @@ _T = TypeVar("_T")
 
 
 class GuardedReader:
-    """Reads for one caller, who is not made to wait. The caller has to ``close`` it."""
+    """Reads for one caller, and never makes the caller wait for long. The caller has to ``close`` it."""
 
     def __init__(self, deadline_s: float = DEADLINE_S, *, most_stuck: int = _MAX_STUCK) -> None:
         """``most_stuck``: how many threads may be stuck, for each lock."""
@@ -74,7 +74,7 @@ class GuardedReader:
     def may_read(
         self, hangs: HangRecords, lock: Lock, owner: Callable[[], int], now_ns: int
     ) -> bool:
-        """Return whether to read of a process what that lock is for; ``owner`` tells its user."""
+        """Return whether to read in a process what can wait for that lock; ``owner`` returns its user."""
         if not hangs.of(lock).allows(now_ns):
             return False
         if not self._stuck[lock]:

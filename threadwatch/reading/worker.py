@@ -54,7 +54,7 @@ class Worker:
     def __init__(self) -> None:
         self._inbox: SimpleQueue[Round[object] | None] = SimpleQueue()
         self.late_ns = 0
-        """How much too long the last round of a given-up thread took; 0 while that goes on."""
+        """By how much the last round of a given-up thread took too long; 0 while that round goes on."""
         # A daemon thread: a stuck one must not keep the daemon from ending.
         self._thread = threading.Thread(target=self._run, name="reader", daemon=True)
         self._thread.start()

@@ -1,4 +1,4 @@
-"""The threads of one watched process, as they were last read.
+"""Holds the threads of one watched process, as they were last read.
 
 A field that is not written here names the one module that writes it; ``tests/contract/test_writers.py``
 checks that. See docs/decisions/0033-one-writer.md.
@@ -58,7 +58,7 @@ class ThreadBook:
     """The known threads of one process, and what has to be read again."""
 
     waited: Waited
-    """What the ended children of the process have used, as it was read last."""
+    """CPU time of the process's ended children, as last read."""
     known: dict[int, KnownThread] = field(default_factory=dict)
     """By TID: all living threads."""
     changes: int = 0
@@ -149,7 +149,7 @@ class ThreadBook:
     def balance(self, clock_ns: int, *, complete: bool) -> None:
         """Note that all threads were read when the process clock was this; what is beyond was of ended ones.
 
-        ``complete``: none of them could not be read; else all are to be read again in the next poll.
+        ``complete``: each of them could be read; else all are to be read again in the next poll.
         """
         self.ended_ns = clock_ns - self.known_ns
         self.read_all = not complete
@@ -167,7 +167,7 @@ class ThreadBook:
         self.waited = waited
 
     def show_these_again(self, tids: set[int]) -> None:
-        """Have these threads described in the next poll, and no others for the sake of it."""
+        """Have these threads described in the next poll, whether or not they run."""
         self.show_again = tids
 
     def show_all_again(self) -> None:

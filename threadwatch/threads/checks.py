@@ -1,4 +1,4 @@
-"""Routine checks: each thread is read once in a while, even if no clock has moved.
+"""Chooses threads for routine checks: each thread is read once in a while, even if no clock has moved.
 
 Every thread is read at least once in :data:`_CHECK_IN` polls; the reads are spread over the polls.
 """
@@ -38,7 +38,7 @@ class Checks:
         watched.rest.check_in = poll + 1 + (watched.key.pid * 0x9E3779B1 >> 16) % _CHECK_IN
 
     def stands_still(self, watched: Process, poll: int) -> bool:
-        """Return whether some threads of a process at rest are as they were known; others in each call."""
+        """Return whether some threads of a process at rest are unchanged; each call reads other threads."""
         count = len(watched.threads.known)
         most = min(_CHECK_AT_REST, count)
         watched.rest.check_in = poll + max(_CHECK_IN * most // max(count, 1), 1)

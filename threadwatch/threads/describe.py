@@ -15,7 +15,7 @@ _JUST_BORN_TICKS = 30
 """A thread publishes itself within this many ticks, even if many want the GIL, if there is a CPU for it."""
 _HARDLY_RUN_NS = 1_000_000
 _LATE_TICKS = 500
-"""A thread that has used next to no CPU time may not have got that far: it is given this many ticks."""
+"""A thread that has used next to no CPU time may not have published itself yet: it has this many ticks."""
 
 
 class Describer:
@@ -25,7 +25,7 @@ class Describer:
         self._errors = errors
 
     def describe(self, watched: Process, tids: Iterable[int]) -> tuple[ThreadReading, ...]:
-        """Return those of the threads that live, in order of their TIDs."""
+        """Return readings of these threads, as far as they live, in order of their TIDs."""
         now_ticks = time.clock_gettime_ns(time.CLOCK_BOOTTIME) // NS_PER_TICK
         known = watched.threads.known
         return tuple(

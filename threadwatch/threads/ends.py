@@ -56,7 +56,10 @@ def whose(watched: Process, ended: Sequence[TableSlot]) -> tuple[EndedThread, ..
 def _whose(
     end: TableSlot, threads: list[KnownThread], *, visitor: bool
 ) -> tuple[KnownThread | None, bool]:
-    """Return whose of these the end is, the living one first; and whether it may be another's before that."""
+    """Return which of these threads has ended, and whether an earlier one with its TID may have instead.
+
+    A living thread comes before those that have gone.
+    """
     inode, slot = end
     # Until it had ended, no other thread had its TID.
     candidates = [known for known in threads if slot.ended_ns >= _born_ns(known)]
@@ -70,7 +73,7 @@ def _whose(
 
 
 def unseen(watched: Process, ended: Sequence[TableSlot]) -> set[int]:
-    """Return the published TIDs among these that are not known."""
+    """Return the published TIDs of ended threads that are not known."""
     if not ended:
         return set()
     living = _living(watched)
@@ -98,7 +101,7 @@ def replaced(watched: Process, ended: Sequence[TableSlot], clocks: ThreadClocks)
 
 
 def explained_ns(watched: Process, ended: Sequence[TableSlot], least_ns: int) -> int:
-    """Return what these say of CPU time that no known thread has, and ``least_ns`` for each thread."""
+    """Return the CPU time that these ends explain: what no known thread has, and ``least_ns`` for each."""
     if not ended:
         return 0
     # A thread that the kernel still shows is among the threads whose clocks are known.

@@ -36,7 +36,7 @@ class IdleProcesses:
         self._checks = checks
         self._rested = rested
         self._asleep: dict[int, int] = {}
-        """By PID: the clocks of processes that rest for long. Each stands still, or it is no longer here."""
+        """By PID: the clocks of processes that rest for long. One whose clock has moved is taken out."""
         self._check_in: dict[int, list[int]] = {}
         """By poll: the PIDs of processes that are asleep, and are to be checked then."""
 
@@ -132,7 +132,7 @@ class IdleProcesses:
                 if clock((~pid << 3) | 2) == clock_ns:
                     continue
             except OSError:
-                pass  # it has gone
+                pass  # the process has gone
             roused.append(pid)
         for pid in roused:
             del asleep[pid]

@@ -33,9 +33,9 @@ class ThreadLists:
     ) -> set[int]:
         """Read threads whose end has been published, but which the kernel still shows; return their TIDs.
 
-        It will for longer if a tracer holds them, or if they are threads of C that have only left Python.
-        ``unseen`` has their TIDs as published. To ask for a few is cheaper than to list all threads of a
-        large process.
+        The kernel shows a thread for longer if a tracer holds it, or if it is a thread of C that has only
+        left Python. ``unseen`` has the TIDs as published. To ask for a few is cheaper than to list all
+        threads of a large process.
         """
         met = set()
         known = watched.threads.known

@@ -58,7 +58,7 @@ class Reading(NamedTuple):
     complete: bool
     """The process rests, and nothing is left to be read of it."""
     names_lost: bool
-    """The source of its names was lost: the process may be another program by now."""
+    """The source of its names was lost: the process may be another program now."""
 
 
 class ThreadReader:
@@ -158,7 +158,7 @@ class ThreadReader:
         return threads, _still(watched, ran, but=described)
 
     def ended(self, watched: Process) -> tuple[EndedThread, ...]:
-        """Return the threads whose end was published since this was last asked."""
+        """Return the threads whose end was published since the last call."""
         return self._whose(watched, watched.names.take_ended())
 
     def _whose(self, watched: Process, ended: list[TableSlot]) -> tuple[EndedThread, ...]:
@@ -220,6 +220,6 @@ class ThreadReader:
 
 
 def _still(watched: Process, ran: dict[int, KnownThread], but: set[int]) -> list[KnownThread]:
-    """Return those that ran and are known still, ``but`` these."""
+    """Return the threads that ran and are still known, without those in ``but``."""
     now = watched.threads.known
     return [known for tid, known in ran.items() if tid not in but and now.get(tid) is known]

@@ -22,7 +22,7 @@ class Residuals:
     """Decides whether all threads have to be read, and reads them.
 
     ``errors`` collects what could not be read.
-    ``known``: whether the clocks of processes and threads can be compared; without, all are always read.
+    ``known``: whether the clocks of processes and threads can be compared; if not, all are always read.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class Residuals:
         self._known = known
 
     def must_read_all(self, watched: Process, clock_ns: int, *, few: bool) -> bool:
-        """Return whether all threads have to be read. ``few``: they are so few that each ns is looked for."""
+        """Return whether all threads have to be read. ``few``: they are few, and each ns is looked for."""
         book = watched.threads
         return (
             not self._known

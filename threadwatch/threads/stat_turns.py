@@ -19,7 +19,7 @@ FEW = 32
 _PER_POLL = 256
 """How often stat is read in one poll, over all processes."""
 _AT_LEAST = 8
-"""How often it may be read in each process even so."""
+"""How often stat may be read in each process even so."""
 _TURNS = 4
 """The number of polls in which each of many threads that have used little has its turn."""
 _MUCH_NS = 1_000_000

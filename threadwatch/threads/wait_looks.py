@@ -12,7 +12,7 @@ from threadwatch.targets.threads import KnownThread
 _LOOKS_PER_POLL = 1024
 """How many threads are looked at in one poll, over all processes."""
 _LOOKS_AT_LEAST = 8
-"""How many may be in each process even so."""
+"""How many threads are looked at in each process even so."""
 
 
 class WaitLooks:
@@ -26,7 +26,7 @@ class WaitLooks:
         self._left = _LOOKS_PER_POLL
 
     def choose(self, watched: Process, *, at_rest: bool) -> tuple[list[KnownThread], bool]:
-        """Return the threads to look at now, and whether these are all that have run since a look at them."""
+        """Return the threads to look at now, and whether no other one has run since it was looked at."""
         book = watched.threads
         now = book.known
         due = [known for tid in book.wait_unknown if (known := now.get(tid)) is not None]

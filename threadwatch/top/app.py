@@ -1,4 +1,4 @@
-"""The terminal application: it reads views in a thread, and draws them on the current screen."""
+"""Runs the terminal application: reads views in a thread, and draws them on the current screen."""
 
 from __future__ import annotations
 

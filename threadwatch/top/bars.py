@@ -12,7 +12,7 @@ LETTERS: Mapping[str, str] = MappingProxyType({state.name: state.top.letter for 
 MEANINGS: Mapping[str, str] = MappingProxyType({state.name: state.top.meaning for state in STATES})
 
 BUSY = frozenset(of_kind(Kind.RUNNING, Kind.KEPT, Kind.HALTED))
-"""What a person looks for: drawn as solid blocks; every wait as a thin line."""
+"""The states that a person looks for: drawn as solid blocks; every wait as a thin line."""
 
 
 def divide(shares: Mapping[str, float], cells: int) -> Sequence[tuple[str, int]]:

@@ -36,7 +36,7 @@ PLAIN_WIDTH = 132
 
 
 class Span(NamedTuple):
-    """A piece of a line. Its style is a word for what it is; :mod:`threadwatch.top.look` has the colours."""
+    """A piece of a line. Its style is a word for its content; :mod:`threadwatch.top.look` has the colours."""
 
     text: str
     style: str = ""

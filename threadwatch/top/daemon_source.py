@@ -25,7 +25,7 @@ from threadwatch.words.from_json import parse_view
 from threadwatch.words.text import cut, printable
 
 AUTH_VARIABLE = "THREADWATCH_BASIC_AUTH"
-"""Holds user:password, for users who keep them off the command line, where every user can read them."""
+"""Holds user:password, to keep them off the command line, which every user can read."""
 
 _PATH = "/api/v1/view"
 _TIMEOUT = 5.0

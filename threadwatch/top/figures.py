@@ -1,4 +1,4 @@
-"""The values of a group or a process in the columns: sums over its threads."""
+"""Sums the values of a group or a process in the columns over its threads."""
 
 from __future__ import annotations
 

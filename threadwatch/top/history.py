@@ -1,4 +1,4 @@
-"""Keeps what the last polls said of each thread: where its time went, poll by poll."""
+"""Keeps where the time of each thread went, poll by poll, in the last polls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The screen with the list of threads: keys in, lines out. :mod:`threadwatch.top.model` acts on the keys."""
+"""Draws the list of threads: keys in, lines out. :mod:`threadwatch.top.model` acts on the keys."""
 
 from __future__ import annotations
 

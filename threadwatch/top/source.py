@@ -76,7 +76,7 @@ class ProcSource:
         self._poller.always_watch(pids)
         self._examiner = GuardedReader()
         self._hangs: tuple[ProcessKey | None, HangRecords] = None, HangRecords()
-        """Of the process that was examined last."""
+        """The hangs of the process that was examined last."""
         self._interval = interval
         self._polls = 0
         self._due = 0.0

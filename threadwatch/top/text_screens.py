@@ -1,4 +1,4 @@
-"""Screens of text: the help, and one thread in detail."""
+"""Draws screens of text: the help, and one thread in detail."""
 
 from __future__ import annotations
 

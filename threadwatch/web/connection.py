@@ -93,7 +93,7 @@ class Connection:
         self.client = client_of(self._peer)
         """The address without the port: the client that is charged with the costs."""
         self.served = False
-        """Whether it has received a response, and so is no stranger any more."""
+        """Whether the client has received a response, and so is no stranger any more."""
 
     async def run(self) -> None:
         """Answer requests until the client goes, fails a deadline or breaks the protocol."""
@@ -157,7 +157,7 @@ class Connection:
             return await self._refuse(505, "this server speaks HTTP/1.1")
         rules = self._access.look()
         if rules.policy != (self._tls.policy if self._tls else None):
-            return False  # the rules have changed: it would not be let in now, or not like this
+            return False  # the rules have changed: the client would not be let in now, or not like this
         return await self._answer(_request(request), rules)
 
     async def _receive(self, patience: float) -> h11.Request | None:

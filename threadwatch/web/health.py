@@ -1,4 +1,4 @@
-"""Tells whether polls get on: what ``/-/healthy`` and ``/-/ready`` answer by.
+"""Tells whether polls get on: ``/-/healthy`` and ``/-/ready`` answer by that.
 
 A daemon that answers requests but has stopped polling shows old numbers, and has to be started
 again. systemd learns that from its watchdog; container engines and Kubernetes ask these paths.

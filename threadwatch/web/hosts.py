@@ -1,4 +1,4 @@
-"""Decides which Host headers are answered: no name of a web page that leads a browser here. Pure.
+"""Decides which Host headers are answered: none by which a web page leads a browser here. Pure.
 
 A page can have the name of its own site resolve to 127.0.0.1 (DNS rebinding); the browser then lets the page
 read what a server on this machine answers. The name in the Host header gives the page away. So a server on a

@@ -1,4 +1,4 @@
-"""The messages of the daemon's paths: requests, responses, and the handler that answers."""
+"""Defines the messages of the daemon's paths: requests, responses, and the handler that answers."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def choose(view: View, what: Sequence[str], command: str) -> tuple[ProcessView, 
 def choose_pids(
     candidates: Collection[Candidate], what: Sequence[str], command: str, hint: str = ""
 ) -> set[int]:
-    """Return the PIDs of those that any word of ``what`` names, and of those that they started.
+    """Return the PIDs of processes that any word of ``what`` names, and of those that they started.
 
     :raises Unusable: a word names none; the message begins with ``command`` and ends with ``hint``.
     """

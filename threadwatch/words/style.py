@@ -1,4 +1,4 @@
-"""The style of text on standard output: with colours or without, and its width."""
+"""Chooses the style of text on standard output: with colours or without, and its width."""
 
 from __future__ import annotations
 

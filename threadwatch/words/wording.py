@@ -1,4 +1,4 @@
-"""Words for the values of a View: the same in every output that people read.
+"""Puts the values of a View into words, the same in every output that people read.
 
 Every text here is safe for a terminal: names from targets have been made printable.
 """

@@ -7,7 +7,7 @@ bcrypt is slow on purpose: each password takes 50 ms to seconds of a CPU. So:
 - Results are remembered, so a scraper pays once. Right passwords are remembered apart from wrong
   ones, which therefore cannot push them out.
 - Addresses take turns: a client that sends hundreds of wrong passwords delays only itself.
-- A user who does not exist is checked as long as one who does, against the hash of one who does.
+- The check of a user that does not exist takes as long as any other: it is made against another user's hash.
 
 Passwords are not kept. A result is stored under a keyed digest, whose key ends with the process; so
 the time of a look-up reveals nothing either.
