@@ -29,9 +29,12 @@ from threadwatch.top.daemon_source import DaemonSource
 BUSY = """
 def burn():
     import os
-    os.nice(-19)  # of this thread alone: it is to have a share of a CPU on a busy machine, too
+    os.nice(-19)  # of this thread alone: it is to have half of a CPU on a busy machine, too
     while True:
-        sum(range(10000))
+        end = time.thread_time() + 0.01
+        while time.thread_time() < end:
+            sum(range(1000))
+        time.sleep(0.01)
 threading.Thread(target=burn, name="burner", daemon=True).start()
 threading.Thread(target=time.sleep, args=(600,), name="[red]no markup[/]", daemon=True).start()
 """
