@@ -224,8 +224,10 @@ def build() -> Json:
         graph(
             "Ready, but no CPU",
             "How many threads of each name are ready to run while every CPU they may use is taken, or "
-            "the quota of their cgroup is used up. Not the wait for the GIL.",
+            "the quota of their cgroup is used up. Not the wait for the GIL. (throttled): how many CPUs "
+            "that quota withholds; where it is 0, other programs have the CPUs.",
             Query(_by_thread("threadwatch_thread_runqueue_wait_seconds_total"), "{{thread}}"),
+            Query(f"sum({rate('threadwatch_group_throttled_seconds_total', _ONE)})", "(throttled)"),
             unit="short",
         ),
     )

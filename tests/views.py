@@ -305,6 +305,7 @@ def sample() -> View:
                 }
             ),
             ended_children_ns=1_250_000_000,
+            throttled_ns=4_280_000_000,
         ),
         group(
             "worker",

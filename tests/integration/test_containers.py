@@ -6,13 +6,14 @@ import contextlib
 import os
 import pwd
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 from tests.harness import DEADLINE, threadwatch
 from tests.serving import application, serving, until
 from tests.testbed import CHECKOUT
+from threadwatch.procfs import parse_cpu_stat
 
 UID = "f6f2d169-f2ae-4afa-95ed-06ff2ed6b288"
 
@@ -88,3 +89,46 @@ def test_a_user_in_a_container_is_a_number(tmp_path: Path) -> None:
         for user in (str(os.geteuid()), pwd.getpwuid(os.geteuid()).pw_name):
             series = f'threadwatch_group_published_processes{{group="app of {user}"}}'
             until(lambda name=series: daemon.metric(name) == "1.0", series)  # type: ignore[misc]  # a default binds it
+
+
+@contextlib.contextmanager
+def limited() -> Iterator[tuple[Path, Callable[[], float]]]:
+    """Make a cgroup that gets a fifth of a CPU; yields it and a function: its throttled seconds."""
+    root = Path("/sys/fs/cgroup")
+    v1 = (root / "cpu").is_dir()
+    place = root / ("cpu" if v1 else "") / f"threadwatch-{os.getpid()}"
+    if not v1:
+        (root / "cgroup.subtree_control").write_text("+cpu")
+    place.mkdir()
+    try:
+        if v1:
+            (place / "cpu.cfs_quota_us").write_text("20000")
+        else:
+            (place / "cpu.max").write_text("20000 100000")
+        stat = place / "cpu.stat"
+        yield place, lambda: parse_cpu_stat(stat.read_bytes()).throttled_ns / 1e9
+    finally:
+        _remove(place)
+
+
+def test_a_limit_of_cpu_time_is_told_from_a_busy_host(tmp_path: Path) -> None:
+    """An application that computes under a limit is throttled, as the kernel counts; another is not."""
+    code = (
+        "def work():\n    while True: sum(range(1000))\n"
+        "threading.Thread(target=work, name='engine', daemon=True).start()\n"
+    )
+    name = 'threadwatch_group_throttled_seconds_total{{group="{}"}}'
+    with ExitStack() as stack:
+        place, kernel = stack.enter_context(limited())
+        shop = stack.enter_context(application(name="shop.py", code=code))
+        stack.enter_context(application(name="free.py"))
+        (place / "cgroup.procs").write_text(str(shop.pid))
+        before = kernel()
+        daemon = stack.enter_context(serving(tmp_path))
+
+        def throttled(group: str) -> float:
+            return float(daemon.metric(name.format(group)) or 0)
+
+        until(lambda: throttled("shop") > 0, "the limit is seen")
+        assert throttled("shop") <= kernel() - before
+        assert daemon.metric(name.format("free")) == "0.0"

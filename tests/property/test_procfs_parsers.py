@@ -15,6 +15,7 @@ from threadwatch.procfs import (
     parse_boottime_offset,
     parse_cgroup,
     parse_cmdline,
+    parse_cpu_stat,
     parse_fdinfo,
     parse_io,
     parse_root,
@@ -30,6 +31,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "io": parse_io,
     "cmdline": parse_cmdline,
     "cgroup": parse_cgroup,
+    "cpu.stat": parse_cpu_stat,
     "fdinfo": parse_fdinfo,
     "uid_map": parse_root,
     "timens_offsets": parse_boottime_offset,
@@ -44,6 +46,8 @@ def captured(name: str) -> list[bytes]:
     """Return all files of that name in the captured tree."""
     if name == "uid_map":
         return [b"         0     100000      65536\n     65536       1000          1\n"]
+    if name == "cpu.stat":
+        return [b"usage_usec 9\nnr_periods 7\nnr_throttled 2\nthrottled_usec 4280000\n"]
     if name == "timens_offsets":
         return [b"monotonic           0         0\nboottime         -600         0\n"]
     if name == "fdinfo":

@@ -105,6 +105,10 @@ class Account:
         """Charge what looks at the loops of an opened process have seen that is not read in this poll."""
         self._ledgers[key].see_loops(readings, now_ns)
 
+    def throttle(self, group: str, gained_ns: int) -> None:
+        """Add what a limit of CPU time has withheld from the processes of a group since the last time."""
+        self._groups[group].throttle(gained_ns)
+
     def group_of(self, key: ProcessKey) -> str:
         """Return the group that an opened process is charged to; ``(other)`` if its own found no room."""
         return self._ledgers[key].group.name

@@ -73,6 +73,8 @@ class Group:
     cpu_ns: int = 0
     ended_children_ns: int = 0
     """How much of that was used by child processes that no poll has seen, or not to their ends."""
+    throttled_ns: int | None = None
+    """How long its processes were throttled; None: not known."""
     processes: dict[ProcessKey, Interpreter] = field(default_factory=dict)
     """Those that live."""
     places: dict[ProcessKey, Place] = field(default_factory=dict)
@@ -134,6 +136,12 @@ class Group:
     def charge_clock(self, cpu_ns: int) -> None:
         """Add what the clock of one of its processes has gained."""
         self.cpu_ns += cpu_ns
+
+    def throttle(self, gained_ns: int) -> None:
+        """Add time for which its processes were throttled; 0 says that it is known."""
+        if gained_ns or self.throttled_ns is None:
+            self.throttled_ns = (self.throttled_ns or 0) + gained_ns
+            self.touched = True
 
     def place(
         self, name: str, key: ProcessKey, tid: int | None, now_ns: int
@@ -231,6 +239,7 @@ class Group:
                 dropped=self.dropped,
                 foldable_names=self._alike.foldable,
                 places=members.places,
+                throttled_ns=self.throttled_ns,
             )
         return self._view
 

@@ -118,9 +118,8 @@ class GroupChooser:
             chosen = choose_group(config, shown)
         if chosen is None:
             return None
-        return Membership(
-            chosen[1], chosen[0], _place(cgroup or self._cgroup(watched, wanted=True))
-        )
+        cgroup = cgroup or self._cgroup(watched, wanted=True)
+        return Membership(chosen[1], chosen[0], _place(cgroup), cgroup.cpu if cgroup else None)
 
     def _has_python(self, watched: Process, looks: Looks, exe: str | None) -> bool:
         """Return whether there is a Python in a process whose program is called otherwise."""

@@ -129,6 +129,10 @@ def _groups(view: View) -> Iterator[Metric]:
         [(labels, seconds(group.ended_children_ns)) for labels, group in groups],
     )
     yield plain(
+        families.GROUP_THROTTLED,
+        [(labels, seconds(group.throttled_ns)) for labels, group in groups],
+    )
+    yield plain(
         families.GROUP_INFO,
         [
             (

@@ -210,6 +210,15 @@ GROUP_ENDED_CHILDREN: Final = Family(
     ("group",),
     "seconds",
 )
+GROUP_THROTTLED: Final = Family(
+    "threadwatch_group_throttled_seconds_total",
+    "counter",
+    "Time for which limits of CPU time kept the group's processes from CPUs, summed over CPUs, in"
+    " seconds. From the cgroups in which they run, with all that runs there, read every 5 s (or"
+    " poll_interval).",
+    ("group",),
+    "seconds",
+)
 GROUP_INFO: Final = Family(
     "threadwatch_group_info",
     "info",
@@ -396,6 +405,7 @@ FAMILIES: Final = (
     LOOP_INFO,
     GROUP_CPU,
     GROUP_ENDED_CHILDREN,
+    GROUP_THROTTLED,
     GROUP_INFO,
     GROUP_CONTAINER_INFO,
     GROUP_PROCESSES,

@@ -165,6 +165,8 @@ class GroupView(NamedTuple):
     """Where its processes run."""
     ended_children_ns: int = 0
     """CPU time of child processes that ended without any poll seeing them, and to which no name belongs."""
+    throttled_ns: int | None = None
+    """How long limits of CPU time have kept its processes from CPUs, summed over CPUs; None: not known."""
 
     @property
     def published(self) -> int:

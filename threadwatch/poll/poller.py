@@ -23,6 +23,7 @@ from threadwatch.poll.openings import Openings
 from threadwatch.poll.parents import Parents
 from threadwatch.poll.process_views import ProcessViews
 from threadwatch.poll.stats import PollStats
+from threadwatch.poll.throttling import Throttling
 from threadwatch.procfs import ProcFS
 from threadwatch.procfs.marks import Lock
 from threadwatch.procfs.own import has_schedstat
@@ -72,6 +73,7 @@ class Poller:
         self._account = Account(os.cpu_count() or 1)
         self._parents = Parents(procfs, self._discovery, self._reader, self._account)
         self._views = ProcessViews(self._account)
+        self._throttling = Throttling(self._account) if procfs.same_namespace else None
         self._openings = Openings(self._account, self._parents)
         self._one = ProcessPolls(
             self._errors,
@@ -154,6 +156,8 @@ class Poller:
         )
         self._parents.settle(now.poll, started_ns)
         self._see_held_loops()
+        if self._throttling is not None:
+            self._throttling.look(self._discovery.watched.values(), started_ns)
         self._stats.count_errors(self._errors)
         self._sampling.choose(self._idle.up(self._discovery.watched), started_ns)
         processes: tuple[ProcessView, ...] = ()

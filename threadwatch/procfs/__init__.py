@@ -3,6 +3,7 @@
 from threadwatch.procfs.cgroup import Cgroup, parse_cgroup
 from threadwatch.procfs.cmdline import parse_cmdline
 from threadwatch.procfs.comm import decode_comm
+from threadwatch.procfs.cpu_stat import Throttled, parse_cpu_stat
 from threadwatch.procfs.cputimer import CpuTimer
 from threadwatch.procfs.fdinfo import FdInfo, parse_fdinfo
 from threadwatch.procfs.handles import (
@@ -44,6 +45,7 @@ __all__ = [
     "Syscall",
     "TableFile",
     "TaskFile",
+    "Throttled",
     "Waited",
     "decode_comm",
     "find_some_tables",
@@ -52,6 +54,7 @@ __all__ = [
     "parse_boottime_offset",
     "parse_cgroup",
     "parse_cmdline",
+    "parse_cpu_stat",
     "parse_fdinfo",
     "parse_io",
     "parse_root",

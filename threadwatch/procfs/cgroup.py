@@ -62,6 +62,8 @@ class Cgroup:
     """The name of the innermost container, where a person has chosen it and the path has it."""
     pod_uid: str | None = None
     """The pod of Kubernetes, as its API spells it."""
+    cpu: str | None = None
+    """Where its CPU time is limited: the directory below ``/sys/fs/cgroup``. None: out of our sight."""
 
 
 @lru_cache(_KNOWN)
@@ -71,7 +73,7 @@ def parse_cgroup(data: bytes) -> Cgroup:
     The unit is taken from systemd's own hierarchy (v1, ``name=systemd``), or else from cgroup v2.
     Containers and pods are searched for in every hierarchy.
     """
-    named = unified = pod = None
+    named = unified = pod = cpu = below = None
     container: tuple[str, str | None] | None = None
     for text in data.decode("utf-8", "replace").removesuffix("\n").split("\n") if data else ():
         match = _LINE.fullmatch(text)
@@ -79,7 +81,12 @@ def parse_cgroup(data: bytes) -> Cgroup:
             raise Malformed("cgroup", f"should be N:controllers:/path, not {text[:100]!r}")
         # The kernel appends " (deleted)" to the path of a cgroup that was removed while processes
         # were in it.
-        parts = match[2].removesuffix(" (deleted)").split("/")[::-1]
+        path = match[2].removesuffix(" (deleted)")
+        parts = path.split("/")[::-1]
+        if "cpu" in match[1].split(","):
+            cpu = f"cpu{path}"
+        elif not match[1]:
+            below = path
         if match[1] == "name=systemd":
             named = named or _unit(parts)
         elif not match[1]:
@@ -87,7 +94,12 @@ def parse_cgroup(data: bytes) -> Cgroup:
         container = container or _container(parts)
         pod = pod or _pod(parts)
     identity, name = container or (None, None)
-    return Cgroup(named or unified, identity, name, pod)
+    return Cgroup(named or unified, identity, name, pod, _directory(cpu or below))
+
+
+def _directory(path: str | None) -> str | None:
+    """Return a path without slashes at its ends; None if it leads out of our cgroup namespace."""
+    return None if path is None or "/.." in path else path.strip("/")
 
 
 def _unit(innermost_first: list[str]) -> str | None:

@@ -35,6 +35,8 @@ class Membership:
     config: GroupConfig
     place: Place = NOWHERE
     """Where the process runs."""
+    cpu_cgroup: str | None = None
+    """The directory of its cgroup, as :class:`threadwatch.procfs.Cgroup` has it."""
 
 
 class LastPoll(NamedTuple):

@@ -283,6 +283,7 @@ def _parse_group(found: _Object) -> GroupView:
         dropped=found.whole("dropped"),
         foldable_names=found.whole("foldable_names"),
         ended_children_ns=found.ns("ended_children_cpu_seconds"),
+        throttled_ns=found.ns("throttled_seconds") if found.has("throttled_seconds") else None,
     )
 
 

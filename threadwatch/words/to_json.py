@@ -181,6 +181,7 @@ def _group(group: GroupView) -> dict[str, object]:
         "dropped": group.dropped,
         "foldable_names": group.foldable_names,
         "ended_children_cpu_seconds": group.ended_children_ns / 1e9,
+        "throttled_seconds": None if group.throttled_ns is None else group.throttled_ns / 1e9,
     }
 
 

@@ -9,7 +9,6 @@ import pytest
 from tests import fixtures
 from threadwatch.errors import Malformed
 from threadwatch.procfs import (
-    Cgroup,
     FdInfo,
     Io,
     Stat,
@@ -19,6 +18,7 @@ from threadwatch.procfs import (
     parse_boottime_offset,
     parse_cgroup,
     parse_cmdline,
+    parse_cpu_stat,
     parse_fdinfo,
     parse_io,
     parse_root,
@@ -326,7 +326,25 @@ class TestCgroup:
     )  # fmt: skip  # one case in one line
     def test_unit_and_container(self, data: bytes, unit: str | None, container: str | None) -> None:
         """The innermost unit and container are found in each of the usual layouts."""
-        assert parse_cgroup(data) == Cgroup(systemd_unit=unit, container=container)
+        found = parse_cgroup(data)
+        assert (found.systemd_unit, found.container) == (unit, container)
+
+    @pytest.mark.parametrize(
+        ("data", "directory"),
+        [
+            (b"0::/system.slice/shop.service\n", "system.slice/shop.service"),
+            (b"0::/\n", ""),
+            (b"4:cpu,cpuacct:/docker/x\n0::/docker/y\n", "cpu/docker/x"),
+            (b"4:cpuset:/docker/x\n2:cpu:/\n1:name=systemd:/a\n", "cpu"),
+            (b"0::/../kubepods/x\n", None),
+            (b"0::/a (deleted)\n", "a"),
+            (b"1:name=systemd:/a\n", None),
+            (b"", None),
+        ],
+    )
+    def test_where_cpu_time_is_limited(self, data: bytes, directory: str | None) -> None:
+        """The cpu controller's directory is that of v1, or else of v2, and none outside of our namespace."""
+        assert parse_cgroup(data).cpu == directory
 
     @pytest.mark.parametrize(
         ("path", "container", "name", "pod"),
@@ -490,6 +508,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "io": parse_io,
     "cmdline": parse_cmdline,
     "cgroup": parse_cgroup,
+    "cpu.stat": parse_cpu_stat,
 }
 
 
