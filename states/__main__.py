@@ -68,7 +68,10 @@ def _variables() -> list[str]:
 
 
 def _rules() -> list[str]:
-    return [f".is-{state.name} {{ background: var(--{state.name}); }}" for state in _ON_PAGE]
+    return [
+        f".is-{state.name} {{ background: var(--{state.name}); fill: var(--{state.name}); }}"
+        for state in _ON_PAGE
+    ]
 
 
 def _table() -> list[str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import re
 import signal
+import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -84,15 +87,17 @@ def page(opened: Opened) -> Page:
     return opened.page
 
 
-def _open(stack: ExitStack, browser: Browser, url: str, **options: Any) -> Opened:
+def _open(
+    stack: ExitStack, browser: Browser, url: str, fragment: str = "", **options: Any
+) -> Opened:
     """Open a page; at the end it must have had no error, and have sent requests to no other server."""
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
     stack.callback(context.close)
     opened = Opened(context.new_page())
     stack.callback(_is_clean, opened, url)
-    opened.page.goto(url)
+    opened.page.goto(f"{url}/{fragment}")
     if options.get("java_script_enabled", True):
-        expect(opened.page.get_by_text("Live, every 1 s")).to_be_visible(timeout=20_000)
+        expect(opened.page.get_by_text("Live, every")).to_be_visible(timeout=20_000)
     return opened
 
 
@@ -123,6 +128,11 @@ def _number(page: Page, row: Locator, head: str) -> float:
 def _labels(page: Page) -> list[str]:
     """Return the names of all rows that there are, from top to bottom."""
     return page.locator("bdi").all_inner_texts()
+
+
+def _fragment(page: Page) -> str:
+    """Return what the page's address says of what it shows."""
+    return "#" + page.url.partition("#")[2]
 
 
 def _search(page: Page, text: str) -> None:
@@ -158,27 +168,87 @@ def test_threads_are_those_of_proc(page: Page, shop: tuple[Serving, int]) -> Non
     expect(_row(page, "waiter").get_by_role("img", name="lock 100 %")).to_be_visible()
 
 
-def test_cpu_is_what_the_kernel_counts(page: Page, shop: tuple[Serving, int]) -> None:
-    """CPU % over some polls is the thread's CPU time over as much time; user and system are its parts."""
+def test_cpu_is_the_mean_of_what_the_kernel_counts(page: Page, shop: tuple[Serving, int]) -> None:
+    """CPU % is the mean of the last 10 s by the kernel's clock; user and system are its parts."""
     pid = shop[1]
+    views: list[dict[str, Any]] = []
+
+    def keep(route: Route) -> None:
+        answer = route.fetch()
+        if answer.status == 200 and [answer.json()["sequence"]] != [
+            v["sequence"] for v in views[-1:]
+        ]:
+            views.append(answer.json())
+        route.fulfill(response=answer)
+
+    before = _cpu_ns(pid)
+    page.route("**/api/v1/view", keep)
+    page.reload()
     _search(page, "burner")
     row = _row(page, "burner")
-    until(lambda: _cell(page, row, "CPU %"), "CPU of the burner")
+    until(lambda: page.evaluate("0") == 0 and len(views) > 4, "five views")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Pause").click()
+    page.wait_for_load_state("networkidle")
+    page.unroute("**/api/v1/view")
     tid = int(_cell(page, row, "TID"))
-    page.evaluate(
-        "window.seen = []; new PerformanceObserver(() => seen.push(performance.now()))"
-        ".observe({ type: 'measure' })"
+    threads = [_thread(view, pid, tid) for view in views]
+    assert before[tid] <= threads[-1]["cpu_seconds"] * 1e9 <= _cpu_ns(pid)[tid]
+    weights = [views[0]["interval_seconds"]] + [
+        (view["monotonic_seconds"] - last["monotonic_seconds"])
+        / (view["sequence"] - last["sequence"])
+        for last, view in pairwise(views)
+    ]
+    for head, key in (
+        ("CPU %", "cpu_percent"),
+        ("User", "user_percent"),
+        ("System", "system_percent"),
+    ):
+        known = [
+            (thread[key], weight)
+            for thread, weight in zip(threads, weights, strict=True)
+            if thread[key] is not None
+        ]
+        mean = sum(value * weight for value, weight in known) / sum(weight for _, weight in known)
+        assert abs(_number(page, row, head) - mean) <= 0.06, (head, known)
+    parts = _number(page, row, "User") + _number(page, row, "System")
+    assert abs(parts - _number(page, row, "CPU %")) <= 0.25
+
+
+def _thread(view: dict[str, Any], pid: int, tid: int) -> dict[str, Any]:
+    """Return what a view says of a thread."""
+    found: dict[str, Any] = next(
+        thread
+        for process in view["processes"]
+        if process["pid"] == pid
+        for thread in process["threads"]
+        if thread["tid"] == tid
     )
-    seen: list[float] = []
-    began, before = time.monotonic(), _cpu_ns(pid)[tid]
-    while len(seen) < 4:
-        page.wait_for_function("(count) => window.seen.length > count", arg=len(seen))
-        seen.append(_number(page, row, "CPU %"))
-        parts = _number(page, row, "User"), _number(page, row, "System")
-        assert abs(sum(parts) - _number(page, row, "CPU %")) <= 0.25
-    used = (_cpu_ns(pid)[tid] - before) / (time.monotonic() - began) / 1e7
-    # the polls' seconds and ours are not quite the same
-    assert abs(sum(seen) / len(seen) - used) < 15, (seen, used)
+    return found
+
+
+def test_means_are_weighted_by_time(page: Page) -> None:
+    """A view counts by its time, one older than 10 s or without a value not at all; history has its gaps."""
+    found = page.evaluate(
+        """async () => {
+          const { Past } = await import("/static/past.js");
+          const past = new Past();
+          const take = (at, sequence, cpu, shares) => {
+            past.add({ monotonic_seconds: at, time: at, sequence, interval_seconds: 1 });
+            return past.note("x", { cpu_percent: cpu, states_percent: shares });
+          };
+          take(1, 1, 100, { running: 100 });
+          const later = take(100, 100, null, null);
+          take(101, 101, 10, { sleep: 100 });
+          const mean = take(104, 102, 50, { running: 60, sleep: 40 });
+          return [later.cpu, mean.cpu, mean.shares,
+            past.line("x").map(({ view }) => [view.at, view.seconds])
+          ];
+        }"""
+    )
+    assert found[:2] == [None, (10 * 1 + 50 * 3) / 4]
+    assert found[2] == {"running": 45, "sleep": 55}
+    assert found[3] == [[1, 1], [100, 1], [101, 1], [104, 3]]
 
 
 def test_threads_come_and_go(browser: Browser, tmp_path: Path) -> None:
@@ -235,6 +305,155 @@ def test_it_can_be_narrowed_down(page: Page) -> None:
     expect(page.get_by_role("searchbox")).to_have_value("")
 
 
+def test_search_knows_states_and_figures(page: Page, shop: tuple[Serving, int]) -> None:
+    """Each word has to fit, in a thread or around it; a|b is either; cpu>5 and states are of the thread."""
+    page.get_by_role("button", name="Threads only").click()
+
+    def found(text: str, *names: str) -> None:
+        _search(page, text)
+        until(lambda: sorted(_labels(page)) == sorted(names), f"{names} by {text!r}")
+
+    found("shop burner|flush", "burner", "metrics-flush")
+    found(f"pid={shop[1]} cpu>5", "burner")
+    found("shop cpu<5 lock", "waiter")
+    found(f"{shop[1]} waiter", "waiter")
+    expect(_row(page, "waiter")).to_contain_text(f"{shop[1]} · shop")
+    page.keyboard.press("Escape")
+    page.get_by_role("treegrid").or_(page.get_by_role("grid")).focus()
+    page.keyboard.press("?")
+    keys = page.get_by_role("dialog", name="Keys and search")
+    expect(keys).to_contain_text("cpu>5")
+    page.keyboard.press("Escape")
+    expect(keys).to_be_hidden()
+
+
+def test_the_address_holds_what_is_shown(
+    browser: Browser, page: Page, shop: tuple[Serving, int]
+) -> None:
+    """Who opens the address of a page sees the same search, states, order, open rows and thread."""
+    _search(page, "shop.py|odd.py")
+    page.get_by_role("button", name="Name").click()
+    page.get_by_role("button", name="Name").click()
+    _row(page, "odd").click()
+    _row(page, "burner").click()
+    page.get_by_role("group", name="Filter by state").get_by_role("button", name="lock").click()
+    until(lambda: _labels(page) == ["shop", "python shop.py", "waiter"], "what is chosen")
+    assert "#search=shop.py%7Codd.py&states=lock&sort=label&closed=odd&thread=" in page.url
+    with ExitStack() as stack:
+        other = _open(stack, browser, shop[0].url, _fragment(page)).page
+        until(lambda: _labels(other) == _labels(page), "the same rows elsewhere")
+        expect(other.get_by_role("searchbox")).to_have_value("shop.py|odd.py")
+        expect(other.get_by_role("heading", name="burner")).to_be_visible()
+        expect(other.get_by_role("columnheader", name="Name")).to_have_attribute(
+            "aria-sort", "descending"
+        )
+    page.go_back()
+    expect(page.get_by_role("heading", name="burner")).to_be_hidden()
+    expect(page.get_by_role("searchbox")).to_have_value("shop.py|odd.py")
+    page.go_forward()
+    expect(page.get_by_role("heading", name="burner")).to_be_visible()
+
+
+def test_a_thread_in_detail(page: Page, shop: tuple[Serving, int]) -> None:
+    """Enter shows what is known of a thread, its history and commands to copy; Escape closes it."""
+    pid = shop[1]
+    _search(page, "burner")
+    _row(page, "burner").click()
+    detail = page.get_by_role("region", name="Thread in detail")
+    tid = int(_cell(page, _row(page, "burner"), "TID"))
+    for fact in (
+        f"{tid} in PID {pid}",
+        "published by its process",
+        f"CPython {platform.python_version()}",
+    ):
+        expect(detail).to_contain_text(fact)
+    expect(detail.get_by_text(f"sudo py-spy dump --pid {pid}")).to_be_visible()
+    expect(detail.get_by_text(f"threadwatch ps {pid}")).to_be_visible()
+    used = detail.locator("dt", has_text="CPU time").locator("xpath=../dd")
+    before = _cpu_ns(pid)[tid] / 1e9
+    until(lambda: float(used.inner_text().split(" ")[0]) >= before - 0.05, "CPU time goes on")
+    assert float(used.inner_text().split(" ")[0]) <= _cpu_ns(pid)[tid] / 1e9 + 0.05
+    states = detail.get_by_role(
+        "img", name=re.compile(r"s together: .*running \d+ %.* · CPU [\d.]+ %")
+    )
+    expect(states).to_be_visible()
+    box = states.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] - 2, box["y"] + 5)
+    expect(detail.get_by_text(re.compile(r"^\d+:\d+:\d+.*: .*running \d+ %"))).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(detail).to_be_hidden()
+    assert "thread=" not in page.url
+    page.keyboard.press("Enter")
+    expect(detail).to_be_visible()
+    detail.get_by_role("button", name="Close").click()
+    expect(detail).to_be_hidden()
+
+
+def test_a_thread_that_has_ended_stays_in_detail(browser: Browser, tmp_path: Path) -> None:
+    """What was known last of the thread in detail is kept, and says that it has ended."""
+    with ExitStack() as stack:
+        process = stack.enter_context(application(name="brief.py", code=SHOP))
+        daemon = stack.enter_context(serving(tmp_path))
+        page = _open(stack, browser, daemon.url).page
+        _search(page, "brief.py")
+        _row(page, "waiter").click()
+        detail = page.get_by_role("region", name="Thread in detail")
+        expect(detail.get_by_role("heading", name="waiter")).to_be_visible()
+        fragment = _fragment(page)
+        process.kill()
+        process.wait()
+        expect(detail.get_by_text("has ended")).to_be_visible(timeout=20_000)
+        expect(detail.get_by_role("heading", name="waiter")).to_be_visible()
+        later = _open(stack, browser, daemon.url, fragment).page
+        expect(
+            later.get_by_text(re.compile(r"Thread \d+ of process \d+ is not there"))
+        ).to_be_visible()
+
+
+def test_a_selection_outlives_updates(page: Page) -> None:
+    """While text is selected the rows stay as they are, and the page says so."""
+    _search(page, "burner")
+    text = _cell(page, _row(page, "burner"), "TID")
+    _row(page, "burner").locator(".id").evaluate("(cell) => getSelection().selectAllChildren(cell)")
+    expect(page.get_by_text("Waits while text is selected")).to_be_visible(timeout=20_000)
+    assert page.evaluate("String(getSelection())") == text
+    page.evaluate("getSelection().removeAllRanges()")
+    expect(page.get_by_text("Live, every")).to_be_visible()
+
+
+def test_updates_that_come_slowly_are_told(page: Page) -> None:
+    """On a link where updates take seconds, the page says how often they come in truth."""
+    wire = page.context.new_cdp_session(page)
+    slow = {"offline": False, "latency": 1500, "downloadThroughput": -1, "uploadThroughput": -1}
+    wire.send("Network.enable")
+    wire.send("Network.emulateNetworkConditions", slow)
+    said = re.compile(r"Live, every ([2-9]|\d\d)\.\d s; polls are every 1 s")
+    expect(page.get_by_text(said)).to_be_visible(timeout=30_000)
+
+
+def test_the_host_is_told(page: Page) -> None:
+    """Title and head name the machine; a line has its CPUs, what processes use, its load and busiest GIL."""
+    name = socket.gethostname()
+    expect(page).to_have_title(f"{name} · threadwatch")
+    expect(page.get_by_role("heading", level=1)).to_contain_text(name)
+    line = page.get_by_label("Host", exact=True)
+    expect(line).to_contain_text(f"{os.cpu_count()} CPU")
+    expect(line).to_contain_text(re.compile(r"load \d+\.\d\d, \d+\.\d\d, \d+\.\d\d"))
+    expect(line).to_contain_text(
+        re.compile(r"busiest GIL: python shop\.py, PID \d+, held \d+\.\d %")
+    )
+    page.get_by_role("button", name="Pause").click()
+    page.wait_for_load_state("networkidle")
+    _search(page, "")
+    page.get_by_role("button", name="Collapse all").click()
+    groups = page.locator(".row.group").all()
+    sums = sum(_number(page, row, "CPU %") for row in groups)
+    used = re.search(r"use ([\d.]+) %", line.inner_text())
+    assert used
+    assert abs(float(used[1]) - sums) <= 0.05 * (len(groups) + 1)
+
+
 def test_hostile_names_are_text(opened: Opened) -> None:
     """Markup is shown as it is written, and what would not show or turn the line is spelled out."""
     page = opened.page
@@ -273,7 +492,7 @@ def test_both_themes(browser: Browser, shop: tuple[Serving, int]) -> None:
             assert _brightness(page) == other
             assert _contrasts(page) >= 4.5
             page.reload()
-            expect(page.get_by_text("Live, every 1 s")).to_be_visible(timeout=20_000)
+            expect(page.get_by_text("Live, every")).to_be_visible(timeout=20_000)
             expect(page.get_by_label("Theme")).to_have_value(other)
             assert _brightness(page) == other
 
@@ -414,7 +633,7 @@ def test_a_daemon_that_stops_is_told_and_found_again(browser: Browser, tmp_path:
         )
         stack.callback(again.wait)
         stack.callback(again.kill)
-        expect(page.get_by_text("Live, every 1 s")).to_be_visible(timeout=30_000)
+        expect(page.get_by_text("Live, every")).to_be_visible(timeout=30_000)
         expect(alert).to_be_hidden()
 
 

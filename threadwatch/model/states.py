@@ -132,7 +132,7 @@ STATES = (
         "lock",
         Kind.IDLE,
         Top(40, "L", "waits for a lock, a queue, an event", "#d9a21b"),
-        Page(40, "waits for a lock", "#e69f00", "#f3c24f"),
+        Page(40, "waits for a lock", "#d8c690", "#6f6546"),
         Grafana(4, "purple"),
     ),
     State(

@@ -35,7 +35,7 @@ function name() {
     cell,
     fill(node, { flat }) {
       say(label, node.label);
-      const shown = node.kind === "thread" && flat ? node.group : node.note;
+      const shown = node.kind === "thread" && flat ? node.where : node.note;
       say(note, shown);
       note.classList.toggle("badge", node.published === false);
       set(cell, "title", [node.label, node.hint || shown].filter(Boolean).join(" · "));
@@ -120,15 +120,15 @@ function trend() {
 /** The columns from left to right: their sort keys, their heads, and the functions that make their cells. */
 export const COLUMNS = [
   { by: "label", head: "Name", hint: "Name in Python; in parentheses, the kernel's", make: name },
-  { by: "cpu", head: "CPU %", hint: "100 is one CPU", make: number("cpu"), right: true },
-  { by: "state", head: "State", hint: "What it does now, or waits for", make: state },
-  { head: "Time in states", hint: "Since the poll before", make: bar },
-  { by: "held", head: "GIL held", hint: "% of the time that it held the GIL", make: number("held"), right: true },
-  { by: "wait", head: "GIL wait", hint: "% of the time that it waited for the GIL", make: number("wait"), right: true },
-  { by: "ready", head: "Ready", hint: "% of the time that it was ready to run, but no CPU was free", make: number("ready"), right: true },
+  { by: "cpu", head: "CPU %", hint: "Mean of the last 10 s; 100 is one CPU", make: number("cpu"), right: true },
+  { by: "state", head: "State", hint: "What it does now, or waits for now", make: state },
+  { head: "Time in states", hint: "In the last 10 s", make: bar },
+  { by: "held", head: "GIL held", hint: "% of the last 10 s that it held the GIL", make: number("held"), right: true },
+  { by: "wait", head: "GIL wait", hint: "% of the last 10 s that it waited for the GIL", make: number("wait"), right: true },
+  { by: "ready", head: "Ready", hint: "% of the last 10 s that it was ready to run, but no CPU was free", make: number("ready"), right: true },
   { head: "Last 10 min", hint: "CPU: all threads on one scale, all processes and groups on another", make: trend },
-  { by: "user", head: "User", hint: "CPU % in its own code", make: number("user"), right: true },
-  { by: "system", head: "System", hint: "CPU % in the kernel", make: number("system"), right: true },
+  { by: "user", head: "User", hint: "CPU % in its own code, mean of the last 10 s", make: number("user"), right: true },
+  { by: "system", head: "System", hint: "CPU % in the kernel, mean of the last 10 s", make: number("system"), right: true },
   { by: "age", head: "Age", hint: "Since its start", make: text("number", (node) => age(node.age)), right: true },
   { by: "id", head: "TID", hint: "The kernel's number: of a process, its PID", make: text("number id", (node) => String(node.id ?? "")), right: true },
   { by: "comm", head: "Comm", hint: "The kernel's name", make: text("comm", (node) => node.comm) },
@@ -172,6 +172,13 @@ export class Traces {
       this.#drawn.set(node.key, drawn);
     }
     return drawn;
+  }
+
+  /** Returns CPU % step by step, oldest first, the time of the last step's end, and the steps' length. */
+  values(node) {
+    if (!this.#history) return undefined;
+    const { step_seconds: seconds, time, steps } = this.#history;
+    return { values: this.#found.get(node.key) ?? [], seconds, steps, time };
   }
 
   #draw(node) {

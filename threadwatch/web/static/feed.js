@@ -14,6 +14,7 @@ export class Feed {
     this.heard = performance.now();
     this.failures = 0;
     this.paused = false;
+    this.arrivals = []; // of the last views, without a pause between them
     this.timer = undefined;
     document.addEventListener("visibilitychange", () => this.#go(0));
     addEventListener("online", () => this.#go(0));
@@ -26,8 +27,15 @@ export class Feed {
     this.#go(0);
   }
 
+  /** Returns the seconds from view to view as they come in; undefined: not known yet. */
+  get every() {
+    const gaps = this.arrivals.slice(1).map((at, index) => at - this.arrivals[index]).sort((a, b) => a - b);
+    return gaps.length < 2 ? undefined : gaps[gaps.length >> 1] / 1000;
+  }
+
   #go(ms) {
     clearTimeout(this.timer);
+    if (this.paused || document.hidden) this.arrivals = [];
     if (!this.paused && !document.hidden) this.timer = setTimeout(() => this.#ask(), ms);
   }
 
@@ -71,6 +79,7 @@ export class Feed {
     }
     this.view = view;
     this.heard = performance.now();
+    this.arrivals = [...this.arrivals.slice(-3), this.heard];
     this.#say("");
     this.hear({ view, history: this.history });
     return Math.max(interval, 250);

@@ -3,51 +3,85 @@
 import { element, say, set } from "./dom.js";
 import { Feed } from "./feed.js";
 import { Table } from "./table.js";
+import { addressOf, read, write } from "./address.js";
 import { Traces } from "./cells.js";
+import { Detail } from "./detail.js";
+import { help } from "./keys.js";
+import { Past } from "./past.js";
 import { themeSwitch } from "./theme.js";
 import { MEANING } from "./states.js";
-import { count, printable } from "./text.js";
-import { countStates, grow, openByDefault, prune, rows } from "./tree.js";
+import { count, percent, printable } from "./text.js";
+import { countStates, find, grow, openByDefault, prune, rows, sumUp } from "./tree.js";
 
 const FLOOD = 50; // threads found, up to which all nodes that have them are opened
 
-const chosen = {
-  search: "",
-  states: new Set(),
-  sort: { column: "cpu", ascending: false },
-  flat: false,
-  open: new Map(), // by key of node: the user's choice
-  all: null, // the user's choice for all nodes
-};
+let chosen = read(location.hash.slice(1));
 let view = null;
 let groups = [];
 let openFirst = () => true;
 let decided = false; // by the first view with processes, so that no node opens or closes by itself later
 
+const past = new Past();
 const traces = new Traces();
 const table = new Table({
   sort(column, ascending) {
     chosen.sort = { column, ascending };
-    render();
+    change();
   },
   toggle(node, open) {
-    chosen.open.set(node.key, open);
-    render();
+    chosen.open.set(addressOf(node), open);
+    change();
+  },
+  show(thread) {
+    const before = chosen.thread;
+    chosen.thread = { pid: thread.pid, tid: thread.id };
+    if (before) change();
+    else {
+      history.pushState("detail", "", address()); // so that the browser's way back closes it
+      render();
+    }
   },
 });
+const detail = new Detail(closeDetail);
 
-const search = element("input", { type: "search", placeholder: "Search names, PIDs, TIDs", "aria-label": "Search", "aria-keyshortcuts": "/", spellcheck: "false", autocomplete: "off" });
+/** Shows what the user has just chosen, and puts it into the address. */
+function change() {
+  history.replaceState(history.state ?? "list", "", address());
+  render();
+}
+
+function address() {
+  const fragment = write(chosen);
+  return fragment ? `#${fragment}` : location.pathname + location.search;
+}
+
+function closeDetail() {
+  if (!chosen.thread) return;
+  if (history.state === "detail") history.back();
+  else {
+    chosen.thread = null;
+    change();
+  }
+  table.grid.focus({ preventScroll: true });
+}
+
+addEventListener("popstate", ({ state }) => {
+  const said = read(location.hash.slice(1));
+  if (state === null) chosen = said; // an address that was typed, or followed
+  else chosen.thread = said.thread; // the way back or forth: it opens and closes the detail
+  change();
+});
+history.replaceState(history.state ?? "list", "");
+
+const search = element("input", { type: "search", placeholder: "Search names, PIDs, states, cpu>5", "aria-label": "Search", "aria-keyshortcuts": "/", spellcheck: "false", autocomplete: "off" });
 search.addEventListener("input", () => {
   chosen.search = search.value;
-  render();
+  change();
 });
 const flat = button("Threads only", () => {
   chosen.flat = !chosen.flat;
-  set(flat, "aria-pressed", chosen.flat);
-  expand.disabled = collapse.disabled = chosen.flat;
-  render();
+  change();
 });
-set(flat, "aria-pressed", false);
 const expand = button("Expand all", () => openAll(true));
 const collapse = button("Collapse all", () => openAll(false));
 const pause = button("Pause", () => {
@@ -64,11 +98,11 @@ for (const [state, meaning] of MEANING) {
   const number = element("span", { class: "count" });
   const chip = button("", () => {
     if (!chosen.states.delete(state)) chosen.states.add(state);
-    render();
+    change();
   });
   chip.append(element("span", { class: `swatch is-${state}`, "aria-hidden": "true" }), `${state} `, number);
   chip.className = "chip";
-  chip.title = `Threads that were in it since the poll before: ${meaning}`;
+  chip.title = `${meaning}: threads that spent 5 % of the last 10 s in it, or more`;
   chips.set(state, { chip, number });
 }
 
@@ -76,7 +110,10 @@ const pulse = document.getElementById("pulse");
 const notice = document.getElementById("notice");
 const hidden = element("p", { class: "notice quiet", hidden: "" });
 const found = element("p", { class: "found", role: "status" });
+const { dialog, button: ask } = help();
 document.getElementById("tools").prepend(pause);
+document.getElementById("tools").append(ask);
+document.body.append(dialog);
 themeSwitch(document.getElementById("theme"));
 document.getElementById("theme").closest("label").hidden = false;
 
@@ -87,10 +124,27 @@ function button(label, onclick) {
 function openAll(open) {
   chosen.all = open;
   chosen.open.clear();
-  render();
+  change();
 }
 
+/** Returns whether text of the table or the detail is selected: an update would take the selection away. */
+function isSelecting() {
+  const { isCollapsed, anchorNode } = getSelection();
+  return !isCollapsed && (table.box.contains(anchorNode) || detail.box.contains(anchorNode));
+}
+
+let held = false; // there is more to show when no text is selected any more
+document.addEventListener("selectionchange", () => {
+  if (!held || isSelecting()) return;
+  render();
+  status();
+});
+
 function render() {
+  if (search.value !== chosen.search) search.value = chosen.search;
+  set(flat, "aria-pressed", chosen.flat);
+  expand.disabled = collapse.disabled = chosen.flat;
+  held = false;
   if (!view) return;
   const counts = countStates(groups);
   for (const [state, { chip, number }] of chips) {
@@ -103,13 +157,18 @@ function render() {
   const threads = left.reduce((n, g) => n + g.children.reduce((m, p) => m + p.children.length, 0), 0);
   const processes = left.reduce((n, group) => n + group.children.length, 0);
   const isOpen = (node) =>
-    chosen.open.get(node.key) ?? chosen.all ?? ((narrowed && threads <= FLOOD) || openFirst(node));
+    chosen.open.get(addressOf(node)) ?? chosen.all ?? ((narrowed && threads <= FLOOD) || openFirst(node));
   const shown = rows(left, { ...chosen, isOpen });
-  table.show(shown, { ...chosen, traces }, groups.length ? "Nothing fits what is searched for." : "");
+  const { thread } = chosen;
+  const isShown = (node) => Boolean(thread) && node.kind === "thread" && node.id === thread.tid && node.pid === thread.pid;
+  table.show(shown, { ...chosen, traces, isShown }, groups.length ? "Nothing fits what is searched for." : "");
   table.box.hidden = !groups.length;
   const alone = groups.length === 1 && groups[0].label === "threadwatch" && groups[0].children.length === 1;
   nobody.hidden = Boolean(groups.length) && !alone;
   say(nobody.firstElementChild, alone ? "No other Python process is seen" : "No Python process is seen");
+  if (thread) detail.show(thread, find(groups, thread), past, traces);
+  else detail.hide();
+  sayHost();
   say(found, `${count(threads, "thread", "threads")} in ${count(processes, "process", "processes")}`);
   hide();
 }
@@ -122,6 +181,24 @@ const nobody = element(
   element("pre", {}, "threadwatch run -- python app.py"),
   element("p", {}, "or watch the demo application: threadwatch demo. It shows up here by itself."),
 );
+
+const host = element("p", { class: "host", "aria-label": "Host" });
+
+/** Says how the host is, as far as the view knows. */
+function sayHost() {
+  const parts = [];
+  const { cpu, gil } = sumUp(groups);
+  const cpus = view.host?.cpus;
+  if (cpus) parts.push(count(cpus, "CPU", "CPUs"));
+  if (cpu !== null) parts.push(`watched processes use ${percent(cpu)} %${cpus ? ` of ${(100 * cpus).toLocaleString("en")} %` : ""}`);
+  if (view.host?.load) parts.push(`load ${view.host.load.map((load) => load.toFixed(2)).join(", ")}`);
+  if (gil) parts.push(`busiest GIL: ${gil.label}, PID ${gil.id}, held ${percent(gil.held)} %`);
+  say(host, parts.join(" · "));
+  if (!view.host) return;
+  const name = printable(view.host.name);
+  say(document.getElementById("host"), name);
+  if (document.title !== `${name} · threadwatch`) document.title = `${name} · threadwatch`;
+}
 
 /** Says what permission hides. */
 function hide() {
@@ -138,11 +215,14 @@ function status() {
   const paused = pause.getAttribute("aria-pressed") === "true";
   const seconds = Math.round((performance.now() - feed.heard) / 1000);
   const since = view ? new Date(view.time * 1000).toLocaleTimeString() : "";
-  const poll = view ? `every ${Number(view.interval_seconds.toFixed(2))} s` : "";
+  const interval = view?.interval_seconds;
+  let poll = view ? `every ${Number(interval.toFixed(2))} s` : "";
+  if (view && feed.every > 1.5 * interval + 0.25) poll = `every ${feed.every.toFixed(1)} s; polls are ${poll}`;
   // the first client waits for a poll that looks at threads: a second, or longer on a host that is short of
   // CPUs
   const waited = seconds > 3 ? `, for ${seconds} s` : "";
   let words = { "": `Live, ${poll}`, waiting: `Waiting for a poll${waited}`, silent: "Not answering", stuck: "Not polling" }[trouble];
+  if (held && !trouble) words = "Waits while text is selected";
   if (paused) words = `Paused at ${since}`;
   say(pulse, words);
   set(pulse, "class", paused ? "pulse paused" : `pulse ${trouble || "live"}`);
@@ -158,24 +238,26 @@ function status() {
 
 const main = document.querySelector("main");
 const bar = element("div", { class: "toolbar", role: "search" }, search, flat, expand, collapse, found);
-const legend = element("div", { class: "legend", role: "group", "aria-label": "Filter by state" }, ...[...chips.values()].map(({ chip }) => chip));
+const why = element("span", { class: "why", title: "A thread counts in each state in which it spent 5 % of the last 10 s, or more: in none, one or several. So the numbers need not add up to that of threads." }, "Last 10 s; a thread can count in several:");
+const legend = element("div", { class: "legend", role: "group", "aria-label": "Filter by state" }, why, ...[...chips.values()].map(({ chip }) => chip));
 
 const feed = new Feed((news) => {
   if (news.trouble !== undefined) trouble = news.trouble;
   if (news.view) {
     const start = performance.now();
     if (!view) {
-      main.replaceChildren(bar, legend, hidden, table.box, nobody);
+      main.replaceChildren(host, bar, legend, hidden, table.box, detail.box, nobody);
       document.body.classList.add("living");
     }
     ({ view } = news);
-    groups = grow(view);
+    groups = grow(view, past);
     if (!decided && groups.length) {
       openFirst = openByDefault(groups);
       decided = true;
     }
     traces.use(news.history, view);
-    render();
+    if (isSelecting()) held = true;
+    else render();
     performance.clearMeasures("update");
     performance.measure("update", { start }); // for the browser's tools, and our tests
   }
@@ -186,14 +268,17 @@ setInterval(status, 1000);
 addEventListener("keydown", (event) => {
   const typing = event.target.closest?.("input, select");
   if (event.key === "Escape" && event.target === search) {
-    search.value = chosen.search = "";
-    render();
+    chosen.search = "";
+    change();
+    return;
   }
-  if (typing || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "Escape" && !dialog.open && chosen.thread) closeDetail();
+  if (typing || dialog.open || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.key === "/") {
     search.focus();
     search.select();
   } else if (event.key === "p") pause.click();
+  else if (event.key === "?") ask.click();
   else return;
   event.preventDefault();
 });

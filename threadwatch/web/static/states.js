@@ -25,9 +25,12 @@ export const MEANING = new Map(STATES);
 // Smaller shares are not mentioned, in percent.
 export const LEAST = 0.5;
 
-/** Returns whether a thread was in a state since the poll before, or is now. */
-export function wasIn(thread, state) {
-  return thread.state === state || (thread.states_percent?.[state] ?? 0) >= LEAST;
+// A thread counts in a state in which it spent this much of its time, in percent.
+export const COUNTS = 5;
+
+/** Returns whether a thread counts in a state: by the mean of its last seconds, or if that is not known, now. */
+export function wasIn(node, state) {
+  return node.shares ? (node.shares[state] ?? 0) >= COUNTS : node.state === state;
 }
 
 /** Returns what a bar shows as a text, for users who do not see it: "running 61 %, gil 30 %". */

@@ -10,7 +10,7 @@ const MARGIN = 6; // rows above and below the screen
 const ARRANGE_MS = 150; // after the last move: moving elements costs the most
 
 export class Table {
-  /** `on`: sort(column, ascending), toggle(node, open). */
+  /** `on`: sort(column, ascending), toggle(node, open), show(thread). */
   constructor(on) {
     this.on = on;
     this.rows = [];
@@ -112,7 +112,7 @@ export class Table {
     const { row, cells } = item;
     const { node, level, open, place, of } = this.rows[index];
     item.index = index;
-    set(row, "class", `row ${node.kind}${node.key === this.active ? " active" : ""}`);
+    set(row, "class", `row ${node.kind}${node.key === this.active ? " active" : ""}${this.context.isShown(node) ? " shown" : ""}`);
     set(row, "aria-level", this.context.flat ? null : level);
     set(row, "aria-setsize", this.context.flat ? null : of);
     set(row, "aria-posinset", this.context.flat ? null : place);
@@ -152,8 +152,9 @@ export class Table {
     else if (row && event.key === "ArrowLeft" && row.open) this.on.toggle(row.node, false);
     else if (row && event.key === "ArrowLeft" && row.level > 1) {
       this.#activate(this.rows.findLastIndex(({ level }, other) => other < index && level < row.level));
-    } else if (row && (event.key === "Enter" || event.key === " ") && row.open !== undefined) {
-      this.on.toggle(row.node, !row.open);
+    } else if (row && (event.key === "Enter" || event.key === " ")) {
+      if (row.node.kind === "thread") this.on.show(row.node);
+      else this.on.toggle(row.node, !row.open);
     } else return;
     event.preventDefault();
   }
@@ -164,7 +165,7 @@ export class Table {
     const { node, open } = this.rows[item.index];
     this.active = node.key;
     this.index = item.index;
-    if (open !== undefined) this.on.toggle(node, !open);
-    else this.#draw();
+    if (node.kind === "thread") this.on.show(node);
+    else this.on.toggle(node, !open);
   }
 }

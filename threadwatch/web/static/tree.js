@@ -1,38 +1,43 @@
 // Turns a view into rows: group → process → thread, filtered and sorted. Pure: no document, no clock.
 
 import { count, printable, processLabel, pythonLabel, threadName } from "./text.js";
+import { Search } from "./search.js";
 import { STATES, wasIn } from "./states.js";
 
-const NAMELESS = "no Python names are known: it does not publish its threads, or permission hides them";
+const NAMELESS =
+  "no Python names are known: its threads are not published, and its memory could not be read or is of another Python";
 
-/** Returns the groups with their processes and threads, and the sums of each. */
-export function grow(view) {
+/** Returns the groups with their processes and threads, and the sums of each. Shares are means over the last
+ *  seconds, by `past`: a state is what a thread does now. */
+export function grow(view, past) {
+  past.add(view);
   const groups = new Map();
   const byPid = new Map(view.processes.map((process) => [process.pid, process]));
   const boot = view.time - view.boottime_seconds;
   const started = (ticks) => boot + ticks / 100;
   for (const process of view.processes) {
     const key = `p${process.pid}.${process.start_ticks}`;
-    const threads = process.threads.map((thread) => ({
-      kind: "thread",
-      key: `${key}.${thread.tid}.${thread.start_ticks}`,
-      label: threadName(thread),
-      note: "",
-      hint: "",
-      group: printable(process.group),
-      id: thread.tid,
-      comm: printable(thread.comm),
-      state: thread.state,
-      cpu: thread.cpu_percent,
-      user: thread.user_percent,
-      system: thread.system_percent,
-      held: thread.gil_held_percent,
-      wait: thread.gil_wait_percent,
-      ready: thread.runqueue_wait_percent,
-      shares: thread.states_percent,
-      age: view.time - started(thread.start_ticks),
-      thread,
-    }));
+    const threads = process.threads.map((thread) => {
+      const own = `${key}.${thread.tid}.${thread.start_ticks}`;
+      return {
+        kind: "thread",
+        key: own,
+        label: threadName(thread),
+        note: "",
+        hint: "",
+        where: `${process.pid} · ${printable(process.group)}`,
+        id: thread.tid,
+        pid: process.pid,
+        comm: printable(thread.comm),
+        state: thread.state,
+        ...past.note(own, thread),
+        started: started(thread.start_ticks),
+        age: view.time - started(thread.start_ticks),
+        thread,
+        process,
+      };
+    });
+    const whole = past.note(key, process);
     const parent = byPid.get(process.ppid);
     const node = {
       kind: "process",
@@ -44,9 +49,9 @@ export function grow(view) {
       id: process.pid,
       comm: printable(process.comm),
       state: count(threads.length, "thread", "threads"),
-      cpu: process.cpu_percent,
       ...sums(threads),
-      held: process.gil_held_percent,
+      cpu: whole.cpu,
+      held: whole.held,
       age: view.time - started(process.start_ticks),
       children: threads,
     };
@@ -62,6 +67,7 @@ export function grow(view) {
     return {
       kind: "group",
       key: `g${name}`,
+      name,
       label: printable(name),
       note: notes.join(", "),
       hint: unpublished ? NAMELESS : "",
@@ -102,20 +108,36 @@ function sums(threads) {
   };
 }
 
-/** Returns how many threads were in each state since the poll before. */
+/** Returns how many threads count in each state: one thread can in several. */
 export function countStates(groups) {
   const counts = new Map(STATES.map(([state]) => [state, 0]));
-  const one = (state) => counts.set(state, (counts.get(state) ?? 0) + 1);
   for (const group of groups)
     for (const process of group.children)
-      for (const { thread } of process.children) {
-        one(thread.state);
-        for (const state in thread.states_percent)
-          if (state !== thread.state && wasIn(thread, state)) one(state);
-      }
+      for (const thread of process.children)
+        for (const state in thread.shares ?? { [thread.state]: 100 })
+          if (wasIn(thread, state)) counts.set(state, (counts.get(state) ?? 0) + 1);
   return counts;
 }
 
+/** Returns a process's thread with its process and group; undefined if there is none. */
+export function find(groups, { pid, tid }) {
+  for (const group of groups)
+    for (const process of group.children) {
+      const node = process.id === pid && process.children.find((thread) => thread.id === tid);
+      if (node) return { node, process, group };
+    }
+  return undefined;
+}
+
+/** Returns the figures of the whole host. */
+export function sumUp(groups) {
+  const processes = groups.flatMap((group) => group.children);
+  const holding = processes.filter(({ held }) => held);
+  return { cpu: sum(processes, "cpu"), gil: holding.reduce((most, one) => (most?.held >= one.held ? most : one), null) };
+}
+
+/** The columns that rows can be sorted by: keys of nodes. */
+export const SORTED = new Set(["label", "cpu", "state", "held", "wait", "ready", "user", "system", "age", "id", "comm"]);
 const TEXTS = new Set(["label", "comm", "state"]);
 const collator = new Intl.Collator("en", { numeric: true });
 
@@ -135,28 +157,20 @@ function comparison({ column, ascending }) {
   };
 }
 
-/** Returns whether a node's own texts match the search. */
-function has(node, words) {
-  const text = `${node.label} ${node.id ?? ""} ${node.comm}`.toLowerCase();
-  return words.every((word) => text.includes(word));
-}
-
-/**
- * What is left of the groups: threads that are in one of `states` (all, if it is empty) and have all
- * words of `search`, or whose process or group has them.
- */
+/** Returns what is left of the groups: threads that count in one of `states` (all, if it is empty) and fit
+ *  the search. */
 export function prune(groups, { search, states }) {
-  const words = search.toLowerCase().split(/\s+/).filter(Boolean);
-  if (!words.length && !states.size) return groups;
-  const fits = ({ thread }) => !states.size || [...states].some((state) => wasIn(thread, state));
+  const wanted = Search.of(search);
+  if (!wanted.words.length && !states.size) return groups;
+  const counts = (thread) => !states.size || [...states].some((state) => wasIn(thread, state));
   const left = [];
   for (const group of groups) {
-    const inGroup = has(group, words);
+    const inGroup = wanted.within(group);
     const processes = [];
     for (const process of group.children) {
-      const inProcess = inGroup || has(process, words);
-      const threads = process.children.filter((thread) => (inProcess || has(thread, words)) && fits(thread));
-      if (threads.length || (inProcess && !states.size && !process.children.length))
+      const rest = inGroup.within(process);
+      const threads = process.children.filter((thread) => counts(thread) && rest.fits(thread));
+      if (threads.length || (!states.size && !process.children.length && !rest.words.length))
         processes.push({ ...process, children: threads });
     }
     if (processes.length) left.push({ ...group, children: processes });
