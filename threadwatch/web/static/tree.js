@@ -17,22 +17,31 @@ export function grow(view, past) {
   const started = (ticks) => boot + ticks / 100;
   for (const process of view.processes) {
     const key = `p${process.pid}.${process.start_ticks}`;
+    const where = `${process.pid} · ${printable(process.group)}`;
     const threads = process.threads.map((thread) => {
       const own = `${key}.${thread.tid}.${thread.start_ticks}`;
+      const mean = past.note(own, thread);
+      const began = started(thread.start_ticks);
       return {
         kind: "thread",
         key: own,
         label: threadName(thread),
         note: "",
         hint: "",
-        where: `${process.pid} · ${printable(process.group)}`,
+        where,
         id: thread.tid,
         pid: process.pid,
         comm: printable(thread.comm),
         state: thread.state,
-        ...past.note(own, thread),
-        started: started(thread.start_ticks),
-        age: view.time - started(thread.start_ticks),
+        cpu: mean.cpu,
+        user: mean.user,
+        system: mean.system,
+        held: mean.held,
+        wait: mean.wait,
+        ready: mean.ready,
+        shares: mean.shares,
+        started: began,
+        age: view.time - began,
         thread,
         process,
       };
