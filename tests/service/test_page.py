@@ -705,8 +705,9 @@ def test_thousands_of_threads(browser: Browser, tmp_path: Path) -> None:
             "window.took = []; new PerformanceObserver((list) => took.push(...list.getEntries()"
             ".map((entry) => entry.duration))).observe({ type: 'measure' })"
         )
-        until(lambda: page.evaluate("took.length") >= 3, "three updates")
-        assert sorted(page.evaluate("took"))[1] < 100
+        # a busy machine makes single updates wait for a CPU; a slow page would make all of them take long
+        quick = "took.filter((ms) => ms < 100).length"
+        until(lambda: page.evaluate(quick) >= 3, "three updates take less than 100 ms")
 
 
 def _in_order(page: Page) -> bool:
