@@ -330,7 +330,7 @@ def test_search_knows_states_and_figures(page: Page, shop: tuple[Serving, int]) 
 def test_the_address_holds_what_is_shown(
     browser: Browser, page: Page, shop: tuple[Serving, int]
 ) -> None:
-    """Who opens the address of a page sees the same search, states, order, open rows and thread."""
+    """Another reader of the address sees the same search, states, order, open rows and thread."""
     _search(page, "shop.py|odd.py")
     page.get_by_role("button", name="Name").click()
     page.get_by_role("button", name="Name").click()
