@@ -25,7 +25,7 @@ class Due:
     series: Series
     cpu_ns: int
     passed: tuple[Series, str] | None = None
-    """Where the thread's time has passed meanwhile, if it was known."""
+    """The series and the state in which the thread's time has passed meanwhile, if it was known."""
     loop: LoopSeries | None = None
     """What its tasks have been charged to, if it has run a loop."""
 
@@ -65,11 +65,11 @@ class Balance:
         self._clock_ns = max(self._clock_ns, reading.clock_ns)
 
     def charged(self, cpu_ns: int) -> None:
-        """Note that threads have been charged with this much."""
+        """Note that threads have been charged with this much CPU time."""
         self._charged_ns += cpu_ns
 
     def add_due(self, due: Due) -> None:
-        """Note what an ended thread has told of."""
+        """Note CPU time that an ended thread has told of."""
         self._dues.append(due)
 
     def add_tail(self, key: SeriesKey, end: EndedThread | None) -> None:
@@ -77,9 +77,9 @@ class Balance:
         self._tails.add(key, end)
 
     def charge_rest(self, group: Group, reading: ProcessReading, open_ns: int) -> None:
-        """Charge what the clock has beyond the threads, but for what they may be charged with yet.
+        """Charge what the clock has beyond the threads, less what threads may still be charged with.
 
-        ``open_ns``: how much of the clock that is at most.
+        ``open_ns``: the most that this can be.
         """
         self._charge_rest(group, open_ns, reading.time_ns)
         self._tails.carry(reading.unread_ns, open_ns)

@@ -14,7 +14,7 @@ parent's group's, without a name.
 What keeps the reckoning right:
 
 * The waited clock is read before the other clocks of the same poll. A child that it counts was waited for
-  by then, so the same poll finds that it has gone.
+  before, so the same poll finds that the child has gone.
 * Both sides are sums over whole lives: a rest that comes to light late is not lost, and nothing is charged
   twice. The waited clock is cut off to ticks, once for user and once for system time.
 * A waited clock counts every child that had gone before it was read. What it lacks of that, its process has
@@ -56,13 +56,13 @@ class EndedChild:
     parent: int
     """The PID of the process that is to have waited for it."""
     charged_ns: int
-    """What it was charged with."""
+    """CPU time that it was charged with."""
     read_ns: int
     """When its clock was read last (CLOCK_MONOTONIC)."""
     group: Group
-    """Which group it belonged to,"""
+    """The group that it belonged to."""
     series: SeriesKey | None
-    """and which series its only thread; None: it had several, or none is known."""
+    """The series of its only thread; None: it had several, or none is known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class _Parent:
     foreign: bool = False
     """A child that was not watched, and lived for a while, has gone since the last settlement."""
     unseen_ns: int = 0
-    """What children have used, since then, that no poll saw before they ended, some time ago."""
+    """CPU time of children that have gone since then and had ended, some time before, unseen by any poll."""
     claims: list[_Claim] = field(default_factory=list)
     older_claims: list[_Claim] = field(default_factory=list)
 

@@ -16,7 +16,7 @@ def find_caller(
     gone: Mapping[Identity, ThreadReading],
     most_ns: int,
 ) -> Identity | None:
-    """Return which of the threads that have gone is the leader now; None: it is the one that it was.
+    """Return which of the threads that have gone is the leader now; None: the leader is the same as before.
 
     ``before``, ``leader``: the leader as it was read last, and now. ``gone``: the threads that are not there
     any more, as they were read last. ``most_ns``: the CPU time that the process can have used meanwhile.

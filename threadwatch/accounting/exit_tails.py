@@ -55,7 +55,7 @@ class ExitTails:
         """
         if self._older or self._new:
             # The clock was read before these ends, so their tails may come to light in the next
-            # reading. Older tails have by now, except those that unread threads can hide.
+            # reading. Older tails have come to light, except those that unread threads can hide.
             self._older = shares(self._older, unread_ns) + self._new
             self._new.clear()
         if self._told_now or self.told:

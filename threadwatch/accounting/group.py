@@ -1,4 +1,4 @@
-"""Groups, which hold the series of the threads of their processes."""
+"""Keeps groups, which hold the series of the threads of their processes."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ class Group:
     throttled_ns: int | None = None
     """How long its processes were throttled; None: not known."""
     processes: dict[ProcessKey, Interpreter] = field(default_factory=dict)
-    """Those that live."""
+    """The living processes, by key."""
     places: dict[ProcessKey, Place] = field(default_factory=dict)
-    """Where they run."""
+    """The places where the living processes run."""
     _members: _Members | None = None
     """Of :attr:`processes` and :attr:`places`; None: to be counted again."""
     owner: int | None = None

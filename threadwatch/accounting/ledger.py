@@ -99,7 +99,7 @@ class Ledger:
         self._balance.read(sample)
         waits = sample.waits or {}
         for identity, seen in waits.items():
-            # First of all: until now, their time has passed where they were, not where they are.
+            # First of all: until now, the threads' time has passed in the states before, not in these.
             account = self._accounts.get(identity)
             if account is not None:
                 account.credit(seen, now_ns, has_gil=sample.has_gil)

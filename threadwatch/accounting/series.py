@@ -1,4 +1,4 @@
-"""Totals that only grow: one :class:`Series` for each set of series. Only this module writes them.
+"""Keeps totals that only grow: one :class:`Series` for each set of series. Only this module writes them.
 
 :mod:`threadwatch.accounting.thread_account` has a living thread's place among them,
 :mod:`threadwatch.accounting.group` the groups that hold them.

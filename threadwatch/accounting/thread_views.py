@@ -103,7 +103,7 @@ class ThreadViewMaker:
 
 
 def newborn(sample: ThreadReading, thread: str) -> ThreadView:
-    """Return a thread that is not charged yet, with what its label would be."""
+    """Return the view of a thread that is not charged yet, with the label that it would have."""
     return ThreadView(
         tid=sample.tid,
         start_ticks=sample.start_ticks,

@@ -23,14 +23,14 @@ HandoverResult = Literal[
     "too_many",
     "hung",
 ]
-"""What has come of a table that a process has handed over to the daemon.
+"""The result of a table that a process has handed over to the daemon.
 
 ``believed``: the process's names are read from it. ``known``: the process's table was found in ``/proc``
 before. ``ended``: the process has ended before a poll could look. ``unwatched``: the process is not watched.
 ``foreign``: it is another process's, or another user has made it. ``invisible``: the sender is not in the
 daemon's PID namespace. ``invalid``: no table was sent. ``silent``: nothing was sent. ``too_many``: the user,
 or all together, have handed over more than the daemon keeps. ``hung``: a file was sent that cannot be
-closed, or by a user who has sent such a file before.
+closed, or by a user that has sent such a file before.
 """
 
 HANDOVER_RESULTS: tuple[HandoverResult, ...] = get_args(HandoverResult)

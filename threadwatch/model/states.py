@@ -1,4 +1,4 @@
-"""The states of a thread, one row each: every part and every output takes what it needs from here.
+"""Defines the states of a thread, one row each: every part and every output takes what it needs from here.
 
 A new reason to wait is a row here, a rule in :mod:`threadwatch.waits` (a list of calls in ``syscalls`` or a
 line in ``reasons``) and a line in ``docs/metrics.md``. ``./dev states`` then writes the files that are not

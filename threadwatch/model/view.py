@@ -189,7 +189,7 @@ class Stats(NamedTuple):
     read_errors: Mapping[tuple[str, str], int] = MappingProxyType({})
     """Counts by (source, reason)."""
     handed_over: Mapping[HandoverResult, int] | None = None
-    """What has come of the tables that processes have handed over; None: none are received."""
+    """How often tables that processes have handed over had each result; None: none are received."""
     samples: int = 0
     """How many times a process was sampled between polls."""
     sample_cpu_ns: int = 0

@@ -57,7 +57,7 @@ class SampledThread:
         """The file's content in the last sample, if the same content again means the same state."""
         self.state = "other"
         self.since_ns = now_ns
-        """The time up to which its time has been credited; later time belongs to :attr:`state`."""
+        """The moment up to which the thread's time has been credited; later time belongs to :attr:`state`."""
         self.times: dict[str, int] = {}
 
     def know(self, raw: bytes) -> None:

@@ -8,7 +8,7 @@ The first sample of a thread credits nothing.
 * **What has not changed takes one read.** A thread's file ``syscall`` stays open while it is
 sampled, and the same bytes again mean the same state. If the state depends on the file behind a
 descriptor, that file is looked up again once a second, because the number may belong to another
-file by then. If the state depends on what the kernel does (``file``, ``disk``), the kernel is asked
+file afterwards. If the state depends on what the kernel does (``file``, ``disk``), the kernel is asked
 every time.
 * A thread that waits for the GIL and the one that holds it are seen by different reads, some
 microseconds apart, so one thread can be both in the same sample. Neither is corrected by the other:

@@ -73,7 +73,7 @@ class Sampling:
     def choose(self, watched: Iterable[Process], now_ns: int) -> None:
         """Choose the awake ones of these processes, to sample until the next poll."""
         awake = [
-            (one, _who_runs(one))
+            (one, _running_tids(one))
             for one in watched
             if one.rest.rested < _AWAKE_FOR and one.last.poll and self._is_sampled(one)
         ]
@@ -200,8 +200,8 @@ class Sampling:
         self._looker.close()
 
 
-def _who_runs(watched: Process) -> Collection[int]:
-    """Return the threads that have run lately; for a process in its first polls, all threads."""
+def _running_tids(watched: Process) -> Collection[int]:
+    """Return the TIDs of threads that have run lately; for a process in its first polls, all TIDs."""
     last, book = watched.last, watched.threads
     return book.known if last.poll < last.met + _NEW_FOR else book.hot
 
