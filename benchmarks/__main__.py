@@ -37,7 +37,7 @@ benchmarks:
   waits      what it costs to sample what threads wait for
   harm       what threadwatch, py-spy and CPython's profiler do to a program's throughput; only when
              named or with --full
-  agreement  whether they agree on who holds the GIL; only when named or with --full
+  agreement  whether they agree on which thread holds the GIL; only when named or with --full
   peers      the cost of polls beside process-exporter, node_exporter, psutil, top and ps
   sweep      how the cost grows with threads and with active threads; only when named or with --full
   profile    where the time of a poll goes, by function; only when named

@@ -28,7 +28,7 @@ Three threads of a program ([benchmarks/service.py](../benchmarks/service.py), `
 for 2 ms. How the time in which one of them holds the GIL is shared among them is asked three times for
 the same seconds: of threadwatch, whose daemon samples 100 times per second
 (`threadwatch_gil_held_seconds_total`); of a profiler that is attached meanwhile; and of the program,
-whose threads write down every some microseconds that it is they who run Python code. (When the GIL goes
+whose threads write down every some microseconds that they run Python code. (When the GIL goes
 from one to another, the time that this takes counts for the one before.)
 
 Behind ± is the standard error of a share with this many samples. The differences are in standard
@@ -139,7 +139,7 @@ def _wait_for_threads(daemon: Daemon) -> None:
     end = time.monotonic() + 60
     while not all(daemon.metrics().get(_series(name)) for name in THREADS):
         if time.monotonic() > end:
-            raise BenchmarkError("threadwatch does not see who holds the GIL")
+            raise BenchmarkError("threadwatch does not see which thread holds the GIL")
         time.sleep(0.5)
 
 
@@ -150,7 +150,7 @@ def _series(thread: str) -> str:
 def _shares(values: Mapping[str, float], samples: float) -> Shares:
     whole = sum(values.values())
     if not whole:
-        raise BenchmarkError("an observer has seen nobody hold the GIL")
+        raise BenchmarkError("an observer has seen no thread hold the GIL")
     return Shares({name: value / whole for name, value in values.items()}, samples)
 
 

@@ -38,7 +38,8 @@ threadwatch is a daemon that polls every second and samples at the rate that is 
 its turn, it is stopped (SIGSTOP). py-spy (`record --gil --idle`) and CPython's own profiler
 (`profiling.sampling attach --mode gil`), at 100 samples per second, are started for their blocks, and
 count from when they sample. Blocking: all threads of the program are stopped for each sample; that is
-py-spy's default, and not that of the profiler. They say more than who holds the GIL: in which function.
+py-spy's default, and not that of the profiler. Both tools say more than which thread holds the GIL:
+they also say in which function it is.
 
 The observer's CPU is its process clock, all threads and system calls, while it watches (and what it
 makes others do, such as stopping the program, is not in it).

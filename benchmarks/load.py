@@ -5,7 +5,7 @@ threads of its own, so that they share memory and a thousand of them fit on a sm
 threads run it prints one line of JSON, ``{"pids": […], "threads": N}``, and it lives until its
 standard input ends.
 
-Four kinds of threads: *sleeping* ones wait for a lock that nobody lets go of, and never run again;
+Four kinds of threads: *sleeping* ones wait for a lock that is never released, and never run again;
 *active* ones wake every ``--period`` seconds (or at random, up to ``--longest``) and work for ``--work``
 seconds of CPU; *busy* ones compute in Python all the time; *short* ones are started by ``--spawners``
 threads, ``--churn`` per second in all, work for ``--work`` seconds and end.

@@ -128,7 +128,7 @@ def py_spy() -> str:
 
 def attach_py_spy(rate: int, *, blocking: bool) -> Attach:
     """Watch with py-spy, which samples this often per second which thread holds the GIL."""
-    # --idle: it sees whether threads are idle some time before it sees who holds the GIL, and leaves out
+    # --idle: it sees whether threads are idle some time before it sees the GIL's holder, and leaves out
     # one that has come to hold it meanwhile
     command = [py_spy(), "record", "--gil", "--idle", "--threads", f"--rate={rate}", "--format=raw"]
     command += [] if blocking else ["--nonblocking"]

@@ -8,8 +8,9 @@ input ends.
 ``compute``: four threads that compute in Python, and twenty that wait for a descriptor for some
 milliseconds, again and again. ``requests``: four clients that put requests into a queue and wait for the
 answers of eight workers. ``weights``: three threads that hold the GIL to different shares, and write down
-who holds it: only who does can run Python code. So a thread that comes to write, and finds that it was
-itself the last to do so, has held the GIL meanwhile, whether it ran or not; if it was another, that one has.
+which one holds it: only the holder can run Python code. So a thread that comes to write, and finds its own
+entry as the last one, has held the GIL meanwhile, whether it ran or not; if the last entry is another's, that
+thread has.
 """
 
 from __future__ import annotations

@@ -18,8 +18,8 @@ what samples add to the polls, which account for them, is part of it. Their own 
 `threadwatch_wait_sample_cpu_seconds_total`, the samples alone. Neither daemon watches itself.
 
 A thread is sampled as often as `threadwatch_wait_samples_total` says that its process is: each process
-of a load has so many threads that are awake, and these are all looked at. The loads publish, so who
-holds the GIL is read, too.
+of a load has that number of awake threads, and all of them are looked at. The loads publish, so the
+holder of the GIL is read, too.
 
 A sample has a part that does not hang on the number of threads, most of it because code and data have left
 the processor's caches since the sample before: eight threads that compute cost 25 µs together if samples

@@ -216,7 +216,7 @@ def build() -> Json:
         ),
         graph(
             "GIL waited for by thread",
-            "How many threads of each name wait for the GIL, on average: who starves. Empty where "
+            "How many threads of each name wait for the GIL, on average: these starve. Empty where "
             "the GIL cannot be seen.",
             Query(_by_thread("threadwatch_gil_wait_seconds_total"), "{{thread}}"),
             unit="short",

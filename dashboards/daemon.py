@@ -88,7 +88,7 @@ def build() -> Json:
         ),
         graph(
             "What for",
-            "Polls read what has run; samples look at what threads wait for and who holds the GIL; the "
+            "Polls read what has run; samples look at what threads wait for and which hold the GIL; the "
             "rest is scrapes and start-up. All chosen daemons together.",
             Query(f"sum({polls})", "polls"),
             Query(f"sum({samples})", "samples"),

@@ -121,7 +121,7 @@ def build() -> Json:
             link=_TO_APPLICATION,
         ),
     )
-    grid.heading("Who holds it, who starves")
+    grid.heading("Which threads hold it, which starve")
     grid.line(
         10,
         graph(
@@ -179,8 +179,8 @@ def build() -> Json:
         graph(
             "What threads wait for instead of running",
             "Threads that want to run and cannot: for want of the GIL, of a CPU, or of a disk. If a "
-            "CPU is what is missing, whoever holds the GIL waits for one as well, and all others for "
-            "it: more CPUs help then.",
+            "CPU is what is missing, the holder of the GIL waits for one as well, and all others for "
+            "the holder: more CPUs help then.",
             Query(
                 total(
                     "state",
@@ -208,7 +208,7 @@ def build() -> Json:
     return dashboard(
         UID,
         "threadwatch / GIL",
-        "The global interpreter lock: who holds it, who starves, and how long the convoy is.",
+        "The global interpreter lock: which threads hold it, which starve, and how long the convoy is.",
         variables(groups="several", thread=True),
         grid,
     )

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import testbed
 from tests.deadline import Deadline
@@ -19,6 +20,8 @@ def pytest_configure(config: pytest.Config) -> None:
     except testbed.TestbedError as error:
         raise pytest.UsageError(str(error)) from None
     config.pluginmanager.register(Deadline(), "deadline")
+    settings.register_profile("unhurried", deadline=None)  # the machine may be busy
+    settings.load_profile("unhurried")
 
 
 def pytest_report_header() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.targets import TARGETS
@@ -40,7 +40,6 @@ def test_corpus(name: str) -> None:
 
 @pytest.mark.parametrize("name", TARGETS)
 @given(data=st.data())
-@settings(deadline=None)
 def test_any_bytes(name: str, data: st.DataObject) -> None:
     """Random bytes and damaged seeds break nothing."""
     TARGETS[name](data.draw(st.binary(max_size=400) | spliced(SEEDS[name])))

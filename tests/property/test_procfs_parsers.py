@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests import fixtures
@@ -39,7 +39,6 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
 
 U64 = st.integers(0, 2**64 - 1)
 COMM = st.binary(max_size=15).filter(lambda comm: b"\0" not in comm)
-unhurried = settings(deadline=None)  # the machine may be busy
 
 
 def captured(name: str) -> list[bytes]:
@@ -71,7 +70,6 @@ def damaged(draw: st.DrawFn, files: list[bytes]) -> bytes:
 
 @pytest.mark.parametrize("name", PARSERS)
 @given(data=st.data())
-@unhurried
 def test_any_bytes_give_a_value_or_malformed(name: str, data: st.DataObject) -> None:
     """No other exception, whether the bytes are random or nearly right; errors carry the source."""
     raw = data.draw(st.binary(max_size=300) | damaged(captured(name)))
@@ -89,7 +87,6 @@ def test_any_bytes_give_a_value_or_malformed(name: str, data: st.DataObject) -> 
     numbers=st.lists(U64, min_size=50, max_size=50),
 )
 @example(comm=b") R 1 (", state="S", numbers=[1] * 50)
-@unhurried
 def test_stat_gives_back_what_the_kernel_wrote(comm: bytes, state: str, numbers: list[int]) -> None:
     """Whatever the comm, each field is the one that was written in its place."""
     fields = [
@@ -114,7 +111,6 @@ def test_stat_gives_back_what_the_kernel_wrote(comm: bytes, state: str, numbers:
 
 
 @given(numbers=st.tuples(U64, U64, U64))
-@unhurried
 def test_schedstat_gives_back_what_the_kernel_wrote(numbers: tuple[int, int, int]) -> None:
     """Three numbers of up to 64 bits."""
     assert parse_schedstat(b"%d %d %d\n" % numbers) == numbers
@@ -123,7 +119,6 @@ def test_schedstat_gives_back_what_the_kernel_wrote(numbers: tuple[int, int, int
 @given(comm=COMM, uids=st.lists(st.integers(0, 2**32 - 1), min_size=4, max_size=4))
 @example(comm=b"a\nUid:\t0\t0\t0\t0", uids=[1, 2, 3, 4])
 @example(comm=b"\\n\\\\\\", uids=[1, 2, 3, 4])
-@unhurried
 def test_no_name_changes_another_line_of_status(comm: bytes, uids: list[int]) -> None:
     """Whatever a process calls itself, its user IDs are those that the kernel wrote."""
     name = comm.replace(b"\\", b"\\\\").replace(b"\n", b"\\n")  # as string_escape_str() in fs/proc
@@ -135,7 +130,6 @@ def test_no_name_changes_another_line_of_status(comm: bytes, uids: list[int]) ->
 @given(
     arguments=st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1))
 )
-@unhurried
 def test_cmdline_gives_back_the_arguments(arguments: list[str]) -> None:
     """Arguments of any characters come back; of a lone one, blanks at its end are padding."""
     data = b"".join(argument.encode() + b"\0" for argument in arguments)
@@ -146,7 +140,6 @@ def test_cmdline_gives_back_the_arguments(arguments: list[str]) -> None:
 
 
 @given(data=st.binary(max_size=64))
-@unhurried
 def test_text_can_always_be_encoded(data: bytes) -> None:
     """No lone surrogates: whatever was decoded can be written as UTF-8."""
     decode_comm(data).encode()
@@ -154,7 +147,6 @@ def test_text_can_always_be_encoded(data: bytes) -> None:
 
 
 @given(text=st.text(max_size=40), cut=st.integers(0, 15))
-@unhurried
 def test_comm_keeps_every_whole_character(text: str, cut: int) -> None:
     """A name that the kernel has cut anywhere is the name's beginning, and a mark where one was cut."""
     raw = text.encode()[:cut]

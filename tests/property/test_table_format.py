@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from threadwatch.errors import Malformed
@@ -26,7 +26,6 @@ STATIC = {
     "ident_offset": st.integers(0, table.MAX_OFFSET // 8).map(lambda words: 8 * words),
     "native_offset": st.integers(0, table.MAX_OFFSET // 8).map(lambda words: 8 * words),
 }
-unhurried = settings(deadline=None)  # the machine may be busy
 
 
 @st.composite
@@ -54,7 +53,6 @@ def headers(draw: st.DrawFn) -> bytes:
 
 
 @given(fields=st.fixed_dictionaries(STATIC), generation=U64, overflow=U64)
-@unhurried
 def test_headers_round_trip(fields: dict[str, object], generation: int, overflow: int) -> None:
     """Everything that a publisher says about itself arrives."""
     static = table.pack_static(**fields)  # type: ignore[arg-type]  # each strategy draws its argument's type
@@ -85,7 +83,6 @@ def test_headers_round_trip(fields: dict[str, object], generation: int, overflow
     tid=U32,
     numbers=st.tuples(U64, U64, U64, U64, U64),
 )
-@unhurried
 def test_slots_round_trip(
     *,
     name: str,
@@ -108,7 +105,6 @@ def test_slots_round_trip(
 
 
 @given(name=ANY_TEXT)
-@unhurried
 def test_names_are_cut_between_characters(name: str) -> None:
     """An encoded name is valid UTF-8, fits, and is the longest such beginning of the whole."""
     encoded, cut = table.encode_name(name)
@@ -123,7 +119,6 @@ def test_names_are_cut_between_characters(name: str) -> None:
 
 
 @given(data=st.binary(max_size=400))
-@unhurried
 def test_any_bytes_give_a_value_or_malformed(data: bytes) -> None:
     """No other exception for whatever a target puts into its table."""
     for parse in (parse_header, parse_dynamic, parse_slot, parse_slots):
@@ -136,7 +131,6 @@ def test_any_bytes_give_a_value_or_malformed(data: bytes) -> None:
 
 
 @given(data=headers(), rest=st.data())
-@unhurried
 def test_damaged_headers_give_a_value_or_malformed(data: bytes, rest: st.DataObject) -> None:
     """A header with one byte changed is refused, unless the byte says nothing about who publishes."""
     position = rest.draw(st.integers(0, len(data) - 1))
@@ -152,7 +146,6 @@ def test_damaged_headers_give_a_value_or_malformed(data: bytes, rest: st.DataObj
 
 
 @given(data=slots(), rest=st.data())
-@unhurried
 def test_a_changed_byte_of_a_slot_is_noticed(data: bytes, rest: st.DataObject) -> None:
     """One byte changed in the fields or the name never gives another thread."""
     slot = parse_slot(data)
@@ -165,7 +158,6 @@ def test_a_changed_byte_of_a_slot_is_noticed(data: bytes, rest: st.DataObject) -
 
 
 @given(before=slots(), after=slots(), written=st.integers(0, table.SLOT_SIZE))
-@unhurried
 def test_a_write_under_way_never_gives_a_mixture(before: bytes, after: bytes, written: int) -> None:
     """A reader who comes in the middle of a write finds the old slot, the new one, or a torn one."""
     mixture = after[:written] + before[written:]
@@ -181,7 +173,6 @@ def test_a_write_under_way_never_gives_a_mixture(before: bytes, after: bytes, wr
     torn=st.sets(st.integers(0, 5)),
     first=st.integers(0, 1000),
 )
-@unhurried
 def test_runs_are_their_slots(run: list[bytes], torn: set[int], first: int) -> None:
     """Each slot is parsed as if it were alone; torn ones are counted, empty ones are not there."""
     torn = {index for index in torn if index < len(run) and any(run[index])}
@@ -201,7 +192,6 @@ def test_runs_are_their_slots(run: list[bytes], torn: set[int], first: int) -> N
     after=st.lists(slots(), max_size=5),
     same=st.sets(st.integers(0, 4)),
 )
-@unhurried
 def test_known_slots_and_new_ones_are_all(
     before: list[bytes], after: list[bytes], same: set[int]
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import compress
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from threadwatch.errors import Malformed, ReadError
@@ -44,7 +44,6 @@ GILS = st.lists(
     st.builds(Gil, st.integers(1, 2**60).map(lambda n: n * 8), st.integers(24, 4096), U64, U64),
     max_size=3,
 )
-unhurried = settings(deadline=None)  # the machine may be busy
 
 
 def line(call: Syscall) -> bytes:
@@ -54,7 +53,6 @@ def line(call: Syscall) -> bytes:
 
 
 @given(call=CALL | PLACE)
-@unhurried
 def test_a_line_gives_back_what_the_kernel_wrote(call: Syscall) -> None:
     """Number, arguments and places of up to 64 bits."""
     assert parse_syscall(line(call)) == call
@@ -70,7 +68,6 @@ def test_a_line_gives_back_what_the_kernel_wrote(call: Syscall) -> None:
     )
 )
 @example(data=RUNNING)
-@unhurried
 def test_any_bytes_give_a_call_or_malformed(data: bytes) -> None:
     """No other exception; and what is believed is what the kernel would write."""
     try:
@@ -94,7 +91,6 @@ def test_any_bytes_give_a_call_or_malformed(data: bytes) -> None:
     | st.sampled_from([b"futex_do_wait", b"pipe_read", b"do_sys_poll"]),
     data=st.data(),
 )
-@unhurried
 def test_every_question_ends_in_a_state(
     call: Syscall,
     machine: str,
@@ -133,7 +129,6 @@ def test_every_question_ends_in_a_state(
     sets=st.lists(st.lists(st.booleans(), max_size=128), min_size=1, max_size=3),
     bits=st.integers(1, 128),
 )
-@unhurried
 def test_select_by_its_sets(sets: list[list[bool]], bits: int) -> None:
     """The descriptor that is alone in the union of the sets is found, and no other."""
     fds = {fd for chosen in sets for fd in compress(range(bits), chosen)}
@@ -167,7 +162,6 @@ class _Memory:
 
 
 @given(data=st.data(), offsets=st.tuples(*[st.sampled_from([0, 8, 4096])] * 2))
-@unhurried
 def test_any_memory_gives_a_holder_or_one_error(
     data: st.DataObject, offsets: tuple[int, int]
 ) -> None:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.names_outside import Unlimited, confirm
@@ -31,7 +31,6 @@ from threadwatch.procfs import MemoryFile
 
 SIZES = {13: 584, 14: 760, 15: 888}
 ALL = (*(tabled(minor) for minor in range(9, 13)),)
-unhurried = settings(deadline=None)  # the machine may be busy
 
 
 def described(minor: int, fill: int, *, free_threaded: int = 0) -> bytes:
@@ -147,7 +146,6 @@ def test_free_threaded_builds() -> None:
 
 
 @given(data=st.binary(max_size=900))
-@unhurried
 def test_any_bytes_are_a_description_or_malformed(data: bytes) -> None:
     """The first bytes of a runtime give offsets, or an error of ours."""
     for start in (b"", COOKIE, described(13, 8)[:24], described(15, 8)[:24]):
@@ -158,7 +156,6 @@ def test_any_bytes_are_a_description_or_malformed(data: bytes) -> None:
 
 
 @given(data=st.binary(max_size=200))
-@unhurried
 def test_any_bytes_are_objects_or_malformed(data: bytes) -> None:
     """The bytes of keys, ints and strs give values, or an error of ours."""
     for offsets in (*ALL, parse_described(described(15, 16))[0]):
@@ -176,7 +173,6 @@ def test_any_bytes_are_objects_or_malformed(data: bytes) -> None:
 
 
 @given(data=st.binary(max_size=300))
-@unhurried
 def test_any_bytes_are_headers_or_malformed(data: bytes) -> None:
     """An auxiliary vector and program headers of any bytes give values, or an error of ours."""
     with suppress(Malformed):
