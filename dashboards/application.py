@@ -283,17 +283,6 @@ def build() -> Json:
             Query(total("task", select("threadwatch_tasks", _ONE, thread=True)), "{{task}}"),
             unit="short",
         ),
-        graph(
-            "Ready to run",
-            "Callbacks that wait for their turn, in all chosen loops, by kind of loop.",
-            Query(
-                f"sum by (kind) ({select('threadwatch_loop_ready', _ONE, thread=True)}\n"
-                f"  * on (job, instance, group, thread, pid, tid) group_left (kind)\n"
-                f"  {select('threadwatch_loop_info', _ONE, thread=True)})",
-                "{{kind}}",
-            ),
-            unit="short",
-        ),
     )
     grid.heading("Births and deaths")
     grid.line(
@@ -415,6 +404,13 @@ def build() -> Json:
             "The containers, pods and systemd units of its processes.",
             Query(select("threadwatch_group_container_info", _ONE)),
             labels=("instance", "container_id", "pod_uid", "unit"),
+            hide=("job", "group"),
+        ),
+        table(
+            "Loops",
+            "The kinds of loops that its threads run: asyncio, uvloop, trio or gevent.",
+            Query(select("threadwatch_loop_info", _ONE, thread=True)),
+            labels=("instance", "thread", "kind"),
             hide=("job", "group"),
         ),
         graph(

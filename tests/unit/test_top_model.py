@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tests.top import busy, hostile, many, poll, running, shop, text, thread
+from tests.views import with_loop
 from threadwatch.errors import Unusable
 from threadwatch.model.states import NAMES
 from threadwatch.top.bars import LETTERS, MEANINGS, divide
@@ -52,6 +53,27 @@ def test_the_tree_has_groups_processes_and_threads_the_busiest_first() -> None:
         "cron",
         "  MainThread",
     ]
+
+
+def test_tasks_stand_under_their_thread_and_can_be_folded() -> None:
+    """A thread with a loop has its tasks below it, the busiest first, until its row is closed."""
+    top = Top()
+    top.take(
+        poll(1, with_loop(running(300, "cron", thread(300, "MainThread"), thread(301, "pool_0"))))
+    )
+    tree = ["cron", "  MainThread", "    shop.pay", "    (loop)", "    Server.serve", "  pool_0"]
+    assert _names(top) == tree
+    _, main, pay, *_ = top.rows
+    assert (main.note, pay.note) == (
+        "loop held 62.0 %, 250 ms late",
+        "held 60.0 %, 1 ready, 12 waiting",
+    )
+    assert (pay.figures.cpu_ratio, pay.timed, pay.thread) == (0.4, (), None)
+    top.move(1)
+    top.fold(opened=False)
+    assert _names(top) == [*tree[:2], tree[-1]]
+    top.filter("server.serve")
+    assert _names(top) == tree[:-1]
 
 
 def test_a_group_and_a_process_have_the_sums_of_their_threads() -> None:

@@ -179,13 +179,6 @@ TASKS: Final = Family(
     " counted: every 10 s, more rarely if there are many, and shown at the next poll (every poll_interval).",
     (*_SERIES, "task", "state"),
 )
-LOOP_READY: Final = Family(
-    "threadwatch_loop_ready",
-    "gauge",
-    "Callbacks of the loop that were ready to run in the last sample (tasks.rate per second) when last"
-    " polled (every poll_interval).",
-    _SERIES,
-)
 LOOP_INFO: Final = Family(
     "threadwatch_loop_info",
     "info",
@@ -401,7 +394,6 @@ FAMILIES: Final = (
     LOOP_LAG,
     LOOP_LAG_MAX,
     TASKS,
-    LOOP_READY,
     LOOP_INFO,
     GROUP_CPU,
     GROUP_ENDED_CHILDREN,

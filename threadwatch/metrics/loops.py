@@ -47,7 +47,6 @@ def loops(view: View) -> Iterator[Metric]:
             for state, number in zip(task.alive._fields, task.alive, strict=True)
         ),
     )
-    yield plain(families.LOOP_READY, ((labels, loop.ready) for labels, loop in known))
     yield plain(
         families.LOOP_INFO,
         (({**labels, "kind": kind}, 1) for labels, loop in known for kind in loop.kinds),

@@ -147,7 +147,7 @@ class Layout:
             elif column.title == "STATE" and not has_state:
                 continue
             else:
-                text = column.text(row.figures, uptime)
+                text = "" if _is_threads_own(column, row) else column.text(row.figures, uptime)
                 style = _style(column, row, text)
                 spans.append(
                     Span(pad(cut(text, column.width), column.width, right=column.right), style)
@@ -228,9 +228,14 @@ def _label(row: Row, columns: int) -> list[Span]:
     return spans
 
 
+def _is_threads_own(column: Column, row: Row) -> bool:
+    """Return whether a task has no value of its own in the column: nothing tells its age."""
+    return row.kind == "task" and column.title == "AGE"
+
+
 def _style(column: Column, row: Row, text: str) -> str:
     if column.title == "STATE":
         return f"state-{row.figures.state}"
     if column.dim or text in ("0.0", "0.00"):
         return "dim"
-    return "figure" if row.thread is not None else "sum"
+    return "figure" if row.kind in ("thread", "task") else "sum"

@@ -1,11 +1,12 @@
-"""Sums the values of a group or a process in the columns over its threads."""
+"""Makes the values of a group, a process or a task in the columns, in the form of a thread."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from threadwatch.model.view import ProcessView, Usage
+from threadwatch.model.loops import TaskView
+from threadwatch.model.view import ProcessView, ThreadView, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,23 @@ def figures_of(process: ProcessView) -> Figures:
         runqueue_ratio=_total(thread.runqueue_ratio for thread in threads),
         gil_held_ratio=_total(thread.gil_held_ratio for thread in threads),
         gil_wait_ratio=_total(thread.gil_wait_ratio for thread in threads),
+    )
+
+
+def figures_of_task(task: TaskView, thread: ThreadView) -> Figures:
+    """Return the figures of a task of a thread's loop, in the form of a thread."""
+    return Figures(
+        tid=0,
+        start_ticks=thread.start_ticks,
+        state="",
+        user_ns=task.cpu_ns,
+        system_ns=0,
+        cpu_ratio=task.cpu_ratio,
+        user_ratio=None,
+        system_ratio=None,
+        runqueue_ratio=None,
+        gil_held_ratio=None,
+        gil_wait_ratio=None,
     )
 
 

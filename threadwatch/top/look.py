@@ -34,6 +34,7 @@ _PLAIN: Mapping[str, Style] = MappingProxyType(
         "group": Style(bold=True),
         "process": Style(bold=True),
         "thread": Style(),
+        "task": Style(dim=True),
         "comm": Style(dim=True),
         "figure": Style(),
         "sum": Style(bold=True),

@@ -1,18 +1,27 @@
-"""Turns a view into rows, ordered and filtered: group → process → thread, or one list of threads."""
+"""Turns a view into rows, ordered and filtered: group → process → thread → task, or one list of threads."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from threadwatch.model.loops import TaskView
 from threadwatch.model.view import ProcessView, ThreadView
-from threadwatch.top.figures import Figures, figures_of, sum_of
+from threadwatch.top.figures import Figures, figures_of, figures_of_task, sum_of
 from threadwatch.top.history import ThreadKey
 from threadwatch.top.order import SORTS, Sort, sort_key
 from threadwatch.words.text import printable
-from threadwatch.words.wording import command, count, thread_name
+from threadwatch.words.wording import (
+    busiest_tasks,
+    command,
+    count,
+    loop_held,
+    percent,
+    tasks_alive,
+    thread_name,
+)
 
 RowKey = tuple[object, ...]
 """Identifies a row from poll to poll."""
@@ -23,13 +32,13 @@ class Row:
     """One line of the list."""
 
     key: RowKey
-    kind: Literal["group", "process", "thread"]
+    kind: Literal["group", "process", "thread", "task"]
     depth: int
     name: str
     """Printable."""
     figures: Figures | ThreadView
     threads: tuple[ThreadKey, ...]
-    """The threads that the row stands for."""
+    """The threads that the row stands for; of a task, its thread."""
     process: ProcessView | None = None
     """None for a group."""
     thread: ThreadView | None = None
@@ -39,6 +48,11 @@ class Row:
     """A remark behind its name, dimmed."""
     opened: bool | None = None
     """Whether the rows below it are shown; None: there are none."""
+
+    @property
+    def timed(self) -> tuple[ThreadKey, ...]:
+        """Return the threads whose time its bar shows: none for a task."""
+        return () if self.kind == "task" else self.threads
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +151,50 @@ def _tree(
             if opened:
                 threads.sort(key=order)
                 for thread in threads:
-                    yield _thread_row(process, thread, depth + 1)
+                    yield from _with_tasks(process, thread, depth + 1, shape)
+
+
+def _with_tasks(
+    process: ProcessView, thread: ThreadView, depth: int, shape: Shape
+) -> Iterable[Row]:
+    """Yield the row of a thread, and those of the tasks of its loop."""
+    row = _thread_row(process, thread, depth, note=_loop_note(thread))
+    tasks = busiest_tasks(thread)
+    if not tasks:
+        yield row
+        return
+    opened = row.key not in shape.closed or bool(shape.words)
+    yield replace(row, opened=opened)
+    if opened:
+        for task in tasks:
+            yield Row(
+                (*row.key, task.name),
+                "task",
+                depth + 1,
+                printable(task.name),
+                figures_of_task(task, thread),
+                row.threads,
+                process=process,
+                group=process.group,
+                note=_task_note(task),
+            )
+
+
+def _loop_note(thread: ThreadView) -> str:
+    """Return what is known of a thread's loop: how much of the time it is held, and how late it was."""
+    loop, held = thread.loop, loop_held(thread)
+    if loop is None:
+        return ""
+    parts = [] if held is None else [f"loop held {percent(held)} %"]
+    if loop.age_ns:
+        parts.append(f"{loop.age_ns / 1e6:.0f} ms late")
+    return ", ".join(parts)
+
+
+def _task_note(task: TaskView) -> str:
+    parts = [f"held {percent(task.held_ratio)} %"] if task.held_ratio else []
+    alive = tasks_alive(task)
+    return ", ".join([*parts, alive] if alive else parts)
 
 
 def _thread_row(process: ProcessView, thread: ThreadView, depth: int, note: str = "") -> Row:
@@ -177,7 +234,8 @@ def _shown(
 
 
 def _fits(thread: ThreadView, words: Sequence[str]) -> bool:
-    text = f"{thread.tid} {thread_name(thread)} {thread.comm} {thread.state}".lower()
+    tasks = " ".join(task.name for task in thread.loop.tasks) if thread.loop else ""
+    text = f"{thread.tid} {thread_name(thread)} {thread.comm} {thread.state} {tasks}".lower()
     return any(word in text for word in words)
 
 

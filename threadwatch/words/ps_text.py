@@ -10,9 +10,11 @@ from threadwatch.model.loops import TaskView
 from threadwatch.model.view import ProcessView, ThreadView
 from threadwatch.words.text import cut, pad, printable, width
 from threadwatch.words.wording import (
+    busiest_tasks,
     command,
     count,
     duration,
+    loop_held,
     percent,
     tasks_alive,
     thread_name,
@@ -27,10 +29,6 @@ _DEEPEST = 2
 """Depth of processes that this width allows for."""
 _DEEPEST_INDENT = 8
 """Deepest level with an indent of its own; deeper ones look like this one."""
-
-
-_MOST_TASKS = 10
-"""Tasks of one thread that are shown, the busiest."""
 
 
 def _no_text(_: TaskView) -> str:
@@ -49,13 +47,6 @@ def _cpu_time(thread: ThreadView) -> str:
     return duration((thread.user_ns + thread.system_ns) / 1e9)
 
 
-def _held(thread: ThreadView) -> str:
-    """Return how much of the time something had the thread's loop."""
-    held = [task.held_ratio for task in thread.loop.tasks] if thread.loop else []
-    known = [ratio for ratio in held if ratio is not None]
-    return percent(sum(known)) if known else ""
-
-
 def _lag(thread: ThreadView) -> str:
     """Return how late the thread's loop was at the last look, in milliseconds."""
     age_ns = thread.loop.age_ns if thread.loop else None
@@ -69,7 +60,7 @@ _COLUMNS = (
     _Column("COMM", lambda t: printable(t.comm), right=False),
     _Column("STATE", lambda t: t.state, right=False, task=tasks_alive),
     _Column("CPU %", lambda t: percent(t.cpu_ratio), task=lambda t: percent(t.cpu_ratio)),
-    _Column("LOOP HELD", _held, task=lambda t: percent(t.held_ratio)),
+    _Column("LOOP HELD", lambda t: percent(loop_held(t)), task=lambda t: percent(t.held_ratio)),
     _Column("LAG MS", _lag),
     _Column("GIL HELD", lambda t: percent(t.gil_held_ratio)),
     _Column("GIL WAIT", lambda t: percent(t.gil_wait_ratio)),
@@ -135,7 +126,7 @@ def _table(columns: Sequence[_Column], threads: Sequence[ThreadView]) -> tuple[_
     """Return the cells of each thread and its tasks, and the width that each column needs for them."""
     rows: _Rows = {}
     for thread in threads:
-        tasks = _busiest_tasks(thread)
+        tasks = busiest_tasks(thread)
         rows[thread] = [
             [column.text(thread) for column in columns],
             *([column.task(task) for column in columns] for task in tasks),
@@ -145,15 +136,6 @@ def _table(columns: Sequence[_Column], threads: Sequence[ThreadView]) -> tuple[_
         for n, column in enumerate(columns)
     ]
     return rows, widths
-
-
-def _busiest_tasks(thread: ThreadView) -> list[TaskView]:
-    """Return the tasks to show: those that live, or have had the loop, the busiest first."""
-    if thread.loop is None:
-        return []
-    tasks = [task for task in thread.loop.tasks if task.cpu_ratio or task.held_ratio or task.alive]
-    tasks.sort(key=lambda task: (-(task.cpu_ratio or 0), -(task.held_ratio or 0), task.name))
-    return tasks[:_MOST_TASKS]
 
 
 def _indent(widths: Sequence[int]) -> int:

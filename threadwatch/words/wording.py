@@ -14,6 +14,9 @@ from threadwatch.model.loops import TaskView
 from threadwatch.model.view import ProcessView, ThreadView
 from threadwatch.words.text import printable
 
+_MOST_TASKS = 10
+"""Tasks of one thread that are shown, the busiest."""
+
 
 def thread_name(thread: ThreadView) -> str:
     """Return the thread's Python name; or the kernel's comm in parentheses."""
@@ -23,6 +26,22 @@ def thread_name(thread: ThreadView) -> str:
     if not name:
         return '""'
     return name + "…" if thread.name_cut else name
+
+
+def busiest_tasks(thread: ThreadView) -> list[TaskView]:
+    """Return the tasks of a thread to show: those that live, or have had the loop, the busiest first."""
+    if thread.loop is None:
+        return []
+    tasks = [task for task in thread.loop.tasks if task.cpu_ratio or task.held_ratio or task.alive]
+    tasks.sort(key=lambda task: (-(task.cpu_ratio or 0), -(task.held_ratio or 0), task.name))
+    return tasks[:_MOST_TASKS]
+
+
+def loop_held(thread: ThreadView) -> float | None:
+    """Return how much of the time something had the thread's loop; None: not known, or it has none."""
+    held = [task.held_ratio for task in thread.loop.tasks] if thread.loop else []
+    known = [ratio for ratio in held if ratio is not None]
+    return sum(known) if known else None
 
 
 def tasks_alive(task: TaskView) -> str:
