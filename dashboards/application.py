@@ -413,6 +413,9 @@ def build() -> Json:
             labels=("instance", "thread", "kind"),
             hide=("job", "group"),
         ),
+    )
+    grid.line(
+        6,
         graph(
             "Threads alive, on average",
             "From the time that all states took together: unlike a count now and then, it sees short "

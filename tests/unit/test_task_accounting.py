@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.books import KEY, SECOND, Books, ended, thread
@@ -321,6 +321,7 @@ def test_the_view_of_a_loop() -> None:
     assert (third.kind, third.holder, third.ready) == (None, None, None)
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(
