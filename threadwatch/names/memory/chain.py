@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from struct import Struct
 
 from threadwatch.errors import Malformed
-from threadwatch.names.memory.objects import Keys, int_digits, parse_digits, parse_str
-from threadwatch.names.memory.offsets import HEAP_TYPE, INLINE_VALUES, MANAGED_DICT
+from threadwatch.names.memory.attributes import Attributes, ValuePlace
+from threadwatch.names.memory.objects import int_digits, parse_digits, parse_str
 from threadwatch.names.memory.pages import Step
 from threadwatch.names.memory.snapshot import SOURCE, Place, Snapshot, half, word
-from threadwatch.names.memory.walk import Dicts, Python, thread_states
+from threadwatch.names.memory.walk import Python, thread_states
 from threadwatch.publisher.layout import encode_name
 
 MOST_CHARACTERS = 256
@@ -28,8 +28,6 @@ Entry = tuple[int, int]
 """Of ``threading._active``: the addresses of an ident and of its Thread."""
 
 _NAME, _NATIVE = b"_name", b"_native_id"
-_ATTRIBUTES = frozenset({_NAME, _NATIVE})
-_LARGEST_OBJECT = 1 << 16
 _LAST_STALE = 13
 """Up to this minor version, a forked child's main thread can have its parent's ``_native_id``."""
 _WORD = Struct("<Q")
@@ -67,12 +65,10 @@ class Threads:
         """``main_thread``: where ``threading._main_thread`` is. ``ns_pid``: as in :func:`.find_python`."""
         self._memory = memory
         self._python = python
-        self._dicts = Dicts(memory, python)
         self._interpreter = interpreter
         self._main_thread = main_thread
         self._ns_pid = ns_pid
-        self._classes: dict[int, tuple[int, int, int, int]] = {}
-        self._attributes: dict[int, tuple[Keys, dict[bytes, tuple[int, int]]]] = {}
+        self._attributes = Attributes(memory, python, frozenset({_NAME, _NATIVE}))
         self._states: dict[int, tuple[int, int]] | None = None
 
     def follow(self, entry: Entry) -> Chain:
@@ -84,7 +80,7 @@ class Threads:
         walk = _Walk(self._memory)
         key, thread = entry
         ident = self._int(walk, key)
-        attributes = self._places(walk, thread)
+        attributes = self._attributes.places(walk, thread)
         watched = len(walk.places)
         (name_at, name), (_, native) = (self._value(walk, attributes[a]) for a in (_NAME, _NATIVE))
         text, cut, text_places = self._text(name)
@@ -116,73 +112,11 @@ class Threads:
         walk.add((address + o.ob_type, size + len(digits)), head + digits)
         return parse_digits(digits)
 
-    def _places(self, walk: _Walk, thread: int) -> dict[bytes, tuple[int, int, int]]:
-        """Return by attribute: where the address of its value is, where that of its key, and this one."""
-        o = self._python.offsets
-        flags, size, dict_offset, shared = self._class(walk.word(thread + o.ob_type))
-        a_dict = values = 0
-        if o.minor <= 10 or not flags & MANAGED_DICT:
-            if not 0 < dict_offset < size:
-                raise Malformed(SOURCE, "a thread has no attributes")
-            a_dict = walk.word(thread + dict_offset)
-        elif o.minor == 11:
-            values, a_dict = walk.words(thread - 32, 2)
-        elif o.minor == 12:
-            a_dict = walk.word(thread - 24)
-            if a_dict & 1:
-                values, a_dict = a_dict + 1, 0
-        else:
-            a_dict = walk.word(thread + o.managed_dict)
-            if not a_dict:
-                if not flags & INLINE_VALUES or walk.read(thread + size + 3, 1) != b"\1":
-                    raise Malformed(SOURCE, "a thread has no attributes")
-                values = thread + size + 8
-        keys = shared
-        if a_dict and not values:
-            if walk.word(a_dict + o.ob_type) != self._python.dict_type:
-                raise Malformed(SOURCE, "a thread's attributes are in no dict")
-            keys, values = walk.words(a_dict + o.ma_keys, 2)
-            if values and o.minor >= 13:
-                values += 8
-        layout, found = self._keys(keys)
-        return {
-            # of a dict of its own, the value follows the key
-            name: (
-                values + 8 * number if values else keys + layout.key(number) + 8,
-                keys + layout.key(number),
-                key,
-            )
-            for name, (number, key) in found.items()
-        }
-
-    def _class(self, address: int) -> tuple[int, int, int, int]:
-        """Flags, size of its objects, where they have their dict, and the keys that they share."""
-        known = self._classes.get(address)
-        if known is None:
-            o, read = self._python.offsets, self._memory.word
-            flags, size = read(address + o.tp_flags), read(address + o.tp_basicsize)
-            if not flags & HEAP_TYPE or not o.object_size <= size < _LARGEST_OBJECT:
-                raise Malformed(SOURCE, "a thread is of no class")
-            known = flags, size, read(address + o.tp_dictoffset), read(address + o.cached_keys)
-            self._classes[address] = known
-        return known
-
-    def _keys(self, keys: int) -> tuple[Keys, dict[bytes, tuple[int, int]]]:
-        """Return how those keys are laid out; by attribute the number of its entry, and its key's address."""
-        known = self._attributes.get(keys)
-        if known is None:
-            found = self._dicts.find(keys, _ATTRIBUTES)
-            if len(found) != len(_ATTRIBUTES):
-                raise Malformed(SOURCE, "a thread has no name or no TID")
-            known = self._attributes[keys] = self._dicts.keys(keys), found
-        return known
-
-    def _value(self, walk: _Walk, place: tuple[int, int, int]) -> tuple[int, int]:
+    def _value(self, walk: _Walk, place: ValuePlace) -> tuple[int, int]:
         """Return where the address of an attribute's value is, and that address."""
-        at, key_at, key = place
-        if walk.word(key_at) != key:
+        if walk.word(place.key_at) != place.key:
             raise Malformed(SOURCE, "a thread's attributes have changed")
-        return at, walk.word(at)
+        return place.at, walk.word(place.at)
 
     def _text(self, address: int) -> tuple[str, bool, list[Step]]:
         """Return a str, as much as is kept of it; whether it goes on; and where its bytes are."""
