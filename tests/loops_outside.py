@@ -118,8 +118,9 @@ class Truth:
             return {LABELS[what]}
         if what == SELECTS:
             return {None}
-        around = self._what[max(entry - 1, 0) : entry + 2]
-        return {None, LOOP, GAP, *(LABELS[n] for n in around if n > BACK)}
+        before = next((n for n in self._what[entry::-1] if n > BACK), NOTHING)
+        after = next((n for n in self._what[entry:] if n > BACK), NOTHING)
+        return {None, LOOP, GAP, *(LABELS[n] for n in (before, after) if n > BACK)}
 
     def is_step(self, entry: int) -> bool:
         """Return whether a step is taken while an entry holds."""

@@ -14,8 +14,8 @@ from tests.harness import environ
 from tests.loops_outside import Outside, Verdict, judge, started, watch
 from tests.serving import until
 from tests.testbed import Interpreter, require
-from threadwatch.errors import Gone
-from threadwatch.model.loops import UNKNOWN
+from threadwatch.errors import Gone, ReadError
+from threadwatch.model.loops import UNKNOWN, TaskCount
 from threadwatch.names.memory.snapshot import Memory, Place
 
 SAMPLES = 150
@@ -79,6 +79,30 @@ def test_the_loop_of_a_forked_child(version: tuple[int, int], tmp_path: Path) ->
         os.kill(pid, 9)
     (verdict,) = judge(files, taken).values()
     check(verdict, labels={"heavy"})
+
+
+def test_all_tasks_are_counted(interpreter: Interpreter, tmp_path: Path) -> None:
+    """A census of a process at rest has each of its 2,004 tasks under its name, and those that wait."""
+    with started(interpreter, tmp_path, "many") as (pid, _):
+        outside = Outside(pid)
+        outside.find_all(1)
+        expected = {
+            "many": TaskCount(0, 1),
+            "named-é": TaskCount(0, 2),
+            "waits": TaskCount(0, 2_001),
+        }
+        if interpreter.version >= (3, 12):
+            expected["eager"] = TaskCount(0, 1)
+
+        def counted() -> bool:
+            (census,) = outside.loops.census(outside.memory, time.monotonic_ns(), 5_000)
+            assert (census.tid, census.kind) == (pid, "asyncio")
+            return census.counts == expected
+
+        until(counted, "all tasks are counted")
+        with pytest.raises(ReadError, match="tasks: limit"):
+            outside.loops.census(outside.memory, time.monotonic_ns(), 2_000)
+        outside.close()
 
 
 def test_a_process_that_ends_meanwhile(tmp_path: Path) -> None:

@@ -227,6 +227,26 @@ async def later(program, seconds):
         await asyncio.sleep(0.001)
 
 
+async def waits(event):
+    """Wait for an event."""
+    await event.wait()
+
+
+async def many(started):
+    """Have many tasks: this one, MANY that wait, and some that have other names or classes."""
+    event = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(waits(event)) for _ in range(int(os.environ.get("MANY", "2000")))]
+    tasks += [asyncio.create_task(waits(event), name="named-é") for _ in range(2)]
+    tasks.append(Subclass(waits(event), loop=loop))
+    if sys.version_info >= (3, 12):
+        asyncio.Task(waits(event), loop=loop, eager_start=True, name="eager")
+        tasks.append([task for task in asyncio.all_tasks() if task.get_name() == "eager"])
+    await asyncio.sleep(0)
+    started()
+    await event.wait()
+
+
 class Program:
     """One loop and what runs on it."""
 
@@ -304,6 +324,8 @@ def main():
             os.wait()
             return
         scenario = "mixed"
+    if scenario == "many":
+        asyncio.run(many(lambda: print(json.dumps([os.getpid(), {}]), flush=True)))
     names = ["one", "two", "three"] if scenario == "threads" else ["one"]
     programs = {}
     started = threading.Barrier(len(names))

@@ -112,7 +112,7 @@ def test_memory_that_leads_in_circles(minor: int) -> None:
         with suppress(ReadError):
             loops.find(arena, 1)
         a, b, c, d, e, f, g, h = (place() for _ in range(8))
-        places = Places(a, b, c, d, e, f, g, "/usr/lib/", h, 9, 10, 11, 12)
+        places = Places(a, b, c, d, e, f, g, "/usr/lib/", h, (), 9, 10, 11, 12)
         parts = hostile, loops._objects, loops._frames, places
         looks, finding = Looks(*parts, loops._layout), Finding(*parts)
         with suppress(ReadError):

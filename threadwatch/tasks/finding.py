@@ -94,7 +94,7 @@ class Finding:
                 if walk.found is not None:
                     looks.follow(memory, loop, walk.found.address)
                     if state.running_loop is None:
-                        loop.outermost = self._frames.walk(memory, loop.frame, until=-1).outermost
+                        loop.outermost = self._outermost(memory, loop.frame)
                     elif state.running_loop != loop.address:
                         raise malformed("a thread says that it runs another loop")
                     return None
@@ -106,6 +106,13 @@ class Finding:
                 return innermost
         # It went on too fast, or is in a greenlet, or below too many frames: what it was stays.
         return None
+
+    def _outermost(self, memory: Memory, frame: int) -> int:
+        """Return the outermost frame below a frame: two walks have to lead to it."""
+        found = self._frames.walk(memory, frame, until=-1).outermost
+        if found == frame or self._frames.walk(memory, frame, until=-1).outermost != found:
+            raise malformed("a loop ends just now")
+        return found
 
     def _tid(self, memory: Memory, ident: int, native: int) -> int:
         """Return a thread's TID by the C library, else by its thread state; 0: it cannot be told."""

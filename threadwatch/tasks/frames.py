@@ -10,9 +10,10 @@ from __future__ import annotations
 from struct import Struct
 from typing import NamedTuple
 
-from threadwatch.names.memory.snapshot import Memory, word
+from threadwatch.names.memory.snapshot import word
 from threadwatch.names.memory.walk import Python
 from threadwatch.tasks.layout import TAGS, Layout, malformed
+from threadwatch.tasks.objects import Readable
 
 MOST_FRAMES = 200
 """A walk ends after as many: what lies further out is not seen."""
@@ -68,7 +69,7 @@ class Frames:
         self._pair = Struct(f"<Q{last - first - 8}xQ")
         self._code_first = first == layout.frame_code
 
-    def state(self, memory: Memory, address: int, ident: int, interpreter: int) -> ThreadState:
+    def state(self, memory: Readable, address: int, ident: int, interpreter: int) -> ThreadState:
         """Return what that thread does, whose ident and interpreter have to be those.
 
         :raises Gone: the program has ended.
@@ -87,14 +88,14 @@ class Frames:
             word(data, layout.running_task) & ~TAGS if layout.running_task else None,
         )
 
-    def step(self, memory: Memory, frame: int) -> tuple[int, int]:
+    def step(self, memory: Readable, frame: int) -> tuple[int, int]:
         """Return the addresses of a frame's code and of the frame that called it, 0 for none."""
         data = memory.read(frame + self._from, self._pair.size)
         one, other = self._pair.unpack(data)
         code, previous = (one, other) if self._code_first else (other, one)
         return code & ~TAGS, previous & ~TAGS
 
-    def walk(self, memory: Memory, frame: int, until: int) -> Walk:
+    def walk(self, memory: Readable, frame: int, until: int) -> Walk:
         """Walk from a frame outwards, until one has that code, or to the end. Raises as :meth:`step`."""
         frames: list[Frame] = []
         while frame and len(frames) < MOST_FRAMES:

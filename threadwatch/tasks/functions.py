@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from threadwatch.errors import ReadError
-from threadwatch.names.memory.snapshot import Memory
 from threadwatch.tasks.frames import Frame
-from threadwatch.tasks.objects import Code, Objects
+from threadwatch.tasks.objects import Code, Objects, Readable
 
 _INSTALLED = ("/site-packages/", "/dist-packages/")
 _PACKAGE = frozenset({"__init__", "__main__"})
@@ -43,7 +42,7 @@ class Functions:
         self._objects = objects
         self._library = library
 
-    def outermost(self, memory: Memory, frames: Iterable[Frame]) -> str | None:
+    def outermost(self, memory: Readable, frames: Iterable[Frame]) -> str | None:
         """Return the outermost of the application's functions in frames that begin with the outermost.
 
         None: there is none. Raises Gone.

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-import re
+from struct import Struct
 from typing import NamedTuple
 
 from threadwatch.model.loops import CALLBACK, UNKNOWN
-from threadwatch.names.memory.snapshot import Memory, word
 from threadwatch.tasks.layout import Layout, malformed
-from threadwatch.tasks.objects import Objects, words
+from threadwatch.tasks.objects import Objects, Readable, words
 from threadwatch.tasks.places import Places
 
-_DEFAULT_NAME = re.compile(r"Task-[0-9]+")
-"""What asyncio calls a task that nothing else was said of."""
 _COROUTINES = frozenset({"coroutine", "generator"})
 _STEPS = frozenset({"TaskStepMethWrapper", "TaskWakeupMethWrapper"})
 _WAKEUP = "task_wakeup"
 _MOST_WRAPPED = 8
 """How many partials and methods may be around a function."""
 _LONGEST = 64
+_INT = Struct("<i")
+
+
+class Task(NamedTuple):
+    """A task, by its first bytes. The first four stay the same in its life."""
+
+    type: int
+    loop: int
+    coroutine: int
+    name: int
+    waits_for: int
+    """The address of a future; 0: none."""
+    state: int
+    """0 as long as it is not done."""
 
 
 class Label(NamedTuple):
@@ -37,39 +48,52 @@ class Labels:
         self._layout = layout
         self._objects = objects
         self._ob_type = ob_type
+        o = layout
+        waits_for = o.task_coroutine - 8
+        self._task = Struct(
+            f"<{ob_type}xQ{o.task_loop - ob_type - 8}xQ{waits_for - o.task_loop - 8}xQQQ"
+        )
+        self._coroutine = Struct(f"<{ob_type}xQ{o.coroutine_qualname - ob_type - 8}xQ")
+        self.task_size = self._task.size
+        """Bytes of a task that :meth:`parse` needs."""
 
-    def of_task(self, memory: Memory, task: int, loop: int) -> str:
+    def of_task(self, memory: Readable, task: int, loop: int) -> str:
         """Return what a task of that loop is called.
 
         :raises Gone: the program has ended.
         :raises ReadError: it is no such task, or no more.
         """
-        size = self._layout.task_size
-        data = memory.read(task, size)
-        text = self.of_task_data(memory, data, loop)
+        before = self.parse(memory.read(task, self.task_size))
+        text = self.of_parsed(memory, before, loop)
         # As long as the task is the same, its coroutine and its name are not freed. So what was read of
         # them meanwhile is theirs.
-        if self._lasting(memory.read(task, size)) != self._lasting(data):
+        if self.parse(memory.read(task, self.task_size))[:4] != before[:4]:
             raise malformed("a task has ended")
         return text
 
-    def of_task_data(self, memory: Memory, data: bytes, loop: int) -> str:
-        """Return the same by the task's first bytes, which have to be read again afterwards."""
-        o, objects = self._layout, self._objects
-        if not objects.is_a(memory, word(data, self._ob_type), self._places.task_type):
+    def parse(self, data: bytes) -> Task:
+        """Return a task by its first bytes."""
+        a_type, loop, waits_for, coroutine, name = self._task.unpack_from(data)
+        (state,) = _INT.unpack_from(data, self._layout.task_state)
+        return Task(a_type, loop, coroutine, name, waits_for, state)
+
+    def of_parsed(self, memory: Readable, task: Task, loop: int) -> str:
+        """Return what a task is called, which has to be read again afterwards. Raises as :meth:`of_task`."""
+        if not self._objects.is_a(memory, task.type, self._places.task_type):
             raise malformed("what should be a task is none")
-        if word(data, o.task_loop) != loop:
+        if task.loop != loop:
             raise malformed("a task is of another loop")
-        name = objects.text_if_str(memory, word(data, o.task_coroutine + 8))
-        if name and not _DEFAULT_NAME.fullmatch(name):
+        name = self._objects.explicit_name(memory, task.name)
+        if name is not None:
             return name
-        coroutine = memory.read(word(data, o.task_coroutine), o.coroutine_qualname + 8)
-        kind = objects.type(memory, word(coroutine, self._ob_type))
+        coroutine = memory.read(task.coroutine, self._coroutine.size)
+        a_type, qualname = self._coroutine.unpack(coroutine)
+        kind = self._objects.type(memory, a_type)
         if not kind.builtin or kind.name not in _COROUTINES:
             return UNKNOWN
-        return objects.shared_text(memory, word(coroutine, o.coroutine_qualname))
+        return self._objects.shared_text(memory, qualname)
 
-    def of_handle(self, memory: Memory, handle: int, loop: int) -> Label:
+    def of_handle(self, memory: Readable, handle: int, loop: int) -> Label:
         """Return what the callback of a handle is called, or the task that it takes a step of.
 
         :raises Gone: the program has ended.
@@ -81,7 +105,7 @@ class Labels:
             raise malformed("what should be a handle is none")
         return self._of_callable(memory, head[o.handle_callback // 8], loop)
 
-    def _of_callable(self, memory: Memory, address: int, loop: int) -> Label:
+    def _of_callable(self, memory: Readable, address: int, loop: int) -> Label:
         o, objects = self._layout, self._objects
         for _ in range(_MOST_WRAPPED):
             head = words(memory, address, 5)
@@ -104,7 +128,7 @@ class Labels:
                 return Label(CALLBACK + kind.name, 0)
         raise malformed("a callback is wrapped too often")
 
-    def _of_builtin(self, memory: Memory, method: int, owner: int, loop: int) -> Label:
+    def _of_builtin(self, memory: Readable, method: int, owner: int, loop: int) -> Label:
         """Return the name of a function in C; of a task's, it is the step that the task takes."""
         objects = self._objects
         name = (
@@ -119,11 +143,3 @@ class Labels:
             return Label(self.of_task(memory, owner, loop), owner)
         kind = objects.type(memory, a_type)
         return Label(CALLBACK + (name if kind.name == "module" else f"{kind.name}.{name}"), 0)
-
-    @property
-    def _kept(self) -> slice:
-        return slice(self._layout.task_coroutine, self._layout.task_coroutine + 16)
-
-    def _lasting(self, data: bytes) -> bytes:
-        """Return what stays the same in a task's life: its type, its loop, its coroutine, its name."""
-        return data[self._ob_type : self._layout.task_loop + 8] + data[self._kept]

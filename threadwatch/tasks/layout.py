@@ -59,6 +59,14 @@ class Layout:
     # TaskObj
     task_coroutine: int
     """The task's name follows; what it waits for stands in front."""
+    task_state: int
+    """An int32, 0 as long as it is not done."""
+    task_node: int
+    """The task's place in the list of its thread's tasks; 0: there is none (before 3.14)."""
+    state_tasks: int
+    """In PyThreadState, the head of that list."""
+    interpreter_tasks: int
+    """In PyInterpreterState, the same of threads that have ended."""
     # The same in all versions
     tuple_size: int = 16
     type_base: int = 256
@@ -74,11 +82,9 @@ class Layout:
     wrapper_task: int = 16
     """Of what asyncio's C code calls to take a step of a task."""
     float_value: int = 16
-
-    @property
-    def task_size(self) -> int:
-        """Return how many bytes of a task are read: up to its name."""
-        return self.task_coroutine + 16
+    set_used: int = 24
+    """The mask, and the address of the entries, follow."""
+    reference_object: int = 16
 
 
 def layout_of(python: Python) -> Layout:
@@ -108,6 +114,10 @@ _TABLE = {
         function_qualname=104,
         coroutine_qualname=56,
         task_coroutine=152,
+        task_state=80,
+        task_node=0,
+        state_tasks=0,
+        interpreter_tasks=0,
     ),
     10: Layout(
         frame_code=32,
@@ -125,6 +135,10 @@ _TABLE = {
         function_qualname=40,
         coroutine_qualname=48,
         task_coroutine=160,
+        task_state=88,
+        task_node=0,
+        state_tasks=0,
+        interpreter_tasks=0,
     ),
     11: Layout(
         frame_code=32,
@@ -142,6 +156,10 @@ _TABLE = {
         function_qualname=40,
         coroutine_qualname=40,
         task_coroutine=136,
+        task_state=88,
+        task_node=0,
+        state_tasks=0,
+        interpreter_tasks=0,
     ),
     12: Layout(
         frame_code=0,
@@ -159,6 +177,10 @@ _TABLE = {
         function_qualname=40,
         coroutine_qualname=32,
         task_coroutine=136,
+        task_state=88,
+        task_node=0,
+        state_tasks=0,
+        interpreter_tasks=0,
     ),
     13: Layout(
         frame_code=0,
@@ -176,6 +198,10 @@ _TABLE = {
         function_qualname=40,
         coroutine_qualname=32,
         task_coroutine=120,
+        task_state=96,
+        task_node=0,
+        state_tasks=0,
+        interpreter_tasks=0,
     ),
     14: Layout(
         frame_code=0,
@@ -193,6 +219,10 @@ _TABLE = {
         function_qualname=40,
         coroutine_qualname=32,
         task_coroutine=128,
+        task_state=104,
+        task_node=152,
+        state_tasks=880,
+        interpreter_tasks=10880,
     ),
     15: Layout(
         frame_code=0,
@@ -210,5 +240,9 @@ _TABLE = {
         function_qualname=40,
         coroutine_qualname=32,
         task_coroutine=128,
+        task_state=104,
+        task_node=152,
+        state_tasks=1048,
+        interpreter_tasks=10856,
     ),
 }

@@ -7,9 +7,10 @@ All functions take the memory of the process, which is open, and are called by t
 from __future__ import annotations
 
 from threadwatch.errors import ReadError
-from threadwatch.model.loops import LoopSample
+from threadwatch.model.loops import Census, LoopSample
 from threadwatch.names.memory.snapshot import Memory
 from threadwatch.names.memory.walk import Python
+from threadwatch.tasks.census import Censuses
 from threadwatch.tasks.finding import Finding
 from threadwatch.tasks.frames import Frames
 from threadwatch.tasks.layout import SOURCE, layout_of
@@ -34,6 +35,7 @@ class Loops:
         self._places: Places | None = None
         self._looks: Looks | None = None
         self._finding: Finding | None = None
+        self._censuses: Censuses | None = None
 
     @property
     def tids(self) -> frozenset[int]:
@@ -59,6 +61,7 @@ class Loops:
                 parts = self._python, self._objects, self._frames, places
                 self._finding = Finding(*parts)
                 self._looks = Looks(*parts, self._layout)
+                self._censuses = Censuses(self._python, self._objects, places, self._layout)
             self._finding.update(memory, self._looks, now_ns)
         except ReadError as error:
             raise ReadError(SOURCE, error.reason, error.detail) from None
@@ -81,3 +84,19 @@ class Loops:
             if sample is not None:
                 samples.append(sample)
         return samples
+
+    def census(self, memory: Memory, now_ns: int, most: int) -> list[Census]:
+        """Return all tasks of each loop, by name. Other arguments as in :meth:`sample`.
+
+        It costs some 10 µs for each task. ``most``: how many there may be in the whole process.
+
+        :raises Gone: the program has ended.
+        :raises ReadError: its source is ``tasks``; with the reason ``limit``, there are more.
+        """
+        if self._censuses is None or self._finding is None or not self._finding.loops:
+            return []
+        self._objects.begin(now_ns)
+        try:
+            return self._censuses.count(memory, self._finding.loops.values(), most)
+        except ReadError as error:
+            raise ReadError(SOURCE, error.reason, error.detail) from None

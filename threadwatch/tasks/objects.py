@@ -8,13 +8,14 @@ name) is never remembered.
 
 from __future__ import annotations
 
+import re
 from struct import Struct
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from threadwatch.errors import ReadError
 from threadwatch.names.memory.objects import parse_str
 from threadwatch.names.memory.offsets import HEAP_TYPE
-from threadwatch.names.memory.snapshot import PAGE, Memory, word
+from threadwatch.names.memory.snapshot import PAGE, word
 from threadwatch.names.memory.walk import Python
 from threadwatch.publisher.layout import encode_name
 from threadwatch.tasks.layout import Layout, malformed
@@ -30,6 +31,16 @@ _MOST_BASES = 64
 _STR_READ = 96
 """Bytes that are read of a str at first: most labels are no longer."""
 _WORD = Struct("<Q")
+_DEFAULT = re.compile("Task-[0-9]+")
+"""What a task is called that nothing else was said of."""
+_DEFAULT_ASCII = re.compile(_DEFAULT.pattern.encode())
+
+
+class Readable(Protocol):
+    """A memory, or a snapshot of one."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """Return the bytes from there. Raises Gone or ReadError."""
 
 
 class TypeView(NamedTuple):
@@ -74,11 +85,11 @@ class Objects:
             for remembered in (self._types, self._kin, self._texts, self._codes):
                 remembered.clear()
 
-    def type_at(self, memory: Memory, address: int) -> int:
+    def type_at(self, memory: Readable, address: int) -> int:
         """Return the address of an object's type. Raises Gone or ReadError, as all that follows."""
         return word(memory.read(address + self._offsets.ob_type, 8), 0)
 
-    def type(self, memory: Memory, a_type: int) -> TypeView:
+    def type(self, memory: Readable, a_type: int) -> TypeView:
         """Return what the type at that address says of itself."""
         known = self._builtins.get(a_type) or self._types.get(a_type)
         if known is None:
@@ -93,7 +104,7 @@ class Objects:
             ] = known
         return known
 
-    def is_a(self, memory: Memory, a_type: int, base: int) -> bool:
+    def is_a(self, memory: Readable, a_type: int, base: int) -> bool:
         """Return whether a type is that base or is derived from it, in the first line."""
         known = self._kin.get((a_type, base))
         if known is None:
@@ -105,40 +116,53 @@ class Objects:
             known = self._kin[a_type, base] = at == base
         return known
 
-    def is_builtin(self, memory: Memory, a_type: int, name: str) -> bool:
+    def is_builtin(self, memory: Readable, a_type: int, name: str) -> bool:
         """Return whether a type is Python's own of that name."""
         found = self.type(memory, a_type)
         return found.builtin and found.name == name
 
-    def text(self, memory: Memory, address: int) -> str:
-        """Return the characters of a str, as much as a label has of it."""
-        text = self.text_if_str(memory, address)
-        if text is None:
-            raise malformed("what should be a str is none")
-        return text
+    def explicit_name(self, memory: Readable, address: int) -> str | None:
+        """Return the name of a task, by its object; None: it is none, or the one that asyncio gives."""
+        o = self._offsets
+        head = o.str_state + 4
+        data = memory.read(address, max(min(_STR_READ, PAGE - address % PAGE), head))
+        if _WORD.unpack_from(data, o.ob_type)[0] != self._str_type:
+            return None  # a number, of which asyncio makes the name when it is asked for
+        length = _WORD.unpack_from(data, o.str_length)[0]
+        if _DEFAULT_ASCII.fullmatch(data, o.ascii_size, o.ascii_size + length) and (
+            o.ascii_size + length <= len(data)
+        ):
+            return None  # the most frequent case, without more ado
+        name = self._text(memory, address, data)
+        return None if not name or _DEFAULT.fullmatch(name) else name
 
-    def text_if_str(self, memory: Memory, address: int) -> str | None:
-        """Return the same; None: the object is no str."""
+    def text(self, memory: Readable, address: int) -> str:
+        """Return the characters of a str, as much as a label has of it."""
         o = self._offsets
         head = o.str_state + 4
         data = memory.read(address, max(min(_STR_READ, PAGE - address % PAGE), head))
         if word(data, o.ob_type) != self._str_type:
-            return None
-        text = parse_str(o, data[o.ob_type : head])
+            raise malformed("what should be a str is none")
+        return self._text(memory, address, data)
+
+    def _text(self, memory: Readable, address: int, data: bytes) -> str:
+        """Return the characters of a str, of which these are the first bytes."""
+        o = self._offsets
+        text = parse_str(o, data[o.ob_type : o.str_state + 4])
         size = min(text.length, _MOST_CHARACTERS) * text.kind
         characters = data[text.start : text.start + size]
         if len(characters) < size:
             characters = memory.read(address + text.start, size)
         return encode_name(text.decode(characters))[0].decode("utf-8", "replace")
 
-    def shared_text(self, memory: Memory, address: int) -> str:
+    def shared_text(self, memory: Readable, address: int) -> str:
         """Return the same of a str that lives as long as code does: it is remembered for a while."""
         known = self._texts.get(address)
         if known is None:
             known = self._texts[address] = self.text(memory, address)
         return known
 
-    def code(self, memory: Memory, address: int) -> Code:
+    def code(self, memory: Readable, address: int) -> Code:
         """Return what the code at that address says of itself."""
         known = self._codes.get(address)
         if known is None:
@@ -152,12 +176,12 @@ class Objects:
         return known
 
 
-def words(memory: Memory, address: int, count: int) -> tuple[int, ...]:
+def words(memory: Readable, address: int, count: int) -> tuple[int, ...]:
     """Return this many words from there."""
     return tuple(value for (value,) in _WORD.iter_unpack(memory.read(address, 8 * count)))
 
 
-def _string(memory: Memory, address: int, most: int) -> bytes:
+def _string(memory: Readable, address: int, most: int) -> bytes:
     """Return the bytes until a zero, or the first ``most``."""
     data = memory.read(address, min(most, PAGE - address % PAGE))
     if b"\0" not in data and len(data) < most:

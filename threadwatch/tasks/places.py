@@ -18,6 +18,9 @@ from threadwatch.tasks.objects import Objects
 
 _BASE_EVENTS, _EVENTS, _TASKS = b"asyncio.base_events", b"asyncio.events", b"asyncio.tasks"
 _MODULES = frozenset({_BASE_EVENTS, _EVENTS, _TASKS})
+_FIRST_EAGER = 12
+_TASK_SET: tuple[bytes, ...] = (b"_all_tasks",)
+_TASK_SETS: tuple[bytes, ...] = (b"_scheduled_tasks", b"_eager_tasks")
 _TRIES = 3
 _MOST_LOCALS = 64
 _LAST_WITH_DICT = 13
@@ -45,6 +48,8 @@ class Places:
     """The directory of Python's own library, with a slash at the end."""
     current_tasks: int
     """The dict ``asyncio.tasks._current_tasks``; 0: there is none (3.14 and later)."""
+    task_sets: tuple[int, ...]
+    """The sets that have all tasks, up to 3.13."""
     # The locals of _run_once in its frame, in words from its beginning
     at_self: int
     at_handle: int
@@ -120,11 +125,13 @@ class PlacesFinder:
         task = self._of_module(snapshot, modules[_TASKS], b"Task")
         if objects.type(memory, task).name != "Task":
             raise malformed("asyncio.tasks.Task is another class")
-        current = 0
+        current, sets = 0, []
         if self._python.offsets.minor <= _LAST_WITH_DICT:
             current = self._of_module(snapshot, modules[_TASKS], b"_current_tasks")
             if objects.type_at(memory, current) != self._python.dict_type:
                 raise malformed("asyncio.tasks._current_tasks is no dict")
+            in_sets = _TASK_SETS if self._python.offsets.minor >= _FIRST_EAGER else _TASK_SET
+            sets = [self._of_module(snapshot, modules[_TASKS], name) for name in in_sets]
         run_once = self._method(memory, snapshot, loop, "_run_once", "base_events.py")
         names = self._locals(memory, snapshot, run_once)
         try:
@@ -144,6 +151,7 @@ class PlacesFinder:
             task_type=task,
             library=objects.code(memory, run_once).file.removesuffix("asyncio/base_events.py"),
             current_tasks=current,
+            task_sets=tuple(sets),
             at_self=at_self,
             at_handle=at_handle,
             at_end_time=at_end_time,
