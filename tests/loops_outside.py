@@ -16,13 +16,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from struct import Struct
 
 from tests import testbed
 from tests.harness import DEADLINE, TARGETS, environ
+from tests.programs import environment, python
 from tests.targets.loops import BACK, LABELS, NOTHING, SELECTS
 from threadwatch.errors import ReadError
 from threadwatch.model.loops import LOOP, UNKNOWN, LoopSample
@@ -33,6 +34,11 @@ from threadwatch.procfs.reader import ProcessDir
 from threadwatch.tasks.loops import Loops
 
 SAMPLES = 10_000
+FRAMEWORKS = (
+    ("3.10", "aiohttp", "aiohttp==3.13.2"),
+    ("3.14", "fastapi", "fastapi==0.121.1", "uvicorn==0.38.0"),
+)
+"""An interpreter, a framework, and what is to be installed for it."""
 SLACK_NS = 1000
 """Between the clock as the loop reads it, in seconds, and as it is written down, in ns."""
 GAP = "(what writes nothing down)"
@@ -69,14 +75,20 @@ class Outside:
         self.dir.close()
 
 
-@contextlib.contextmanager
 def started(
-    interpreter: testbed.Interpreter, directory: Path, scenario: str, seconds: float = 60
+    interpreter: testbed.Interpreter, directory: Path, scenario: str
+) -> contextlib.AbstractContextManager[tuple[int, dict[int, Path]]]:
+    """Start the program ``loops.py``: see :func:`running`."""
+    return running([*interpreter.command, "-W", "ignore"], "loops.py", directory, scenario, "60")
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], program: str, directory: Path, *arguments: str
 ) -> Iterator[tuple[int, dict[int, Path]]]:
-    """Start the program ``loops.py``; its PID, and the file that each loop's thread writes, by TID."""
-    program = [str(TARGETS / "loops.py"), str(directory), scenario, str(seconds)]
+    """Run a program that writes down what its loops do: its PID, and by TID the file of each thread."""
     process = subprocess.Popen(
-        [*interpreter.command, "-W", "ignore", *program],
+        [*command, str(TARGETS / program), str(directory), *arguments],
         env=environ("plain", {}),
         stdout=subprocess.PIPE,
     )
@@ -121,6 +133,13 @@ class Truth:
         before = next((n for n in self._what[entry::-1] if n > BACK), NOTHING)
         after = next((n for n in self._what[entry:] if n > BACK), NOTHING)
         return {None, LOOP, GAP, *(LABELS[n] for n in (before, after) if n > BACK)}
+
+    def step_at(self, first_ns: int, last_ns: int) -> str | None:
+        """Return the step that was taken all that time; None: there was none."""
+        entries = self.between(first_ns, last_ns)
+        if len(entries) != 1 or last_ns > self.ends_ns() or not self.is_step(entries[0]):
+            return None
+        return LABELS[self._what[entries[0]]]
 
     def is_step(self, entry: int) -> bool:
         """Return whether a step is taken while an entry holds."""
@@ -209,6 +228,17 @@ def judge(
     return verdicts
 
 
+def functions(
+    truth: Truth, taken: list[tuple[int, int, LoopSample]]
+) -> list[tuple[str, str | None]]:
+    """Return for each sample that was taken within one step: the step, and the function that was read."""
+    return [
+        (step, sample.function)
+        for start_ns, end_ns, sample in taken
+        if (step := truth.step_at(start_ns, end_ns)) is not None
+    ]
+
+
 def main(arguments: list[str]) -> int:
     """Run the long proof."""
     testbed.enter()
@@ -228,7 +258,38 @@ def main(arguments: list[str]) -> int:
                 print("   ", dict(verdict.seen.most_common()))
                 for line in (*verdict.wrong[:5], *verdict.wrong_ages[:5]):
                     print("    wrong:", line)
+    for version, framework, *requirements in FRAMEWORKS:
+        if not arguments[1:] or version in arguments[1:]:
+            wrong += _prove_endpoints(version, framework, requirements, count)
     return 1 if wrong else 0
+
+
+def _prove_endpoints(version: str, framework: str, requirements: list[str], count: int) -> int:
+    """Hold the application's functions under a framework's tasks against the endpoints that ran."""
+    (interpreter,) = (one for one in testbed.interpreters() if str(one) == version)
+    command = python(interpreter, environment(interpreter, *requirements))
+    with tempfile.TemporaryDirectory() as directory:
+        with running([*command, "-W", "ignore"], "endpoints.py", Path(directory), framework) as (
+            pid,
+            files,
+        ):
+            outside = Outside(pid)
+            outside.find_all(1)
+            (taken,) = watch(outside, files, min(count, 4000), functions=True).values()
+            outside.close()
+        told = functions(Truth(files[pid]), taken)
+    nested = "" if interpreter.version < (3, 11) else f"{framework}.<locals>."
+    wrong = [
+        (step, function)
+        for step, function in told
+        if function not in {f"endpoints.{nested}{step}", None}
+    ]
+    unknown = sum(function is None for _, function in told)
+    print(
+        f"{requirements[0]} on {interpreter.release}: {len(told)} samples in one step, {unknown} unknown, "
+        f"{len(wrong)} wrong functions {wrong[:5]}: {Counter(function for _, function in told)}"
+    )
+    return len(wrong)
 
 
 def _proof(interpreter: testbed.Interpreter, scenario: str, count: int) -> list[Verdict]:

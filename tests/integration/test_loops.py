@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import environ
-from tests.loops_outside import Outside, Verdict, judge, started, watch
+from tests.loops_outside import Outside, Truth, Verdict, functions, judge, started, watch
 from tests.serving import until
 from tests.testbed import Interpreter, require
 from threadwatch.errors import Gone, ReadError
@@ -103,6 +103,25 @@ def test_all_tasks_are_counted(interpreter: Interpreter, tmp_path: Path) -> None
         with pytest.raises(ReadError, match="tasks: limit"):
             outside.loops.census(outside.memory, time.monotonic_ns(), 2_000)
         outside.close()
+
+
+def test_the_application_s_function(interpreter: Interpreter, tmp_path: Path) -> None:
+    """Each sample of a task or callback has the outermost function of the program in it."""
+    with started(interpreter, tmp_path, "mixed") as (pid, files):
+        outside = Outside(pid)
+        outside.find_all(1)
+        (taken,) = watch(outside, files, SAMPLES // 2, functions=True).values()
+        outside.close()
+    told = functions(Truth(files[pid]), taken)
+    assert len({function for _, function in told}) > 3
+    for step, function in told:
+        name = {"named-é": "named"}.get(step, step.removeprefix("(callback) "))
+        if name == "Callable":
+            name = "Callable.__call__"
+        if interpreter.version < (3, 11):
+            name = name.rpartition(".")[2]
+        assert function in {f"loops.{name}", None}  # it may have changed while it was looked at
+    assert sum(function is None for _, function in told) <= len(told) // 10
 
 
 def test_a_process_that_ends_meanwhile(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ LABELS = [
     "later",
     "(callback) run_later.<locals>.inner",
     "generations.<locals>.short",
+    "dear",
+    "cheap",
 ]
 NUMBERS = {label: number for number, label in enumerate(LABELS) if label}
 MOST = 400_000

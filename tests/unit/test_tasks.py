@@ -83,6 +83,7 @@ def test_damaged_memory() -> None:
                         assert sample.holder is None or sample.holder.encode()
                         assert sample.age_ns is None or sample.age_ns >= 0
                     loops.find(memory, time.monotonic_ns())
+                    loops.census(memory, time.monotonic_ns(), 100)
                 except ReadError as error:
                     assert error.source == "tasks"  # noqa: PT017  # other errors are not expected
                 except Gone:

@@ -6,13 +6,15 @@ those of the application, whose outermost one is what the framework has called.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from threadwatch.errors import ReadError
 from threadwatch.tasks.frames import Frame
 from threadwatch.tasks.objects import Code, Objects, Readable
 
 _INSTALLED = ("/site-packages/", "/dist-packages/")
+_COROUTINE_SIZE = 128
+"""Bytes of a coroutine in front of its frame: fewer."""
 _PACKAGE = frozenset({"__init__", "__main__"})
 
 
@@ -33,6 +35,18 @@ def describe(code: Code) -> str:
     if module in _PACKAGE:
         module = directory.rpartition("/")[2] or module
     return f"{module}.{code.name}"
+
+
+def within(frames: Sequence[Frame], coroutine: int) -> Sequence[Frame]:
+    """Return the frames up to that of a coroutine, the innermost first; all of them, if it is not there.
+
+    A task that begins eagerly runs below the frames of the one that has made it. From 3.11 on, the frame of
+    a coroutine lies in the coroutine itself; no task begins so in older versions.
+    """
+    for number, frame in enumerate(frames):
+        if coroutine < frame.address < coroutine + _COROUTINE_SIZE:
+            return frames[: number + 1]
+    return frames
 
 
 class Functions:

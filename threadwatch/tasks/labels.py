@@ -71,6 +71,10 @@ class Labels:
             raise malformed("a task has ended")
         return text
 
+    def coroutine_of(self, memory: Readable, task: int) -> int:
+        """Return the address of a task's coroutine. Raises as :meth:`of_task`."""
+        return self.parse(memory.read(task, self.task_size)).coroutine
+
     def parse(self, data: bytes) -> Task:
         """Return a task by its first bytes."""
         a_type, loop, waits_for, coroutine, name = self._task.unpack_from(data)

@@ -21,7 +21,7 @@ from threadwatch.names.memory.objects import KEYS_HEAD, parse_keys
 from threadwatch.names.memory.snapshot import PAGE, Memory, word
 from threadwatch.names.memory.walk import Python
 from threadwatch.tasks.frames import Frames, ThreadState, Walk
-from threadwatch.tasks.functions import Functions
+from threadwatch.tasks.functions import Functions, within
 from threadwatch.tasks.labels import Labels
 from threadwatch.tasks.layout import TAGS, Layout, malformed
 from threadwatch.tasks.objects import Objects
@@ -200,7 +200,9 @@ class Looks:
             try:
                 state = self._state(memory, loop)
                 walk = self._frames.walk(memory, state.frame, self._places.run_once)
-                found = self._functions.outermost(memory, reversed(walk.frames))
+                coroutine = self._labels.coroutine_of(memory, task)
+                frames = within(walk.frames, coroutine)
+                found = self._functions.outermost(memory, reversed(frames))
                 running = self._state(memory, loop).running_task
                 if running is None:
                     running = self._current_task(memory, loop.address)

@@ -128,10 +128,8 @@ class Objects:
         data = memory.read(address, max(min(_STR_READ, PAGE - address % PAGE), head))
         if _WORD.unpack_from(data, o.ob_type)[0] != self._str_type:
             return None  # a number, of which asyncio makes the name when it is asked for
-        length = _WORD.unpack_from(data, o.str_length)[0]
-        if _DEFAULT_ASCII.fullmatch(data, o.ascii_size, o.ascii_size + length) and (
-            o.ascii_size + length <= len(data)
-        ):
+        end = o.ascii_size + _WORD.unpack_from(data, o.str_length)[0]
+        if end <= len(data) and _DEFAULT_ASCII.fullmatch(data, o.ascii_size, end):
             return None  # the most frequent case, without more ado
         name = self._text(memory, address, data)
         return None if not name or _DEFAULT.fullmatch(name) else name

@@ -1,0 +1,95 @@
+"""Serves two endpoints by a real framework, and writes down from inside which of them runs at which moment.
+
+``endpoints.py DIRECTORY FRAMEWORK``. The record is as that of ``loops.py``. A thread of the program itself
+asks for the endpoints, one after the other. Prints a line of JSON as ``loops.py`` does.
+"""
+
+import asyncio
+import http.client
+import json
+import os
+import socket
+import sys
+import threading
+import time
+
+from loops import NOTHING, NUMBERS, Ring
+
+RING = Ring(sys.argv[1], "one")
+
+
+def step(label, seconds):
+    """Hold the loop for a while."""
+    RING.note(NUMBERS[label])
+    time.sleep(seconds)
+    RING.note(NOTHING)
+
+
+def ask(port):
+    """Ask for both endpoints, again and again."""
+    print(json.dumps([os.getpid(), {"one": os.getpid()}]), flush=True)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    while True:
+        for path in ("/dear", "/cheap"):
+            connection.request("GET", path)
+            connection.getresponse().read()
+
+
+def start(listener):
+    """Begin to ask."""
+    port = listener.getsockname()[1]
+    threading.Thread(target=ask, args=(port,), daemon=True).start()
+
+
+def aiohttp(listener):
+    """Serve by aiohttp."""
+    from aiohttp import web
+
+    async def dear(_):
+        step("dear", 0.004)
+        await asyncio.sleep(0.001)
+        step("dear", 0.002)
+        return web.Response()
+
+    async def cheap(_):
+        step("cheap", 0.003)
+        return web.Response()
+
+    async def serve():
+        application = web.Application()
+        application.router.add_get("/dear", dear)
+        application.router.add_get("/cheap", cheap)
+        runner = web.AppRunner(application)
+        await runner.setup()
+        await web.SockSite(runner, listener).start()
+        start(listener)
+        await asyncio.Event().wait()
+
+    asyncio.run(serve())
+
+
+def fastapi(listener):
+    """Serve by FastAPI on uvicorn."""
+    import uvicorn
+    from fastapi import FastAPI
+
+    application = FastAPI()
+
+    @application.get("/dear")
+    async def dear():
+        step("dear", 0.004)
+        await asyncio.sleep(0.001)
+        step("dear", 0.002)
+
+    @application.get("/cheap")
+    async def cheap():
+        step("cheap", 0.003)
+
+    start(listener)
+    config = uvicorn.Config(application, loop="asyncio", log_level="critical", lifespan="off")
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    listener = socket.create_server(("127.0.0.1", 0))
+    {"aiohttp": aiohttp, "fastapi": fastapi}[sys.argv[2]](listener)
