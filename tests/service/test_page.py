@@ -44,6 +44,16 @@ start("burner", burn, ())
 start("waiter", lock.acquire, ())
 signal.signal(signal.SIGUSR1, lambda *_: start("latecomer"))
 """
+LOOP = """
+import asyncio
+async def crunch():
+    while True:
+        end = time.thread_time() + 0.02
+        while time.thread_time() < end:
+            pass
+        await asyncio.sleep(0.02)
+threading.Thread(target=lambda: asyncio.run(crunch()), name="event-loop", daemon=True).start()
+"""
 ODD = """
 for name in {names!r}:
     thread = threading.Thread(target=time.sleep, args=(600,), daemon=True)
@@ -388,6 +398,30 @@ def test_a_thread_in_detail(page: Page, shop: tuple[Serving, int]) -> None:
     expect(detail).to_be_visible()
     detail.get_by_role("button", name="Close").click()
     expect(detail).to_be_hidden()
+
+
+def test_tasks_of_a_loop(browser: Browser, tmp_path: Path) -> None:
+    """Below a thread that runs a loop are its tasks: what they use, how long they had it, which one has it."""
+    with ExitStack() as stack:
+        stack.enter_context(application(name="loop.py", code=LOOP))
+        daemon = stack.enter_context(serving(tmp_path))
+        page = _open(stack, browser, daemon.url).page
+        _search(page, "loop.py event-loop")
+        thread, crunch = (_row(page, name) for name in ("event-loop", "crunch"))
+        expect(thread).to_contain_text(re.compile(r"lag \d+ ms"), timeout=20_000)
+        expect(crunch).to_have_attribute("aria-level", "4", timeout=20_000)
+        expect(crunch).to_contain_text(re.compile(r"held [1-9][\d.]* %"), timeout=20_000)
+        until(lambda: _number(page, crunch, "CPU %") > 1, "CPU of the task")
+        expect(page.locator(".task.holds bdi", has_text="crunch")).to_be_visible(timeout=20_000)
+        thread.click()
+        loop = page.get_by_role("region", name="Thread in detail").get_by_text("asyncio, lag")
+        expect(loop).to_be_visible()
+        page.keyboard.press("Escape")
+        thread.locator(".twisty").click()
+        expect(crunch).to_be_hidden()
+        assert re.search(r"closed=\d+%2F\d+", page.url)
+        _search(page, "crunch")
+        until(lambda: "event-loop" in _labels(page), "the thread whose task is searched for")
 
 
 def test_a_thread_that_has_ended_stays_in_detail(browser: Browser, tmp_path: Path) -> None:

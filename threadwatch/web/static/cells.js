@@ -61,14 +61,17 @@ function state() {
 
 function bar() {
   const picture = element("div", { class: "bar", role: "img" });
-  const cell = element("div", { role: "gridcell", class: "cell time" }, picture);
+  const text = element("span");
+  const cell = element("div", { role: "gridcell", class: "cell time" }, picture, text);
   let before = null;
   return {
     cell,
-    fill({ shares }) {
+    fill({ kind, shares, time }) {
+      picture.hidden = kind === "task";
+      say(text, time ?? "");
       const words = shares ? inWords(shares) : "";
       set(picture, "aria-label", words || "not known yet");
-      set(cell, "title", words || null);
+      set(cell, "title", time ? "of the last 10 s: it had the loop" : words || null);
       const now = shares ? stripes(shares) : "";
       if (now === before) return;
       before = now;
@@ -106,6 +109,7 @@ function trend() {
   return {
     cell,
     fill(node, { traces }) {
+      svg.classList.toggle("none", node.kind === "task");
       const trace = traces.of(node);
       if (trace === before) return;
       before = trace;
@@ -129,7 +133,7 @@ export const COLUMNS = [
   { head: "Last 10 min", hint: "CPU: all threads on one scale, all processes and groups on another", make: trend },
   { by: "user", head: "User", hint: "CPU % in its own code, mean of the last 10 s", make: number("user"), right: true },
   { by: "system", head: "System", hint: "CPU % in the kernel, mean of the last 10 s", make: number("system"), right: true },
-  { by: "age", head: "Age", hint: "Since its start", make: text("number", (node) => age(node.age)), right: true },
+  { by: "age", head: "Age", hint: "Since its start", make: text("number", (node) => (node.age === null ? "" : age(node.age))), right: true },
   { by: "id", head: "TID", hint: "The kernel's number: of a process, its PID", make: text("number id", (node) => String(node.id ?? "")), right: true },
   { by: "comm", head: "Comm", hint: "The kernel's name", make: text("comm", (node) => node.comm) },
 ];

@@ -3,7 +3,7 @@
 import { element, say, set } from "./dom.js";
 import { Cpu, States } from "./chart.js";
 import { MEANING } from "./states.js";
-import { age, percent, printable, pythonLabel } from "./text.js";
+import { age, count, loopLabel, percent, printable, pythonLabel } from "./text.js";
 
 const SOURCES = {
   published: "published by its process",
@@ -24,10 +24,19 @@ const FACTS = [
   ["Last CPU", ({ node }) => String(node.thread.last_cpu)],
   ["CPU time", ({ node: { thread } }) => `${seconds(thread.cpu_seconds)}: user ${seconds(thread.user_seconds)}, system ${seconds(thread.system_seconds)}`],
   ["Now", ({ node }) => `${node.state}: ${MEANING.get(node.state) ?? ""}`],
+  ["Loop", ({ node: { thread } }) => loop(thread.loop)],
   ["CPU %", ({ node }) => shares([["", node.cpu], ["user", node.user], ["system", node.system]])],
   ["GIL %", ({ node }) => shares([["held", node.held], ["wait", node.wait]])],
   ["Ready %", ({ node }) => percent(node.ready)],
 ];
+
+/** Returns what is known of the loop that a thread runs; null if it runs none. */
+function loop(found) {
+  if (!found?.kind) return null;
+  const ready = found.ready === null ? "" : `, ${count(found.ready, "callback", "callbacks")} ready`;
+  const now = found.holder === null ? "waits for events" : `now ${printable(found.holder)}`;
+  return `${loopLabel(found)}${ready}; ${now}`;
+}
 
 function shares(parts) {
   const known = parts.filter(([, value]) => value !== null);
@@ -96,7 +105,11 @@ export class Detail {
     }
     say(this.name, known.node.label);
     set(this.swatch, "class", `swatch is-${known.node.state}`);
-    for (const { text, value } of this.facts) say(value, text(known));
+    for (const { text, value } of this.facts) {
+      const words = text(known);
+      value.parentNode.hidden = words === null;
+      say(value, words ?? "");
+    }
     this.commands[0].say(`sudo py-spy dump --pid ${chosen.pid}`);
     this.commands[1].say(`threadwatch ps ${chosen.pid}`);
     if (!here) return; // its pictures stay as they were

@@ -12,7 +12,7 @@ const KEYS = [
   ["Escape", "close the detail"],
 ];
 const SEARCHES = [
-  ["shop worker", "both words: in a name, TID, PID or comm of a thread, its process or group"],
+  ["shop worker", "both words: in a name, TID, PID or comm of a thread, its tasks, its process or group"],
   ["http|celery", "one of them"],
   ["gil", "or another state: threads that spent 5 % of the last 10 s in it"],
   ["cpu>5", "also user, system, held, wait, ready (in %), age (in s), pid and tid; with < <= > >= ="],

@@ -4,7 +4,7 @@
 export const MEAN_SECONDS = 10;
 export const KEPT_SECONDS = 300;
 
-const FIGURES = { cpu: "cpu_percent", user: "user_percent", system: "system_percent", held: "gil_held_percent", wait: "gil_wait_percent", ready: "runqueue_wait_percent" };
+const FIGURES = { cpu: "cpu_percent", user: "user_percent", system: "system_percent", held: "gil_held_percent", wait: "gil_wait_percent", ready: "runqueue_wait_percent", loop: "held_percent" };
 const NAMES = Object.keys(FIGURES);
 const PAIRS = Object.entries(FIGURES);
 

@@ -59,5 +59,5 @@ function wanted(word) {
   }
   const text = (node) => `${node.label} ${node.id ?? ""} ${node.comm}`.toLowerCase().includes(word);
   const isState = MEANING.has(word);
-  return { text, thread: (node) => text(node) || (isState && wasIn(node, word)) };
+  return { text, thread: (node) => text(node) || node.children?.some(text) || (isState && wasIn(node, word)) };
 }

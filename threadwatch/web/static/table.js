@@ -112,7 +112,7 @@ export class Table {
     const { row, cells } = item;
     const { node, level, open, place, of } = this.rows[index];
     item.index = index;
-    set(row, "class", `row ${node.kind}${node.key === this.active ? " active" : ""}${this.context.isShown(node) ? " shown" : ""}`);
+    set(row, "class", `row ${node.kind}${node.holds ? " holds" : ""}${node.key === this.active ? " active" : ""}${this.context.isShown(node) ? " shown" : ""}`);
     set(row, "aria-level", this.context.flat ? null : level);
     set(row, "aria-setsize", this.context.flat ? null : of);
     set(row, "aria-posinset", this.context.flat ? null : place);
@@ -154,6 +154,7 @@ export class Table {
       this.#activate(this.rows.findLastIndex(({ level }, other) => other < index && level < row.level));
     } else if (row && (event.key === "Enter" || event.key === " ")) {
       if (row.node.kind === "thread") this.on.show(row.node);
+      else if (row.node.kind === "task") this.on.show({ pid: row.node.pid, id: row.node.tid });
       else this.on.toggle(row.node, !row.open);
     } else return;
     event.preventDefault();
@@ -165,7 +166,8 @@ export class Table {
     const { node, open } = this.rows[item.index];
     this.active = node.key;
     this.index = item.index;
-    if (node.kind === "thread") this.on.show(node);
+    if (node.kind === "task") this.on.show({ pid: node.pid, id: node.tid });
+    else if (node.kind === "thread" && !(open !== undefined && event.target.closest(".twisty"))) this.on.show(node);
     else this.on.toggle(node, !open);
   }
 }

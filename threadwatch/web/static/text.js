@@ -46,6 +46,17 @@ export function pythonLabel(python, { short = false } = {}) {
   return `${usual && short ? "" : name}${python.version}${kind}`;
 }
 
+/** Returns "lag 12 ms" of the loop that a thread runs, or where that is not known "asyncio"; "" if it runs none. */
+export function lagLabel(loop) {
+  if (!loop?.kind) return "";
+  return loop.lag_seconds === null ? loop.kind : `lag ${Math.round(1000 * loop.lag_seconds).toLocaleString("en")} ms`;
+}
+
+/** Returns "asyncio, lag 12 ms". */
+export function loopLabel(loop) {
+  return loop?.kind && loop.lag_seconds !== null ? `${loop.kind}, ${lagLabel(loop)}` : lagLabel(loop);
+}
+
 export function percent(value) {
   return value === null || value === undefined ? "" : value.toFixed(1);
 }

@@ -1,6 +1,6 @@
 // Turns a view into rows: group → process → thread, filtered and sorted. Pure: no document, no clock.
 
-import { count, printable, processLabel, pythonLabel, threadName } from "./text.js";
+import { count, lagLabel, loopLabel, printable, processLabel, pythonLabel, threadName } from "./text.js";
 import { Search } from "./search.js";
 import { STATES, wasIn } from "./states.js";
 
@@ -20,14 +20,15 @@ export function grow(view, past) {
     const where = `${process.pid} · ${printable(process.group)}`;
     const threads = process.threads.map((thread) => {
       const own = `${key}.${thread.tid}.${thread.start_ticks}`;
+      const tasks = tasksOf(thread, own, process.pid, past);
       const mean = past.note(own, thread);
       const began = started(thread.start_ticks);
       return {
         kind: "thread",
         key: own,
         label: threadName(thread),
-        note: "",
-        hint: "",
+        note: lagLabel(thread.loop),
+        hint: loopLabel(thread.loop),
         where,
         id: thread.tid,
         pid: process.pid,
@@ -44,6 +45,7 @@ export function grow(view, past) {
         age: view.time - began,
         thread,
         process,
+        children: tasks.length ? tasks : undefined,
       };
     });
     const whole = past.note(key, process);
@@ -92,6 +94,38 @@ export function grow(view, past) {
     };
   });
 }
+
+/** Returns the tasks of a thread's loop that live, or have had it in the last seconds. */
+function tasksOf({ tid, loop }, thread, pid, past) {
+  const tasks = (loop?.tasks ?? []).map((task) => {
+    const key = `${thread}/${task.name}`;
+    const { cpu, loop: held } = past.note(key, task);
+    const holds = loop.holder === task.name;
+    const alive = [[task.ready, "ready"], [task.waiting, "waiting"]].filter(([number]) => number);
+    const counts = alive.map(([number, word]) => `${number.toLocaleString("en")} ${word}`).join(", ");
+    return {
+      kind: "task",
+      key,
+      label: printable(task.name),
+      note: counts,
+      hint: counts,
+      time: held === null ? "" : `held ${held.toFixed(1)} %`,
+      holds,
+      id: null,
+      pid,
+      tid,
+      comm: "",
+      state: holds ? "has the loop" : "",
+      ...NOTHING,
+      cpu,
+      loop: held,
+      counts,
+    };
+  });
+  return tasks.filter(({ cpu, loop: held, counts, holds }) => cpu || held || counts || holds);
+}
+
+const NOTHING = { user: null, system: null, held: null, wait: null, ready: null, shares: null, age: null };
 
 function sum(nodes, key) {
   let total = null;
@@ -207,11 +241,14 @@ export function rows(groups, { sort, flat, isOpen }) {
   return shown;
 }
 
+const FEW_TASKS = 8;
+
 /** Returns which nodes are open until the user chooses: all, unless there are too many. */
 export function openByDefault(groups) {
   const processes = groups.reduce((n, group) => n + group.children.length, 0);
   const threads = groups.reduce((n, g) => n + g.children.reduce((m, p) => m + p.children.length, 0), 0);
   return (node) => {
+    if (node.kind === "thread") return node.children.length <= FEW_TASKS;
     if (node.kind === "group") return groups.length === 1 || processes + threads <= 150;
     return threads <= 150 || processes === 1;
   };
