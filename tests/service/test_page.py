@@ -401,7 +401,7 @@ def test_a_thread_in_detail(page: Page, shop: tuple[Serving, int]) -> None:
 
 
 def test_tasks_of_a_loop(browser: Browser, tmp_path: Path) -> None:
-    """Below a thread that runs a loop are its tasks: what they use, how long they had it, which one has it."""
+    """Below a thread that runs a loop are its tasks: what they use, how long they had it, which has it."""
     with ExitStack() as stack:
         stack.enter_context(application(name="loop.py", code=LOOP))
         daemon = stack.enter_context(serving(tmp_path))
