@@ -226,6 +226,16 @@ def test_lags(run: Run, name: str) -> None:
     assert told.last["threadwatch_loop_lag_max_seconds", name, ""] > 0.15
 
 
+@every_loop
+def test_living_tasks(run: Run, name: str) -> None:
+    """Each task that lives is counted once, whether it is ready or waits; a callback is no task."""
+    values = run.told[name].last
+    counts = {
+        task: values.get(("threadwatch_tasks", name, task)) for task in (*USED, "sleeper", "plan")
+    }
+    assert counts == {"heavy": 1, "light": 1, "(callback) beat": None, "sleeper": 1, "plan": 1}
+
+
 def test_a_process_that_rests_with_its_loop_held(run: Run) -> None:
     """A loop that is blocked all the time is blocked while that passes, though its process uses no CPU."""
     told = run.told["blocked"]

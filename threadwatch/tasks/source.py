@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from threadwatch.errors import Denied, ReadError, Unsupported
-from threadwatch.model.loops import LoopSample
+from threadwatch.model.loops import Census, LoopSample
 from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
 from threadwatch.names.memory.snapshot import Snapshot
 from threadwatch.procfs import MemoryFile
@@ -67,3 +67,11 @@ class LoopSource:
         if self._loops is None:
             return []
         return self._loops.sample(memory, now_ns, functions=functions)
+
+    def census(self, memory: MemoryFile, now_ns: int, most: int) -> list[Census]:
+        """Return all tasks of each loop, by name: see :meth:`.Loops.census`.
+
+        :raises Gone: the program has ended.
+        :raises ReadError: its source is ``tasks``; there may be more than ``most``.
+        """
+        return [] if self._loops is None else self._loops.census(memory, now_ns, most)

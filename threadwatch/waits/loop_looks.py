@@ -11,6 +11,8 @@ held for longer.
 ``time.sleep`` uses no CPU. All others at rest wait for events.
 * A thread whose loop has ended is not forgotten: what it uses until the next loop is counted as that. If
 it runs, its loops are looked for at once, because it may run another one.
+* Tasks are counted every 10 s, or as seldom as it takes to spend on that no more than 1 % of a CPU, and no
+more CPU time than the process itself has used meanwhile, but for 2 ms.
 * Permission that is missing, or a Python that is not known, is reported once; then there are no more looks.
 """
 
@@ -22,7 +24,7 @@ from collections.abc import Mapping
 
 from threadwatch.errors import Denied, Gone, ReadError, Unsupported
 from threadwatch.model.keys import ProcessKey
-from threadwatch.model.loops import LoopReading, LoopSample, Ran
+from threadwatch.model.loops import Census, LoopReading, LoopSample, Ran
 from threadwatch.procfs import MemoryFile
 from threadwatch.reading.reader import GuardedReader
 from threadwatch.waits.loop_records import LoopTarget, SeenLoop, SeenLoops
@@ -32,6 +34,11 @@ from threadwatch.waits.records import SampledProcess, Target
 SOURCE = "tasks"
 """The source of errors with what a process has in its memory of loops and tasks."""
 _FIND_NS = 1_000_000_000
+_CENSUS_NS = 10_000_000_000
+_CENSUS_SHARE = 100
+"""Counting tasks takes at most this part of the time."""
+_MOST_TASKS = 20_000
+"""Tasks of one process that are counted; a process with more has no counts."""
 
 
 class LoopLooks:
@@ -108,6 +115,22 @@ class LoopLooks:
                 )
             except Gone:
                 seen.drop(tid)
+
+        if seen.is_census_due(loops.clock_ns, now_ns):
+            began_ns = time.thread_time_ns()
+            try:
+                self._count(seen, target, source.census(memory, now_ns, _MOST_TASKS))
+            finally:
+                cost_ns = time.thread_time_ns() - began_ns
+                next_ns = now_ns + max(_CENSUS_NS, _CENSUS_SHARE * cost_ns)
+                seen.counted(cost_ns, loops.clock_ns, next_ns)
+
+    def _count(self, seen: SeenLoops, target: Target, found: list[Census]) -> None:
+        """Note how many tasks of which name live in each loop."""
+        for census in found:
+            loop = seen.loops.get(_ours_of(target, census.tid))
+            if loop is not None:
+                loop.count(census.counts)
 
     def _note(
         self,

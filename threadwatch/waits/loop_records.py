@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from threadwatch.errors import Gone, ReadError
@@ -12,6 +13,7 @@ from threadwatch.model.loops import (
     LoopReading,
     LoopSample,
     Ran,
+    TaskCount,
 )
 from threadwatch.procfs import (
     MemoryFile,
@@ -23,6 +25,8 @@ from threadwatch.procfs import (
 from threadwatch.tasks.source import LoopSource
 from threadwatch.waits.on_cpu import Turns
 
+_CENSUS_FREE_NS = 2_000_000
+"""CPU time that counting tasks may take, whatever the process has used."""
 _LATE = 4
 """A look stands for the time since the look before, up to this many times the time that is usual."""
 
@@ -45,7 +49,7 @@ class LoopTarget:
 class SeenLoop:
     """The loop of one thread, and what looks at it have seen."""
 
-    __slots__ = ("_began_ns", "_last", "_looked_ns", "_looks", "_schedstat", "_status")
+    __slots__ = ("_began_ns", "_counts", "_last", "_looked_ns", "_looks", "_schedstat", "_status")
 
     def __init__(self, directory: ProcessDir, tid: int) -> None:
         """Begin with it. Raises :class:`Gone` and :class:`ReadError`."""
@@ -58,6 +62,7 @@ class SeenLoop:
         self._looked_ns = 0
         self._looks: list[LoopLook] = []
         self._last: LoopSample | None = None
+        self._counts: Mapping[str, TaskCount] | None = None
         self._began_ns = 0
 
     def given(self) -> int | None:
@@ -89,6 +94,10 @@ class SeenLoop:
             self._began_ns = now_ns
         self._looks.append(look)
 
+    def count(self, counts: Mapping[str, TaskCount]) -> None:
+        """Note how many tasks live, by name."""
+        self._counts = counts
+
     @property
     def is_held(self) -> bool:
         """Return whether something had the loop at the last look."""
@@ -100,8 +109,8 @@ class SeenLoop:
         ready: int | None = None
         if self._last is not None:
             kind, ready = self._last.kind, self._last.ready
-        reading = LoopReading(kind, tuple(self._looks), ready, None, self._began_ns)
-        self._looks = []
+        reading = LoopReading(kind, tuple(self._looks), ready, self._counts, self._began_ns)
+        self._looks, self._counts = [], None
         return reading
 
     def close(self) -> None:
@@ -115,6 +124,9 @@ class SeenLoops:
 
     __slots__ = (
         "_find_ns",
+        "_census_clock_ns",
+        "_census_cost_ns",
+        "_census_ns",
         "denied",
         "loops",
         "memory",
@@ -127,6 +139,9 @@ class SeenLoops:
         """By TID."""
         self.memory: MemoryFile | None = None
         """The memory that was read last."""
+        self._census_ns = 0
+        self._census_cost_ns = 0
+        self._census_clock_ns = 0
         self._find_ns = 0
 
     def deny(self) -> None:
@@ -149,6 +164,21 @@ class SeenLoops:
     def find_next(self, at_ns: int) -> None:
         """Look for loops again at that time."""
         self._find_ns = at_ns
+
+    def is_census_due(self, clock_ns: int, now_ns: int) -> bool:
+        """Return whether to count tasks now: it is time, and the process has paid for it with CPU time.
+
+        ``clock_ns``: the CPU time that it has used.
+        """
+        if now_ns < self._census_ns:
+            return False
+        cost_ns = self._census_cost_ns
+        return cost_ns <= _CENSUS_FREE_NS or clock_ns - self._census_clock_ns >= cost_ns
+
+    def counted(self, cost_ns: int, clock_ns: int, next_ns: int) -> None:
+        """Note what counting has cost when the process had used ``clock_ns``; the next is at ``next_ns``."""
+        self._census_cost_ns, self._census_clock_ns = cost_ns, clock_ns
+        self._census_ns = next_ns
 
     def follow(self, directory: ProcessDir, tids: frozenset[int]) -> None:
         """Begin with the loops of these threads; those that are known stay. Raises :class:`ReadError`."""
