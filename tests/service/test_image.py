@@ -7,20 +7,19 @@ its own, so that the port and the health check are the ones that the image says.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests import images
+from tests.images import Image
 from tests.prometheus import DEADLINE, until
-from tests.testbed import CHECKOUT, IMAGE_BASE, descendants
+from tests.testbed import descendants
 from threadwatch import __version__
 
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -28,59 +27,17 @@ REVISION = "0123456789abcdef0123456789abcdef01234567"
 _GET = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=10).read().decode())"
 
 
-@dataclass(frozen=True)
-class Image:
-    """The image in a store of its own."""
-
-    store: Path
-
-    def buildah(self, *arguments: str) -> str:
-        """Run buildah on the store; its standard output."""
-        done = subprocess.run(
-            self.command(*arguments), capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
-        return done.stdout.strip()
-
-    def command(self, *arguments: str) -> list[str]:
-        """buildah's command line for the store. vfs and chroot work inside of containers too."""
-        where = ("--root", str(self.store / "root"), "--runroot", str(self.store / "run"))
-        return ["buildah", *where, "--storage-driver", "vfs", *arguments]
-
-    def config(self) -> dict[str, Any]:
-        """Return the image's configuration, as an engine would read it."""
-        config: dict[str, Any] = json.loads(
-            self.buildah("inspect", "--type", "image", "threadwatch")
-        )
-        return dict(config["Docker"]["config"])
-
-
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    """The image, built with this machine's certificates and settings of pip."""
-    image = Image(tmp_path_factory.mktemp("image"))
-    base = image.buildah("from", "scratch")
-    image.buildah("add", base, str(IMAGE_BASE), "/")
-    image.buildah("commit", "--rm", base, "localhost/python:base")
-    settings = {
-        name: value
-        for name, value in os.environ.items()
-        if name in {"PIP_CERT", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST"}
-    }
-    image.buildah(
-        *("bud", "--isolation", "chroot", "--format", "docker", "--tag", "threadwatch"),
-        *("--build-arg", "BASE=localhost/python:base", "--build-arg", f"REVISION={REVISION}"),
-        *("--build-arg", "SOURCE=https://example.org/threadwatch"),
-        *(
-            "--target",
-            "daemon",
-        ),  # the last stage is the same; this buildah would build debug as well
-        *("--volume", "/etc/ssl/certs:/etc/ssl/certs:ro"),
-        *(word for name, value in settings.items() for word in ("--env", f"{name}={value}")),
-        str(CHECKOUT),
+    """The image, built as a builder would who knows the commit and the place of the source."""
+    store = tmp_path_factory.mktemp("image")
+    images.base(store)
+    yield images.build(
+        *(store, "daemon", "threadwatch"),
+        REVISION=REVISION,
+        SOURCE="https://example.org/threadwatch",
     )
-    yield image
-    shutil.rmtree(image.store)  # some hundred megabytes
+    shutil.rmtree(store)  # some hundred megabytes
 
 
 @pytest.fixture(scope="module")
