@@ -2,7 +2,8 @@
 
 Theory of operation. :func:`drive` runs the same program on many interpreters side by side: it takes one
 step of each, asks ``ps --json`` about all their processes at once, compares, and lets them go on. A
-thread's name must be right at the first look. All that is awaited is that threads without a name appear,
+thread's name must be right at the first look: what is not published can be read from memory, but not as
+another name. All that is awaited is that threads without a name appear,
 and that those which have ended disappear.
 
 ``ps`` starts afresh at each step. A daemon does not: it follows what has changed. So the same is asked of
@@ -226,12 +227,16 @@ def _look(
 
 def _describe(thread: Expected) -> str:
     if thread.source == "comm":
-        return "no Python name (comm)"
+        return f"no published name, {thread.name!r} (memory) or its comm"
     name = cut(thread.name or "")
     return f"{name!r} (published)" + (" or its comm" if thread.source == "either" else "")
 
 
 def _fits(thread: Expected, found: Shown) -> bool:
     nameless = found.source == "comm" and found.name == found.comm
-    named = found.source == "published" and found.name == cut(thread.name or "")
-    return {"published": named, "comm": nameless, "either": named or nameless}[thread.source]
+    published = found.source == "published" and found.name == cut(thread.name or "")
+    read = found.source == "memory" and thread.name is not None and found.name == cut(thread.name)
+    unpublished = nameless or read  # whether its memory may be read is not the target's to know
+    return {"published": published, "comm": unpublished, "either": published or unpublished}[
+        thread.source
+    ]

@@ -101,7 +101,7 @@ def closed():
         expected = [lab.me(), *people]
         lab.step("%s: before" % kind, lab.process(expected))
         os.closerange(3, 4096)
-        lab.step("%s: closed" % kind, lab.process(lab.nameless(who["tid"]) for who in expected))
+        lab.step("%s: closed" % kind, lab.process(lab.unpublished(who) for who in expected))
         own = Own(kind, numbers or [3])
         crowd.dismiss()
         own.check("threads have ended")
@@ -156,9 +156,9 @@ def nofile():
     resource.setrlimit(resource.RLIMIT_NOFILE, (probe, hard))
     threadwatch.publish()
     people = [lab.me(), *crowd.start("in need", None)]
-    lab.step("no descriptors", lab.process(lab.nameless(who["tid"]) for who in people))
+    lab.step("no descriptors", lab.process(lab.unpublished(who) for who in people))
     threadwatch.publish()
-    lab.step("still none", lab.process(lab.nameless(who["tid"]) for who in people))
+    lab.step("still none", lab.process(lab.unpublished(who) for who in people))
     crowd.dismiss()
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     people = [{**who, "source": "either"} for who in (lab.me(), *crowd.start("later", None))]
@@ -180,7 +180,7 @@ def quiet():
     lab.publish()
     crowd = lab.Attendance()
     people = [lab.me(), *crowd.start("one", "two", None)]
-    lab.step("quiet", lab.process(lab.nameless(who["tid"]) for who in people))
+    lab.step("quiet", lab.process(lab.unpublished(who) for who in people))
     lab.publish()
     crowd.dismiss()
 

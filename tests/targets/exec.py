@@ -32,6 +32,6 @@ elif sys.argv[1:] == ["publishes"]:
 elif sys.argv[1:] == ["isolated"]:
     crowd = lab.Attendance()
     people = [lab.me(), *crowd.start("nobody sees", None)]
-    lab.step("a program that does not", lab.process(lab.nameless(who["tid"]) for who in people))
+    lab.step("a program that does not", lab.process(lab.unpublished(who) for who in people))
     lab.announce("exec: cat", lab.process([lab.nameless(os.getpid())], comm="cat"))
     become("/bin/cat")

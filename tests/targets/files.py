@@ -17,7 +17,7 @@ files = [os.open(os.devnull, os.O_RDONLY) for _ in range(count)]
 crowd = lab.Attendance()
 people = crowd.start("acceptor", None)
 if order == "files-first":
-    lab.step("not yet", lab.process(lab.nameless(who["tid"]) for who in (lab.me(), *people)))
+    lab.step("not yet", lab.process(lab.unpublished(who) for who in (lab.me(), *people)))
     threadwatch.publish()
 lab.step("published", lab.process([lab.me(), *people]))
 

@@ -154,7 +154,8 @@ def behind_pythons_back():
     libc = ctypes.PyDLL(None)
 
     def silent(tell):
-        tell(lab.process([lab.nameless(os.getpid())]))
+        name = threading.main_thread().name
+        tell(lab.process([lab.unpublished({"tid": os.getpid(), "name": name})]))
 
     def noisy(tell):
         inside = lab.Attendance()

@@ -5,9 +5,9 @@ for every process to look at the PID and the threads, each with its TID and the 
 itself says it has. Then it waits for one byte on stdin, so nothing changes while the test looks. When
 stdin ends, the test has gone, and the program ends too.
 
-What is expected of a thread is its ``source``: ``published`` (just this name), ``comm`` (no Python
-name), or ``either``: its name or its comm, but never anything else. ``others`` says what other
-threads the process may have: ``none``, or ``comm``: nameless ones.
+What is expected of a thread is its ``source``: ``published`` (just this name), ``comm`` (no published
+name: its comm, or this name from memory), or ``either``: its name or its comm, but never anything else.
+``others`` says what other threads the process may have: ``none``, or ``comm``: nameless ones.
 
 This file imports neither threading nor anything that does: gevent has to be able to patch first.
 """
@@ -44,6 +44,11 @@ def me(source="published"):
 def nameless(tid):
     """A thread that has no Python name."""
     return {"tid": tid, "name": None, "source": "comm"}
+
+
+def unpublished(thread):
+    """A thread that has a name which is not published: it can be read from memory at most."""
+    return {**thread, "source": "comm"}
 
 
 def everyone():

@@ -16,7 +16,7 @@ ORIGINALS = {
 
 early = lab.Attendance()
 people = early.start("early", None)
-lab.step("not published", lab.process([lab.nameless(who["tid"]) for who in [lab.me(), *people]]))
+lab.step("not published", lab.process([lab.unpublished(who) for who in [lab.me(), *people]]))
 
 import threadwatch  # after the threads, which is the point
 
@@ -47,12 +47,12 @@ for name, owner in (("threading", threading), ("Thread", threading.Thread), ("_t
         if key != "_counter" and now.get(key) is not ORIGINALS[name].get(key)
     )
     assert not changed, (name, changed)
-lab.step("unpublished", lab.process([lab.nameless(who["tid"]) for who in [lab.me(), *people]]))
+lab.step("unpublished", lab.process([lab.unpublished(who) for who in [lab.me(), *people]]))
 between = early.start("while unpublished")
 threadwatch.unpublish()
 lab.step(
     "unpublished twice",
-    lab.process([lab.nameless(who["tid"]) for who in [lab.me(), *people, *between]]),
+    lab.process([lab.unpublished(who) for who in [lab.me(), *people, *between]]),
 )
 
 threadwatch.publish()
@@ -66,7 +66,7 @@ def child(tell):
     """A child that leaves its table to no other process."""
     threadwatch.unpublish()
     assert not lab.tables()
-    tell(lab.process([lab.nameless(lab.me()["tid"])]))
+    tell(lab.process([lab.unpublished(lab.me())]))
 
 
 forked = lab.fork(child)
@@ -78,13 +78,13 @@ threadwatch.unpublish()
 
 def silent(tell):
     """A child of a process that has published, but does no more."""
-    tell(lab.process([lab.nameless(lab.me()["tid"])]))
+    tell(lab.process([lab.unpublished(lab.me())]))
 
 
 forked = lab.fork(silent)
 lab.step(
     "forked when unpublished",
-    lab.process([lab.nameless(who["tid"]) for who in [lab.me(), *people]]),
+    lab.process([lab.unpublished(who) for who in [lab.me(), *people]]),
     *forked.processes(),
 )
 forked.release()

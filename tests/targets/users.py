@@ -28,7 +28,7 @@ def at_first(crowd):
     people += crowd.start("younger")
     lab.step("one thread more", lab.process([lab.me(), *people]))
     threadwatch.unpublish()
-    nobody = [lab.nameless(who["tid"]) for who in (lab.me(), *people)]
+    nobody = [lab.unpublished(who) for who in (lab.me(), *people)]
     lab.step("unpublished", lab.process(nobody))
     threadwatch.publish()
     lab.step("published by another", lab.process([lab.me(), *people]))
@@ -37,7 +37,7 @@ def at_first(crowd):
 def afterwards(crowd):
     """Seen as root without a table; published by the user that it has become."""
     people = crowd.start("older", None)
-    lab.step("as root", lab.process(lab.nameless(who["tid"]) for who in (lab.me(), *people)))
+    lab.step("as root", lab.process(lab.unpublished(who) for who in (lab.me(), *people)))
     become_another()
     threadwatch.publish()
     lab.step("published by another", lab.process([lab.me(), *people]))

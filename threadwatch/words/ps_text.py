@@ -113,7 +113,7 @@ def report(processes: Sequence[ProcessView], *, columns: int | None, color: bool
     if any(t.source == "comm" for t in rows):
         yield ""
         yield (
-            "A name in parentheses is the kernel's comm: no Python name is published for that thread "
+            "A name in parentheses is the kernel's comm: no Python name is known of that thread "
             "(threadwatch doctor says why)."
         )
 
