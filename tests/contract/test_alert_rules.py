@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import yaml
 
 from tests import grafana, promql
 from tests.testbed import CHECKOUT
+from threadwatch.web import runbooks
 
 RULES = CHECKOUT / "config" / "prometheus" / "rules" / "threadwatch.yml"
 RUNBOOKS = CHECKOUT / "docs" / "runbooks"
@@ -34,6 +36,16 @@ RECORDED = {rule["record"]: rule["expr"] for rule in _rules("record")}
 every_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: str(alert["alert"]))
 
 
+def _page(alert: dict[str, Any]) -> Path:
+    """Return the page of an alert, whose address begins with that of a daemon."""
+    url = alert["annotations"]["runbook_url"]
+    found = re.fullmatch(
+        r"http://\{\{ (?:or )?\$labels\.instance (?:`[^`]+` )?\}\}/runbooks/([a-z-]+)", url
+    )
+    assert found, url
+    return RUNBOOKS / f"{found[1]}.md"
+
+
 @every_alert
 def test_alerts_explain_themselves(alert: dict[str, Any]) -> None:
     """Each has a name of ours, a time that it waits, a severity, and says what, where and what to do."""
@@ -41,7 +53,7 @@ def test_alerts_explain_themselves(alert: dict[str, Any]) -> None:
     assert re.fullmatch(r"\d+m", alert["for"])
     assert alert["labels"]["severity"] in {"critical", "warning", "info"}
     notes = alert["annotations"]
-    assert sorted(notes) == ["dashboard", "description", "runbook", "summary"]
+    assert sorted(notes) == ["dashboard", "description", "runbook_url", "summary"]
     assert len(notes["summary"]) < 120
     assert "$labels.instance" in notes["summary"]
     assert notes["description"].endswith(".")
@@ -63,16 +75,17 @@ def test_alerts_lead_to_a_dashboard(alert: dict[str, Any]) -> None:
 
 
 def test_every_alert_has_a_runbook_and_no_other() -> None:
-    """Each alert's page exists, belongs to it alone, and every page is an alert's."""
-    pages = [alert["annotations"]["runbook"] for alert in ALERTS]
+    """Each alert's page exists, belongs to it alone, and is served; and every page is an alert's, but one."""
+    pages = [_page(alert) for alert in ALERTS]
     assert len(set(pages)) == len(pages)
-    assert {CHECKOUT / page for page in pages} == set(RUNBOOKS.glob("*.md"))
+    assert {*pages, RUNBOOKS / "first-steps.md"} == set(RUNBOOKS.glob("*.md"))
+    assert {f"/runbooks/{page.stem}" for page in pages} <= set(runbooks.load())
 
 
 @every_alert
 def test_runbooks_say_what_to_do(alert: dict[str, Any]) -> None:
     """A page has the alert's name as its title, and the five sections, with something to type."""
-    page = (CHECKOUT / alert["annotations"]["runbook"]).read_text(encoding="utf-8")
+    page = _page(alert).read_text(encoding="utf-8")
     assert page.startswith(f"# {alert['alert']}\n")
     assert re.findall("^## (.+)$", page, re.MULTILINE) == SECTIONS
     typed = page.partition("## What to type")[2].partition("\n## ")[0]

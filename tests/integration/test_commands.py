@@ -281,12 +281,26 @@ def test_an_old_python_is_told_in_one_line(command: str) -> None:
     assert old.release in line
 
 
-def test_run_reports_what_cannot_be_started() -> None:
-    """A command that is not there ends run with one line, and 1."""
-    done = run("run", "--", "no-such-program")
-    assert done.returncode == 1
+@pytest.mark.parametrize(("command", "status"), [("no-such-program", 127), ("/etc/passwd", 126)])
+def test_run_reports_what_cannot_be_started(command: str, status: int) -> None:
+    """A command that is not there, or cannot be run, ends run with one line, and a shell's status."""
+    done = run("run", "--", command)
+    assert done.returncode == status
     (line,) = done.stderr.splitlines()
-    assert "no-such-program" in line
+    assert command in line
+
+
+def test_files_come_along() -> None:
+    """The files are listed, whole or by directory, and printed as they are; another name is a failure."""
+    names = run("files").stdout.splitlines()
+    assert {"threadwatch.yml", "systemd/threadwatch.service", "runbooks/down.md"} <= set(names)
+    dashboards = [name for name in names if name.startswith("grafana/dashboards/")]
+    assert run("files", "grafana/dashboards").stdout.splitlines() == dashboards
+    rules = CHECKOUT / "config" / "prometheus" / "rules" / "threadwatch.yml"
+    assert run("files", "prometheus/rules/threadwatch.yml").stdout == rules.read_text()
+    done = run("files", "no-such-file")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no-such-file" in done.stderr
 
 
 def test_ps_shows_an_application_as_text() -> None:

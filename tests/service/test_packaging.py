@@ -19,6 +19,7 @@ import pytest
 
 from tests import testbed
 from tests.testbed import Interpreter
+from threadwatch.shipped import shipped
 
 # What an application sees: which of our modules and whether threading have been imported by the
 # time that its first line runs, and the memfds that the process has.
@@ -147,11 +148,21 @@ def test_wheel_holds_the_package_and_its_start_up_file_only(wheel: Path) -> None
     }
     package = {n for n in names if n.startswith("threadwatch/")}
     checkout = testbed.CHECKOUT / "threadwatch"
-    assert package == {
+    along = {f"threadwatch/shipped/{name}": path for name, path in shipped().items()}
+    assert package == along.keys() | {
         str(path.relative_to(testbed.CHECKOUT))
         for path in checkout.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+    with zipfile.ZipFile(wheel) as archive:
+        assert all(archive.read(name) == path.read_bytes() for name, path in along.items())
+
+
+def test_installed_files_are_found(environments: dict[tuple[int, int], Installed]) -> None:
+    """Where the wheel is installed, without its dependencies, all files that come along are listed."""
+    done = environments[3, 12].run("files", program="threadwatch")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [*shipped()]
 
 
 def test_base_install_depends_on_nothing(wheel: Path) -> None:

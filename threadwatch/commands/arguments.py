@@ -43,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
     _add_doctor(commands)
     _add_check_config(commands)
     _add_check_web_config(commands)
+    _add_files(commands)
     _add_demo(commands)
     return parser
 
@@ -312,6 +313,20 @@ def _add_check_web_config(
         "  threadwatch check-web-config /etc/threadwatch/web.yml\n",
     )
     parser.add_argument("files", nargs="+", metavar="FILE")
+
+
+def _add_files(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "files",
+        "list and print the files that come along: unit, rules, dashboards, configuration, runbooks",
+        "  threadwatch files\n"
+        "  threadwatch files grafana/dashboards\n"
+        "  threadwatch files systemd/threadwatch.service > /etc/systemd/system/threadwatch.service\n",
+    )
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="a file, which is printed, or a directory"
+    )
 
 
 def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -1,7 +1,7 @@
 """Dispatches the commands: arguments in, exit code out. Each command has a module of its own.
 
 Runs on Python 3.9 and later, because ``run`` has to; the other commands say which Python they need.
-Exit codes: 0 success, 1 a failure, 2 wrong usage, 78 bad configuration.
+Exit codes: 0 success, 1 a failure, 2 wrong usage, 78 bad configuration; of ``run`` 126 and 127 as of a shell.
 """
 
 import argparse
@@ -11,11 +11,14 @@ from collections.abc import Callable, Sequence
 
 from threadwatch.commands import output
 from threadwatch.commands.arguments import DEFAULT_ADDRESS, parser
-from threadwatch.errors import ConfigError, ThreadwatchError
+from threadwatch.errors import ConfigError, ThreadwatchError, Unusable
 
 EXIT_FAILURE = 1
 EXIT_CONFIG = 78
 """EX_CONFIG of sysexits(3)."""
+EXIT_NOT_EXECUTABLE = 126
+EXIT_NOT_FOUND = 127
+"""Of ``run``, as of a shell and of env(1): the command cannot be started, or is not there."""
 
 _DAEMON_PYTHON = (3, 11)
 
@@ -171,7 +174,11 @@ def _run(options: argparse.Namespace) -> int:
     if not command:
         print("threadwatch: run: say what to run: threadwatch run -- COMMAND", file=sys.stderr)
         return 2
-    run(command)
+    try:
+        run(command)
+    except Unusable as error:
+        not_found = isinstance(error.__cause__, FileNotFoundError)
+        return _fail(error, EXIT_NOT_FOUND if not_found else EXIT_NOT_EXECUTABLE)
     return 0
 
 
@@ -204,6 +211,12 @@ def _check_web_config(options: argparse.Namespace) -> int:
     return code
 
 
+def _files(options: argparse.Namespace) -> int:
+    from threadwatch.commands.files import files  # noqa: PLC0415 - as in _serve
+
+    return files(options.name)
+
+
 def _demo(options: argparse.Namespace) -> int:
     from threadwatch.commands.demo import demo  # noqa: PLC0415 - as in _serve
 
@@ -220,5 +233,6 @@ _COMMANDS: "dict[str, Callable[[argparse.Namespace], int]]" = {
     "doctor": _doctor,
     "check-config": _check_config,
     "check-web-config": _check_web_config,
+    "files": _files,
     "demo": _demo,
 }

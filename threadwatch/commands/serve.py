@@ -41,7 +41,7 @@ from threadwatch.web.audience import Audience
 from threadwatch.web.auth.access import Access
 from threadwatch.web.health import Health
 from threadwatch.web.hosts import Hosts
-from threadwatch.web.listen import parse_listen
+from threadwatch.web.listen import page_url, parse_listen
 from threadwatch.web.server import WebServer
 
 logger = logging.getLogger(__name__)
@@ -147,7 +147,14 @@ def serve(options: ServeOptions) -> int:
     handover = _handover(config, inbox)
     poller = Poller(procfs, config, report=ErrorLog(), inbox=inbox)
     for address in server.addresses:
-        _info("listening", address=address, version=__version__, web=access.rules)
+        page = page_url(address, socket.gethostname(), tls=access.rules.tls is not None)
+        _info(
+            "listening",
+            address=address,
+            **({"page": page} if page else {}),
+            version=__version__,
+            web=access.rules,
+        )
     try:
         _run(poller, exporter, audience, server, config, source, manager, health)
     finally:

@@ -8,7 +8,7 @@ from typing import Final
 
 from threadwatch.metrics.exporter import Exporter
 from threadwatch.model.view import View
-from threadwatch.web import files, pages
+from threadwatch.web import files, pages, runbooks
 from threadwatch.web.audience import Audience
 from threadwatch.web.health import Health
 from threadwatch.web.live import HISTORY_PATH, VIEW_PATH, LiveHistory, LiveView
@@ -17,12 +17,13 @@ from threadwatch.web.messages import NOSNIFF, Request, Response, plain
 HEALTHY_PATH: Final = "/-/healthy"
 READY_PATH: Final = "/-/ready"
 METHODS: Final = ("GET", "HEAD")
+_FOLDERS: Final = ("/static/", runbooks.PATH)
 
 _TELEMETRY_PATH: Final = re.compile(r"/|(/[\w.~-]+)+", re.ASCII)
 
 
 class App:
-    """The daemon's paths: metrics, health, readiness, the view, landing page."""
+    """The daemon's paths: metrics, health, readiness, the view, the runbooks, landing page."""
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class App:
         audience = audience or Audience()
         self._paths: dict[str, Callable[[Request], Response]] = {
             **files.load(),
+            **runbooks.load(),
             "/": self._index,
             HEALTHY_PATH: self._healthy,
             READY_PATH: self._readiness,
@@ -65,7 +67,11 @@ class App:
             return plain(400, "Bad request: the target is neither a path nor an http URL.")
         handler = self._paths.get(path)
         if handler is None:
-            known = ", ".join(path for path in self._paths if not path.startswith("/static/"))
+            known = ", ".join(
+                path
+                for path in self._paths
+                if path == runbooks.PATH or not path.startswith(_FOLDERS)
+            )
             return plain(404, f"Not found. There are: {known}")
         return handler(request)
 
@@ -119,7 +125,7 @@ def check_telemetry_path(path: str) -> str:
     message = ""
     if not _TELEMETRY_PATH.fullmatch(path):
         message = "must begin with / and have only letters, digits and . _ ~ - in its parts, like /metrics"
-    elif path in (HEALTHY_PATH, READY_PATH, VIEW_PATH, HISTORY_PATH) or path.startswith("/static/"):
+    elif path in (HEALTHY_PATH, READY_PATH, VIEW_PATH, HISTORY_PATH) or path.startswith(_FOLDERS):
         message = "is taken; choose another, like /metrics"
     if message:
         message = f"telemetry path {path!r}: {message}"

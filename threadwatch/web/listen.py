@@ -44,6 +44,19 @@ class Address:
 Listen = Address | UnixAddress
 """What a flag of the command line can name."""
 
+_ALL_INTERFACES = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # only looked for
+
+
+def page_url(address: Listen, own_name: str, *, tls: bool) -> str:
+    """Return the URL of the page at an address that is served; empty for a Unix socket.
+
+    ``own_name``: the name of this host, for an address that is every interface's.
+    """
+    if isinstance(address, UnixAddress):
+        return ""
+    shown = Address(own_name, address.port) if address.host in _ALL_INTERFACES else address
+    return f"http{'s' * tls}://{shown}/"
+
 
 def parse_listen(text: str) -> Listen:
     """Return the address or Unix socket that ``text`` names.

@@ -46,7 +46,7 @@ function _shtab_threadwatch_using
   test "$_shtab_threadwatch_cmdpath" = "$argv"
 end
 
-set -g _shtab_threadwatch_commands serve ps top run attach detach doctor check-config check-web-config demo
+set -g _shtab_threadwatch_commands serve ps top run attach detach doctor check-config check-web-config files demo
 set -g _shtab_threadwatch_opts_with_value --config.file --count --filter --interval --log.format --log.level --path.procfs --seconds --sort --timeout --url --web.allow-host --web.config.file --web.listen-address --web.telemetry-path -d -n
 
 complete -c threadwatch -e
@@ -108,6 +108,8 @@ complete -c threadwatch -n '_shtab_threadwatch_using check-config; and test $_sh
 complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a check-web-config -d 'Say whether a web configuration can be used, with its certificates and keys.'
 complete -c threadwatch -n '_shtab_threadwatch_using check-web-config' -s h -l help -d 'show this help message and exit'
 complete -c threadwatch -n '_shtab_threadwatch_using check-web-config; and test $_shtab_threadwatch_npos -ge 0' -ka "(__fish_complete_path (commandline -ct | string replace -r '^--[^=]*=' ''))" -d FILE
+complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a files -d 'List and print the files that come along: unit, rules, dashboards, configuration, runbooks.'
+complete -c threadwatch -n '_shtab_threadwatch_using files' -s h -l help -d 'show this help message and exit'
 complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a demo -d 'Start an application with every kind of thread, and watch it.'
 complete -c threadwatch -n '_shtab_threadwatch_using demo' -s h -l help -d 'show this help message and exit'
 complete -c threadwatch -n '_shtab_threadwatch_using demo' -l web.listen-address -x -d 'where to answer (default: 127.0.0.1:9749, or any free port)'
