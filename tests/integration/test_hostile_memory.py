@@ -217,7 +217,9 @@ def test_polls_go_on(how: str, file: str, source: str, tmp_path: Path) -> None:
             after, _ = _group(poller.poll(), worker.pid)
         assert after.cpu_ns > before.cpu_ns
         assert told["pid"] in {process.key.pid for process in view.processes}, "it has been lost"
-        assert (source, "timeout") in {(error.source, error.reason) for error in errors}
+        # a look at its loops may come before the poll to memory that hangs
+        told_of = {(error.source, error.reason) for error in errors}
+        assert told_of & {(source, "timeout"), ("tasks", "timeout")}
         assert len(readers()) <= 3
         assert latest < 5, "it has waited"
         assert 0 < view.stats.sample_cpu_ns + view.stats.poll_cpu_ns < time.process_time_ns()

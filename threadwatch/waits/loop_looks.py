@@ -60,6 +60,8 @@ class LoopLooks:
         if not seen.is_due(now_ns) or random.random() >= loops.chance:  # noqa: S311  # no secret
             return
         if not self._guarded.may_read(target.hangs, "memory", target.owner_uid, now_ns):
+            if target.hangs.memory.is_stuck(now_ns):
+                self._complain(process, ReadError(SOURCE, "timeout", "its memory does not answer"))
             return
         try:
             memory = process.memory or target.dir.open_memory()
@@ -74,10 +76,13 @@ class LoopLooks:
             told = (
                 error if error.source == SOURCE else ReadError(SOURCE, error.reason, error.detail)
             )
-            if process.is_news(told):
-                self._errors.append(told)
+            self._complain(process, told)
             if isinstance(error, Denied | Unsupported) or error.reason in ("denied", "unsupported"):
                 seen.deny()
+
+    def _complain(self, process: SampledProcess, error: ReadError) -> None:
+        if process.is_news(error):
+            self._errors.append(error)
 
     def _look(
         self,
