@@ -77,8 +77,9 @@ def build() -> Json:
         ),
         stat(
             "Published",
-            "The share of processes that publish the names of their threads. The others are shown "
-            "under the kernel's names, and their GIL is not seen.",
+            "The share of processes that publish the names of their threads. Of the others, names and the "
+            "GIL are read from memory where that is permitted; what threads that live between two polls use "
+            "has no name.",
             Query(published_share("groups")),
             unit="percentunit",
             colours=((None, "orange"), (0.9, "green")),
@@ -213,8 +214,8 @@ def build() -> Json:
         8,
         table(
             "Processes that do not publish",
-            "How many processes of a group do not publish their threads. Start them by threadwatch "
-            "run, or with THREADWATCH=1. Empty if all do.",
+            "How many processes of a group do not publish their threads. To lose nothing, start them by "
+            "threadwatch run, or with THREADWATCH=1. Empty if all do.",
             Query(
                 f"{total(_BY, select('threadwatch_group_processes', 'groups'))}\n"
                 f"  - {total(_BY, select('threadwatch_group_published_processes', 'groups'))} > 0",
@@ -227,9 +228,9 @@ def build() -> Json:
         ),
         table(
             "Groups whose GIL is not seen",
-            "Groups with processes, but without a series of the GIL: they do not publish, permission "
-            "is missing, sampling is off, or their Python has no GIL. threadwatch doctor, run on "
-            "the host, says which. Empty if all are seen.",
+            "Groups with processes, but without a series of the GIL: permission is missing, sampling is off, "
+            "or their Python has no GIL, or is not known. threadwatch doctor, run on the host, says "
+            "which. Empty if all are seen.",
             Query(
                 f"{total(_BY, select('threadwatch_group_processes', 'groups'))} > 0\n"
                 f"  unless {total(_BY, rate('threadwatch_gil_held_seconds_total', 'groups'))}",

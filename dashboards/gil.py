@@ -80,7 +80,7 @@ def build() -> Json:
         stat(
             "Groups that are not seen",
             "Groups with processes that have neither a series of the GIL nor a Python without one: "
-            "they do not publish, permission is missing, or sampling is off.",
+            "permission is missing, their Python is not known, or sampling is off.",
             Query(
                 "count(\n"
                 f"  {total(_BY, select('threadwatch_group_processes', 'groups'))} > 0\n"

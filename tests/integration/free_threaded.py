@@ -9,7 +9,6 @@ from __future__ import annotations
 import signal
 import subprocess
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -161,15 +160,12 @@ def test_a_gil_that_is_switched_on_later(interpreter: Interpreter, tmp_path: Pat
         "print(flush=True)\nsignal.sigwait({signal.SIGUSR1})\nimport needs_gil\n"
         "threading.Thread(target=work, name='works', daemon=True).start()\nprint(flush=True)\nwork()"
     )
-    config = replace(
-        DEFAULT_CONFIG, default=replace(DEFAULT_CONFIG.default, names_from_memory=True)
-    )
     with subprocess.Popen(
         [*interpreter.command, "-W", "ignore", "-c", code, str(tmp_path)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:
-        poller = Poller(ProcFS(), config, report=lambda _error: None)
+        poller = Poller(ProcFS(), DEFAULT_CONFIG, report=lambda _error: None)
         try:
             assert process.stdout is not None
             process.stdout.readline()

@@ -275,7 +275,7 @@ def test_commands_go_on(how: str, file: str, source: str, command: str, tmp_path
 
 def test_names_that_keep_readers_waiting(tmp_path: Path) -> None:
     """Where the way to names leads into a page that never comes, the names of other processes are read."""
-    config = parse_config(b"{names: {from_memory: true}, poll_interval: 1s}", "test")
+    config = parse_config(b"{poll_interval: 1s}", "test")
     (tmp_path / "bystander.py").write_text(NAMED)
     errors: list[ReadError] = []
     with contextlib.ExitStack() as stack:

@@ -11,7 +11,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -174,10 +173,7 @@ def test_storm() -> None:
             assert storm.pairs >= 100, str(storm)
 
 
-FROM_MEMORY = "names: {from_memory: true}\n"
-
-
-def ps(tmp_path: Path, pid: int, config: str = FROM_MEMORY) -> dict[str, Any]:
+def ps(tmp_path: Path, pid: int, config: str = "{}\n") -> dict[str, Any]:
     """What ``threadwatch ps`` says of a process."""
     file = tmp_path / "threadwatch.yml"
     file.write_text(config)
@@ -230,14 +226,11 @@ def test_who_holds_the_gil(interpreter: Interpreter, tmp_path: Path) -> None:
 
 def test_a_table_is_better(interpreter: Interpreter) -> None:
     """A process that begins to publish has its names from its table as long as it does."""
-    config = replace(
-        DEFAULT_CONFIG, default=replace(DEFAULT_CONFIG.default, names_from_memory=True)
-    )
     with started(interpreter) as target:
         target.ask("many 3")
         expected = target.kept_names()
         errors: list[ReadError] = []
-        poller = Poller(ProcFS(), config, report=errors.append)
+        poller = Poller(ProcFS(), DEFAULT_CONFIG, report=errors.append)
         poller.always_watch(frozenset({target.pid}))
 
         def sources() -> tuple[str, set[str], dict[int, str]]:

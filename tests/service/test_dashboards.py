@@ -38,7 +38,7 @@ poll_interval: 500ms
 thread_info: true
 collect: [context_switches, io]
 groups:
-  - {name: plain, match: {cmdline: plain.py}, threads: {cap: 1, fold: false}}
+  - {name: plain, match: {cmdline: plain.py}, threads: {cap: 1, fold: false}, names: {from_memory: false}}
   - {name: pair, match: {cmdline: pair.py}, threads: {per: process}}
 """
 PLAIN = """

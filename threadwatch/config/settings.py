@@ -63,7 +63,7 @@ class GroupConfig:
     """How long the group's series are shown after the end of its last process."""
     wait_rate: int = 10
     """Samples per second of the threads' waits; 0: none are taken."""
-    names_from_memory: bool = False
+    names_from_memory: bool = True
     """Whether the names of threads are read from a process's memory if it has no table."""
     tasks: TasksConfig = TasksConfig()
 

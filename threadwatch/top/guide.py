@@ -29,7 +29,7 @@ _COLUMNS = (
     ("READY", "share of the time that it was ready to run, but no CPU was free"),
     ("CPU TIME", "in its life so far"),
     ("LAST CPU", "the CPU that it ran on last"),
-    ("(name)", "the kernel's comm: no Python name is published for that thread"),
+    ("(name)", "the kernel's comm: no Python name is known for that thread"),
 )
 
 
