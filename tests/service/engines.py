@@ -21,8 +21,6 @@ from tests import images, kubernetes
 from tests.prometheus import until
 from tests.testbed import CHECKOUT
 
-pytestmark = pytest.mark.timeout(900)
-
 DAEMON, DEBUG = "localhost/threadwatch:here", "localhost/threadwatch-debug:here"
 APPLICATION = (
     "exec threadwatch run -- python3"

@@ -5,13 +5,10 @@ from __future__ import annotations
 import subprocess
 from typing import Any
 
-import pytest
 import yaml
 
 from tests import programs
 from tests.testbed import CHECKOUT, require
-
-pytestmark = pytest.mark.timeout(400)  # the first run installs the schema
 
 FILE = CHECKOUT / "config" / "compose" / "compose.yaml"
 COMPOSE: dict[str, Any] = yaml.safe_load(FILE.read_text())

@@ -13,10 +13,6 @@ import pytest
 from tests import kubernetes
 from tests.testbed import CHECKOUT
 
-pytestmark = pytest.mark.timeout(
-    400
-)  # the first run installs helm, kubectl and schemas, some 60 MB
-
 ALL = [
     f"--set={name}.enabled=true"
     for name in (
