@@ -33,8 +33,8 @@ from threadwatch.names.slots import Gil, parse_dynamic, parse_header, parse_slot
 from threadwatch.procfs import (
     ProcFS,
     decode_comm,
-    parse_boottime_offset,
     parse_cgroup,
+    parse_clock_offsets,
     parse_cmdline,
     parse_cpu_stat,
     parse_fdinfo,
@@ -64,7 +64,7 @@ from threadwatch.words.to_json import view_json
 
 _PROCFS: tuple[Callable[[bytes], object], ...] = (
     decode_comm,
-    parse_boottime_offset,
+    parse_clock_offsets,
     parse_cgroup,
     parse_cpu_stat,
     parse_cmdline,

@@ -17,6 +17,9 @@ from tests.testbed import Interpreter, require
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.loops import UNKNOWN, TaskCount
 from threadwatch.names.memory.snapshot import Memory, Place
+from threadwatch.names.ownership import clocks_ahead
+from threadwatch.procfs import ProcFS
+from threadwatch.tasks.source import LoopSource
 
 SAMPLES = 150
 
@@ -122,6 +125,43 @@ def test_the_application_s_function(interpreter: Interpreter, tmp_path: Path) ->
             name = name.rpartition(".")[2]
         assert function in {f"loops.{name}", None}  # it may have changed while it was looked at
     assert sum(function is None for _, function in told) <= len(told) // 10
+
+
+BLOCKS = """
+import asyncio, os, time
+async def blocks():
+    while True:
+        time.sleep(0.2)
+        await asyncio.sleep(0)
+print(os.getpid(), flush=True)
+asyncio.run(blocks())
+"""
+
+
+@pytest.mark.parametrize("offset", ["-1000", "86400"])
+def test_ages_in_a_time_namespace(offset: str) -> None:
+    """Where a time namespace has set the monotonic clock otherwise, an iteration is as old as it is."""
+    prefix = ("unshare", "--time", "--monotonic", offset, "--fork", "--kill-child")
+    command = [*prefix, *require(3, 12).command, "-c", BLOCKS]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        directory = ProcFS().open_process(pid)
+        memory = directory.open_memory()
+        source = LoopSource(pid)
+        source.begin(directory.read("auxv", "auxv"), clocks_ahead(directory).monotonic_ns)
+        ages: list[int] = []
+
+        def old_enough() -> bool:
+            source.find(memory, time.monotonic_ns())
+            samples = source.sample(memory, time.monotonic_ns(), functions=False)
+            ages.extend(sample.age_ns for sample in samples if sample.age_ns is not None)
+            return any(age_ns > 50_000_000 for age_ns in ages)
+
+        until(old_enough, "a look in the middle of an iteration")
+        assert max(ages) < 100_000_000_000
+        directory.close()
+        process.kill()
 
 
 def test_a_process_that_ends_meanwhile(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from tests import fixtures
 from threadwatch.errors import Malformed
 from threadwatch.procfs import (
     decode_comm,
-    parse_boottime_offset,
     parse_cgroup,
+    parse_clock_offsets,
     parse_cmdline,
     parse_cpu_stat,
     parse_fdinfo,
@@ -34,7 +34,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "cpu.stat": parse_cpu_stat,
     "fdinfo": parse_fdinfo,
     "uid_map": parse_root,
-    "timens_offsets": parse_boottime_offset,
+    "timens_offsets": parse_clock_offsets,
 }
 
 U64 = st.integers(0, 2**64 - 1)

@@ -18,7 +18,7 @@ from threadwatch.errors import Denied, Gone, Malformed, ReadError, Unsupported, 
 from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
 from threadwatch.names.memory.snapshot import Snapshot
 from threadwatch.names.memory.walk import Python
-from threadwatch.names.ownership import check_owner, clock_ahead_ns
+from threadwatch.names.ownership import check_owner, clocks_ahead
 from threadwatch.names.slots import parse_header
 from threadwatch.procfs import (
     ProcessDir,
@@ -182,7 +182,7 @@ class Subject:
 
         :raises Gone: it has ended.
         """
-        ahead_ns = clock_ahead_ns(self.process)
+        ahead_ns = clocks_ahead(self.process).boottime_ns
         for fd in find_tables(self.process):
             with suppress(Gone, Malformed), self.process.open_table(fd) as file:
                 header = parse_header(file.read_header()).by_our_clock(ahead_ns, self._start_ticks)

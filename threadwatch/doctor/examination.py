@@ -24,7 +24,7 @@ from threadwatch.model.keys import Source
 from threadwatch.names.memory.gils import find_gils
 from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
 from threadwatch.names.memory.snapshot import Snapshot
-from threadwatch.names.ownership import check_owner, clock_ahead_ns
+from threadwatch.names.ownership import check_owner, clocks_ahead
 from threadwatch.names.slots import TableHeader, parse_header
 from threadwatch.procfs import MemoryFile, ProcFS, TableFile, find_tables, parse_syscall
 from threadwatch.procfs.credentials import parse_credentials
@@ -193,7 +193,7 @@ class _Examination:
             self._details.append(f"table: has layout {version}, not {table.VERSION}")
             return "other layout"
         began = self._watched.key.start_ticks
-        header = parse_header(data).by_our_clock(clock_ahead_ns(self._dir), began)
+        header = parse_header(data).by_our_clock(clocks_ahead(self._dir).boottime_ns, began)
         if not header.names(self._watched.ns_pid, began):
             return "another's"
         check_owner(self._dir, file)

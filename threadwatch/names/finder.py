@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from threadwatch.errors import Gone, ReadError
-from threadwatch.names.ownership import check_owner, clock_ahead_ns
+from threadwatch.names.ownership import check_owner, clocks_ahead
 from threadwatch.names.slots import TableHeader, parse_header
 from threadwatch.procfs import ProcessDir, TableFile, find_some_tables
 
@@ -177,7 +177,7 @@ class TableFinder:
         """Return the header with its times by our clock, and how far its maker's clock is ahead of ours."""
         if header.pid != self._ns_pid or header.start_ticks == self._start_ticks:
             return header, 0
-        ahead_ns = clock_ahead_ns(process)
+        ahead_ns = clocks_ahead(process).boottime_ns
         return header.by_our_clock(ahead_ns, self._start_ticks), ahead_ns
 
     def _is_anothers(self, header: TableHeader) -> bool:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from threadwatch.errors import Denied, Gone, Malformed
 from threadwatch.procfs import (
+    ClockOffsets,
     ProcessDir,
     TableFile,
-    parse_boottime_offset,
+    parse_clock_offsets,
     parse_root,
     parse_status,
 )
 from threadwatch.procfs.own import own_link, read_own
+
+NO_OFFSETS = ClockOffsets()
 
 
 def check_owner(process: ProcessDir, file: TableFile) -> None:
@@ -39,8 +42,8 @@ def check_owner(process: ProcessDir, file: TableFile) -> None:
     raise Malformed("table", f"belongs to uid {owner}, not {known}")
 
 
-def clock_ahead_ns(process: ProcessDir) -> int:
-    """Return how far the process's CLOCK_BOOTTIME is ahead of ours, in ns: not 0 in a time namespace.
+def clocks_ahead(process: ProcessDir) -> ClockOffsets:
+    """Return how far the process's clocks are ahead of ours: not 0 in a time namespace.
 
     The kernel tells the namespace of its children, which is its own from its exec on.
 
@@ -49,10 +52,13 @@ def clock_ahead_ns(process: ProcessDir) -> int:
     own = read_own("timens_offsets")
     try:
         theirs = process.read("timens_offsets", "timens_offsets")
-        return parse_boottime_offset(theirs) - (parse_boottime_offset(own) if own else 0)
+        there, here = parse_clock_offsets(theirs), parse_clock_offsets(own) if own else NO_OFFSETS
+        return ClockOffsets(
+            there.monotonic_ns - here.monotonic_ns, there.boottime_ns - here.boottime_ns
+        )
     except Gone:
         process.owner_uid()  # has it ended? Else the kernel has no time namespaces
-        return 0
+        return NO_OFFSETS
 
 
 def _namespace_root(process: ProcessDir) -> int | None:

@@ -24,7 +24,7 @@ from threadwatch.procfs.stat import Stat, Waited, is_kernel_thread, parse_stat, 
 from threadwatch.procfs.status import Status, parse_status, parse_switches
 from threadwatch.procfs.syscall import RUNNING, Syscall, parse_syscall
 from threadwatch.procfs.tables import MAX_TABLES, find_some_tables, find_tables
-from threadwatch.procfs.timens import parse_boottime_offset
+from threadwatch.procfs.timens import ClockOffsets, parse_clock_offsets
 
 __all__ = [
     "MAX_CMDLINE",
@@ -33,6 +33,7 @@ __all__ = [
     "RUNNING",
     "TABLE_LINK",
     "Cgroup",
+    "ClockOffsets",
     "CpuTimer",
     "FdInfo",
     "Io",
@@ -51,8 +52,8 @@ __all__ = [
     "find_some_tables",
     "find_tables",
     "is_kernel_thread",
-    "parse_boottime_offset",
     "parse_cgroup",
+    "parse_clock_offsets",
     "parse_cmdline",
     "parse_cpu_stat",
     "parse_fdinfo",

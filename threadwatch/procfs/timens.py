@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from threadwatch.errors import Malformed
 
-_BOOTTIME = re.compile(rb"^(?:boottime|7) +(-?[0-9]{1,18}) +([0-9]{1,9})$", re.MULTILINE)
-"""The line of CLOCK_BOOTTIME, whose number is 7: seconds and nanoseconds."""
+_LINE = rb"^(?:%b) +(-?[0-9]{1,18}) +([0-9]{1,9})$"
+_MONOTONIC = re.compile(_LINE % b"monotonic|1", re.MULTILINE)
+_BOOTTIME = re.compile(_LINE % b"boottime|7", re.MULTILINE)
+"""The lines of the two clocks, by name or number: seconds and nanoseconds."""
 
 
-def parse_boottime_offset(data: bytes) -> int:
-    """Return how far CLOCK_BOOTTIME is ahead in a time namespace, in ns.
+class ClockOffsets(NamedTuple):
+    """How far the clocks of a time namespace are ahead of the machine's, in ns."""
 
-    :raises Malformed: the line is missing.
+    monotonic_ns: int = 0
+    boottime_ns: int = 0
+
+
+def parse_clock_offsets(data: bytes) -> ClockOffsets:
+    """Return how far the clocks are ahead in a time namespace.
+
+    :raises Malformed: a line is missing.
     """
-    found = _BOOTTIME.search(data)
+    return ClockOffsets(
+        _offset_ns(_MONOTONIC, "monotonic", data), _offset_ns(_BOOTTIME, "boottime", data)
+    )
+
+
+def _offset_ns(line: re.Pattern[bytes], name: str, data: bytes) -> int:
+    found = line.search(data)
     if found is None:
-        raise Malformed("timens_offsets", f"no line boottime in {data[:400]!r}")
+        raise Malformed("timens_offsets", f"no line {name} in {data[:400]!r}")
     return int(found[1]) * 1_000_000_000 + int(found[2])

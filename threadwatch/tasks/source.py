@@ -26,6 +26,8 @@ class LoopSource:
         """``ns_pid``: the process's PID in its own PID namespace."""
         self._ns_pid = ns_pid
         self._auxv = b""
+        self._ahead_ns = 0
+        """How far CLOCK_MONOTONIC of the process is ahead of ours."""
         self._loops: Loops | None = None
         self._skip, self._wait = 0, 1
 
@@ -34,8 +36,12 @@ class LoopSource:
         """Return the threads that were found with a loop, in the process's own PID namespace."""
         return frozenset() if self._loops is None else self._loops.tids
 
-    def begin(self, auxv: bytes) -> None:
-        """Begin with memory that has just been opened; ``auxv``: the vector of its program."""
+    def begin(self, auxv: bytes, ahead_ns: int) -> None:
+        """Begin with memory that has just been opened; ``auxv``: the vector of its program.
+
+        ``ahead_ns``: how far the process's CLOCK_MONOTONIC is ahead of ours, in its time namespace.
+        """
+        self._ahead_ns = ahead_ns
         if auxv != self._auxv:
             self._auxv, self._loops = auxv, None
             self._skip, self._wait = 0, 1
@@ -60,13 +66,13 @@ class LoopSource:
                 if isinstance(error, Unsupported):
                     self._skip = 1 << 62
                 return
-        self._loops.find(memory, now_ns)
+        self._loops.find(memory, now_ns + self._ahead_ns)
 
     def sample(self, memory: MemoryFile, now_ns: int, *, functions: bool) -> list[LoopSample]:
         """Return what has each loop now: see :meth:`.Loops.sample`. Raises :class:`Gone`."""
         if self._loops is None:
             return []
-        return self._loops.sample(memory, now_ns, functions=functions)
+        return self._loops.sample(memory, now_ns + self._ahead_ns, functions=functions)
 
     def census(self, memory: MemoryFile, now_ns: int, most: int) -> list[Census]:
         """Return all tasks of each loop, by name: see :meth:`.Loops.census`.
@@ -74,4 +80,6 @@ class LoopSource:
         :raises Gone: the program has ended.
         :raises ReadError: its source is ``tasks``; there may be more than ``most``.
         """
-        return [] if self._loops is None else self._loops.census(memory, now_ns, most)
+        if self._loops is None:
+            return []
+        return self._loops.census(memory, now_ns + self._ahead_ns, most)

@@ -25,6 +25,7 @@ from collections.abc import Mapping
 from threadwatch.errors import Denied, Gone, ReadError, Unsupported
 from threadwatch.model.keys import ProcessKey
 from threadwatch.model.loops import Census, LoopReading, LoopSample, Ran
+from threadwatch.names.ownership import clocks_ahead
 from threadwatch.procfs import MemoryFile
 from threadwatch.reading.reader import GuardedReader
 from threadwatch.waits.loop_records import LoopTarget, SeenLoop, SeenLoops
@@ -66,7 +67,8 @@ class LoopLooks:
         try:
             memory = process.memory or target.dir.open_memory()
             if memory is not seen.memory:
-                loops.source.begin(target.dir.read("auxv", "auxv"))
+                ahead_ns = clocks_ahead(target.dir).monotonic_ns
+                loops.source.begin(target.dir.read("auxv", "auxv"), ahead_ns)
                 seen.use(memory)
                 process.keep_memory(memory)
             self._look(seen, process, target, loops, memory)

@@ -15,8 +15,8 @@ from threadwatch.procfs import (
     Waited,
     decode_comm,
     is_kernel_thread,
-    parse_boottime_offset,
     parse_cgroup,
+    parse_clock_offsets,
     parse_cmdline,
     parse_cpu_stat,
     parse_fdinfo,
@@ -449,29 +449,29 @@ class TestTimeOffsets:
     """``timens_offsets``."""
 
     @pytest.mark.parametrize(
-        ("data", "offset_ns"),
+        ("data", "offsets_ns"),
         [
-            (b"monotonic           0         0\nboottime            0         0\n", 0),
+            (b"monotonic           0         0\nboottime            0         0\n", (0, 0)),
             (
                 b"monotonic           5         0\nboottime        86400        25\n",
-                86_400_000_000_025,
+                (5_000_000_000, 86_400_000_000_025),
             ),
             (
-                b"monotonic           5         0\nboottime         -600         0\n",
-                -600_000_000_000,
+                b"monotonic          -5         7\nboottime         -600         0\n",
+                (-4_999_999_993, -600_000_000_000),
             ),
-            (b"1 5 0\n7 -1 500000000\n", -500_000_000),
+            (b"1 5 0\n7 -1 500000000\n", (5_000_000_000, -500_000_000)),
         ],
     )
-    def test_the_clock_since_boot(self, data: bytes, offset_ns: int) -> None:
-        """It is the one of boottime; seconds can be negative, nanoseconds not."""
-        assert parse_boottime_offset(data) == offset_ns
+    def test_both_clocks(self, data: bytes, offsets_ns: tuple[int, int]) -> None:
+        """Each has a line; seconds can be negative, nanoseconds not."""
+        assert parse_clock_offsets(data) == offsets_ns
 
     @pytest.mark.parametrize("data", [b"", b"monotonic 1 2\n", b"boottime 1\n", b"boottime 1 -2\n"])
     def test_anything_else_is_malformed(self, data: bytes) -> None:
         """Without such a line it is refused."""
         with pytest.raises(Malformed, match=r"^timens_offsets: malformed: "):
-            parse_boottime_offset(data)
+            parse_clock_offsets(data)
 
 
 class TestComm:
