@@ -14,7 +14,7 @@ _BOOTTIME = re.compile(_LINE % b"boottime|7", re.MULTILINE)
 
 
 class ClockOffsets(NamedTuple):
-    """How far the clocks of a time namespace are ahead of the machine's, in ns."""
+    """The time by which the clocks of a time namespace are ahead of the machine's, in ns."""
 
     monotonic_ns: int = 0
     boottime_ns: int = 0

@@ -27,7 +27,7 @@ class LoopSource:
         self._ns_pid = ns_pid
         self._auxv = b""
         self._ahead_ns = 0
-        """How far CLOCK_MONOTONIC of the process is ahead of ours."""
+        """The time by which CLOCK_MONOTONIC of the process is ahead of ours."""
         self._loops: Loops | None = None
         self._skip, self._wait = 0, 1
 
