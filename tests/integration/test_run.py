@@ -255,7 +255,7 @@ def test_same_process(interpreter: Interpreter) -> None:
 
 @pytest.mark.parametrize(
     ("command", "status"),
-    [(["/no/such/program"], 1), (["/etc/passwd"], 1), ([], 2)],
+    [(["/no/such/program"], 127), (["/etc/passwd"], 126), ([], 2)],
     ids=["missing", "not-executable", "nothing"],
 )
 def test_cannot_run(command: Sequence[str], status: int) -> None:

@@ -18,7 +18,7 @@ from threadwatch.handover.inbox import Inbox
 from threadwatch.labels.groups import is_python
 from threadwatch.model.keys import ProcessKey
 from threadwatch.names.best import BestNames
-from threadwatch.names.memory.source import MemoryNames
+from threadwatch.names.memory.source import LOOK_COST_NS, MemoryNames
 from threadwatch.names.published import Published
 from threadwatch.names.slot_budget import SharedBudget
 from threadwatch.procfs import (
@@ -63,6 +63,7 @@ class Admission:
         self._budget = budget
         self._errors = errors
         self._inbox = inbox
+        self._thorough = thorough
         self._search = TableSearch(thorough=thorough)
         self._waits_left = _WAITS_PER_POLL
         self._default = config.default
@@ -138,6 +139,7 @@ class Admission:
                 room=self._budget,
                 may_read=lambda: self.may_read(hangs, "memory", process),
                 may_wait=self._may_wait,
+                price_ns=0 if self._thorough else LOOK_COST_NS,
             ),
             wanted=lambda: watched.membership.config.names_from_memory,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -70,6 +71,10 @@ def nameless(watched: Process, header: TableHeader, threads: Mapping[int, Stat])
     return dict(counts)
 
 
+_PAID = sys.maxsize
+"""CPU time that pays for every look: a process that a user asks for is read, whatever it has used."""
+
+
 def learn_names(watched: Process, threads: Mapping[int, Stat]) -> None:
     """Read the names of these threads from the process's memory, as the daemon does in two polls.
 
@@ -77,7 +82,7 @@ def learn_names(watched: Process, threads: Mapping[int, Stat]) -> None:
     """
     living = _Living({tid: stat.start_ticks for tid, stat in threads.items()})
     for poll in (1, 2):
-        watched.names.update(watched.dir, poll, 0, living)
+        watched.names.update(watched.dir, poll, _PAID, living)
         time.sleep(CONFIRM_AFTER_NS / 1e9)
 
 

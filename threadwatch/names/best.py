@@ -67,7 +67,7 @@ class BestNames:
                 self.memory.forget()
                 all_tids = True
         else:
-            changed, all_tids = self.memory.update(process, poll, living)
+            changed, all_tids = self.memory.update(process, poll, used_ns, living)
             changes.tids.update(changed)
         if all_tids:
             changes.tids.update(living.started())

@@ -102,7 +102,7 @@ class ThreadReader:
             self._lists.read(watched, ran, poll)
         # The tables come after the threads: a thread that was seen has published itself by now, and
         # one that has ended since has left its name behind.
-        renamed = self._update_names(watched, poll)
+        renamed = self._update_names(watched, clock_ns, poll)
         ended = watched.names.take_ended()
         # CPU time that has been published does not have to be explained.
         book.explain(ends.explained_ns(watched, ended, _TAIL_NS))
@@ -121,13 +121,13 @@ class ThreadReader:
                 self._lists.read(watched, ran, poll)
                 listed = True
         if listed:
-            renamed |= self._update_names(watched, poll)
+            renamed |= self._update_names(watched, clock_ns, poll)
             ended += watched.names.take_ended()
         full, replaced = self._stats.read(watched, ran, of_all=at_rest or stopped)
         replaced |= ends.replaced(watched, ended, self._clocks)
         if lost or replaced:  # another thread may have the TID by now
             self._lists.read(watched, ran, poll)
-            renamed |= self._update_names(watched, poll)
+            renamed |= self._update_names(watched, clock_ns, poll)
             ended += watched.names.take_ended()
             full |= {tid for tid, known in ran.items() if known.met == poll}
             listed = True
@@ -204,10 +204,10 @@ class ThreadReader:
         ticks = stat.user_ticks, stat.system_ticks
         watched.threads.read_process(ticks, parse_waited(data), poll)
 
-    def _update_names(self, watched: Process, poll: int) -> set[int]:
+    def _update_names(self, watched: Process, clock_ns: int, poll: int) -> set[int]:
         """Update the process's names; return the TIDs of threads that may have another name."""
         book = watched.threads
-        changes = watched.names.update(watched.dir, poll, watched.last.clock_ns, book)
+        changes = watched.names.update(watched.dir, poll, clock_ns, book)
         self._errors.extend(changes.errors)
         if changes.lost:
             book.lose_names()

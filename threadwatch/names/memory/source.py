@@ -1,6 +1,7 @@
 """The names of one process's threads by its memory: when to read, and when to forget.
 
-* Its Python is looked for as :mod:`.search` says.
+* Its Python is looked for as :mod:`.search` says, once the process has used as much CPU time as that takes:
+  an interpreter that has started has, and a thousand children that a process forks cost nothing.
 * Its memory ends with its program (exec). Then all that was told is forgotten, and the new one looked into.
 * It is read as far as it has paid for it with CPU time (:mod:`threadwatch.names.slot_budget`).
 """
@@ -18,6 +19,9 @@ from threadwatch.names.slot_budget import SharedBudget, SlotBudget
 from threadwatch.names.slots import Gil
 from threadwatch.names.source import Living, Name
 from threadwatch.procfs import ProcessDir
+
+LOOK_COST_NS = 3_000_000
+"""CPU time that it takes to find a process's Python and read its first names."""
 
 _MOST_FAILURES = 8
 """Updates in a row that fail before its Python is looked for anew."""
@@ -47,12 +51,17 @@ class MemoryNames:
         room: SharedBudget,
         may_read: Callable[[], bool],
         may_wait: Callable[[], bool],
+        price_ns: int = LOOK_COST_NS,
     ) -> None:
-        """``may_read``: whether its memory may be read now; ``may_wait``: whether we may wait 2 ms for it."""
+        """``may_read``: whether its memory may be read now; ``may_wait``: whether we may wait 2 ms for it.
+
+        ``price_ns``: CPU time that it has to have used before its Python is looked for.
+        """
         self._ns_pid = ns_pid
         self._budget = SlotBudget(room)
         self._may_read = may_read
         self._may_wait = may_wait
+        self._price_ns = price_ns
         self._search = PythonSearch(ns_pid)
         self._following: Following | None = None
         self._failures = 0
@@ -88,12 +97,19 @@ class MemoryNames:
         """Return the GILs of its interpreters, the main interpreter's first, each once."""
         return () if self._following is None else self._following.gils
 
-    def update(self, process: ProcessDir, poll: int, living: Living) -> tuple[set[int], bool]:
-        """Read what has changed; return the TIDs of threads with a new name, and whether all may have one."""
+    def update(
+        self, process: ProcessDir, poll: int, used_ns: int, living: Living
+    ) -> tuple[set[int], bool]:
+        """Read what has changed; return the TIDs of threads with a new name, and whether all may have one.
+
+        ``used_ns``: CPU time of the process in its life.
+        """
         if not self._may_read():
             return set(), False
         following = self._following
         if following is None:
+            if used_ns < self._price_ns:
+                return set(), False
             return set(), self._look(process, poll, living)
         if self._read_last == (poll, living.changes):
             return set(), False
