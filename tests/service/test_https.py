@@ -691,6 +691,8 @@ global: {{scrape_interval: 250ms, scrape_timeout: 250ms}}
 scrape_configs:
   - job_name: threadwatch
     scheme: https
+    scrape_interval: 1s  # none of these may be lost, on a busy machine either
+    scrape_timeout: 1s
     tls_config:
       ca_file: {site.directory}/ca.pem
       cert_file: {site.directory}/scraper.pem
