@@ -23,11 +23,7 @@ def loops(view: View) -> Iterator[Metric]:
     ]
     yield _by_task(families.TASK_CPU, known, lambda task: seconds(task.cpu_ns))
     yield _by_task(families.LOOP_HELD, known, lambda task: seconds(task.held_ns))
-    yield _by_task(
-        families.LOOP_BLOCKED,
-        known,
-        lambda task: seconds(task.blocked_ns) if task.held_ns else None,
-    )
+    yield _by_task(families.LOOP_BLOCKED, known, lambda task: seconds(task.blocked_ns))
     yield histogram(
         families.LOOP_LAG,
         LAG_BUCKETS,
