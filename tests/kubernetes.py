@@ -1,6 +1,6 @@
 """Real helm, real kubectl, and the schemas of Kubernetes and of prometheus-operator, from the package index.
 
-There is no API server to be had there. ``kubectl kustomize`` and ``helm template`` need none, and the schemas
+No API server runs there. ``kubectl kustomize`` and ``helm template`` need none, and the schemas
 are those that an API server checks by.
 """
 

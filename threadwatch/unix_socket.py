@@ -26,7 +26,7 @@ def listen(path: str, kind: socket.SocketKind, mode: int, backlog: int) -> socke
         # No client can connect before listen(), so none can come in under the mode of the umask.
         os.chmod(path, mode)
         listener.listen(backlog)
-    except BaseException:
+    except OSError:
         listener.close()
         raise
     return listener

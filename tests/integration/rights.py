@@ -18,7 +18,7 @@ def as_user(uid: int, interpreter: Interpreter) -> Interpreter:
 
 
 def as_nobody(interpreter: Interpreter) -> Interpreter:
-    """Return an interpreter that the user with the name nobody runs."""
+    """Return an interpreter that runs as an unprivileged user."""
     return as_user(65534, interpreter)
 
 

@@ -167,7 +167,7 @@ def test_the_debug_image(docker: Engine, demo: str) -> None:
 def test_compose(docker: Engine, tmp_path: Path) -> None:
     """The compose file's application is in the metrics that its Prometheus scrapes, with the alerts loaded.
 
-    There is no Grafana to be had; Prometheus is Debian's; and without a bridge all share a network that leads
+    Grafana is left out, and Prometheus is Debian's. Without a bridge all share a network that leads
     nowhere.
     """
     compose: dict[str, Any] = yaml.safe_load((CHECKOUT / "config/compose/compose.yaml").read_text())

@@ -85,7 +85,7 @@ class Told:
         return self.seen(COUNT)
 
     def error(self, share: float, looks: float) -> float:
-        """Return how far a share may be off by chance that so many looks have measured."""
+        """Return the error that chance allows a share which has been measured by this number of looks."""
         return WRONG * math.sqrt(max(share * (1 - share), 0.01) / looks)
 
 

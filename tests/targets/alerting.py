@@ -32,7 +32,7 @@ def now_and_then(work, rest):
 
 
 def fresh():
-    """Yield names that nobody has chosen."""
+    """Yield names that a program has made: each has a hex number of its own."""
     for number in itertools.count(1):
         yield "conn-%08x" % (number * 0x9E3779B1 % 2**32)
 

@@ -296,7 +296,7 @@ class Program:
         self.loop().run_until_complete(self.mixed())
 
     def deeper(self, depth, call):
-        """Call that below so many frames."""
+        """Call the function below this number of frames."""
         if depth:
             self.deeper(depth - 1, call)
         else:

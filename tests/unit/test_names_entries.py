@@ -27,7 +27,7 @@ def entries_of(a_dict: dict[object, object]) -> set[Entry]:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_what_is_gone_and_new(seed: int) -> None:
-    """Whatever a dict loses and gains between two readings is told, however it is laid out by then."""
+    """Each entry that a dict loses or gains between two readings is told, in any layout of the dict."""
     memory, _ = own_python()
     a_dict: dict[object, object] = {Same(): Same() for _ in range(500)}
     entries = Entries(python_of_tests(), id(a_dict))

@@ -238,7 +238,7 @@ def test_lags() -> None:
 
 
 def test_names_are_bounded() -> None:
-    """A thread name has so many task names, and the rest is one; what we name ourselves is not counted."""
+    """A thread name has 50 task names at most, and the rest is one. Names of our own are not counted."""
     books = begun()
     for number in range(3 * MOST_TASKS):
         books.poll(10, loops(*ran(f"task {number}")))

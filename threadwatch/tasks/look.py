@@ -92,7 +92,7 @@ class Looks:
         self._places = places
         last = max(places.at_self, places.at_handle, places.at_end_time, places.at_i)
         self._words = Struct(f"<{last + 1}Q")
-        self._functions = Functions(objects, places.library)
+        self._functions = Functions(objects, places.standard_files)
         self._labels = Labels(places, layout, objects, python.offsets.ob_type)
 
     def look(

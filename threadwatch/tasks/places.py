@@ -44,7 +44,7 @@ class Places:
     """The code of its method ``_run``."""
     task_type: int
     """``_asyncio.Task``"""
-    library: str
+    standard_files: str
     """The directory of Python's own library, with a slash at the end."""
     current_tasks: int
     """The dict ``asyncio.tasks._current_tasks``; 0: there is none (3.14 and later)."""
@@ -149,7 +149,9 @@ class PlacesFinder:
             handle_type=handle,
             handle_run=self._method(memory, snapshot, handle, "_run", "events.py"),
             task_type=task,
-            library=objects.code(memory, run_once).file.removesuffix("asyncio/base_events.py"),
+            standard_files=objects.code(memory, run_once).file.removesuffix(
+                "asyncio/base_events.py"
+            ),
             current_tasks=current,
             task_sets=tuple(sets),
             at_self=at_self,
