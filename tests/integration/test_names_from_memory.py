@@ -24,6 +24,7 @@ from tests.programs import environment, python
 from tests.testbed import Interpreter
 from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.errors import Gone, ReadError
+from threadwatch.names.memory.following import WAY_EVERY
 from threadwatch.names.memory.gils import find_gils
 from threadwatch.names.memory.snapshot import Snapshot
 from threadwatch.poll.poller import Poller
@@ -52,6 +53,26 @@ def test_threads_of_every_kind(interpreter: Interpreter) -> None:
         until(outside.names, renamed)
         target.ask("many 1000")
         until(outside.names, target.kept_names())
+        outside.close()
+
+
+def test_new_names_where_nothing_else_happens(interpreter: Interpreter) -> None:
+    """A process in which no thread starts or ends is looked at by turns, and misses no name for long."""
+    with started(interpreter) as target:
+        outside = Outside(target.pid)
+        target.ask("many 5")
+        until(outside.names, target.kept_names())
+        renamed = target.kept_names()
+        for prefix in ("again", "odd", "even"):
+            for _ in range(2 * WAY_EVERY + len(prefix)):
+                outside.names()
+            target.ask(f"rename {prefix}")
+            renamed = target.kept_names()
+            assert renamed in [outside.names() for _ in range(2)]
+        target.ask("move elsewhere")
+        moved = target.kept_names()
+        assert moved != renamed
+        assert moved in [outside.names() for _ in range(2)]
         outside.close()
 
 

@@ -113,6 +113,12 @@ def rename(prefix):
         threading.Thread.name.fset(thread, "%s-%d" % (prefix, number))
 
 
+def move(name):
+    """Have the threads known by another dict, then start one."""
+    threading._active = dict(threading._active)
+    start(name)
+
+
 def renamers(count):
     """Threads that give themselves names all the time: of one letter each, and the thread's own number."""
 
@@ -261,7 +267,7 @@ COMMANDS = {
     f.__name__: f
     for f in (kinds, rename, renamers, short, report, fork, fork_in_thread, subinterpreter, finish)
 }
-COMMANDS.update(replace_program=replace_program, many=many, compute=compute)
+COMMANDS.update(move=move, replace_program=replace_program, many=many, compute=compute)
 COMMANDS.update(publish=publish, unpublish=unpublish)
 
 if len(sys.argv) > 1:

@@ -38,6 +38,11 @@ class Entries:
         self._now: set[Entry] = set()
         """The entries, as they were read last."""
 
+    @property
+    def known(self) -> bool:
+        """Return whether they have been read."""
+        return bool(self._places)
+
     def read(self, memory: Memory, threads: int) -> tuple[frozenset[Entry], frozenset[Entry]]:
         """Return the entries that are gone and those that are new since the last time.
 

@@ -31,8 +31,13 @@ CONFIRM_AFTER_NS = 2_000_000
 CHAIN_COST = 4
 """What a chain is charged with: it costs four times what a slot of a table does."""
 
+WAY_EVERY = 8
+"""Of the updates in which nothing seems to happen, one of this many sees that the way is the same."""
+
 _BATCH = 256
 """Chains that are followed in one snapshot."""
+_STILL_AFTER = 3
+"""Updates without anything new, until one is believed to have nothing new either."""
 _ROOTS_COST = 16
 _MAIN = "MainThread"
 
@@ -69,6 +74,8 @@ class Following:
         self._told: dict[int, Told] = {}
         self._changed: set[int] = set()
         self._updates = 0
+        self._still_from = 0
+        """From which update on nothing seems to happen."""
 
         self.gils: tuple[Gil, ...] = ()
         """The GILs that are in use, the main interpreter's first."""
@@ -133,10 +140,21 @@ class Following:
         """
         self._updates += 1
         self._forget(threads, changed)
-        self._find_way(memory, threads, budget)
+        if changed is None or changed or self._unsettled:
+            self._still_from = self._updates + _STILL_AFTER
+        still = self._updates >= self._still_from
+        way_is_known = not still or self._updates % WAY_EVERY == 0
+        if way_is_known:
+            self._find_way(memory, threads, budget)
         for one in self._followed:
-            one.read(memory, len(threads))
-            self._compare(memory, one, ran, budget)
+            # where nothing seems to happen, entries and names are looked at by turns
+            if not still or self._updates % 2:
+                one.read(memory, len(threads))
+            if not still or one.many or not self._updates % 2:
+                self._compare(memory, one, ran, budget)
+        if not way_is_known and self._unsettled:
+            self._find_way(memory, threads, budget)
+        for one in self._followed:
             self._confirm(memory, one, threads)
             self._resolve(memory, one, threads, budget)
 
@@ -149,6 +167,11 @@ class Following:
             self._confirm(memory, one, threads)
         if self._way.lacks_threading and self._way.is_the_same(memory):
             self._tell_main(threads)
+
+    @property
+    def _unsettled(self) -> bool:
+        """Return whether an entry is to be followed now, or a chain to be confirmed."""
+        return any(one.unsettled(self._updates) for one in self._followed)
 
     def _forget(self, threads: Mapping[int, int], changed: Collection[int] | None) -> None:
         """Let go of threads that have ended; have what led nowhere followed again if one has started."""

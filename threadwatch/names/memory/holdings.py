@@ -23,7 +23,7 @@ from threadwatch.names.memory.walk import Python
 IN_TURN = 128
 """Of more names than :data:`ALL`, those of threads that have run are compared, and about this many others."""
 ALL = 64
-"""This many names are compared in each poll."""
+"""This many names are compared at once."""
 
 _BATCH = 64
 _FEW = 16
@@ -106,6 +106,20 @@ class Holdings:
     def begin_at(self, root: Root) -> None:
         """Follow entries from there: the same dict, whose main thread may be another Thread."""
         self.root = root
+
+    @property
+    def many(self) -> bool:
+        """Return whether there are more names than are compared at once."""
+        return len(self.held) > ALL
+
+    def unsettled(self, update: int) -> bool:
+        """Return whether an entry is to be followed in that update, or a chain to be confirmed."""
+        return bool(
+            self.waiting
+            or self.to_follow
+            or not self._entries.known
+            or (self._again and self._again[0][0] <= update)
+        )
 
     def of_thread(self, tid: int) -> Collection[Held]:
         """Return what is held of that thread."""
@@ -194,7 +208,7 @@ class Holdings:
 
     def to_compare(self, ran: Collection[int]) -> tuple[list[Batch], list[Held]]:
         """Return the confirmed chains to compare: all of few; of many what has run, and some."""
-        if len(self.held) <= ALL:
+        if not self.many:
             return list(self._batches), []
         of_batch: dict[Batch, list[Held]] = {}
         for tid in ran:
