@@ -276,3 +276,60 @@ def test_a_python_that_the_dynamic_loader_starts(interpreter: Interpreter, tmp_p
         (_seen(command, tmp_path), False),
     ):
         assert (seen.group, seen.published) == ("shop", published)
+
+
+def _copied(directory: Path) -> dict[str, str]:
+    """What the command says to set, after it has copied the publisher for users with any umask."""
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            'umask 077; exec "$@"',
+            "sh",
+            *harness.threadwatch("files", "--inject"),
+            directory,
+        ],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=harness.DEADLINE,
+        check=True,
+    )
+    variable, _, value = done.stdout.strip().partition("=")
+    return {variable: value}
+
+
+def test_a_copy_of_the_publisher(interpreter: Interpreter, tmp_path: Path) -> None:
+    """Python publishes by a copy that everyone may read, made anew while it runs, and by nothing else."""
+    copy = tmp_path / "volume" / "publisher"
+    variables = _copied(copy)
+    (copy / "of others").touch()
+    assert _copied(copy) == variables == {"PYTHONPATH": f"{copy}/threadwatch/inject"}
+    assert sorted(path.name for path in copy.iterdir()) == ["of others", "threadwatch"]
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in copy.glob("threadwatch/**/*"))
+    seen = _seen([*interpreter.command, str(_shop(tmp_path))], tmp_path, **variables)
+    assert seen.published, seen
+    assert "metrics-flush" in seen.threads
+
+
+@pytest.mark.parametrize(
+    ("directory", "why"),
+    [("taken", "is not of ours"), ("file", "File exists"), ("a:b", "PYTHONPATH")],
+    ids=["taken", "a-file", "colon"],
+)
+def test_a_copy_that_cannot_be_made(directory: str, why: str, tmp_path: Path) -> None:
+    """One line says why, and what is there stays as it is."""
+    (tmp_path / "taken" / "threadwatch").mkdir(parents=True)
+    (tmp_path / "file").touch()
+    before = sorted(tmp_path.rglob("*"))
+    done = subprocess.run(
+        harness.threadwatch("files", "--inject", str(tmp_path / directory)),
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        timeout=harness.DEADLINE,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done
+    assert why in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before

@@ -322,10 +322,18 @@ def _add_files(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "list and print the files that come along: unit, rules, dashboards, configuration, runbooks",
         "  threadwatch files\n"
         "  threadwatch files grafana/dashboards\n"
-        "  threadwatch files systemd/threadwatch.service > /etc/systemd/system/threadwatch.service\n",
+        "  threadwatch files systemd/threadwatch.service > /etc/systemd/system/threadwatch.service\n"
+        "  threadwatch files --inject /srv/publisher\n",
     )
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "name", nargs="?", metavar="NAME", help="a file, which is printed, or a directory"
+    )
+    which.add_argument(
+        "--inject",
+        metavar="DIR",
+        help="copy what has Python publish to DIR/threadwatch, for containers and environments that have"
+        " no threadwatch, and print the PYTHONPATH that they need",
     )
 
 

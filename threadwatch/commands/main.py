@@ -213,8 +213,9 @@ def _check_web_config(options: argparse.Namespace) -> int:
 
 def _files(options: argparse.Namespace) -> int:
     from threadwatch.commands.files import files  # noqa: PLC0415 - as in _serve
+    from threadwatch.commands.inject import inject  # noqa: PLC0415 - as in _serve
 
-    return files(options.name)
+    return files(options.name) if options.inject is None else inject(options.inject)
 
 
 def _demo(options: argparse.Namespace) -> int:

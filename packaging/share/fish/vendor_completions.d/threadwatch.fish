@@ -47,7 +47,7 @@ function _shtab_threadwatch_using
 end
 
 set -g _shtab_threadwatch_commands serve ps top run attach detach doctor check-config check-web-config files demo
-set -g _shtab_threadwatch_opts_with_value --config.file --count --filter --interval --log.format --log.level --path.procfs --seconds --sort --timeout --url --web.allow-host --web.config.file --web.listen-address --web.telemetry-path -d -n
+set -g _shtab_threadwatch_opts_with_value --config.file --count --filter --inject --interval --log.format --log.level --path.procfs --seconds --sort --timeout --url --web.allow-host --web.config.file --web.listen-address --web.telemetry-path -d -n
 
 complete -c threadwatch -e
 complete -c threadwatch -f
@@ -110,6 +110,7 @@ complete -c threadwatch -n '_shtab_threadwatch_using check-web-config' -s h -l h
 complete -c threadwatch -n '_shtab_threadwatch_using check-web-config; and test $_shtab_threadwatch_npos -ge 0' -ka "(__fish_complete_path (commandline -ct | string replace -r '^--[^=]*=' ''))" -d FILE
 complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a files -d 'List and print the files that come along: unit, rules, dashboards, configuration, runbooks.'
 complete -c threadwatch -n '_shtab_threadwatch_using files' -s h -l help -d 'show this help message and exit'
+complete -c threadwatch -n '_shtab_threadwatch_using files' -l inject -x -d 'copy what has Python publish to DIR/threadwatch, for containers and environments that have no threadwatch, and print the PYTHONPATH that they need'
 complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a demo -d 'Start an application with every kind of thread, and watch it.'
 complete -c threadwatch -n '_shtab_threadwatch_using demo' -s h -l help -d 'show this help message and exit'
 complete -c threadwatch -n '_shtab_threadwatch_using demo' -l web.listen-address -x -d 'where to answer (default: 127.0.0.1:9749, or any free port)'
