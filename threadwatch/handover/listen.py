@@ -11,11 +11,11 @@ import os
 import socket
 from collections.abc import Mapping
 
-from threadwatch import unix_socket
 from threadwatch.errors import Unusable
 from threadwatch.handover.inbox import Inbox
 from threadwatch.handover.receiver import BACKLOG, Receiver
 from threadwatch.publisher import layout
+from threadwatch.sockets import unix_socket
 
 _MODE = 0o666
 """A user who may write to a socket may connect."""

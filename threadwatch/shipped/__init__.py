@@ -1,4 +1,4 @@
-"""The files that come with threadwatch, beside its code: configuration, rules, dashboards, units, runbooks.
+"""Finds the files that come along with the code: configuration, rules, dashboards, units, runbooks.
 
 In a wheel they are in this package (pyproject.toml puts them there); in a checkout they are where they are
 written.

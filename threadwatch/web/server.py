@@ -28,8 +28,8 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Final
 
-from threadwatch import unix_socket
 from threadwatch.errors import Unusable
+from threadwatch.sockets import unix_socket
 from threadwatch.web.auth.access import Access
 from threadwatch.web.auth.passwords import Passwords
 from threadwatch.web.connection import MAX_HEAD, Connection, Deadlines

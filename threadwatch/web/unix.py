@@ -9,8 +9,8 @@ import socket
 from dataclasses import dataclass
 from typing import Final
 
-from threadwatch import unix_socket
 from threadwatch.errors import Unusable
+from threadwatch.sockets import unix_socket
 
 PREFIX: Final = "unix:"
 DEFAULT_MODE: Final = 0o660

@@ -1,0 +1,1 @@
+"""Makes sockets that listen, for the packages that serve: ``handover`` and ``web``."""
