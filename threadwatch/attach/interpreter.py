@@ -47,7 +47,10 @@ class Interpreter:
     ) -> None:
         self._memory = memory
         self.regions = regions
-        """The memory that the process may write to; to be read again when new threads come."""
+        """The memory that the process may write to; to be read again when new threads come.
+
+        Written by :mod:`threadwatch.attach.subject`.
+        """
         self._runtime = runtime
         self.offsets: Offsets = parse_offsets(memory.read(runtime, SIZES[minor]))
         if not self._is_writable(runtime, self.offsets.runtime_size):

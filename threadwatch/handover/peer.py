@@ -41,15 +41,17 @@ class Peer:
     pid: int
     uid: int
     until_s: float
-    """Until when it has to have sent its table (time.monotonic())."""
-    why_not: HandoverResult | None = None
+    """The moment (time.monotonic()) by which it has to have sent its table."""
+    refused: HandoverResult | None = None
     """Why nothing is received of the process."""
-    is_late: bool = False
-    """The process has sent nothing yet."""
+
+    def refuse(self, why: HandoverResult) -> None:
+        """Have :func:`serve` close the connection unread."""
+        self.refused = why
 
 
 def meet(connection: socket.socket, until_s: float) -> Peer:
-    """Return the process at the other end of a connection, which may take its time until then."""
+    """Return the process at the other end of a connection, which has until then to send its table."""
     connection.setblocking(False)
     pid, uid, _ = _UCRED.unpack(
         connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
@@ -57,15 +59,17 @@ def meet(connection: socket.socket, until_s: float) -> Peer:
     return Peer(connection, pid, uid, until_s)
 
 
-def serve(peer: Peer, inbox: Inbox) -> None:
-    """Receive one process's table, if that is not refused, and close the connection, unless it is late."""
-    result, file = peer.why_not, None
+def serve(peer: Peer, inbox: Inbox) -> bool:
+    """Receive a process's table, unless that is refused, and close the connection.
+
+    Returns False, and leaves the connection open, if the process has sent nothing yet.
+    """
+    result, file = peer.refused, None
     if result is None:
         try:
             result, file = _receive(peer.connection)
         except BlockingIOError:
-            peer.is_late = True
-            return
+            return False
         except GivenUp:
             peer.connection.close()
             raise
@@ -79,6 +83,7 @@ def serve(peer: Peer, inbox: Inbox) -> None:
         inbox.put(peer.pid, peer.uid, file)
     elif result is not None:
         inbox.count(result)
+    return True
 
 
 def _receive(connection: socket.socket) -> tuple[HandoverResult | None, TableFile | None]:

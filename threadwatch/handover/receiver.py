@@ -124,7 +124,7 @@ class Receiver:
         now_s = time.monotonic()
         for peer in self._peers.values():
             if peer.until_s <= now_s and peer not in ready:
-                peer.why_not = "silent"
+                peer.refuse("silent")
                 ready.append(peer)
         return ready
 
@@ -137,7 +137,8 @@ class Receiver:
             except OSError:  # there is none; or no descriptor is left, and there is a next time
                 break
             peer = meet(connection, time.monotonic() + _PATIENCE_S)
-            peer.why_not = self._refusal(peer)
+            if (why := self._refusal(peer)) is not None:
+                peer.refuse(why)
             accepted.append(peer)
         return accepted
 
@@ -153,25 +154,25 @@ class Receiver:
         return None
 
     def _serve(self, ready: list[Peer]) -> None:
-        """Receive from processes, or refuse them, and close their connections."""
+        """Receive from processes, or refuse them, and close their connections; await those that are late."""
+        late: list[Peer] = []
+
+        def receive(peer: Peer) -> None:
+            if not serve(peer, self._inbox):
+                late.append(peer)
+
         while ready:
             for peer in ready:
                 self._forget(peer)
-            self._guarded.run_all(
-                ready,
-                lambda peer: serve(peer, self._inbox),
-                self._go_on_without,
-                left_out=self._leave,
-            )
-            late = [peer for peer in ready if peer.is_late]
+            late.clear()
+            self._guarded.run_all(ready, receive, self._go_on_without, left_out=self._leave)
             ready = [peer for peer in late if not self._await(peer)]
 
     def _await(self, peer: Peer) -> bool:
         """Await what a process sends; return False if too many are awaited."""
-        peer.is_late = False
         mine = self._of_users[peer.uid]
         if mine >= (MOST_PEERS - (len(self._peers) - mine) + 1) // 2:
-            peer.why_not = "too_many"
+            peer.refuse("too_many")
             return False
         self._peers[peer.connection] = peer
         self._of_users[peer.uid] += 1

@@ -25,7 +25,7 @@ class Session:
     interval: float
     """Seconds between two views."""
     trouble: str = ""
-    """Why there is no newer view; empty if there is one."""
+    """Why there is no newer view; empty if there is one. Written by :mod:`threadwatch.top.app`."""
 
 
 class SessionScreen(Screen[None]):
