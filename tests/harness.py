@@ -19,12 +19,14 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.testbed import CHECKOUT, Interpreter
+
+T = TypeVar("T")
 
 TARGETS = CHECKOUT / "tests" / "targets"
 DEADLINE = 60.0
@@ -62,6 +64,20 @@ class Step:
 
 class TargetError(AssertionError):
     """A target did not do what it is for: it failed, hung or said nothing."""
+
+
+def until(
+    condition: Callable[[], T], what: str, deadline: float = DEADLINE, *, every: float = 0.02
+) -> T:
+    """Return the first true value of ``condition``, which is asked ``every`` so often; times are in seconds.
+
+    :raises AssertionError: it has had none by the deadline; the message says ``what`` never came true.
+    """
+    end = time.monotonic() + deadline
+    while not (value := condition()):
+        assert time.monotonic() < end, f"not within {deadline:.0f} s: {what}"
+        time.sleep(every)
+    return value
 
 
 def command(interpreter: Interpreter, *prefix: str) -> tuple[str, ...]:
@@ -254,9 +270,5 @@ def marked(mark: str) -> Iterator[int]:
 
 def await_comm(pid: int, comm: str) -> None:
     """Wait until a process has become another program."""
-    deadline = time.monotonic() + DEADLINE
     path = Path(f"/proc/{pid}/comm")
-    while path.read_text() != comm + "\n":
-        if time.monotonic() > deadline:
-            raise TargetError(f"process {pid} is {path.read_text()!r}, not {comm!r}")
-        time.sleep(0.005)
+    until(lambda: path.read_text() == comm + "\n", f"process {pid} is {comm!r}")

@@ -8,18 +8,14 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from tests import testbed
-
-T = TypeVar("T")
-
-DEADLINE = 60.0
-"""Seconds that anything may take before it counts as hung."""
+from tests.harness import DEADLINE, until
 
 ON_PATH = ("prometheus",)
 """Debian 12's 2.42."""
@@ -27,15 +23,6 @@ IN_TESTBED = ("chroot", str(testbed.TREE), "/usr/bin/prometheus")
 """The testbed's 3.5 or later; temporary files have the same paths there."""
 
 _LISTENS = re.compile(r'msg="Listening on".*\baddress=127\.0\.0\.1:(\d+)')
-
-
-def until(condition: Callable[[], T], what: str) -> T:
-    """Return the first true value of ``condition``; AssertionError if there is none within DEADLINE."""
-    end = time.monotonic() + DEADLINE
-    while not (value := condition()):
-        assert time.monotonic() < end, f"{what}: not within {DEADLINE:.0f} s"
-        time.sleep(0.05)
-    return value
 
 
 @dataclass(frozen=True, slots=True)

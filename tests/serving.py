@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import re
-import select
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.harness import threadwatch
+from tests.harness import DEADLINE, threadwatch, until
 from tests.testbed import CHECKOUT
-
-DEADLINE = 60.0
-
-
-def until(what: Callable[[], object], why: str, deadline: float = DEADLINE) -> None:
-    """Wait until ``what`` is true."""
-    end = time.monotonic() + deadline
-    while not what():
-        assert time.monotonic() < end, f"never: {why}"
-        select.select([], [], [], 0.02)
 
 
 def request(url: str) -> tuple[int, str]:

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.serving import DEADLINE, until
+from tests.harness import DEADLINE, until
 from tests.testbed import CHECKOUT
 
 

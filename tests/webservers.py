@@ -15,8 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.harness import TARGETS
-from tests.serving import until
+from tests.harness import TARGETS, until
 from tests.testbed import CHECKOUT
 
 UWSGI = ("uwsgi_python3",)

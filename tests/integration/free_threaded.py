@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import until
 from tests.integration.conftest import Fleet
 from tests.integration.sampling import promptly
 from tests.integration.test_gil_found import observe, tables_of
 from tests.integration.test_names_from_memory import until as names_until
 from tests.integration.test_states import Lab, Window, lab
 from tests.names_outside import Outside, started
-from tests.serving import until
 from tests.testbed import TESTBED, Interpreter
 from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.metrics.exporter import Exporter

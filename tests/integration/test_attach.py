@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import DEADLINE, Target, command, environ, marked, threadwatch
+from tests.harness import DEADLINE, Target, command, environ, marked, threadwatch, until
 from tests.integration.conftest import Fleet
-from tests.serving import until
 from tests.testbed import CHECKOUT, TREE, Interpreter, require
 from tests.tracer import traced
 from threadwatch.attach import script, session

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import threadwatch
-from tests.serving import DEADLINE, application, request, serving, until
+from tests.harness import DEADLINE, threadwatch, until
+from tests.serving import application, request, serving
 from tests.terminal import written_to_a_terminal
 from tests.testbed import CHECKOUT, descendants, require
 

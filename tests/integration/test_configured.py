@@ -8,8 +8,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.harness import threadwatch
-from tests.serving import Serving, application, serving, until
+from tests.harness import threadwatch, until
+from tests.serving import Serving, application, serving
 from tests.testbed import CHECKOUT
 
 BUSY = """

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.harness import DEADLINE, threadwatch
-from tests.serving import application, serving, until
+from tests.harness import DEADLINE, threadwatch, until
+from tests.serving import application, serving
 from tests.testbed import CHECKOUT
 from threadwatch.procfs import parse_cpu_stat
 

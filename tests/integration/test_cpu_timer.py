@@ -7,14 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.harness import until
 from tests.serving import ready
 from threadwatch.config.parse import parse_config
 from threadwatch.poll.poller import Poller
-from threadwatch.procfs import CpuTimer, ProcFS
+from threadwatch.procfs import CpuTimer, ProcFS, parse_stat
 
 SLEEPERS = """
 import sys, threading, time
@@ -55,8 +57,11 @@ def work(process: subprocess.Popen[str], who: str = "") -> None:
 
 def _let_all_sleep(process: subprocess.Popen[str]) -> None:
     for file in Path(f"/proc/{process.pid}/task").glob("*/stat"):
-        while file.read_text().rpartition(")")[2].split()[0] != "S":
-            time.sleep(0.001)
+        until(partial(_sleeps, file), f"{file}: sleeps")
+
+
+def _sleeps(file: Path) -> bool:
+    return parse_stat(file.read_bytes()).state == "S"
 
 
 def clock_ns(pid: int) -> int:

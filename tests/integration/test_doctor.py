@@ -19,9 +19,9 @@ from typing import Any
 
 import pytest
 
-from tests.harness import threadwatch
+from tests.harness import DEADLINE, threadwatch, until
 from tests.proctree import ProcTree
-from tests.serving import DEADLINE, ready, serving, until
+from tests.serving import ready, serving
 from tests.terminal import written_to_a_terminal
 from tests.testbed import CHECKOUT, descendants
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from tests import testbed
-from tests.harness import command, environ, threadwatch
-from tests.serving import DEADLINE, serving, until
+from tests.harness import DEADLINE, command, environ, threadwatch, until
+from tests.serving import serving
 from tests.testbed import CHECKOUT, Interpreter, descendants
 
 SOME = testbed.interpreters()[::3]

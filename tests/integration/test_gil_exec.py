@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from tests import testbed
-from tests.harness import DEADLINE, Target
+from tests.harness import Target, until
 from tests.integration import sampling
 from tests.testbed import Interpreter
 
@@ -17,10 +17,7 @@ def become(target: Target, before: str) -> None:
     """Have it exec, and wait until it has."""
     exe = Path(f"/proc/{target.process.pid}/cmdline")
     target.go()
-    deadline = time.monotonic() + DEADLINE
-    while exe.read_bytes().decode() == before:
-        assert time.monotonic() < deadline, "it has not become another program"
-        time.sleep(0.001)
+    until(lambda: exe.read_bytes().decode() != before, "it is another program")
 
 
 def test_another_program_at_the_same_address(interpreter: Interpreter) -> None:

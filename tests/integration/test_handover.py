@@ -24,12 +24,13 @@ from pathlib import Path
 import pytest
 
 from tests import harness, testbed
+from tests.harness import until
 from tests.integration import comparison
 from tests.integration.comparison import Shown
 from tests.integration.conftest import Fleet
 from tests.integration.rights import as_nobody, as_root, in_user_namespace
 from tests.integration.test_hostile_memory import trap
-from tests.serving import Serving, ready, serving, until
+from tests.serving import Serving, ready, serving
 from tests.testbed import Interpreter
 from threadwatch.handover.receiver import AT_ONCE, MOST_PEERS
 

@@ -64,10 +64,7 @@ def readers() -> list[threading.Thread]:
 
 def wait_for_readers(count: int) -> None:
     """Wait until there are this many."""
-    deadline = time.monotonic() + harness.DEADLINE
-    while len(readers()) != count:
-        assert time.monotonic() < deadline, readers()
-        time.sleep(0.005)
+    harness.until(lambda: len(readers()) == count, f"{count} readers")
 
 
 def sample_at(watch: Watch, address: int, now_ns: int) -> float:
@@ -150,9 +147,7 @@ def test_threads_that_wait_for_a_file_system(tmp_path: Path) -> None:
 def hang(pid: int, file: str) -> None:
     """Have the program spring its trap: every reader of that file of it has to wait then."""
     os.kill(pid, signal.SIGUSR1)
-    deadline = time.monotonic() + harness.DEADLINE
-    while _answers(pid, file):
-        assert time.monotonic() < deadline, f"{file} can still be read"
+    harness.until(lambda: not _answers(pid, file), f"{file} cannot be read")
 
 
 def _answers(pid: int, file: str) -> bool:

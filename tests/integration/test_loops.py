@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import environ
+from tests.harness import environ, until
 from tests.loops_outside import Outside, Truth, Verdict, functions, judge, started, watch
-from tests.serving import until
 from tests.testbed import Interpreter, require
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.loops import UNKNOWN, TaskCount

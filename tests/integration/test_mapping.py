@@ -23,10 +23,10 @@ from pathlib import Path
 import pytest
 
 from tests import harness, programs, testbed
+from tests.harness import until
 from tests.integration import comparison
 from tests.integration.conftest import Fleet
 from tests.integration.rights import as_nobody, as_root, in_user_namespace
-from tests.serving import until
 from tests.testbed import CHECKOUT, Interpreter
 
 INJECT = str(CHECKOUT / "threadwatch/inject")

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests import serving, testbed
+from tests import harness, testbed
 from tests.harness import DEADLINE, environ, threadwatch
 from tests.names_outside import Outside, Storm, as_kept, started, weather
 from tests.programs import environment, python
@@ -82,7 +82,7 @@ def test_forked_children(interpreter: Interpreter, how: str, tmp_path: Path) -> 
     with started(interpreter) as target:
         child = target.ask(f"{how} {tmp_path}/child")
         try:
-            serving.until((tmp_path / "child").exists, "the child's report")
+            harness.until((tmp_path / "child").exists, "the child's report")
             outside = Outside(child)
             until(outside.names, as_kept(json.loads((tmp_path / "child").read_text())))
             outside.close()
@@ -272,7 +272,7 @@ def test_a_table_is_better(interpreter: Interpreter) -> None:
                 if command:
                     target.ask(f"{command} {testbed.CHECKOUT}")
                 wanted = source, {source}, expected
-                serving.until(partial(has_become, wanted), f"names whose source is {source}")
+                harness.until(partial(has_become, wanted), f"names whose source is {source}")
         finally:
             poller.close()
 
@@ -325,7 +325,7 @@ def test_a_server_that_nobody_restarted(version: tuple[int, int]) -> None:
             start_new_session=True,
         )
         try:
-            serving.until(path.exists, "gunicorn's socket")
+            harness.until(path.exists, "gunicorn's socket")
             pid, _ = request(path)
             outside = Outside(pid)
             deadline = time.monotonic() + DEADLINE

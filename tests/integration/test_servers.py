@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import programs, testbed, webservers
-from tests.serving import DEADLINE, until
+from tests.harness import DEADLINE, until
 from tests.webservers import Server
 from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.model.view import View

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests import harness, programs
-from tests.serving import Serving, serving, until
+from tests.harness import until
+from tests.serving import Serving, serving
 from tests.testbed import CHECKOUT, Interpreter, require
 
 SETPROCTITLE = "setproctitle==1.3.8"

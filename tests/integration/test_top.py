@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import threadwatch
-from tests.serving import DEADLINE, application, serving, until
+from tests.harness import DEADLINE, threadwatch, until
+from tests.serving import application, serving
 from tests.terminal import terminal
 from tests.testbed import CHECKOUT
 from threadwatch.errors import Unusable

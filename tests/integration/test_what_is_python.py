@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests import testbed
-from tests.serving import ready, until
+from tests.harness import until
+from tests.serving import ready
 from tests.testbed import Interpreter
 from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.errors import ReadError

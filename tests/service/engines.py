@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from tests import images, kubernetes
-from tests.prometheus import until
+from tests.harness import until
 from tests.testbed import CHECKOUT
 
 DAEMON, DEBUG = "localhost/threadwatch:here", "localhost/threadwatch-debug:here"

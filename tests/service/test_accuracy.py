@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from tests import testbed
+from tests.harness import until
 from tests.loads import Load
 from tests.prometheus import Prometheus
-from tests.serving import Serving, serving, until
+from tests.serving import Serving, serving
 
 SECONDS = 27
 """What the plan takes; the rest of half a minute is for the start and the end."""

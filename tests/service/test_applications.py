@@ -148,7 +148,7 @@ def _running(name: str, programs: Path, directory: Path) -> Iterator[Application
         client.start()
     application = Application(name, directory)
     try:
-        prometheus.until(
+        harness.until(
             lambda: process.poll() is not None or len(application.names()) == 2,
             f"threads at work in {name}: {application.names()}",
         )

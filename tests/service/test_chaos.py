@@ -25,8 +25,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests import testbed
-from tests.harness import TARGETS, environ, threadwatch
-from tests.serving import Serving, serving, until
+from tests.harness import TARGETS, environ, threadwatch, until
+from tests.serving import Serving, serving
 from tests.soak import checks
 from tests.soak.witness import Witness
 

@@ -23,8 +23,8 @@ import yaml
 from dashboards.promql import STATES
 from tests import grafana, prometheus
 from tests.grafana import Expression
-from tests.harness import threadwatch
-from tests.prometheus import Prometheus, until
+from tests.harness import threadwatch, until
+from tests.prometheus import Prometheus
 from tests.serving import serving
 from tests.testbed import CHECKOUT
 

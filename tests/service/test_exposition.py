@@ -11,7 +11,8 @@ from functools import partial
 import pytest
 
 from tests import prometheus, testbed, views
-from tests.prometheus import Prometheus, until
+from tests.harness import until
+from tests.prometheus import Prometheus
 from threadwatch.metrics.exporter import Exporter
 from threadwatch.metrics.families import FAMILIES
 from threadwatch.model.keys import SeriesKey

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.harness import threadwatch
-from tests.serving import DEADLINE, Serving, application, serving, until
+from tests.harness import DEADLINE, threadwatch, until
+from tests.serving import Serving, application, serving
 from tests.testbed import CHECKOUT
 from threadwatch.model.states import NAMES, OF_LETTER
 

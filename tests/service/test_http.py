@@ -12,7 +12,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from tests import views
+from tests.harness import until
 from threadwatch.errors import Unusable
 from threadwatch.metrics.exporter import Exporter
 from threadwatch.web.app import App
@@ -106,14 +107,6 @@ def get(
         client.request(method, path, headers=headers or {})
         response = client.getresponse()
         return response, response.read()
-
-
-def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for ``condition``."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, what
-        time.sleep(0.01)
 
 
 # What a well-behaved client gets

@@ -23,7 +23,8 @@ import pytest
 import trustme
 
 from tests import certificates, views
-from tests.prometheus import IN_TESTBED, ON_PATH, Prometheus, until
+from tests.harness import until
+from tests.prometheus import IN_TESTBED, ON_PATH, Prometheus
 from tests.testbed import CHECKOUT
 from threadwatch.metrics.exporter import Exporter
 from threadwatch.web.app import App
@@ -541,10 +542,7 @@ def test_reload_reads_what_has_not_changed(site: Site, caplog: pytest.LogCapture
         server.start()
         try:
             server.reload()
-            end = time.monotonic() + PATIENCE
-            while "web configuration read again" not in caplog.text:
-                assert time.monotonic() < end
-                time.sleep(0.01)
+            until(lambda: "web configuration read again" in caplog.text, "the server says so")
         finally:
             server.stop()
         server.reload()  # harmless

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from tests import images
+from tests.harness import DEADLINE, until
 from tests.images import Image
-from tests.prometheus import DEADLINE, until
 from tests.testbed import descendants
 from threadwatch import __version__
 

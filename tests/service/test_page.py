@@ -20,8 +20,8 @@ from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from tests import views
 from tests.browser import Opened, chromium
-from tests.harness import threadwatch
-from tests.serving import Serving, application, serving, until
+from tests.harness import threadwatch, until
+from tests.serving import Serving, application, serving
 from tests.testbed import CHECKOUT
 from threadwatch.words.text import printable
 

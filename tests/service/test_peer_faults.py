@@ -18,8 +18,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests import testbed
+from tests.harness import until
 from tests.loads import Load
-from tests.serving import Serving, serving, until
+from tests.serving import Serving, serving
 
 NAMES_ITS_THREADS = (3, 14)
 """The first CPython that does, towards the kernel."""

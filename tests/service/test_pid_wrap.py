@@ -14,9 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests import testbed
 from tests.books import MS
-from tests.harness import run_in_pid_namespace
+from tests.harness import run_in_pid_namespace, until
 from tests.loads import Load
-from tests.serving import Serving, serving, until
+from tests.serving import Serving, serving
 
 NAMES = ("alpha", "beta")
 CHILDREN = 20

@@ -10,8 +10,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from tests.harness import threadwatch
-from tests.serving import Serving, application, serving, until
+from tests.harness import threadwatch, until
+from tests.serving import Serving, application, serving
 from tests.testbed import CHECKOUT
 
 BUSY = """

@@ -22,7 +22,8 @@ import pytest
 import trustme
 
 from tests import certificates, siege
-from tests.serving import Serving, serving, until
+from tests.harness import until
+from tests.serving import Serving, serving
 from tests.testbed import CHECKOUT
 
 TLS = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"

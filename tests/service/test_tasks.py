@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from tests import testbed
+from tests.harness import until
 from tests.loads import Load
-from tests.serving import Serving, serving, until
+from tests.serving import Serving, serving
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 FIRST = ("chrt", "--fifo", "1")

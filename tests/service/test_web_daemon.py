@@ -14,8 +14,8 @@ import pytest
 import trustme
 
 from tests import certificates
-from tests.harness import threadwatch
-from tests.serving import DEADLINE, serving, until
+from tests.harness import DEADLINE, threadwatch, until
+from tests.serving import serving
 from tests.testbed import CHECKOUT
 
 TLS = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests import testbed
-from tests.serving import Serving, until
+from tests.harness import until
+from tests.serving import Serving
 from tests.soak import checks, hardship
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.serving import until
+from tests.harness import until
 from threadwatch.errors import Unusable
 from threadwatch.handover.inbox import Inbox
 from threadwatch.handover.listen import Handover, default_path, listen

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.unit.procfs.helpers import eventually
+from tests.harness import until
 from threadwatch.errors import Gone, ReadError
 from threadwatch.names.slots import Gil
 from threadwatch.procfs import MemoryFile, ProcFS
@@ -129,10 +129,10 @@ def test_memory_of_a_program_that_has_ended() -> None:
     )
     try:
         with ProcFS().open_process(pid) as process:
-            eventually(lambda: process.read("comm", "comm") == b"sh\n")
+            until(lambda: process.read("comm", "comm") == b"sh\n", "it is sh")
             memory = process.open_memory()
             os.write(writing, b"\n")
-            eventually(lambda: process.read("comm", "comm") == b"sleep\n")
+            until(lambda: process.read("comm", "comm") == b"sleep\n", "it is sleep")
             with pytest.raises(Gone):
                 memory.read(0x1000, 8)
     finally:

@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.harness import until
 from tests.names_outside import Unlimited, confirm
-from tests.serving import until
 from threadwatch.errors import Gone, Malformed, ReadError, Unsupported
 from threadwatch.names.memory.chain import MOST_CHARACTERS
 from threadwatch.names.memory.following import Following

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.harness import until
 from tests.testbed import CHECKOUT
-from tests.unit.procfs.helpers import eventually
 from threadwatch.handover import receiver
 from threadwatch.procfs.marks import Lock, reading
 from threadwatch.reading import reader as guarded
@@ -110,7 +110,7 @@ def test_what_comes_next_is_asked_for_when_it_is_due(its: GuardedReader) -> None
     its.run_all(items(), do, stuck)
     assert done == ["first", 1, 2]
     slow.end.set()
-    eventually(all_back(its))
+    until(all_back(its), "all threads are back")
     assert done == ["first", 1, 2]
 
 
@@ -135,7 +135,7 @@ def test_who_keeps_us_waiting_is_left_alone(its: GuardedReader) -> None:
     assert not its.may_read(slow.hangs, "exec", lambda: 1, 5000 * SECOND), "it is still stuck"
     assert its.may_read(slow.hangs, "memory", lambda: 1, 0)
     slow.end.set()
-    eventually(lambda: its.may_read(slow.hangs, "exec", lambda: 1, 1002 * SECOND))
+    until(lambda: its.may_read(slow.hangs, "exec", lambda: 1, 1002 * SECOND), "it may be read")
     assert not slow.came_back
 
 
@@ -186,7 +186,7 @@ def test_who_is_merely_late_is_read_again_at_once(its: GuardedReader) -> None:
         assert not hangs.exec.is_stuck(second * SECOND)
         assert hangs.exec.is_stuck(second * SECOND + SECOND + 1)
         slow.end.set()
-        eventually(all_back(its))
+        until(all_back(its), "all threads are back")
         assert hangs.exec.allows(second * SECOND)
 
 
@@ -203,7 +203,7 @@ def test_pauses_grow_and_are_forgiven(its: GuardedReader, monkeypatch: pytest.Mo
         slow.hangs = hangs
         keep_waiting(its, slow, now_ns)
         slow.end.set()
-        eventually(all_back(its))
+        until(all_back(its), "all threads are back")
 
     for _ in range(12):
         keep_waiting_once()
@@ -231,7 +231,7 @@ def test_threads_that_are_stuck_are_few(
         assert may(its, user, "memory")
     assert not may(its, 100)
     all_slow[0].end.set()
-    eventually(lambda: may(its, 100))
+    until(lambda: may(its, 100), "its user may be read")
     for slow in all_slow:
         slow.end.set()
 

@@ -7,7 +7,8 @@ from contextlib import ExitStack, closing
 
 import pytest
 
-from tests.serving import application, until
+from tests.harness import until
+from tests.serving import application
 from threadwatch.accounting import places
 from threadwatch.accounting.account import Account
 from threadwatch.accounting.group import GroupRules

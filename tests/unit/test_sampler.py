@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.unit.procfs.helpers import NOBODY, Target, eventually, read_elsewhere, started
+from tests.harness import until
+from tests.unit.procfs.helpers import NOBODY, Target, read_elsewhere, started
 from threadwatch.errors import ReadError
 from threadwatch.model.keys import ProcessKey
 from threadwatch.names.slots import Gil
@@ -85,7 +86,7 @@ def states(sampler: WaitSampler, target: Sampled) -> Mapping[int, str]:
 
 def come_to(sampler: WaitSampler, target: Sampled, *expected: str) -> None:
     """Wait until its threads are in these states, in any order."""
-    eventually(lambda: sorted(states(sampler, target).values()) == sorted(expected))
+    until(lambda: sorted(states(sampler, target).values()) == sorted(expected), f"{expected}")
     sampler.forget(target.key)
 
 
@@ -117,7 +118,7 @@ def test_what_a_sample_sees_was_so_since_the_sample_before(
     sampler.sample(target, 1 * SECOND)
     sampler.sample(target, 3 * SECOND)
     os.kill(process.pid, signal.SIGUSR1)
-    eventually(lambda: b"nanosleep" in target.dir.read_task(worker, "wchan"))
+    until(lambda: b"nanosleep" in target.dir.read_task(worker, "wchan"), "it sleeps")
     sampler.sample(target, 7 * SECOND)
     sampler.sample(target, 8 * SECOND)
     times = sampler.take(target.key)[worker].times
@@ -206,8 +207,10 @@ words = [fd]
     target = replace(target, tids=(tid,))
     sampler.sample(target, 1 * SECOND)
     os.kill(process.pid, signal.SIGUSR1)
-    eventually(lambda: target.dir.task_fd_link(tid, int(process.words[0])).startswith("socket"))
-    eventually(lambda: b"unix" in target.dir.read_task(tid, "wchan"))
+    until(
+        lambda: target.dir.task_fd_link(tid, int(process.words[0])).startswith("socket"), "a socket"
+    )
+    until(lambda: b"unix" in target.dir.read_task(tid, "wchan"), "it waits for the socket")
     sampler.sample(target, 2 * SECOND)
     assert sampler.take(target.key)[tid].state == "socket"
 
@@ -265,7 +268,7 @@ start(spin), start(lock), start(receive)
         os.kill(process.pid, signal.SIGCONT)
         return False
 
-    eventually(stopped_on_its_way)
+    until(stopped_on_its_way, "all stop within their calls", every=0.005)
     os.kill(process.pid, signal.SIGCONT)
     come_to(sampler, target, "lock", "pipe", "running", "socket")
     restarted = ways(os.uname().machine)
@@ -276,7 +279,7 @@ start(spin), start(lock), start(receive)
         ways_on = [call and restarted.get(call.number) for call in calls]
         return ways_on.count(CallKind.RESTART) == 2
 
-    eventually(go_on_with_their_calls)
+    until(go_on_with_their_calls, "they go on with their calls")
 
 
 def test_a_leader_that_has_ended_before_its_threads(start: Start, sampler: WaitSampler) -> None:

@@ -12,7 +12,7 @@ from textual.pilot import Pilot
 from textual.strip import Strip
 
 from tests.golden import regenerate
-from tests.serving import DEADLINE
+from tests.harness import DEADLINE
 from tests.top import Scripted, busy, hostile, many, poll, running, shop, thread
 from threadwatch.errors import Unusable
 from threadwatch.top.app import TopApp

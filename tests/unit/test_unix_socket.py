@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from threadwatch import unix_socket
+from threadwatch.sockets import unix_socket
 
 MODE = 0o600
 KINDS = [

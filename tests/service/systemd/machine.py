@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.prometheus import DEADLINE, until
+from tests.harness import DEADLINE, until
 from tests.testbed import CHECKOUT, TREE, descendants, require
 
 UNITS = CHECKOUT / "systemd"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.prometheus import until
+from tests.harness import until
 from tests.service.systemd.machine import SOURCE, Machine, Service
 from tests.testbed import CHECKOUT
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.prometheus import until
+from tests.harness import until
 from tests.service.systemd.machine import DROP_INS, TARGETS, UNITS, WRITER, Machine, Service, value
 
 COMM = WRITER[:15]

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.prometheus import until
+from tests.harness import until
 from tests.service.systemd.limits import memory_limit
 from tests.service.systemd.machine import (
     CROWD,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.prometheus import DEADLINE
+from tests.harness import DEADLINE
 from tests.service.systemd.machine import DROP_INS, UNITS
 from tests.testbed import TREE
 

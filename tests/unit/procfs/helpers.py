@@ -7,7 +7,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO
@@ -96,14 +96,6 @@ def read_elsewhere(code: str, *arguments: object, prefix: tuple[str, ...] = ()) 
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def eventually(condition: Callable[[], bool]) -> None:
-    """Wait until it holds; fails after the deadline."""
-    until = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < until, "it never came true"
-        time.sleep(0.005)
 
 
 def _read_line(stream: IO[bytes]) -> bytes:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.procfs.helpers import NAMESPACES, NOBODY, Target, eventually, read_elsewhere
+from tests.harness import until
+from tests.unit.procfs.helpers import NAMESPACES, NOBODY, Target, read_elsewhere
 from threadwatch.errors import Denied, Gone, Malformed, ReadError
 from threadwatch.procfs import (
     MAX_CMDLINE,
@@ -72,7 +73,7 @@ class TestOwnProcess:
             assert parse_stat(kept.read()).pid == tid
             leave.set()
             thread.join()
-            eventually(lambda: tid not in process.tids())
+            until(lambda: tid not in process.tids(), "the thread has ended")
             with pytest.raises(Gone):
                 kept.read()
             with pytest.raises(Gone):
@@ -274,7 +275,7 @@ def test_a_kept_directory_outlives_exec(start: Start, opened: Open) -> None:
     assert target.popen.stdin is not None
     target.popen.stdin.write(b"x")
     target.popen.stdin.flush()
-    eventually(lambda: process.read("comm", "comm") == b"sleep\n")
+    until(lambda: process.read("comm", "comm") == b"sleep\n", "it is sleep")
     assert parse_stat(process.read("stat", "stat")).start_ticks == started
 
 
