@@ -12,6 +12,7 @@ from tests.views import HOSTILE, NOW_NS, process, view
 from threadwatch.errors import Gone, Unusable
 from threadwatch.model.keys import ProcessKey
 from threadwatch.model.view import ProcessView, ThreadView, View
+from threadwatch.stacks.dump import Frame, Stack
 from threadwatch.top.columns import Span
 from threadwatch.top.examine import Examined
 from threadwatch.top.history import ThreadKey
@@ -173,6 +174,13 @@ class Scripted:
         if key[0] == ProcessKey(1, 4_200):
             raise Gone
         return self.examined.get(key, EXAMINED)
+
+    def stack(self, key: ThreadKey) -> Stack | None:
+        """See :class:`threadwatch.top.source.Source`; a process's first thread runs no Python."""
+        process, tid, _ = key
+        if tid == process.pid:
+            return None
+        return Stack(tid, "http_0", True, (Frame("Shop.answer", "/srv/shop/web.py", 71),))
 
     def notes(self) -> str:
         """See :class:`threadwatch.top.source.Source`."""

@@ -25,7 +25,7 @@ LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"metrics", "words"}),
     frozenset({"targets"}),
     frozenset({"names", "tasks", "labels", "reading", "accounting", "handover"}),
-    frozenset({"procfs", "config", "shipped", "sockets"}),
+    frozenset({"procfs", "config", "shipped", "sockets", "stacks"}),
     frozenset({"", "_autostart", "publisher", "inject"}),
     frozenset({"model", "errors"}),
 )

@@ -188,6 +188,11 @@ def test_fold_and_detail() -> None:
         assert has("futex_wait_queue")(lines)
         assert has("0-3")(lines)
         assert has("GIL wait 50.0 %")(lines)
+        assert not has("web.py")(lines)
+        await pilot.press("s")
+        await seen(
+            pilot, has("Shop.answer  /srv/shop/web.py:71"), "the Python stack, when asked for"
+        )
         await pilot.press("escape")
         await seen(pilot, has("price-engine"), "back")
 

@@ -370,13 +370,23 @@ def test_the_detail_of_a_thread_says_all_that_is_known() -> None:
         one,
         top.history.line((process.key, one.tid, one.start_ticks)),
         "only on the host itself",
+        ["Shop.answer  /srv/shop/web.py:71"],
         gone=False,
         started=1_795_392_000.0,
         uptime=100.0,
         columns=80,
     )
     said = "\n".join(map(text, lines))
-    for part in ("http_0", "102", "PID 100", "shop", "CPython 3.12.1", "only on the host", "gil"):
+    for part in (
+        "http_0",
+        "102",
+        "PID 100",
+        "shop",
+        "CPython 3.12.1",
+        "only on the host",
+        "web.py:71",
+        "gil",
+    ):
         assert part in said
     assert "50.0 %   waits for the GIL" in said
     assert all(width(text(line)) <= 80 for line in lines)

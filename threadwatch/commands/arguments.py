@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     _add_serve(commands)
     _add_ps(commands)
     _add_top(commands)
+    _add_stack(commands)
     _add_run(commands)
     _add_attach(commands)
     _add_detach(commands)
@@ -241,6 +242,30 @@ def _add_run(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "  threadwatch run -- gunicorn shop:app\n  threadwatch run -- python -m celery -A shop worker\n",
     )
     parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND [ARGUMENT ...]")
+
+
+def _add_stack(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = _add(
+        commands,
+        "stack",
+        "print which Python code the threads of a process run, once, by py-spy",
+        "  threadwatch stack 4711\n"
+        "  threadwatch stack 4711 4713 'http-*'    by TID and by name\n"
+        "\npy-spy stops the process for some milliseconds. Be its user, or root.\n",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--nonblocking",
+        action="store_true",
+        help="do not stop the process; stacks of threads that run can then be wrong",
+    )
+    parser.add_argument("pid", type=values.pid, metavar="PID", help="the process")
+    parser.add_argument(
+        "which",
+        nargs="*",
+        metavar="TID|NAME",
+        help="a thread of it, * for anything; all by default",
+    )
 
 
 def _add_attach(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -116,6 +116,12 @@ def _ps(options: argparse.Namespace) -> int:
     )
 
 
+def _stack(options: argparse.Namespace) -> int:
+    from threadwatch.commands.stack import stack  # noqa: PLC0415 - as in _serve
+
+    return stack(options.pid, options.which, as_json=options.json, nonblocking=options.nonblocking)
+
+
 def _top(options: argparse.Namespace) -> int:
     if options.url is not None and (options.config is not None or options.procfs != "/proc"):
         print(
@@ -234,6 +240,7 @@ _COMMANDS: "dict[str, Callable[[argparse.Namespace], int]]" = {
     "doctor": _doctor,
     "check-config": _check_config,
     "check-web-config": _check_web_config,
+    "stack": _stack,
     "files": _files,
     "demo": _demo,
 }

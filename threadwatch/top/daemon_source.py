@@ -18,6 +18,7 @@ from typing import IO
 from threadwatch import __version__
 from threadwatch.errors import Malformed, Unusable
 from threadwatch.model.view import ProcessView, ThreadView, View
+from threadwatch.stacks.dump import Stack
 from threadwatch.top.examine import Examined
 from threadwatch.top.history import ThreadKey
 from threadwatch.top.source import Wait
@@ -28,6 +29,7 @@ AUTH_VARIABLE = "THREADWATCH_BASIC_AUTH"
 """Holds user:password, to keep them off the command line, which every user can read."""
 
 _PATH = "/api/v1/view"
+_ONLY_THERE = "only on the host itself: threadwatch top, without --url"
 _TIMEOUT = 5.0
 """Seconds that a daemon may take to connect, or between two pieces of an answer."""
 _MOST_BYTES = 64 << 20
@@ -99,7 +101,11 @@ class DaemonSource:
 
     def examine(self, key: ThreadKey) -> Examined | str:  # noqa: ARG002  # as a Source has it
         """Return a line that says that a daemon tells no more than its views have."""
-        return "only on the host itself: threadwatch top, without --url"
+        return _ONLY_THERE
+
+    def stack(self, key: ThreadKey) -> Stack | None:  # noqa: ARG002  # as a Source has it
+        """Say that a daemon tells no stacks."""
+        raise Unusable(_ONLY_THERE)
 
     def notes(self) -> str:
         """See :class:`threadwatch.top.source.Source`."""

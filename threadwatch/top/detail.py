@@ -23,6 +23,7 @@ _SOURCES: dict[Source, str] = {
     "memory": "read from its process's memory",
     "comm": "no Python name is known: this is the kernel's comm",
 }
+ASK_FOR_STACK = "s: py-spy reads it, and stops the process for some milliseconds"
 _CHART = 8
 """Lines of the chart."""
 _LABEL = 14
@@ -34,15 +35,17 @@ def detail(
     thread: ThreadView,
     line: Sequence[tuple[float, Shares]],
     more: Examined | str,
+    stack: Sequence[str],
     *,
     gone: bool,
     started: float,
     uptime: float,
     columns: int,
 ) -> list[Line]:
-    """Return the lines. ``line``: the thread's history, poll by poll; ``more``: what ``examine`` has read.
+    """Return the lines.
 
-    ``started``: a Unix time; ``uptime``: seconds since boot.
+    ``line``: the thread's history, poll by poll; ``more``: what ``examine`` has read; ``stack``: the lines of
+    its Python stack. ``started``: a Unix time; ``uptime``: seconds since boot.
     """
     name = thread_name(thread)
     lines: list[Line] = [
@@ -81,6 +84,10 @@ def detail(
     )
     lines.append([*_entry("last poll", ""), *_shares(thread)])
     lines += _more(more, thread, columns)
+    room = max(columns - _LABEL - 4, 10)
+    lines += (
+        _entry("" if number else "Python stack", cut(one, room)) for number, one in enumerate(stack)
+    )
     lines += ([], *_history(line, columns))
     return lines
 

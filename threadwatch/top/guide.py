@@ -12,6 +12,7 @@ from threadwatch.words.text import pad
 _KEYS = (
     ("↑ ↓ PgUp PgDn Home End", "move; the cursor stays on its thread, wherever that goes"),
     ("Enter", "one thread in detail; of a process or group: fold"),
+    ("s", "in detail: which Python code it runs, by py-spy"),
     ("→ ←  + −", "open and close a group or process; ← goes to what a row belongs to"),
     ("*", "close all, open all"),
     ("t  F5", "tree, or all threads in one list"),

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from threadwatch.config.parse import load_config
 from threadwatch.config.settings import sampled_often
-from threadwatch.errors import ReadError
+from threadwatch.errors import ReadError, Unusable
 from threadwatch.model.keys import ProcessKey
 from threadwatch.model.view import View
 from threadwatch.poll.poller import Poller
@@ -17,6 +17,8 @@ from threadwatch.procfs import ProcFS
 from threadwatch.procfs.own import raise_file_limit
 from threadwatch.reading.hangs import HangRecords
 from threadwatch.reading.reader import GuardedReader, no_thread, owner_of, still_waiting
+from threadwatch.stacks.dump import Stack
+from threadwatch.stacks.py_spy import stacks_of
 from threadwatch.top.examine import Examined, examine
 from threadwatch.top.history import ThreadKey
 from threadwatch.words.wording import left_out
@@ -31,7 +33,7 @@ _SOON = 0.25
 
 
 class Source(Protocol):
-    """Provides views, one after the other. For one thread, except :meth:`examine`."""
+    """Provides views, one after the other. For one thread, except :meth:`examine` and :meth:`stack`."""
 
     where: str
     """The host's name, for the title."""
@@ -48,6 +50,12 @@ class Source(Protocol):
         """Return more about one thread, or a line that says why that is impossible.
 
         :raises Gone: the thread has ended.
+        """
+
+    def stack(self, key: ThreadKey) -> Stack | None:
+        """Return the Python stack of one thread; None: no Python code runs on it. May take seconds.
+
+        :raises Unusable: it cannot be read, and why.
         """
 
     def notes(self) -> str:
@@ -126,6 +134,13 @@ class ProcSource:
             why = no_thread() if hangs.exec.allows(now_ns) else still_waiting(process_key.pid)
             return f"cannot be read: {why}"
         return found[0]
+
+    def stack(self, key: ThreadKey) -> Stack | None:
+        """See :class:`Source`."""
+        process_key, tid, _ = key
+        if not self._procfs.same_namespace:
+            raise Unusable("py-spy sees the processes of its own /proc only")
+        return next((one for one in stacks_of(process_key.pid) if one.tid == tid), None)
 
     def notes(self) -> str:
         """See :class:`Source`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import ClassVar
@@ -11,15 +12,16 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
-from threadwatch.errors import Gone
+from threadwatch.errors import Gone, Unusable
 from threadwatch.model.view import ProcessView, ThreadView
 from threadwatch.top.columns import Span
-from threadwatch.top.detail import detail
+from threadwatch.top.detail import ASK_FOR_STACK, detail
 from threadwatch.top.examine import Examined
 from threadwatch.top.guide import guide
 from threadwatch.top.history import Shares
 from threadwatch.top.session import WHEEL, Session, SessionScreen
 from threadwatch.top.widgets import Lines
+from threadwatch.words.stack_text import frame_lines
 
 
 class TextScreen(SessionScreen):
@@ -34,6 +36,9 @@ class TextScreen(SessionScreen):
         Binding("home,g", "scroll_by(-100000)"),
         Binding("end", "scroll_by(100000)"),
     ]
+
+    keys: ClassVar[tuple[tuple[str, str], ...]] = ()
+    """What other keys do, for the last line."""
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
@@ -66,6 +71,8 @@ class TextScreen(SessionScreen):
         self._first = max(min(self._first, len(lines) - height), 0)
         text.show(lines[self._first : self._first + height])
         keys = [Span("Esc", "key"), Span(" Back", "dim")]
+        for key, what in self.keys:
+            keys += [Span(f"  {key}", "key"), Span(f" {what}", "dim")]
         if len(lines) > height:
             keys += [Span("  ↑ ↓", "key"), Span(" Scroll", "dim")]
         self.query_one("#keys", Lines).show([keys])
@@ -101,7 +108,8 @@ class HelpScreen(TextScreen):
 class DetailScreen(TextScreen):
     """Shows one thread."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "pause")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("space", "pause"), Binding("s", "stack")]
+    keys: ClassVar[tuple[tuple[str, str], ...]] = (("s", "Python stack"),)
 
     def __init__(self, session: Session, process: ProcessView, thread: ThreadView) -> None:
         super().__init__(session)
@@ -110,6 +118,8 @@ class DetailScreen(TextScreen):
         self._more: Examined | str = "…"
         self._history: Sequence[tuple[float, Shares]] = ()
         self._looking: threading.Thread | None = None
+        self._stack: list[str] = [ASK_FOR_STACK]
+        self._asking: threading.Thread | None = None
 
     def on_mount(self) -> None:
         """Examine the thread for the first time."""
@@ -142,6 +152,33 @@ class DetailScreen(TextScreen):
         with suppress(RuntimeError):  # the application has ended
             loop.call_soon_threadsafe(self._take, more)
 
+    def action_stack(self) -> None:
+        """Ask py-spy for the thread's Python stack: only when the user asks, because it stops the process."""
+        if self._asking is not None and self._asking.is_alive():
+            return
+        self._take_stack(["…"])
+        loop = asyncio.get_running_loop()
+        self._asking = threading.Thread(target=self._ask, args=(loop,), name="py-spy", daemon=True)
+        try:
+            self._asking.start()
+        except RuntimeError as error:
+            self._asking = None
+            self._take_stack([str(error)])
+
+    def _ask(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            lines = frame_lines(self.its.source.stack(self._key))
+            lines[0] += time.strftime("   (at %H:%M:%S)")
+        except Unusable as error:
+            lines = [str(error)]
+        with suppress(RuntimeError):  # the application has ended
+            loop.call_soon_threadsafe(self._take_stack, lines)
+
+    def _take_stack(self, lines: list[str]) -> None:
+        self._stack = lines
+        if self.is_mounted:
+            self.show()
+
     def _take(self, more: Examined | str) -> None:
         self._more = more
         if self.is_mounted:
@@ -159,6 +196,7 @@ class DetailScreen(TextScreen):
             self._thread,
             self._history,
             self._more,
+            self._stack,
             gone=found is None,
             started=top.view.started(self._thread.start_ticks) if top.view else 0.0,
             uptime=top.uptime,

@@ -46,7 +46,7 @@ function _shtab_threadwatch_using
   test "$_shtab_threadwatch_cmdpath" = "$argv"
 end
 
-set -g _shtab_threadwatch_commands serve ps top run attach detach doctor check-config check-web-config files demo
+set -g _shtab_threadwatch_commands serve ps top stack run attach detach doctor check-config check-web-config files demo
 set -g _shtab_threadwatch_opts_with_value --config.file --count --filter --inject --interval --log.format --log.level --path.procfs --seconds --sort --timeout --url --web.allow-host --web.config.file --web.listen-address --web.telemetry-path -d -n
 
 complete -c threadwatch -e
@@ -87,6 +87,10 @@ complete -c threadwatch -n '_shtab_threadwatch_using top' -l url -x -d 'show wha
 complete -c threadwatch -n '_shtab_threadwatch_using top' -l config.file -xka "(__fish_complete_path (commandline -ct | string replace -r '^--[^=]*=' ''))" -d 'configuration in YAML; without it every Python process is watched'
 complete -c threadwatch -n '_shtab_threadwatch_using top' -l path.procfs -xka "(__fish_complete_directories)" -d 'where procfs is mounted (default: /proc)'
 complete -c threadwatch -n '_shtab_threadwatch_using top; and test $_shtab_threadwatch_npos -ge 0' -ka "(pgrep -l python)" -d 'a process, or an application; all by default'
+complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a stack -d 'Print which Python code the threads of a process run, once, by py-spy.'
+complete -c threadwatch -n '_shtab_threadwatch_using stack' -s h -l help -d 'show this help message and exit'
+complete -c threadwatch -n '_shtab_threadwatch_using stack' -l json -d 'print JSON'
+complete -c threadwatch -n '_shtab_threadwatch_using stack' -l nonblocking -d 'do not stop the process; stacks of threads that run can then be wrong'
 complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a run -d 'Start a command whose Python processes publish their threads.'
 complete -c threadwatch -n '_shtab_threadwatch_using run' -s h -l help -d 'show this help message and exit'
 complete -c threadwatch -n '_shtab_threadwatch_using; and test $_shtab_threadwatch_npos -eq 0' -a attach -d 'Have a running process publish its threads, on CPython 3.14 or later.'
