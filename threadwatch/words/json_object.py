@@ -1,4 +1,4 @@
-"""Reads values of JSON objects by their keys: a value of the kind that is wanted, or an error with its place."""
+"""Reads the values of JSON objects by key: each is of the kind that is wanted, or an error names its key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 
 class JsonObject:
-    """A JSON object and its place in a view. Its methods take a key and return the value, or raise Malformed."""
+    """A JSON object and its place in a view. Its methods return a key's value, or raise Malformed."""
 
     def __init__(self, value: object, place: str) -> None:
         if not isinstance(value, dict):
