@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests import views
+from tests.testbed import CHECKOUT
 from threadwatch.errors import Malformed
 from threadwatch.model.view import View
 from threadwatch.words.from_json import parse_view
@@ -112,3 +115,22 @@ def test_what_is_no_view_is_malformed(body: bytes) -> None:
     """Whatever comes instead of a view is one named error."""
     with pytest.raises(Malformed):
         parse_view(body)
+
+
+def test_docs_ask_jq_for_keys_that_there_are() -> None:
+    """Each key in the examples with jq, in docs and help, is one of the JSON of a command."""
+    sources = [
+        CHECKOUT / "threadwatch" / name for name in ("words/to_json.py", "doctor/command.py")
+    ]
+    keys = {
+        key.value
+        for source in sources
+        for node in ast.walk(ast.parse(source.read_text()))
+        if isinstance(node, ast.Dict)
+        for key in node.keys
+        if isinstance(key, ast.Constant)
+    }
+    pages = [*CHECKOUT.glob("docs/**/*.md"), CHECKOUT / "threadwatch/commands/arguments.py"]
+    examples = [one for page in pages for one in re.findall(r"jq '([^']+)'", page.read_text())]
+    assert len(examples) >= 3
+    assert {key for one in examples for key in re.findall(r"\.(\w+)", one)} <= keys
