@@ -87,6 +87,12 @@ def ways(said: dict[str, Any], kind: str) -> dict[str, list[str]]:
     return {way["where"]: way["lines"] for way in found["ways"]}
 
 
+def source(said: dict[str, Any], pid: int) -> tuple[str, str | None]:
+    """Return where the names of one process's threads come from, and why that is not its memory."""
+    (found,) = (process for process in said["processes"] if process["pid"] == pid)
+    return found["source"], found["not_from_memory_because"]
+
+
 VISIBLE = ("found", "yes", "yes", "yes")
 HIDDEN = ("hidden", "hidden", "hidden", "hidden")
 
@@ -103,7 +109,7 @@ def test_nothing_is_missing() -> None:
     version = "{}.{}.{}".format(*sys.version_info)
     application = re.escape("python -c")
     assert re.fullmatch(
-        rf" +{pid}  root +{application} +CPython {version} +yes +found +yes +yes +yes", row
+        rf" +{pid}  root +{application} +CPython {version} +yes +found +table +yes +yes", row
     )
     assert seen(said, pid) == VISIBLE
     assert said["situation"]["pid_namespace"] == "host"
@@ -164,10 +170,33 @@ def test_a_process_that_does_not_publish() -> None:
         done = run(str(pid))
     assert seen(said, pid) == ("none", "no", "yes", "yes")
     assert kinds(said) == {"not-published": [pid]}
+    assert source(said, pid) == ("memory", None)
+    assert "Names are read from memory." in said["missing"][0]["text"]
+    assert sum("What only a process that publishes shows" in note for note in said["notes"]) == 1
     for way in ("threadwatch run -- COMMAND", "THREADWATCH=1 COMMAND", "threadwatch.publish()"):
         assert way in done.stdout
     assert "CAP_" not in done.stdout.partition("PROCESSES")[2]
     assert "prctl" not in done.stdout
+
+
+def test_names_that_are_not_read_from_memory(tmp_path: Path) -> None:
+    """Of two processes that do not publish, it says which one's memory is not to be read, and why."""
+    config = tmp_path / "threadwatch.yml"
+    config.write_text(
+        "groups:\n  - {name: secret, match: {cmdline: secret}, names: {from_memory: false}}\n"
+    )
+    with python("secret = 1") as secret, python() as other:
+        said = report(str(secret), str(other), f"--config.file={config}")
+        done = run(str(secret), str(other), f"--config.file={config}")
+    assert source(said, secret) == ("comm", "forbidden")
+    assert source(said, other) == ("memory", None)
+    (text,) = (one["text"] for one in said["missing"])
+    assert f"PID {other}: names are read from memory." in text
+    assert f"PID {secret}: the configuration forbids to read names from memory" in text
+    shown = {
+        line.split()[0]: line.split()[-3] for line in done.stdout.splitlines() if " root " in line
+    }
+    assert (shown[str(secret)], shown[str(other)]) == ("kernel", "memory")
 
 
 @pytest.mark.parametrize(
@@ -408,6 +437,47 @@ def test_tables_that_are_none_of_ours() -> None:
     assert f"its parent's table is there (of PID {parent})" in text["forked"]
 
 
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that every user may change; pytest's own are for its user alone."""
+    with tempfile.TemporaryDirectory() as directory:
+        Path(directory).chmod(0o777)
+        yield Path(directory)
+
+
+def test_tables_that_were_handed_over(place: Path) -> None:
+    """A table that a daemon has by its socket is told from one that it has not, while it runs and later."""
+    socket = place / "publish.socket"
+    config = place / "threadwatch.yml"
+    config.write_text(f"poll_interval: 100ms\npublish_socket: {socket}\n")
+    send = f"import os, threading; os.environ['THREADWATCH_SOCKET'] = '{socket}'"
+    with (
+        python(PUBLISH) as first,
+        serving(place, f"--config.file={config}", prefix=NOBODY) as daemon,
+    ):
+        until(socket.exists, "the daemon's socket")
+        with python(send, PUBLISH) as sender:
+            believed = 'threadwatch_tables_handed_over_total{result="believed"}'
+            until(lambda: float(daemon.metric(believed) or 0) > 0, "the table is believed")
+            said = report(str(first), str(sender))
+            alone = report(str(sender))
+            daemon.process.kill()
+            daemon.process.wait()
+            later = report(str(first), str(sender))
+    daemon_pid = daemon.process.pid
+    processes = {process["pid"]: process for process in said["processes"]}
+    assert (processes[first]["handed_over"], processes[first]["held_by"]) == (False, [])
+    assert (processes[sender]["handed_over"], processes[sender]["held_by"]) == (True, [daemon_pid])
+    (one,) = (one for one in said["missing"] if one["kind"] == "daemon")
+    assert f"It has the names of PID {sender} " in one["text"]
+    assert f"It has not the table of PID {first} " in one["text"]
+    (one,) = (one for one in alone["missing"] if one["kind"] == "daemon")
+    assert "has not the table" not in one["text"]
+    note = f"The daemon, PID {daemon_pid}, has the names of threads from the table that was sent"
+    assert sum(note in text for text in said["notes"]) == 1
+    assert sum("to a daemon that does not run any more" in text for text in later["notes"]) == 1
+
+
 def test_a_daemon_that_sees_less(tmp_path: Path) -> None:
     """Root is told if the daemon that runs has not the capabilities that root has."""
     with serving(tmp_path, prefix=NOBODY) as daemon, python(PUBLISH) as pid:
@@ -418,18 +488,10 @@ def test_a_daemon_that_sees_less(tmp_path: Path) -> None:
     assert daemon_pid in kinds(said)["daemon"]
 
 
-@pytest.fixture
-def procfs() -> Iterator[Path]:
-    """A directory that every user may look into; pytest's own are for its user alone."""
-    with tempfile.TemporaryDirectory() as directory:
-        Path(directory).chmod(0o755)
-        yield Path(directory)
-
-
 @pytest.mark.parametrize("scope", [0, 1, 2, 3])
-def test_yama(procfs: Path, scope: int) -> None:
+def test_yama(place: Path, scope: int) -> None:
     """What may be looked at but not traced is laid to Yama, with the ways that its scope leaves."""
-    tree = ProcTree(procfs)
+    tree = ProcTree(place)
     process = tree.process(4711, uid=65534)
     process.directory.joinpath("mem").touch()
     process.thread(4712)
@@ -448,6 +510,7 @@ def test_yama(procfs: Path, scope: int) -> None:
     said = report("4711", f"--path.procfs={tree.root}", prefix=NOBODY)
     assert said["situation"]["ptrace_scope"] == scope
     assert seen(said, 4711) == ("none", "no", "hidden", "hidden")
+    assert source(said, 4711) == ("comm", "hidden")
     cause = "yama" if scope else "refused"
     assert kinds(said) == {cause: [4711], "not-published": [4711]}
     if scope in (1, 2):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from tests import testbed
 from tests.harness import Target, until
 from tests.integration import sampling
 from tests.testbed import Interpreter
+from threadwatch.names.slots import Gil
 
 SECOND = 1_000_000_000
 
@@ -47,3 +49,32 @@ def _exec(target: Target) -> None:
             if second % 20 == 0:
                 time.sleep(0.005)
         assert watch.errors == []
+
+
+def test_another_program_that_ends_before_its_table_is_looked_for() -> None:
+    """A program without a GIL that ends right after the read of its memory is no error, either."""
+    target = Target(testbed.require(3, 12), "becomes.py", "/usr/bin/tail", "-f", options=())
+    pid = target.process.pid
+    try:
+        assert target.next_line() == b"ready"
+        cmdline = Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+        with sampling.watching(pid) as found:
+            published, directory = found.published, found.target.dir
+            asked = []
+
+            def still_tells(gil: Gil) -> bool:
+                """Ask, once the program has ended."""
+                target.process.kill()
+                os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+                asked.append(published.still_tells(directory, gil))
+                return asked[-1]
+
+            watch = found.of(still_tells=still_tells)
+            watch.sample(SECOND)
+            become(target, cmdline)
+            for second in range(2, 5):
+                watch.sample(second * SECOND)
+            assert asked == [False]
+            assert watch.errors == []
+    finally:
+        target.close()

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from threadwatch.doctor.daemons import of_daemons
-from threadwatch.doctor.findings import Cause, Daemon, Finding
+from threadwatch.doctor.daemons import SENT_AGAIN, of_daemons
+from threadwatch.doctor.findings import Cause, Daemon, Finding, NotRead
 from threadwatch.doctor.missing import Extent, Missing, listed, processes
 from threadwatch.doctor.reasons import Reason, Remedy
 from threadwatch.doctor.situation import Situation, user_name
@@ -51,7 +51,9 @@ def missing(
     )
 
 
-def notes(situation: Situation, findings: Sequence[Finding], extent: Extent) -> tuple[str, ...]:
+def notes(
+    situation: Situation, findings: Sequence[Finding], daemons: Sequence[Daemon], extent: Extent
+) -> tuple[str, ...]:
     """Return notes: facts that are good to know and need no action."""
     found = []
     if not situation.schedstat:
@@ -76,6 +78,11 @@ def notes(situation: Situation, findings: Sequence[Finding], extent: Extent) -> 
     if situation.hidepid != "off" and not situation.is_hidden_from:
         found.append(f"hidepid={situation.hidepid} hides nothing from this process.")
     found += _nameless(findings)
+    found += _handed_over(findings, daemons)
+    if any(
+        finding.reason is not None and finding.reason.kind != "no-python" for finding in findings
+    ):
+        found.append(_ONLY_PUBLISHED)
     if extent.unknown and not situation.is_hidden_from:
         found.append(
             f"The program of {count(extent.unknown, 'other process', 'other processes')} is hidden. Python "
@@ -161,7 +168,7 @@ def _whose(situation: Situation, found: Sequence[Finding]) -> str:
 
 
 def _hidden_things(findings: Sequence[Finding]) -> Iterator[str]:
-    if any(finding.names == "hidden" for finding in findings):
+    if any("hidden" in (finding.names, finding.not_read) for finding in findings):
         yield "thread names"
     if any(finding.states == "hidden" for finding in findings):
         yield "why threads wait"
@@ -194,13 +201,21 @@ def _files(situation: Situation, extent: Extent) -> Iterator[Missing]:
         )
 
 
-_UNREAD = (
-    " Their threads have the kernel's names (from CPython 3.14 on, Python's names cut to 15 bytes), and"
-    " which ones wait for the GIL is unknown."
+_ONLY_PUBLISHED = (
+    "What only a process that publishes shows, however well its memory can be read: the names of threads "
+    "that start and end between two polls (else their CPU time is (unattributed)), and the CPU time of each "
+    "thread to its very end."
 )
-_READ = (
-    " Their names are read from memory; only a publisher tells of threads that live between two polls,"
-    " and the exact CPU time of those that end."
+_READ = " Names are read from memory."
+_UNREAD: dict[NotRead | None, str] = {
+    "forbidden": " The configuration forbids to read names from memory (names.from_memory: false).",
+    "hidden": " Names cannot be read from memory, which is hidden.",
+    "failed": " Names cannot be read from memory, for the reason that is given below.",
+    None: "",
+}
+_KERNELS = (
+    " So threads have the kernel's names (from CPython 3.14 on, Python's names cut to 15 bytes), and which "
+    "ones wait for the GIL is unknown."
 )
 
 
@@ -209,18 +224,49 @@ def _unpublished(findings: Sequence[Finding]) -> Iterator[Missing]:
     for finding in findings:
         if finding.reason is not None:
             by_reason.setdefault(finding.reason, []).append(finding)
-    told: set[str] = set()
+    told = False
     for reason, found in by_reason.items():
         text = f"{processes(found)}: threads not published. {reason.why}."
-        effect = _READ if all(finding.source == "memory" for finding in found) else _UNREAD
-        if effect not in told:
-            text += effect
-            told.add(effect)
+        text += _names_of(found)
+        if any(finding.source == "comm" for finding in found) and not told:
+            text += _KERNELS
+            told = True
         if any(way.where == "or by" for way in reason.ways):
             text += (
                 " THREADWATCH=1 needs prometheus-threadwatch in the application's own environment."
             )
         yield Missing(reason.kind, text, tuple(finding.pid for finding in found), reason.ways)
+
+
+def _names_of(found: Sequence[Finding]) -> str:
+    """Return where the names of these processes' threads come from, and why not from a better source."""
+    by_text: dict[str, list[Finding]] = {}
+    for finding in found:
+        text = _READ if finding.source == "memory" else _UNREAD[finding.not_read]
+        by_text.setdefault(text, []).append(finding)
+    if len(by_text) == 1:
+        return next(iter(by_text))
+    return "".join(
+        f" PID {listed([finding.pid for finding in ones])}: {text[1].lower()}{text[2:]}"
+        for text, ones in by_text.items()
+        if text
+    )
+
+
+def _handed_over(findings: Sequence[Finding], daemons: Sequence[Daemon]) -> Iterator[str]:
+    sent = [finding for finding in findings if finding.handed_over]
+    for daemon in daemons:
+        if has := [finding for finding in sent if daemon.pid in finding.held_by]:
+            yield (
+                f"{processes(has)}: handed over. The daemon, PID {daemon.pid}, has the names of threads from "
+                "the table that was sent to its socket, and needs no capability for them."
+            )
+    lost = [finding for finding in sent if not finding.held_by]
+    if lost and all(daemon.tables is not None for daemon in daemons):
+        yield (
+            f"{processes(lost)}: handed over, to a daemon that does not run any more, or cannot be seen. "
+            f"{SENT_AGAIN}"
+        )
 
 
 _NAMELESS: dict[str, str] = {

@@ -15,6 +15,7 @@ from threadwatch.doctor.advice import missing, notes
 from threadwatch.doctor.examination import examine
 from threadwatch.doctor.findings import Daemon, Finding
 from threadwatch.doctor.folding import Folding, foldings
+from threadwatch.doctor.handed import tables_of
 from threadwatch.doctor.missing import Extent, Missing
 from threadwatch.doctor.situation import CAPABILITIES, Situation, lacking, read_situation, user_name
 from threadwatch.doctor.text import text
@@ -56,7 +57,7 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
         discovery.scan(1)
         watched = {pid: one for pid, one in discovery.watched.items() if pid != own_pid(root.root)}
         running = daemons(watched.values())
-        findings = examine(root, situation, guarded, choose(watched, what, situation))
+        findings = examine(root, situation, guarded, choose(watched, what, situation), running)
         extent = Extent(
             everything=not what,
             watched=len(discovery.watched) + len(discovery.left_out),
@@ -69,7 +70,7 @@ def doctor(what: Sequence[str], *, as_json: bool, config_file: str | None, procf
             one.close()
         guarded.close()
     lacks = missing(situation, findings, running, extent)
-    remarks = notes(situation, findings, extent)
+    remarks = notes(situation, findings, running, extent)
     rules = foldings(findings)
     if as_json:
         document = _document(situation, running, findings, lacks, remarks, rules)
@@ -107,7 +108,8 @@ def daemons(processes: Iterable[Process]) -> tuple[Daemon, ...]:
             with suppress(Gone, ReadError):
                 status = watched.dir.read("status", "status")
                 most_files, _ = parse_file_limits(watched.dir.read("limits", "limits"))
-                found.append(Daemon(watched.key.pid, parse_credentials(status), most_files))
+                tables = tables_of(watched.dir)
+                found.append(Daemon(watched.key.pid, parse_credentials(status), most_files, tables))
     return tuple(found)
 
 
@@ -228,6 +230,9 @@ def _process(finding: Finding) -> dict[str, object]:
         "gil": finding.gil,
         "names": finding.names,
         "source": finding.source,
+        "not_from_memory_because": finding.not_read,
+        "handed_over": finding.handed_over,
+        "held_by": list(finding.held_by),
         "states": finding.states,
         "memory": finding.memory,
         "hidden_because": finding.cause,

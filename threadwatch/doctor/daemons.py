@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
+from typing import Final
 
 from threadwatch.discovery.discovery import most_watched
 from threadwatch.doctor.findings import Daemon, Finding
@@ -13,6 +14,12 @@ from threadwatch.doctor.reasons import Remedy
 from threadwatch.doctor.situation import Situation, lacking, user_name
 from threadwatch.doctor.ways import BOTH, EVERYBODY, capabilities, more_files
 from threadwatch.words.wording import count
+
+SENT_AGAIN: Final = (
+    "A table is sent once, when it is made, to the socket that is there then: a process sends another one "
+    "after a restart, for a fork, or by threadwatch.unpublish() and publish()."
+)
+"""How a daemon gets the table of a process that was there before it."""
 
 
 def of_daemons(
@@ -37,10 +44,24 @@ def _other_users(
             yield Missing(
                 "daemon",
                 f"The daemon, PID {daemon.pid} of user {user_name(uid)}, sees less than is shown here. It "
-                f"lacks {', '.join(c for c in BOTH if c in lacks)}, and there are other users' processes.",
+                f"lacks {', '.join(c for c in BOTH if c in lacks)}, and there are other users' processes."
+                f"{_handed(daemon, others)}",
                 (daemon.pid,),
                 _ways(situation, daemon, BOTH),
             )
+
+
+def _handed(daemon: Daemon, others: Sequence[Finding]) -> str:
+    """Return which of these processes have handed their tables over to the daemon, and which have not."""
+    published = [finding for finding in others if finding.table == "found"]
+    if daemon.tables is None or not published:
+        return ""
+    has = [finding for finding in published if daemon.pid in finding.held_by]
+    lacks = [finding for finding in published if daemon.pid not in finding.held_by]
+    text = f" It has the names of {processes(has)}, handed over to its socket." if has else ""
+    if lacks:
+        text += f" It has not the table of {processes(lacks)}. {SENT_AGAIN}"
+    return text
 
 
 def _yama(

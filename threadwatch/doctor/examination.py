@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from threadwatch.doctor.evidence import evidence_of
@@ -11,11 +11,14 @@ from threadwatch.doctor.findings import (
     UNPUBLISHED,
     Access,
     Cause,
+    Daemon,
     Finding,
     GilState,
+    NotRead,
     TableState,
     cause_of,
 )
+from threadwatch.doctor.handed import was_sent
 from threadwatch.doctor.reasons import reason
 from threadwatch.doctor.situation import Situation
 from threadwatch.doctor.threads import labels_of, learn_names, living_threads, nameless
@@ -41,13 +44,14 @@ def examine(
     situation: Situation,
     guarded: GuardedReader,
     processes: Iterable[Process],
+    daemons: Sequence[Daemon],
 ) -> tuple[Finding, ...]:
-    """Read each of the processes once; leave out those that end meanwhile."""
+    """Read each of the processes once; leave out those that end meanwhile. ``daemons``: that run."""
     findings = []
 
     def look(watched: Process) -> None:
         with suppress(Gone, Denied):  # Denied: it has only just become another user's
-            findings.append(_Examination(procfs, situation, guarded, watched).run())
+            findings.append(_Examination(procfs, situation, guarded, watched, daemons).run())
 
     def go_on_without(watched: Process, lock: Lock) -> None:
         now_ns = time.monotonic_ns()
@@ -91,7 +95,12 @@ class _Examination:
     """The examination of one process."""
 
     def __init__(
-        self, procfs: ProcFS, situation: Situation, guarded: GuardedReader, watched: Process
+        self,
+        procfs: ProcFS,
+        situation: Situation,
+        guarded: GuardedReader,
+        watched: Process,
+        daemons: Sequence[Daemon],
     ) -> None:
         self._gid: int | None = None
         self._procfs = procfs
@@ -102,6 +111,8 @@ class _Examination:
         self._denied: set[str] = set()
         self._details: list[str] = []
         self._source: Source = "comm"
+        self._not_read: NotRead | None = None
+        self._daemons = daemons
         self._gil_in_memory: GilState = "unknown"
 
     def run(self) -> Finding:
@@ -118,6 +129,8 @@ class _Examination:
         memory = self._access(self._read_memory)
         if header is not None:
             names = self._access(self._names)
+        elif memory == "hidden":
+            self._not_read = "hidden"
         why = None
         if state in UNPUBLISHED:
             why = reason(evidence_of(self._procfs, watched), state)
@@ -142,6 +155,9 @@ class _Examination:
             nameless={} if header is None else nameless(watched, header, threads),
             labels=labels_of(watched, threads),
             source=self._source if header is None else "published",
+            not_read=self._not_read,
+            handed_over=header is not None and self._was_sent(),
+            held_by=tuple(one.pid for one in self._daemons if self._is_held_by(one)),
         )
         self._dir.owner_uid()  # of a process that has ended since, some of it is wrong
         return found
@@ -211,6 +227,15 @@ class _Examination:
                 self._details.append(str(error))
         return "yes"
 
+    def _was_sent(self) -> bool:
+        try:
+            return was_sent(self._watched)
+        except ReadError:
+            return False
+
+    def _is_held_by(self, daemon: Daemon) -> bool:
+        return any(self._watched.tables.follows(inode) for inode in daemon.tables or ())
+
     def _gil(self, header: TableHeader | None) -> GilState:
         if header is None:
             return self._gil_in_memory
@@ -241,11 +266,10 @@ class _Examination:
         hangs, now_ns = self._watched.hangs, time.monotonic_ns()
         if not self._guarded.may_read(hangs, "memory", self._dir.owner_uid, now_ns):
             raise ReadError("mem", "timeout", "it, or others of its user, give no answer")
-        if (
-            self._watched.tables.header is None
-            and self._watched.membership.config.names_from_memory
-        ):
-            return self._read_names(file)
+        if self._watched.tables.header is None:
+            if self._watched.membership.config.names_from_memory:
+                return self._read_names(file)
+            self._not_read = "forbidden"
         job = MemoryReads(file, self._watched.names.gils, ())
         job.run()
         if job.error is not None and job.failed is not None:
@@ -267,6 +291,7 @@ class _Examination:
             raise
         except ReadError as error:
             self._details.append(str(error))
+            self._not_read = "failed"
         else:
             self._source = "memory"
             if gils:

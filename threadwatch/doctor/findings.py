@@ -22,6 +22,10 @@ TableState = Literal[
 UNPUBLISHED: Final = frozenset({"none", "closed", "another's", "unfinished"})
 """The states of a table that mean that threads are not published: then there is a reason."""
 
+NotRead = Literal["forbidden", "hidden", "failed"]
+"""Why names are not read from a process's memory. ``forbidden``: by the configuration; ``hidden``: by the
+kernel; ``failed``: no Python that is known is found in it."""
+
 GilState = Literal["found", "free-threaded", "not found", "unknown"]
 
 Cause = Literal["other user", "not dumpable", "more privileges", "yama", "refused"]
@@ -65,6 +69,12 @@ class Finding:
     """Its effective group, of a process of which something is hidden."""
     source: Source = "comm"
     """Where the daemon has its threads' names from, with the same configuration and rights."""
+    not_read: NotRead | None = None
+    """Why that is not its memory; None: it is, or the process publishes."""
+    handed_over: bool = False
+    """Whether it has sent its table to a daemon's socket."""
+    held_by: tuple[int, ...] = ()
+    """The PIDs of the daemons that have its table, found or received."""
 
     @property
     def publishes(self) -> bool | None:
@@ -80,6 +90,8 @@ class Daemon:
     credentials: Credentials
     most_files: int | None = None
     """The limit of its open files; None: unlimited, or unreadable."""
+    tables: frozenset[int] | None = None
+    """The inodes of the tables that it has, found or received; None: they cannot be seen."""
 
 
 def cause_of(

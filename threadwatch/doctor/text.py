@@ -21,7 +21,7 @@ _LABEL: Final = 15
 
 _TITLES: Final = (
     *("PID", "USER", "APPLICATION", "INTERPRETER"),
-    *("PUBLISHES", "GIL", "NAMES", "STATES", "MEMORY"),
+    *("PUBLISHES", "GIL", "NAMES FROM", "STATES", "MEMORY"),
 )
 _RIGHT: Final = frozenset({"PID"})
 _BAD: Final = frozenset({"hidden", "no", "not found", "malformed", "other layout"})
@@ -189,14 +189,18 @@ def _cells(finding: Finding) -> tuple[str, ...]:
         cut(printable(finding.interpreter), _MOST_NAME),
         _TABLE.get(finding.table, finding.table),
         _GIL.get(finding.gil, finding.gil),
-        "memory"
-        if finding.source == "memory"
-        else ""
-        if finding.table == "none"
-        else finding.names,
+        _names(finding),
         finding.states,
         finding.memory,
     )
+
+
+def _names(finding: Finding) -> str:
+    if finding.source == "memory":
+        return "memory"
+    if finding.names == "yes":
+        return "table"
+    return finding.names if finding.names == "hidden" else "kernel"
 
 
 def _labelled(label: str, value: str, style: Style) -> Iterator[str]:

@@ -81,12 +81,12 @@ class TableSet:
         return max(found, key=lambda slot: slot.born_ns).tid if found else None
 
     def still_tells(self, process: ProcessDir, gil: Gil) -> bool:
-        """Return whether a table that the process still has names this GIL."""
+        """Return whether a table that the process still has names this GIL; one that has ended has none."""
         for followed in self.all:
             if followed.header.gil == gil:
                 try:
                     header = parse_header(followed.file.read_header())
-                    if not header.closed and still_there(process, followed, thoroughly=True):
+                    if not header.closed and _holds(process, followed, thoroughly=True):
                         return True
                 except (Gone, ReadError):
                     continue
@@ -108,19 +108,29 @@ class TableSet:
 def still_there(process: ProcessDir, followed: FollowedTable, *, thoroughly: bool) -> bool:
     """Return whether the process still has the table: exec closes it, and so can the application.
 
-    Only the thorough check, ten times as expensive, tells the table from another one at the same place. A
-    table that was handed over is locked as long as the process has it.
+    ``thoroughly``: see :func:`_holds`.
 
     :raises Gone: the process has ended.
     """
-    if followed.fd == HANDED_OVER:
-        return followed.file.is_locked()
     try:
-        if not thoroughly:
-            return bool(process.fd_link(followed.fd) == TABLE_LINK)
-        file = process.open_table(followed.fd)
-        file.close()
-        return bool(file.inode == followed.file.inode)
+        return _holds(process, followed, thoroughly=thoroughly)
     except Gone:
         # A leader that has ended before its threads has no files, but they have.
         return parse_stat(process.read("stat", "stat")).state == "Z"
+
+
+def _holds(process: ProcessDir, followed: FollowedTable, *, thoroughly: bool) -> bool:
+    """Return whether the process has the table open.
+
+    Only the thorough check, ten times as expensive, tells the table from another one at the same place. A
+    table that was handed over is locked as long as the process has it.
+
+    :raises Gone: it has no such descriptor, or has ended.
+    """
+    if followed.fd == HANDED_OVER:
+        return followed.file.is_locked()
+    if not thoroughly:
+        return bool(process.fd_link(followed.fd) == TABLE_LINK)
+    file = process.open_table(followed.fd)
+    file.close()
+    return bool(file.inode == followed.file.inode)
