@@ -69,7 +69,7 @@ class Seen:
 
 
 def differ(one: Shares, other: Shares, thread: str) -> float:
-    """How far two observers are apart about a thread, in standard errors of the difference."""
+    """Return how far two observers are apart about a thread, in standard errors of the difference."""
     error = math.hypot(one.error(thread), other.error(thread))
     return (one.shares[thread] - other.shares[thread]) / error
 

@@ -49,7 +49,7 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 
 def _outside(count: int) -> int:
-    """How many values on each side the confidence interval of the median leaves out."""
+    """Return how many values on each side the confidence interval of the median leaves out."""
     allowed = (1 - CONFIDENCE) / 2 * 2**count
     below, outside = 1, 0  # ways in which none of the values is below the median
     while below <= allowed and outside < (count - 1) // 2:
@@ -59,7 +59,7 @@ def _outside(count: int) -> int:
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value that ``percent`` of the values do not exceed; the median of an even number is between two."""
+    """Return the value that ``percent`` of the values do not exceed; of an even number, between two."""
     ordered = sorted(values)
     if not ordered:
         raise ValueError("no values to take a percentile of")

@@ -83,7 +83,7 @@ def _threads(options: argparse.Namespace) -> int:
 
 
 def _active_here(options: argparse.Namespace, number: int) -> int:
-    """How many of this process's threads are active: the first processes share them evenly."""
+    """Return how many of this process's threads are active: the first processes share them evenly."""
     if number >= options.active_processes:
         return 0
     share, rest = divmod(options.active, options.active_processes)

@@ -39,7 +39,7 @@ class Conditions:
         self._load = os.getloadavg()
 
     def now(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """Return the conditions as JSON can hold them."""
         seconds = time.monotonic() - self._began
         busy, stolen = _processor_time()
         return {
@@ -54,7 +54,7 @@ class Conditions:
 
 
 def as_sentence(conditions: Mapping[str, Any], *, full: bool) -> str:
-    """What :meth:`Conditions.now` gave, in words."""
+    """Return what :meth:`Conditions.now` gave, in words."""
     before, after = conditions["load_average_before"][0], conditions["load_average_after"][0]
     return (
         f"Measured on {conditions['started'][:10]} in {conditions['seconds']} s"

@@ -50,7 +50,7 @@ class Service:
         self.pid: int = self._hear()["pid"]
 
     def ask(self) -> dict[str, Any]:
-        """What it has done so far."""
+        """Return what it has done so far."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # then it is not heard of, either
             self._process.stdin.write("\n")
@@ -74,7 +74,7 @@ class Service:
 
 
 def new_mark() -> str:
-    """What the command line of no other process has in it."""
+    """Return what the command line of no other process has in it."""
     return f"service-{uuid.uuid4().hex}"
 
 
@@ -191,7 +191,7 @@ def _counts(profile: str, line: re.Pattern[str]) -> Counter[str]:
 
 @contextlib.contextmanager
 def stopped(daemon: Daemon) -> Iterator[Callable[[], contextlib.AbstractContextManager[None]]]:
-    """The daemon does nothing but while the context that this gives is entered."""
+    """Stop the daemon, but while the context that this yields is entered."""
 
     @contextlib.contextmanager
     def going() -> Iterator[None]:

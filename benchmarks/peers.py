@@ -36,7 +36,7 @@ class Peer:
 
 @contextlib.contextmanager
 def all_peers() -> Iterator[tuple[list[Peer], list[str]]]:
-    """Every peer that is installed, running where it has to, and a line for each that is not."""
+    """Yield every peer that is installed, running where it has to, and a line for each that is not."""
     peers: list[Peer] = []
     missing: list[str] = []
     with contextlib.ExitStack() as stack:

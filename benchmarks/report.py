@@ -37,14 +37,14 @@ class Result:
 
 
 def against(value: float, goal: float | None) -> str:
-    """What to put behind a value that is to be at most ``goal``."""
+    """Return what to put behind a value that is to be at most ``goal``."""
     if goal is None:
         return ""
     return f" (goal {goal:g}: {'met' if value <= goal else 'missed'})"
 
 
 def as_text(result: Result) -> str:
-    """For a terminal."""
+    """Return the report for a terminal."""
     parts = [f"== {result.name} ==", _wrapped(result.what)]
     parts += [_text_table(table) for table in result.tables]
     parts += [f"not measured: {line}" for line in result.missing]

@@ -44,7 +44,7 @@ def resident_bytes(pid: int) -> int:
 
 
 def descriptors(pid: int) -> int:
-    """How many file descriptors a process has open."""
+    """Return how many file descriptors a process has open."""
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
@@ -97,7 +97,7 @@ class Load:
         self.pids: list[int] = json.loads(said)["pids"]
 
     def threads(self) -> int:
-        """How many threads there are now."""
+        """Return how many threads there are now."""
         return sum(len(os.listdir(f"/proc/{pid}/task")) for pid in self.pids)
 
     def cpu_seconds(self) -> float:
@@ -173,7 +173,7 @@ class Server:
         return os.pread(self._log.fileno(), 1 << 20, 0).decode(errors="replace")
 
     def get(self, path: str, **headers: str) -> bytes:
-        """The body of a page, unpacked, by a connection that is kept; BenchmarkError unless it is 200."""
+        """Return the body of a page, unpacked, by a kept connection; BenchmarkError unless it is 200."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         if self._connection is None:
             self._connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE)
@@ -226,7 +226,7 @@ def configuration(
     itself: bool = True,
     from_memory: bool = False,
 ) -> Iterator[str]:
-    """The path of a configuration that watches loads and daemons, and nothing else that runs here.
+    """Yield the path of a configuration that watches loads and daemons, and nothing else that runs here.
 
     ``rate``: how often in a second it is sampled what threads wait for. ``load``: what the load's command
     line has in it. ``itself``: whether daemons are watched at all. ``from_memory``: whether names are read
@@ -256,7 +256,7 @@ class Daemon(Server):
         return sum(thread_clock_ns(self.pid, tid) for tid in switches(self.pid) if tid != self.pid)
 
     def metrics(self) -> dict[str, float]:
-        """What it says now; the names with their labels, as they stand in the exposition."""
+        """Return what it says now; the names with their labels, as they stand in the exposition."""
         lines = self.get("/metrics").decode().splitlines()
         pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
         return {name: float(value) for name, _, value in pairs}
@@ -276,7 +276,7 @@ def watching(
     itself: bool = True,
     from_memory: bool = False,
 ) -> Iterator[Daemon]:
-    """A daemon that is configured by :func:`configuration`."""
+    """Yield a daemon that is configured by :func:`configuration`."""
     with (
         configuration(per, rate=rate, load=load, itself=itself, from_memory=from_memory) as path,
         Daemon(path) as daemon,

@@ -58,7 +58,7 @@ def _say() -> None:
 
 
 def _chunk() -> None:
-    """A few tenths of a millisecond of Python code."""
+    """Run Python code for a few tenths of a millisecond."""
     for _ in range(200):
         sum(range(100))
 

@@ -81,7 +81,7 @@ def axis(values: Sequence[float], start: float, end: float) -> Axis:
 
 
 def spread(places: Sequence[float], distance: float) -> list[float]:
-    """The same places, moved down as far as it takes for each to be ``distance`` below the one above."""
+    """Return the same places, moved down until each is ``distance`` below the one above."""
     moved = list(places)
     lowest = float("-inf")
     for index in sorted(range(len(places)), key=places.__getitem__):

@@ -17,7 +17,7 @@ class Grid:
         self._y = 0
 
     def heading(self, title: str) -> None:
-        """A line of its own with a title."""
+        """Add a line of its own with a title."""
         row = {"type": "row", "title": title, "collapsed": False, "panels": []}
         self._place(row, x=0, width=COLUMNS, height=1)
         self._y += 1

@@ -33,7 +33,7 @@ class Query:
 
 
 def thresholds(*steps: tuple[float | None, str]) -> Json:
-    """From which value on, which colour; the first one starts with None."""
+    """Return from which value on there is which colour; the first one starts with None."""
     return {"mode": "absolute", "steps": [{"value": value, "color": c} for value, c in steps]}
 
 

@@ -17,7 +17,7 @@ _SCOPES: Final = {
 
 
 def select(metric: str, scope: str, *matchers: str, thread: bool = False) -> str:
-    """A selector: ``scope`` is host (everything there), groups (of several) or application (of one)."""
+    """Return a selector: ``scope`` is host (all there), groups (of several) or application (of one)."""
     chosen = ['thread=~"$thread"'] if thread else []
     return f"{metric}{{{', '.join([_SCOPES[scope], *chosen, *matchers])}}}"
 
@@ -50,12 +50,12 @@ def of_ours(selector: str) -> str:
 
 
 def lifetime(by: str, scope: str, *, thread: bool = False) -> str:
-    """How many threads were alive on average: the time that all states together took."""
+    """Return how many threads were alive on average: the time that all states together took."""
     return total(by, rate("threadwatch_thread_state_seconds_total", scope, thread=thread))
 
 
 def gil_utilisation(scope: str) -> str:
-    """How much of the time a GIL is held, 0 to 1, by job, instance and group.
+    """Return how much of the time a GIL is held, 0 to 1, by job, instance and group.
 
     Where series have a pid, that of the busiest process; else the mean over the processes that publish.
     """
@@ -71,13 +71,13 @@ def gil_utilisation(scope: str) -> str:
 
 
 def busiest(by: str, scope: str, number: int) -> str:
-    """The thread names that used most CPU time in all of the range that is shown, the same at each point."""
+    """Return the thread names that used most CPU time in all of the range shown, the same at each point."""
     cpu = select("threadwatch_thread_cpu_seconds_total", scope, thread=True)
     return f"topk({number}, sum by ({by}) (rate({cpu}[$__range] @ end())))"
 
 
 def strongest_state(by: str, scope: str, most: int) -> str:
-    """For each thread name the number of the state that took most of its time; ``most`` names."""
+    """Return, for ``most`` thread names, the number of the state that took most of each one's time."""
     share = total(
         f"{by}, state", rate("threadwatch_thread_state_seconds_total", scope, thread=True)
     )

@@ -15,7 +15,7 @@ SHARE = CHECKOUT / "packaging" / "share"
 
 
 def everything() -> dict[Path, str]:
-    """What is to be in each file."""
+    """Return what is to be in each file."""
     prose = (CHECKOUT / "manual" / "threadwatch.1.md").read_text(encoding="utf-8")
     settings = (CHECKOUT / "docs" / "configuration.md").read_text(encoding="utf-8")
     configuration = [

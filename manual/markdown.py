@@ -48,7 +48,7 @@ def to_man(text: str) -> Iterator[str]:
 
 
 def _end(tokens: Sequence[Token], position: int) -> int:
-    """Where the element ends that begins at ``position``."""
+    """Return where the element ends that begins at ``position``."""
     level = 0
     for index in range(position, len(tokens)):
         level += tokens[index].nesting

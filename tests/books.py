@@ -75,7 +75,7 @@ def ended(
     start_ticks: int = 6000,
     **values: Any,
 ) -> EndedThread:
-    """A published end of the thread with that number in table 1; as :func:`thread` starts it, if any has."""
+    """Return a published end of the thread with that number in table 1, as :func:`thread` starts it."""
     return EndedThread((1, serial), tid, name, cpu_ns, (tid, start_ticks), **values)
 
 
@@ -143,7 +143,7 @@ class Books:
         return views
 
     def close(self, *ends: EndedThread, key: ProcessKey = KEY) -> None:
-        """The process has gone."""
+        """Let the process go."""
         self.account.close(key, ends, self.now_ns)
         self._open.discard(key)
         for group in self.groups().values():
@@ -197,7 +197,7 @@ def cpu_by_name(group: GroupView) -> dict[str, int]:
 def fallen(
     before: Iterable[GroupView], now: Iterable[GroupView], before_ns: int, now_ns: int
 ) -> list[str]:
-    """What has fallen since ``before`` of what should only grow, in series that are in both.
+    """Return what has fallen since ``before`` of what should only grow, in series that are in both.
 
     Time in states is what it was at the moment of each view (CLOCK_MONOTONIC), as outputs show it.
     """

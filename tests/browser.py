@@ -23,7 +23,7 @@ FLAGS = (
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """The browser, headless, with a fresh profile.
+    """Yield the browser, headless, with a fresh profile.
 
     :raises TestbedError: there is none.
     """

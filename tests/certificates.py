@@ -17,7 +17,7 @@ LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
 def write_pair(ca: trustme.CA, directory: Path, *names: str, stem: str = "") -> trustme.LeafCert:
-    """A certificate for these names and its key, as cert.pem and key.pem (or with a stem before them)."""
+    """Write a certificate for these names and its key, as cert.pem and key.pem (with a stem before them)."""
     leaf = ca.issue_cert(*names)
     (directory / f"{stem}cert.pem").write_bytes(chain(leaf))
     leaf.private_key_pem.write_to_path(directory / f"{stem}key.pem")
@@ -36,7 +36,7 @@ def expired(ca: trustme.CA) -> trustme.LeafCert:
 
 
 def write_all(directory: Path) -> None:
-    """Every kind of file that a web configuration of ``tests/fixtures/web`` names."""
+    """Write every kind of file that a web configuration of ``tests/fixtures/web`` names."""
     ca = trustme.CA()
     ca.cert_pem.write_to_path(directory / "ca.pem")
     leaf = write_pair(ca, directory, "localhost", "127.0.0.1")
@@ -60,7 +60,7 @@ def write_all(directory: Path) -> None:
 
 
 def fill_in(text: bytes, directory: Path) -> bytes:
-    """A configuration with ``@DIR@`` and lines such as ``    @cert.pem@`` replaced by what they stand for."""
+    """Return a configuration in which ``@DIR@`` and lines such as ``    @cert.pem@`` are replaced."""
     lines = []
     for line in text.replace(b"@DIR@", bytes(directory)).splitlines(keepends=True):
         word = line.strip()

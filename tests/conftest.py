@@ -31,13 +31,13 @@ def pytest_report_header() -> str:
 
 @pytest.fixture(params=testbed.MATRIX, ids=lambda version: f"{version[0]}.{version[1]}")
 def interpreter(request: pytest.FixtureRequest) -> testbed.Interpreter:
-    """Each supported CPython in turn; fails, not skips, where one is missing."""
+    """Return each supported CPython in turn; fail, not skip, where one is missing."""
     return testbed.require(*request.param)
 
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel as it would be released, built from this checkout by way of its sdist."""
+    """Return the wheel as it would be released, built from this checkout by way of its sdist."""
     out = tmp_path_factory.mktemp("wheel")
     command = (sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out))
     done = subprocess.run(

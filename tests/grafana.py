@@ -73,7 +73,7 @@ def expressions() -> list[Expression]:
 
 
 def queries_of_variables(dashboard: Json) -> dict[str, tuple[str, str]]:
-    """For each variable that asks Prometheus, in their order: the selector, and the label that it wants."""
+    """Return the selector and the wanted label of each variable that asks Prometheus, in their order."""
     found = {}
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
@@ -115,14 +115,14 @@ def _for_regex(value: str) -> str:
 
 
 def faults(dashboard: Json) -> list[str]:
-    """Where a dashboard has something that Grafana's schema does not: keys, types, values of enumerations."""
+    """Return the places where a dashboard differs from Grafana's schema: keys, types, enumerations."""
     known = schema.Dashboard.from_json(dashboard)
     again = json.loads(json.dumps(known, cls=encoder.JSONEncoder))
     return [*_lost(dashboard, again, ""), *_wrong(known, "")]
 
 
 def _lost(ours: Any, theirs: Any, where: str) -> Iterator[str]:
-    """What the schema's classes did not take up."""
+    """Yield what the schema's classes did not take up."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         for key, value in ours.items():
             if key not in theirs:
@@ -143,7 +143,7 @@ def _wrong(known: object, where: str) -> Iterator[str]:
 
 
 def _mismatch(value: Any, annotation: Any, where: str) -> Iterator[str]:
-    """Where a value is not of an annotated type."""
+    """Yield the places where a value is not of an annotated type."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in {typing.Union, types.UnionType}:
         others = [one for one in arguments if one is not type(None)]

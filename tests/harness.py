@@ -187,7 +187,7 @@ class Target:
             self.process.stdin.write(b"\n")
 
     def stderr(self) -> str:
-        """What the program has written to its stderr so far."""
+        """Return what the program has written to its stderr so far."""
         self._stderr.seek(0)
         return self._stderr.read().decode("utf-8", "replace")
 

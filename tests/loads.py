@@ -44,7 +44,7 @@ class Load(Target):
         return b"\n" in self._buffer or bool(self._selector.select(seconds))
 
     def hear(self, step: str) -> dict[str, Any]:
-        """What it tells at this step, which must be its next."""
+        """Return what it tells at this step, which must be its next."""
         line = self.next_line()
         if line is None:
             raise TargetError(self.complaint("ended"))
@@ -163,13 +163,13 @@ class Watch:
         return cpu_by_name(self.group)
 
     def counts(self, name: str) -> tuple[int, int]:
-        """How many threads of a name have ended, and how many live."""
+        """Return how many threads of a name have ended, and how many live."""
         totals = self.group.series[SeriesKey(name)]
         return totals.ended, sum(totals.now.values())
 
     @property
     def started(self) -> int:
-        """How many threads have started.
+        """Return how many threads have started.
 
         Altogether: one that was seen before it could say its name has started under another.
         """
@@ -181,7 +181,7 @@ class Watch:
 
 
 def runs(pid: int) -> bool:
-    """Whether one of the process's threads runs, or would if it had a CPU, by the kernel's own word."""
+    """Return whether a thread of the process runs, or would if it had a CPU, by the kernel's own word."""
     for task in Path(f"/proc/{pid}/task").glob("*/stat"):
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             if task.read_bytes().rsplit(b") ", 1)[1].startswith(b"R"):

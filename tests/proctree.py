@@ -100,7 +100,7 @@ class Process:
         return thread
 
     def end(self) -> None:
-        """The process is gone, its directory with it."""
+        """End the process, and remove its directory."""
         shutil.rmtree(self.directory)
 
     def write(self) -> None:
@@ -147,7 +147,7 @@ class Thread:
         self.process.write()
 
     def end(self) -> None:
-        """The thread is gone; what it used stays in its process's sums.
+        """End the thread; what it used stays in its process's sums.
 
         Not for the main thread: the kernel keeps it, as a zombie, until the last one has ended.
         """

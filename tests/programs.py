@@ -21,7 +21,7 @@ _PLATFORMS = ("manylinux1", "manylinux2014", "manylinux_2_17", "manylinux_2_28",
 
 
 def environment(interpreter: Interpreter, *requirements: str) -> Path:
-    """The root of an environment with these requirements (pip's words) installed; made at the first call.
+    """Return the root of an environment with these requirements (pip's words), made at the first call.
 
     ``bin/python`` in it runs on the interpreter: behind ``chroot`` where that is in the tree; see
     :func:`python`. Raises :class:`subprocess.CalledProcessError` where something cannot be installed.
@@ -42,7 +42,7 @@ def environment(interpreter: Interpreter, *requirements: str) -> Path:
 
 
 def python(interpreter: Interpreter, directory: Path) -> tuple[str, ...]:
-    """The command of the environment's Python: put a script or ``-m`` behind it. Runs as the same process."""
+    """Return the command of the environment's Python, to go before a script. Runs as the same process."""
     return (*interpreter.command[:-1], str(directory / "bin/python"))
 
 

@@ -116,7 +116,7 @@ class Prometheus:
         return found
 
     def rules(self) -> dict[str, dict[str, Any]]:
-        """What Prometheus says of its rules, by the name of the alert or of what is recorded."""
+        """Return what Prometheus says of its rules, by the name of the alert or of what is recorded."""
         groups = self._get("/api/v1/rules")["groups"]
         return {rule["name"]: rule for group in groups for rule in group["rules"]}
 
@@ -135,7 +135,7 @@ class Prometheus:
         return until(lambda: self.query(promql), f"an answer to {promql}")
 
     def targets(self) -> dict[str, dict[str, Any]]:
-        """What Prometheus says of its targets, by their job: health, lastError and more."""
+        """Return what Prometheus says of its targets, by their job: health, lastError and more."""
         active = self._get("/api/v1/targets")["activeTargets"]
         return {target["labels"]["job"]: target for target in active}
 

@@ -44,7 +44,7 @@ class Serving:
         self.url = f"http://{found[1]}"
 
     def text(self) -> str:
-        """What it has logged so far."""
+        """Return what it has logged so far."""
         return self.log.read_text()
 
     def get(self, path: str) -> tuple[int, str]:
@@ -59,7 +59,7 @@ class Serving:
 
 @contextlib.contextmanager
 def serving(directory: Path, *arguments: str, prefix: Sequence[str] = ()) -> Iterator[Serving]:
-    """A daemon that runs meanwhile."""
+    """Run a daemon meanwhile."""
     daemon = Serving(directory, *arguments, prefix=prefix)
     try:
         yield daemon
@@ -75,7 +75,7 @@ def ready(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process from its first line of output on, which has to be ``first``; it is killed at the end."""
+    """Yield a process once it has printed its first line, which has to be ``first``; kill it at the end."""
     process = subprocess.Popen(
         command, env=env, cwd=cwd, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -90,7 +90,7 @@ def ready(
 
 @contextlib.contextmanager
 def application(*, name: str = "shop.py", code: str = "") -> Iterator[subprocess.Popen[str]]:
-    """A small application under ``threadwatch run``, ready once this is entered; it ends with its stdin."""
+    """Run a small application under ``threadwatch run``, ready once this is entered. Its stdin ends it."""
     body = (
         "import sys, threading, time\n"
         "threading.Thread(target=time.sleep, args=(600,), name='metrics-flush', daemon=True).start()\n"

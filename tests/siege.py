@@ -58,7 +58,7 @@ class Siege:
     async def connected(
         self, *, raw: bool = False
     ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-        """A connection, through TLS unless ``raw``."""
+        """Yield a connection, through TLS unless ``raw``."""
         reader, writer = await asyncio.open_connection(
             "127.0.0.1",
             self.port,
@@ -91,7 +91,7 @@ class Siege:
                 self.done["silent_now"] -= 1
 
     async def send_slowly(self) -> None:
-        """A byte a second."""
+        """Send a byte a second."""
         async with self.connected() as (_, writer):
             self.done["slow"] += 1
             for byte in itertools.cycle(REQUEST + b"A: bcdefghijklmnopqrstuvwxyz\r\n"):
@@ -101,7 +101,7 @@ class Siege:
                 await asyncio.sleep(1)
 
     async def make_no_sense(self) -> None:
-        """What is no request, or asks for what there is not."""
+        """Send what is no request, or asks for what there is not."""
         async with self.connected(raw=random.random() < 0.2) as (reader, writer):
             writer.write(random.choice(NONSENSE))
             self.done["malformed"] += 1
@@ -119,7 +119,7 @@ class Siege:
                     pass
 
     async def scrape(self) -> None:
-        """As Prometheus does: again and again on one connection."""
+        """Scrape again and again on one connection, as Prometheus does."""
         async with self.connected() as (reader, writer):
             while True:
                 writer.write(REQUEST + self.authorization + b"\r\n")
@@ -130,7 +130,7 @@ class Siege:
                 await asyncio.sleep(1)
 
     async def guess(self) -> None:
-        """A user and a password by chance."""
+        """Send a user and a password by chance."""
         guess = base64.b64encode(
             random.choice((b"alice", b"%d" % random.getrandbits(30)))
             + b":%d" % random.getrandbits(30)

@@ -62,7 +62,7 @@ class Terminal:
         self._tmux("resize-window", "-x", str(columns), "-y", str(lines))
 
     def ask(self, form: str) -> str:
-        """What tmux knows: ``#{alternate_on}``, ``#{pane_pid}``."""
+        """Return what tmux knows: ``#{alternate_on}``, ``#{pane_pid}``."""
         return self._tmux("display-message", "-p", form).strip()
 
     def until(self, what: Callable[[list[str]], object], why: str) -> list[str]:
@@ -89,7 +89,7 @@ class Terminal:
 def terminal(
     directory: Path, *command: str, columns: int = 100, lines: int = 30, **environment: str
 ) -> Iterator[Terminal]:
-    """A terminal in which ``command`` runs meanwhile."""
+    """Yield a terminal in which ``command`` runs meanwhile."""
     made = Terminal(directory, command, columns, lines, environment)
     try:
         yield made
@@ -98,7 +98,7 @@ def terminal(
 
 
 def written_to_a_terminal(command: Sequence[str], **environment: str) -> tuple[int, str]:
-    """The exit code of a command, and what it has written to a terminal of 80 columns, as its stdout."""
+    """Return a command's exit code, and what it has written to a terminal of 80 columns, as its stdout."""
     primary, secondary = pty.openpty()
     process = subprocess.Popen(
         command,

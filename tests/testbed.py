@@ -101,7 +101,7 @@ def enter() -> None:
 
 @functools.cache
 def interpreters() -> tuple[Interpreter, ...]:
-    """One CPython (with the GIL) for each version of :data:`MATRIX` that this machine has, oldest first."""
+    """Return a CPython with the GIL for each version of :data:`MATRIX` that is here, oldest first."""
     found = (_find(version) for version in MATRIX)
     return tuple(interpreter for interpreter in found if interpreter is not None)
 
@@ -115,7 +115,7 @@ def require(major: int, minor: int) -> Interpreter:
 
 
 def how_to_get(version: tuple[int, int]) -> str:
-    """What to do where that version is missing."""
+    """Return what to do where that version is missing."""
     if version >= (3, 13):
         return "run tests/setup-testbed as root"
     return f"install it with pyenv, or as python{version[0]}.{version[1]} on the PATH"

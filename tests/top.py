@@ -48,7 +48,7 @@ def thread(tid: int, name: str, **values: Any) -> ThreadView:
 
 
 def busy(tid: int, name: str, cpu: float, wait: float = 0.0, **values: Any) -> ThreadView:
-    """A thread that runs ``cpu`` of the time, waits ``wait`` of it for the GIL, and sleeps the rest."""
+    """Return a thread that runs ``cpu`` of the time, waits ``wait`` of it for the GIL, else sleeps."""
     states = {"running": cpu, "gil": wait, "sleep": 1.0 - cpu - wait}
     given: dict[str, Any] = {
         "state": "running",

@@ -68,7 +68,7 @@ class Tracer:
 
 @contextmanager
 def traced(pid: int) -> Iterator[Tracer]:
-    """A tracer of the process that runs meanwhile."""
+    """Run a tracer of the process meanwhile."""
     tracer = Tracer(pid)
     try:
         yield tracer

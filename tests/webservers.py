@@ -84,7 +84,7 @@ class Server:
 def running(
     command: Sequence[str], address: str | tuple[str, int], log: Path, *, asked: bool, **extra: str
 ) -> Iterator[Server]:
-    """A server of this command; ``extra``: for its environment.
+    """Run a server of this command; ``extra``: for its environment.
 
     Once this is entered, it listens; ``asked``: and has served a request.
     """

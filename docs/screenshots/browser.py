@@ -50,7 +50,7 @@ def page(
     width: int = 1280,
     height: int = 760,
 ) -> None:
-    """The status page."""
+    """Take pictures of the status page."""
     with chromium() as browser:
         opened = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
         opened.goto(demo.url)
@@ -61,7 +61,7 @@ def page(
 
 
 def query(demo: Demo, file: Path) -> None:
-    """The panel's query as Prometheus 2's interface draws it: no Grafana is at hand."""
+    """Take a picture of the panel's query as Prometheus 2's interface draws it."""
     name, panel = PANEL
     (asked,) = (e for e in grafana.expressions() if (e.dashboard, e.panel) == PANEL)
     dashboard = grafana.load(grafana.DIRECTORY / f"{name}.json")
@@ -101,7 +101,7 @@ PICTURES: Final[Mapping[str, Callable[[Demo, Path], None]]] = {
 
 @contextmanager
 def running() -> Iterator[Demo]:
-    """The demo, and a Prometheus that scrapes it."""
+    """Run the demo, and a Prometheus that scrapes it."""
     command = (sys.executable, "-m", "threadwatch", "demo", "--web.listen-address=127.0.0.1:0")
     demo = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:

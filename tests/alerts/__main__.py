@@ -128,7 +128,7 @@ DAEMONS: Final = {
 
 @contextlib.contextmanager
 def program(name: str, prefix: tuple[str, ...] = ()) -> Iterator[None]:
-    """One of the programs that runs meanwhile, with what it has started."""
+    """Run one of the programs meanwhile, with what it starts."""
     target = [str(DEMO)] if name.startswith("demo") else [str(TARGETS / "alerting.py"), name]
     process = subprocess.Popen(
         [*FIRST, *prefix, *threadwatch("run", "--", sys.executable, *target)],
@@ -145,7 +145,7 @@ def program(name: str, prefix: tuple[str, ...] = ()) -> Iterator[None]:
 
 @contextlib.contextmanager
 def program_on_disk(place: Path, *, frozen_s: float, free_s: float) -> Iterator[None]:
-    """The program called as the directory; the file system at its ALERTING_DISK is frozen now and then."""
+    """Run the program called as the directory; the file system at its ALERTING_DISK is frozen at times."""
     image, mount = place / "image", place / "disk"
     mount.mkdir(parents=True)
     image.write_bytes(bytes(16 << 20))

@@ -21,7 +21,7 @@ METRICS = CHECKOUT / "docs" / "metrics.md"
 
 
 def _lacking(path: Path, wanted: str) -> Iterator[str]:
-    """What to tell of a file that is not what is wanted."""
+    """Yield what to tell of a file that is not what is wanted."""
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     if text != wanted:
         missing = sorted(set(wanted.splitlines()) - set(text.splitlines()))

@@ -91,14 +91,14 @@ _TABLE: tuple[Callable[[bytes], object], ...] = (parse_header, parse_dynamic, pa
 
 
 def procfs(data: bytes) -> None:
-    """Every file of ``/proc``: a value that can be written as UTF-8, or Malformed."""
+    """Parse every file of ``/proc``: the result is a value that can be written as UTF-8, or Malformed."""
     for parse in _PROCFS:
         with suppress(Malformed):
             repr(parse(data)).encode()
 
 
 def tables(data: bytes) -> None:
-    """A table's header, counters and slots: a value, or Malformed; with the CRCs put right, too."""
+    """Parse a table's header, counters and slots, as they are and with right CRCs: a value, or Malformed."""
     for parse in _TABLE:
         with suppress(Malformed):
             parse(data)
@@ -113,7 +113,7 @@ def tables(data: bytes) -> None:
 
 
 def reader(data: bytes) -> None:
-    """A reader of a table that its target rewrites, cuts and closes at will gets ReadError, or goes on.
+    """Read a table that its target rewrites, cuts and closes at will: ReadError, or the reader goes on.
 
     The bytes are a script of such deeds. The table is one of this very process.
     """
@@ -140,7 +140,7 @@ def reader(data: bytes) -> None:
 
 
 def config(data: bytes) -> None:
-    """A configuration file: a configuration that can be described, or one line that says what is wrong."""
+    """Parse a configuration file: a configuration that can be described, or one line of complaint."""
     try:
         found = parse_config(data, "fuzz.yml")
     except ConfigError as error:
@@ -152,7 +152,7 @@ def config(data: bytes) -> None:
 
 
 def web_config(data: bytes) -> None:
-    """A web configuration: settings, or one line that says what is wrong."""
+    """Parse a web configuration: settings, or one line that says what is wrong."""
     try:
         said = str(parse_web_config(data, "fuzz.yml").files())
     except ConfigError as error:
@@ -179,7 +179,7 @@ def names(data: bytes) -> None:
 
 
 def requests(data: bytes) -> None:
-    """What an HTTP client says: never an exception. What an operator says of addresses: ValueError."""
+    """Parse a client's requests, never with an exception; and an operator's addresses: ValueError."""
     text = data.decode("latin-1")
     negotiate(text)
     accepts_gzip(text)
@@ -190,7 +190,7 @@ def requests(data: bytes) -> None:
 
 
 def gil(data: bytes) -> None:
-    """A GIL in memory that a target has filled at will: a thread holds it, or none does."""
+    """Look at a GIL in memory that a target has filled at will: a thread holds it, or none does."""
     begin = 1 << 20
 
     def read(address: int, size: int) -> bytes:
@@ -207,7 +207,7 @@ def gil(data: bytes) -> None:
 
 
 def view(data: bytes) -> None:
-    """What another daemon says that it sees: a view that can be shown again, or Malformed in one line."""
+    """Parse the view of another daemon: it can be shown again, or is Malformed in one line."""
     try:
         found = parse_view(data)
     except Malformed as error:
@@ -232,7 +232,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 
 
 def _do(deed: int, place: int, payload: bytes, image: bytearray, fd: int) -> None:
-    """One deed of the target that :func:`reader` follows."""
+    """Do one deed of the target that :func:`reader` follows."""
     slot = max(place - table.HEADER_SIZE, 0) // table.SLOT_SIZE
     start = table.HEADER_SIZE + slot * table.SLOT_SIZE
     payload = payload[: len(image) - place]
@@ -297,7 +297,7 @@ _UNESCAPED = {r"\\": "\\", r"\n": "\n", r"\"": '"'}
 
 
 def _exposed(value: str) -> None:
-    """As a label it is one line, and the same when it is read back."""
+    """Check that a label is one line, and the same when it is read back."""
     family = Metric("m", "h", "gauge")
     family.add_sample("m", {"thread": value}, 1.0)
     for form in Format:
@@ -310,7 +310,7 @@ def _exposed(value: str) -> None:
 
 
 def _logged(value: str) -> None:
-    """In the log it is one line of printable ASCII, and the same when it is read back."""
+    """Check that a log line is one line of printable ASCII, and the same when it is read back."""
     logger = logging.getLogger("threadwatch")
     before = logger.handlers[:], logger.propagate, logger.level
     try:

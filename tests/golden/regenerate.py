@@ -27,7 +27,7 @@ SCREENS = [DIRECTORY / f"top-{size}.txt" for size in ("60x14", "80x24", "120x30"
 
 
 def exposition(form: Format) -> bytes:
-    """The sample view in that format, without the daemon's own process, whose values are never the same."""
+    """Return the sample view in that format, without the daemon's process, whose values always differ."""
     return encode(collect(sample(), BUILD), form)
 
 

@@ -58,12 +58,12 @@ Eyes = Callable[[list[int]], dict[int, dict[int, Shown]]]
 
 
 def cut(name: str) -> str:
-    """The name as it is published: at most NAME_BYTES of UTF-8, whole characters, surrogates escaped."""
+    """Return the name as published: at most NAME_BYTES of UTF-8, whole characters, surrogates escaped."""
     return name.encode("utf-8", "backslashreplace")[:NAME_BYTES].decode("utf-8", "ignore")
 
 
 def shown_by_ps(pids: Iterable[int], prefix: Sequence[str] = ()) -> dict[int, dict[int, Shown]]:
-    """What ``threadwatch ps --json PID…`` shows: by PID, by TID."""
+    """Return what ``threadwatch ps --json PID…`` shows: by PID, by TID."""
     done = subprocess.run(
         [*(prefix or threadwatch()), "ps", "--json", "--interval", "0", *map(str, pids)],
         cwd=CHECKOUT,
@@ -95,7 +95,7 @@ def kernel_comm(pid: int, tid: int) -> str | None:
 def compare(
     expected: ExpectedProcess, shown: Mapping[int, Shown] | None
 ) -> tuple[list[str], list[str]]:
-    """What is wrong with what ps shows of a process: wrong for good, and what may pass with time."""
+    """Return what is wrong with what ps shows of a process: wrong for good, and what may pass with time."""
     if shown is None:
         return [f"pid {expected.pid}: not shown at all"], []
     wrong: list[str] = []
@@ -137,7 +137,7 @@ class Daemon:
         self._poller = Poller(ProcFS(), config, report=lambda _error: None)
 
     def shown(self, pids: Iterable[int]) -> dict[int, dict[int, Shown]]:
-        """What one more poll shows of these processes."""
+        """Return what one more poll shows of these processes."""
         wanted = frozenset(pids)
         self._poller.always_watch(wanted)
         return {

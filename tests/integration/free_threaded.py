@@ -33,7 +33,7 @@ PYTHON = TESTBED / "freethreaded/bin/python3.13t"
 
 @pytest.fixture(scope="module")
 def interpreter() -> Interpreter:
-    """The free-threaded CPython."""
+    """Return the free-threaded CPython."""
     code = "import platform; print(platform.python_version())"
     done = subprocess.run([PYTHON, "-c", code], capture_output=True, text=True, check=True)
     return Interpreter((3, 13), done.stdout.strip(), (str(PYTHON),), Path("/"))
@@ -74,7 +74,7 @@ def test_with_the_gil_switched_on(
 
 
 def watched(it: Lab, interpreter: Interpreter, on: Mapping[str, str]) -> Window:
-    """What is seen of two threads that compute."""
+    """Return what is seen of two threads that compute."""
     it.start(interpreter, "count", "2", environment=on)
     with promptly():
         it.begin()

@@ -45,7 +45,7 @@ class Watch:
         )
 
     def take(self) -> Mapping[int, Waits]:
-        """What it has seen."""
+        """Return what it has seen."""
         return self.sampler.take(self.target.key)
 
     def of(self, **changes: object) -> Watch:
@@ -55,7 +55,7 @@ class Watch:
 
 @contextmanager
 def watching(pid: int, *, keep: int | None = None) -> Iterator[Watch]:
-    """A sampler on all threads that the process has now, with the GILs that it publishes."""
+    """Yield a sampler on all threads that the process has now, with the GILs that it publishes."""
     with ExitStack() as stack:
         directory = stack.enter_context(ProcFS().open_process(pid))
         start_ticks = parse_stat(directory.read("stat", "stat")).start_ticks

@@ -21,7 +21,7 @@ Start = Callable[..., Load]
 
 @pytest.fixture
 def watch() -> Iterator[Watch]:
-    """A poller that ends with its test."""
+    """Yield a poller that ends with its test."""
     watch = Watch()
     yield watch
     watch.close()

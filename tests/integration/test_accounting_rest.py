@@ -51,7 +51,7 @@ def test_threads_at_rest_are_shown_as_they_are() -> None:
 def differences(
     watch: Watch, pid: int, counts: dict[str, dict[str, Any]]
 ) -> list[tuple[str, str, object, object]]:
-    """What is shown otherwise than the process itself has told: TID, what, shown, told."""
+    """Return what is shown otherwise than the process itself has told: TID, what, shown, told."""
     process = watch.process(pid)
     assert process is not None
     # a thread has two series if it was seen before it could say its name

@@ -25,7 +25,7 @@ def test_numbers_that_are_used_again() -> None:
 
 
 def pids(watch: Watch) -> None:
-    """One process after the other gets the same PID; some follow without a poll in between."""
+    """Give one process after the other the same PID; some follow without a poll in between."""
     used_ns = 0
     python = testbed.require(3, 11)
     for run in range(1, 6):
@@ -47,7 +47,7 @@ def pids(watch: Watch) -> None:
 
 
 def tids(watch: Watch) -> None:
-    """One thread after the other gets the same TID, while a poller looks on."""
+    """Give one thread after the other the same TID, while a poller looks on."""
     load = Load(testbed.require(3, 11), "load_reuse.py", watch.mark, str(PID))
     watch.meet(load)
     watch.poll_while(load, interval=0.02)

@@ -17,7 +17,7 @@ from threadwatch.model.keys import UNATTRIBUTED
 
 @pytest.fixture
 def watch() -> Iterator[Watch]:
-    """A poller that ends with its test."""
+    """Yield a poller that ends with its test."""
     watch = Watch()
     yield watch
     watch.close()

@@ -39,20 +39,20 @@ READ = 63 if platform.machine() == "aarch64" else 0
 
 @pytest.fixture(params=[(3, 14), (3, 15)], ids=["3.14", "3.15"])
 def attachable(request: pytest.FixtureRequest) -> Interpreter:
-    """Each CPython that can be attached to."""
+    """Return each CPython that can be attached to."""
     return require(*request.param)
 
 
 @pytest.fixture(autouse=True)
 def tidy() -> Iterator[None]:
-    """No test leaves a script behind."""
+    """Check that no test leaves a script behind."""
     before = scripts()
     yield
     assert scripts() <= before
 
 
 def scripts() -> set[str]:
-    """The directories in which scripts lie, where the targets' temporary files are."""
+    """Return the directories in which scripts lie, where the targets' temporary files are."""
     return {name for name in os.listdir("/tmp") if re.fullmatch("threadwatch-[0-9a-f]{16}", name)}  # noqa: S108  # what targets have as /tmp
 
 
@@ -88,7 +88,7 @@ def start(fleet: Fleet, interpreter: Interpreter, *arguments: str, **options: ob
 
 
 def reads_its_input(pid: int) -> bool:
-    """Whether a process's main thread waits for a line."""
+    """Return whether a process's main thread waits for a line."""
     call = parse_syscall(Path(f"/proc/{pid}/syscall").read_bytes())
     return call is not None and call.number == READ and call.args[0] == 0
 
@@ -106,7 +106,7 @@ def detach(pid: int) -> None:
 
 
 def refusal(pid: int, timeout: float = TIMEOUT) -> str:
-    """Why a process cannot be attached to."""
+    """Return why a process cannot be attached to."""
     with pytest.raises(Unusable) as caught:
         attach(pid, timeout)
     text = str(caught.value)
@@ -115,7 +115,7 @@ def refusal(pid: int, timeout: float = TIMEOUT) -> str:
 
 
 def names(pid: int) -> dict[int, str]:
-    """The names that it publishes of its living threads, by their TIDs as it sees them."""
+    """Return the names that it publishes of its living threads, by their TIDs as it sees them."""
     found: dict[int, str] = {}
     with ProcFS().open_process(pid) as process:
         for fd in find_tables(process):

@@ -529,7 +529,7 @@ def test_output_that_cannot_be_written(arguments: tuple[str, ...]) -> None:
 
 
 def _printing(arguments: tuple[str, ...], output: int | None) -> tuple[int, str]:
-    """The exit code and the standard error of a command with that standard output; None: it is closed."""
+    """Return the exit code and stderr of a command with that standard output; None: it is closed."""
     closed = ("sh", "-c", 'exec "$@" >&-', "sh") if output is None else ()
     done = subprocess.run(
         [*closed, *threadwatch(*arguments)],

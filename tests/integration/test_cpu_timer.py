@@ -39,7 +39,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def sleepers() -> Iterator[subprocess.Popen[str]]:
-    """A process of 101 threads, of which one uses 50 ms of CPU time for each line; all run for ``all``."""
+    """Yield a process of 101 threads; one uses 50 ms of CPU time for each line, all run for ``all``."""
     with ready(sys.executable, "-c", SLEEPERS) as process:
         _let_all_sleep(process)
         yield process
@@ -77,7 +77,7 @@ def threads_ns(pid: int) -> int:
 
 
 def timers() -> int:
-    """How many POSIX timers this process has (proc_pid_timers(5))."""
+    """Return how many POSIX timers this process has (proc_pid_timers(5))."""
     return sum(
         line.startswith("ID:") for line in Path("/proc/self/timers").read_text().splitlines()
     )

@@ -39,7 +39,7 @@ def able(capabilities: str) -> tuple[str, ...]:
 
 @contextlib.contextmanager
 def python(*lines: str, prefix: Sequence[str] = ()) -> Iterator[int]:
-    """A Python process that has run these lines, and waits; its PID."""
+    """Yield the PID of a Python process that has run these lines, and waits."""
     code = "\n".join([*lines, "print('ready', flush=True)", "input()"])
     env = {**os.environ, "PYTHONPATH": str(CHECKOUT), "PYTHONDONTWRITEBYTECODE": "1"}
     with ready(*prefix, sys.executable, "-c", code, env=env) as process:
@@ -61,7 +61,7 @@ def run(*arguments: str, prefix: Sequence[str] = ()) -> subprocess.CompletedProc
 
 
 def report(*arguments: str, prefix: Sequence[str] = ()) -> dict[str, Any]:
-    """What it says as JSON; its exit code has to agree."""
+    """Return what it says as JSON; its exit code has to agree."""
     done = run(*arguments, "--json", prefix=prefix)
     assert done.stderr == ""
     said: dict[str, Any] = json.loads(done.stdout)
@@ -71,18 +71,18 @@ def report(*arguments: str, prefix: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def seen(said: dict[str, Any], pid: int) -> tuple[str, str, str, str]:
-    """What is said of one process: its table, names, states, memory."""
+    """Return what is said of one process: its table, names, states, memory."""
     (found,) = (process for process in said["processes"] if process["pid"] == pid)
     return found["table"], found["names"], found["states"], found["memory"]
 
 
 def kinds(said: dict[str, Any]) -> dict[str, list[int]]:
-    """What is missing, and of which processes."""
+    """Return what is missing, and of which processes."""
     return {one["kind"]: one["pids"] for one in said["missing"]}
 
 
 def ways(said: dict[str, Any], kind: str) -> dict[str, list[str]]:
-    """How to grant it."""
+    """Return how to grant it."""
     (found,) = (one for one in said["missing"] if one["kind"] == kind)
     return {way["where"]: way["lines"] for way in found["ways"]}
 
@@ -439,7 +439,7 @@ def test_tables_that_are_none_of_ours() -> None:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that every user may change; pytest's own are for its user alone."""
+    """Yield a directory that every user may change; pytest's own are for its user alone."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o777)
         yield Path(directory)

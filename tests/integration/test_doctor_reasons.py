@@ -82,7 +82,7 @@ SITUATIONS = {
 
 @contextlib.contextmanager
 def started(situation: Situation, interpreter: Interpreter) -> Iterator[int]:
-    """The process, once it has run its code; its PID."""
+    """Yield the PID of the process, once it has run its code."""
     code = f"import os\n{situation.code}\nprint(os.getpid(), flush=True)\ninput()"
     python = [*command(interpreter, *situation.inside), *situation.options, "-c", code]
     process = subprocess.Popen(
@@ -105,7 +105,7 @@ def started(situation: Situation, interpreter: Interpreter) -> Iterator[int]:
 
 
 def doctor(*pids: int, before: Sequence[str] = ()) -> dict[str, Any]:
-    """What it says of these processes."""
+    """Return what it says of these processes."""
     done = subprocess.run(
         [*before, *threadwatch("doctor", "--json", *map(str, pids))],
         cwd=CHECKOUT,
@@ -120,14 +120,14 @@ def doctor(*pids: int, before: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def finding(said: dict[str, Any], pid: int) -> dict[str, Any]:
-    """What is said of one process."""
+    """Return what is said of one process."""
     (found,) = (process for process in said["processes"] if process["pid"] == pid)
     result: dict[str, Any] = found
     return result
 
 
 def texts(said: dict[str, Any], pid: int) -> dict[str, str]:
-    """What is missing of one process, by kind."""
+    """Return what is missing of one process, by kind."""
     return {one["kind"]: one["text"] for one in said["missing"] if pid in one["pids"]}
 
 

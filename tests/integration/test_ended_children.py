@@ -44,7 +44,7 @@ class Family:
         self.made = 0
 
     def true_ns(self) -> int:
-        """What the kernel says of its processes that live, and of children that those have waited for."""
+        """Return what the kernel says of its living processes, and of children that they have waited for."""
         return sum(time.clock_gettime_ns((~pid << 3) | 2) + waited_ns(pid) for pid in self.pids)
 
     def settle(self) -> int:
@@ -61,7 +61,7 @@ class Family:
 
 
 def waited_ns(pid: int) -> int:
-    """What a process's ended children have used, as the kernel shows it."""
+    """Return what a process's ended children have used, as the kernel shows it."""
     return sum(parse_waited(Path(f"/proc/{pid}/stat").read_bytes())) * NS_PER_TICK
 
 
@@ -96,7 +96,7 @@ def each(families: list[Family], check: Callable[[Family], None]) -> None:
 
 
 def said(family: Family) -> str:
-    """What to print of it, settled."""
+    """Return what to print of it, settled."""
     group = family.watch.group
     shown_ns, true_ns = group.cpu_ns, family.true_ns()
     named_ns = shown_ns - family.watch.cpu.get(UNATTRIBUTED, 0)
@@ -110,7 +110,7 @@ def said(family: Family) -> str:
 
 
 def whole(family: Family) -> None:
-    """All that the kernel counts is in the group, and nothing twice."""
+    """Check that all that the kernel counts is in the group, and nothing twice."""
     shown_ns = family.settle()
     true_ns = family.true_ns()
     text = said(family)
@@ -123,7 +123,7 @@ def whole(family: Family) -> None:
 
 
 def orphans(family: Family) -> None:
-    """What another process has waited for is charged as far as it was seen, and hides nothing else."""
+    """Check that children of another process are charged as far as they were seen, and hide nothing else."""
     shown_ns = family.settle()
     true_ns = family.true_ns()
     text = said(family)
@@ -132,14 +132,14 @@ def orphans(family: Family) -> None:
 
 
 def nobodys(family: Family) -> None:
-    """Where the kernel counts no ended children, only what was seen of them is there."""
+    """Check that only seen CPU time of children is there, where the kernel counts no ended ones."""
     orphans(family)
     assert family.children_ns == 0
     assert family.watch.group.ended_children_ns == 0
 
 
 def foreign(family: Family) -> None:
-    """A program that is not watched and lives for longer than some polls is in no group, nor is its end."""
+    """Check that a program that is not watched, and lives for some polls, is in no group, nor is its end."""
     shown_ns = family.settle()
     text = said(family)
     own_ns = time.clock_gettime_ns((~family.pids[0] << 3) | 2)
@@ -148,7 +148,7 @@ def foreign(family: Family) -> None:
 
 
 def main() -> None:
-    """In the namespace: pools on all interpreters, other ways on one."""
+    """Run pools on all interpreters, and other ways on one, in the namespace."""
     for method in ("fork", "spawn", "forkserver"):
         each([Family(one, method, 0.1) for one in testbed.interpreters()], whole)
     python = testbed.require(3, 12)

@@ -65,7 +65,7 @@ def test_workers_that_are_replaced() -> None:
 def server(
     interpreter: Interpreter, directory: Path, package: str, *arguments: str
 ) -> Iterator[None]:
-    """A server from the package index, under ``threadwatch run``."""
+    """Yield a server from the package index, under ``threadwatch run``."""
     environment = programs.environment(interpreter, package)
     command = programs.python(interpreter, environment)
     process = subprocess.Popen(
@@ -83,7 +83,7 @@ def server(
 
 
 def ask(path: Path, enough: threading.Event) -> None:
-    """One request after the other to the server at a socket."""
+    """Send one request after the other to the server at a socket."""
     while not enough.is_set():
         connection = http.client.HTTPConnection("localhost", timeout=DEADLINE)
         connection.sock = socket.socket(socket.AF_UNIX)
@@ -95,12 +95,12 @@ def ask(path: Path, enough: threading.Event) -> None:
 
 
 def ended(watch: Watch) -> int:
-    """How many threads have been seen to end: main threads of workers, whichever thread forked them."""
+    """Return how many threads were seen to end: main threads of workers, whichever thread forked them."""
     return sum(t.ended for group in watch.views[-1].groups for t in group.series.values())
 
 
 def true_ns(mark: str) -> int:
-    """What the kernel says of living processes and of children that they have waited for."""
+    """Return what the kernel says of living processes and of children that they have waited for."""
     found = 0
     for directory in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -129,7 +129,7 @@ def check(name: str, watch: Watch) -> None:
 
 
 def main() -> None:
-    """In the namespace: both at the same time."""
+    """Run both servers at the same time, in the namespace."""
     old, new = testbed.require(3, 9), testbed.require(3, 13)
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))

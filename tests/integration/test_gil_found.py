@@ -53,7 +53,7 @@ class Seen:
 
 @contextlib.contextmanager
 def tables_of(pid: int) -> Iterator[Published]:
-    """What a process publishes."""
+    """Yield what a process publishes."""
     with ProcFS().open_process(pid) as process:
         start_ticks = parse_stat(process.read("stat", "stat")).start_ticks
         published = Published(ns_pid=pid, start_ticks=start_ticks)
@@ -98,7 +98,7 @@ def look(expected: ExpectedProcess, published: Published, seen: Seen, own: dict[
 def holder(
     memory: int, gil: Gil, published: Published, names: Mapping[int, str], seen: Seen
 ) -> str | None:
-    """Which thread holds a GIL, by its ident and by its TID."""
+    """Return which thread holds a GIL, by its ident and by its TID."""
     state, locked = struct.unpack("<Qi", os.pread(memory, 12, gil.address + 8))
     if locked not in (0, 1):
         seen.wrong.append(f"the GIL is locked {locked} times")

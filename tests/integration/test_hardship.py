@@ -106,7 +106,7 @@ def _begin(
 
 
 def _end(process: subprocess.Popen[bytes], directory: Path) -> tuple[int, str, str]:
-    """How it has ended: its status, its output and its errors."""
+    """Return how it has ended: its status, its output and its errors."""
     try:
         status = process.wait(harness.DEADLINE)
     finally:

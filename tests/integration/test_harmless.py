@@ -162,7 +162,7 @@ def test_no_end_by_finalization(interpreter: Interpreter, fleet: Fleet) -> None:
 
 
 def _table(pid: int) -> Path:
-    """The one table that a process has."""
+    """Return the one table that a process has."""
     files = Path(f"/proc/{pid}/fd").iterdir()
     (table,) = (file for file in files if f"/memfd:{layout.NAME} " in os.readlink(file))
     return table

@@ -35,7 +35,7 @@ SECOND = 1_000_000_000
 
 @contextlib.contextmanager
 def trap(place: Path, *arguments: str) -> Iterator[dict[str, int]]:
-    """The program, as the addresses and PIDs that it tells of."""
+    """Run the program, and yield the addresses and PIDs that it tells of."""
     place.touch()
     program = harness.TARGETS / "hostile_memory.py"
     with subprocess.Popen(

@@ -50,7 +50,7 @@ exit $status
 
 
 def _look(loadavg: str | None, *prefix: str) -> list[str]:
-    """What the program says in a PID namespace with this file as ``/proc/loadavg``."""
+    """Return what the program says in a PID namespace with this file as ``/proc/loadavg``."""
     mount = 'mount --bind "$0" /proc/loadavg && ' if loadavg else ""
     done = subprocess.run(
         [

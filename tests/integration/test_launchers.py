@@ -65,7 +65,7 @@ class Seen:
 def _running(
     command: Sequence[str], directory: Path, environment: Mapping[str, str]
 ) -> Iterator[tuple[int, Path]]:
-    """A program that runs until it is killed: its PID as it says it, and the file with its stderr."""
+    """Run a program until it is killed; yield its PID as it says it, and the file with its stderr."""
     stderr = directory / "stderr"
     with (
         stderr.open("wb") as errors,
@@ -167,7 +167,7 @@ LAYOUTS = {
 
 @pytest.fixture(scope="module")
 def pexes() -> Path:
-    """A directory with the shop as a PEX in each layout, kept with the environment that made them."""
+    """Return a directory with the shop as a PEX in each layout, kept with the environment that made them."""
     environment = programs.environment(require(3, 11), "pex==2.105.0")
     directory = environment / f"pexes-{zlib.crc32(SHOP.encode()):08x}"
     for layout, options in LAYOUTS.items():
@@ -279,7 +279,7 @@ def test_a_python_that_the_dynamic_loader_starts(interpreter: Interpreter, tmp_p
 
 
 def _copied(directory: Path) -> dict[str, str]:
-    """What the command says to set, after it has copied the publisher for users with any umask."""
+    """Return what the command says to set, after it has copied the publisher for users with any umask."""
     done = subprocess.run(
         [
             "sh",

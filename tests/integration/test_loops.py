@@ -24,7 +24,7 @@ SAMPLES = 150
 
 
 def check(verdict: Verdict, *, labels: set[str]) -> None:
-    """Nothing is wrong, most is known, and those labels were seen."""
+    """Check that nothing is wrong, most is known, and those labels were seen."""
     assert not verdict.wrong
     assert not verdict.wrong_ages
     assert verdict.strict >= verdict.samples // 4 > 0
@@ -191,12 +191,12 @@ class Counted:
         self.reads = 0
 
     def read(self, address: int, size: int) -> bytes:
-        """As a memory does."""
+        """Read, as a memory does."""
         self.reads += 1
         return self._memory.read(address, size)
 
     def read_each(self, places: Sequence[Place]) -> list[bytes]:
-        """As a memory does."""
+        """Read, as a memory does."""
         self.reads += len(places)
         return self._memory.read_each(places)
 

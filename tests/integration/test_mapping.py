@@ -46,7 +46,7 @@ class Scenario:
 
     @property
     def name(self) -> str:
-        """What it is called in the matrix."""
+        """Return what it is called in the matrix."""
         return "-".join([self.program.removesuffix(".py"), *self.arguments])
 
 
@@ -179,7 +179,7 @@ def test_hostile_names_in_any_terminal(
 
 
 def _in_pid_namespace(interpreter: Interpreter, *, own_proc: bool) -> tuple[str, ...]:
-    """The command that runs it as PID 1 of a new PID namespace, with that one's /proc or the host's."""
+    """Return the command that runs it as PID 1 of a new PID namespace, with its /proc or the host's."""
     unshare = ("unshare", "--pid", "--fork", "--kill-child")
     return (*unshare, f"--mount-proc={interpreter.root / 'proc'}") if own_proc else unshare
 
@@ -308,7 +308,7 @@ def test_gunicorn_in_a_user_namespace() -> None:
 
 @contextmanager
 def _gunicorn(interpreter: Interpreter) -> Iterator[int]:
-    """A gunicorn with two workers of another user in a user namespace; the PID of its master."""
+    """Run a gunicorn with two workers of another user in a user namespace; yield its master's PID."""
     environment = programs.environment(interpreter, "gunicorn==23.0.0")
     python = replace(interpreter, command=programs.python(interpreter, environment))
     options = "--user=65534 --group=65534 --workers=2 --bind=127.0.0.1:0 --log-level=critical"

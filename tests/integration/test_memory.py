@@ -104,7 +104,7 @@ def least_that_remains(watch: Watch, exporter: Exporter) -> tuple[int, int]:
 
 
 def remains() -> tuple[int, int]:
-    """How many objects there are, and how many bytes the code of threadwatch has allocated.
+    """Return how many objects there are, and how many bytes the code of threadwatch has allocated.
 
     Without what is kept on purpose and bounded: caches of names and labels, the history, which lets go of
     what has gone every five seconds, and the table of the process that lasts. A table holds threads that

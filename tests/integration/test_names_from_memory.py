@@ -195,7 +195,7 @@ def test_storm() -> None:
 
 
 def ps(tmp_path: Path, pid: int, config: str = "{}\n") -> dict[str, Any]:
-    """What ``threadwatch ps`` says of a process."""
+    """Return what ``threadwatch ps`` says of a process."""
     file = tmp_path / "threadwatch.yml"
     file.write_text(config)
     command = threadwatch("ps", "--json", "--config.file", str(file), str(pid))
@@ -206,7 +206,7 @@ def ps(tmp_path: Path, pid: int, config: str = "{}\n") -> dict[str, Any]:
 
 
 def doctor(tmp_path: Path, pid: int) -> dict[str, Any]:
-    """What ``threadwatch doctor`` says of a process, by the configuration of the last :func:`ps`."""
+    """Return what ``threadwatch doctor`` says of a process, by the configuration of the last :func:`ps`."""
     command = threadwatch(
         "doctor", "--json", "--config.file", f"{tmp_path}/threadwatch.yml", str(pid)
     )
@@ -298,7 +298,7 @@ def application(environ, start_response):
 
 
 def request(path: Path) -> tuple[int, dict[int, str]]:
-    """Which process of the server has answered, and the threads that it knows."""
+    """Return which process of the server has answered, and the threads that it knows."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(DEADLINE)
         connection.connect(str(path))

@@ -25,7 +25,7 @@ ENOUGH = 0.5
 
 @pytest.fixture
 def poller() -> Iterator[Poller]:
-    """A daemon's eyes."""
+    """Yield a poller, as a daemon has it."""
     config = replace(DEFAULT_CONFIG, poll_interval_ns=100_000_000)
     with closing(Poller(ProcFS(), config, report=lambda _error: None)) as poller:
         poller.poll()
@@ -34,13 +34,13 @@ def poller() -> Iterator[Poller]:
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory with a short name, for a socket's."""
+    """Yield a directory with a short name, for a socket's."""
     with tempfile.TemporaryDirectory() as directory:
         yield Path(directory)
 
 
 def work(servers: Sequence[Server], poller: Poller, enough: float = ENOUGH) -> View:
-    """What a poll shows once each server has worked, and all of their processes have been shown."""
+    """Return what a poll shows once each server has worked, and all of their processes have been shown."""
     end = time.monotonic() + DEADLINE
     for server in servers:
         before = server.cpu_seconds()
@@ -58,7 +58,7 @@ def work(servers: Sequence[Server], poller: Poller, enough: float = ENOUGH) -> V
 
 
 def check(view: View, server: Server, name: str, processes: int) -> None:
-    """All processes of a server are in the group of this name, with all the CPU time that they use."""
+    """Check that all processes of a server are in the group of this name, with all their CPU time."""
     groups = {process.group for process in view.processes if process.key.pid in server.pids()}
     assert groups == {name}
     (group,) = (group for group in view.groups if group.name == name)

@@ -47,12 +47,12 @@ class Window:
 
     @property
     def elapsed_ns(self) -> int:
-        """How long it was."""
+        """Return how long it was."""
         return self.after.monotonic_ns - self.before.monotonic_ns
 
     @property
     def samples(self) -> float:
-        """As many samples of equal weight would say as much. Their distances vary from 1/2 to 3/2."""
+        """Return the number of equal samples that would say as much. Their distances vary from 1/2 to 3/2."""
         processes = len(self.after.processes)
         taken = self.after.stats.samples - self.before.stats.samples
         return taken / processes / (1 + 1 / 12)
@@ -101,7 +101,7 @@ class Window:
 
     @staticmethod
     def totals(view: View, load: Load, name: str) -> SeriesTotals:
-        """What a view has of a thread."""
+        """Return what a view has of a thread."""
         (group,) = view.groups
         return group.series[SeriesKey(name, load.pid)]
 
@@ -159,7 +159,7 @@ class Lab:
         return Window(before, self.follow(seconds), self.owed)
 
     def end(self) -> list[dict[str, Any]]:
-        """What the loads have to say."""
+        """Return what the loads have to say."""
         for load in self.loads:
             load.go()
         return [load.hear("done") for load in self.loads]

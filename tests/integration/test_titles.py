@@ -34,7 +34,7 @@ SECRETS = ("--token=SECRET1", "--db", "postgres://me:SECRET2@db/shop", "--passwo
 
 @contextmanager
 def _titles(interpreter: Interpreter) -> Iterator[subprocess.Popen[str]]:
-    """The program, at its first titles, started by the path of its interpreter as console scripts are."""
+    """Yield the program with its first titles, started by its interpreter's path as console scripts are."""
     environment = programs.environment(interpreter, SETPROCTITLE)
     command = [*programs.python(interpreter, environment), str(harness.TARGETS / "titles.py")]
     with subprocess.Popen(

@@ -52,7 +52,7 @@ def shared() -> list[Interpreter]:
 
 
 def config(interpreter: Interpreter, name: str) -> str:
-    """How the interpreter was built."""
+    """Return how the interpreter was built."""
     code = f"import sysconfig; print(sysconfig.get_config_var({name!r}) or '')"
     done = subprocess.run(
         [*interpreter.command, "-c", code], capture_output=True, text=True, check=True
@@ -86,7 +86,7 @@ def embed(interpreter: Interpreter, path: Path) -> None:
 
 @contextlib.contextmanager
 def running(*command: str, **environment: str) -> Iterator[int]:
-    """A program that has said that it is ready; its PID."""
+    """Yield the PID of a program that has said that it is ready."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "THREADWATCH"))}
     with ready(*command, env={**environ, **environment}) as process:
         yield process.pid
@@ -100,7 +100,7 @@ def shown() -> dict[int, ProcessView]:
 
 @pytest.fixture
 def script(tmp_path: Path) -> Path:
-    """An application that does not publish."""
+    """Return an application that does not publish."""
     path = tmp_path / "shop.py"
     path.write_text(SCRIPT)
     return path

@@ -75,7 +75,7 @@ class Life:
 
     @property
     def identity(self) -> tuple[int, int]:
-        """As polls tell it apart."""
+        """Return the identity by which polls tell it apart."""
         return self.tid, self.start
 
 
@@ -161,7 +161,7 @@ class Histories(RuleBasedStateMachine):
 
     @initialize(lagging=st.booleans())
     def kernel(self, lagging: bool) -> None:  # noqa: FBT001  # Hypothesis gives it by keyword
-        """Which of the two kernels it is."""
+        """Choose one of the two kernels."""
         self.lagging = lagging
 
     # What happens on the host.
@@ -169,7 +169,7 @@ class Histories(RuleBasedStateMachine):
     @rule(group=GROUPS, publishes=st.booleans(), cpu=WORK)
     @precondition(lambda self: len(self.processes) < len(PIDS))
     def start_process(self, group: str, publishes: bool, cpu: int) -> None:  # noqa: FBT001  # as above
-        """A process starts, with a PID that another one may have had."""
+        """Start a process, with a PID that another one may have had."""
         self.ticks += 1
         pid = next(pid for pid in PIDS if pid not in self.processes)
         process = Process(ProcessKey(pid, self.ticks), group, publishes)
@@ -186,7 +186,7 @@ class Histories(RuleBasedStateMachine):
         published: bool,  # noqa: FBT001  # as above
         silent: bool,  # noqa: FBT001  # as above
     ) -> None:
-        """A thread starts, with a TID that another one may have had."""
+        """Start a thread, with a TID that another one may have had."""
         process = self._process(pick)
         free = [tid for tid in TIDS if process.key.pid + tid not in process.threads]
         if free:
@@ -198,19 +198,19 @@ class Histories(RuleBasedStateMachine):
     @rule(pick=SEED, cpu=WORK, lag=st.integers(0, TICK_NS))
     @precondition(lambda self: self.processes)
     def run(self, pick: int, cpu: int, lag: int) -> None:
-        """A thread uses CPU time."""
+        """Have a thread use CPU time."""
         self._work(self._life(pick)[1], cpu, lag)
 
     @rule(pick=SEED, name=NAMES)
     @precondition(lambda self: self.processes)
     def rename(self, pick: int, name: str) -> None:
-        """A thread gets another name."""
+        """Give a thread another name."""
         self._life(pick)[1].name = name
 
     @rule(pick=SEED, name=NAMES, cpu=WORK, tail=st.integers(0, TAIL_NS // 2), told=st.booleans())
     @precondition(lambda self: self.processes)
     def end_thread(self, pick: int, name: str, cpu: int, tail: int, told: bool) -> None:  # noqa: FBT001  # as above
-        """A thread gets its last name, ends, and runs on for a moment after that has been published."""
+        """Give a thread its last name and end it; it runs on for a moment after that has been published."""
         process, life = self._life(pick)
         if life.tid != process.key.pid:
             life.name = name
@@ -232,7 +232,7 @@ class Histories(RuleBasedStateMachine):
     @rule(pick=SEED, tail=st.integers(0, TAIL_NS // 2), late=st.booleans())
     @precondition(lambda self: self.processes)
     def linger(self, pick: int, tail: int, late: bool) -> None:  # noqa: FBT001  # as above
-        """A thread publishes its end, but takes its time with it."""
+        """Have a thread publish its end, but take its time with it."""
         process, life = self._life(pick)
         if late and process.publishes and process.key.pid + 8 not in process.threads:
             self.ticks += 1
@@ -246,7 +246,7 @@ class Histories(RuleBasedStateMachine):
     @rule(pick=SEED)
     @precondition(lambda self: self.processes)
     def let_go(self, pick: int) -> None:
-        """The kernel lets go of those that have lingered."""
+        """Have the kernel let go of those that have lingered."""
         process = self._process(pick)
         for life in [life for life in process.threads.values() if life.doomed and not life.late]:
             process.dead += life.cpu
@@ -255,7 +255,7 @@ class Histories(RuleBasedStateMachine):
     @rule(pick=SEED, told=st.booleans())
     @precondition(lambda self: self.processes)
     def publish_anew(self, pick: int, told: bool) -> None:  # noqa: FBT001  # as above
-        """A publisher takes a living thread for another, and may call that an end."""
+        """Have a publisher take a living thread for another, and perhaps call that an end."""
         process, life = self._life(pick)
         if life.serial is not None and life.seen:
             if told:
@@ -269,7 +269,7 @@ class Histories(RuleBasedStateMachine):
     @rule(pick=SEED, name=NAMES, count=st.integers(1, 4), cpu=WORK)
     @precondition(lambda self: self.processes)
     def visit(self, pick: int, name: str, count: int, cpu: int) -> None:
-        """A thread of C calls Python a few times: it is born and ends each time, as Python sees it."""
+        """Have a thread of C call Python a few times: for Python it is born and ends each time."""
         process, life = self._life(pick)
         if not process.publishes or life.tid == process.key.pid:
             return
@@ -284,13 +284,13 @@ class Histories(RuleBasedStateMachine):
     @rule(pick=SEED, group=GROUPS)
     @precondition(lambda self: self.processes)
     def change_group(self, pick: int, group: str) -> None:
-        """A process comes to belong to another group."""
+        """Have a process belong to another group."""
         self._process(pick).group = group
 
     @rule(pick=SEED)
     @precondition(lambda self: self.processes)
     def end_process(self, pick: int) -> None:
-        """A process ends; its table outlives it for as long as we look."""
+        """End a process; its table outlives it for as long as we look."""
         process = self._process(pick)
         del self.processes[process.key.pid]
         self._pass(SECOND)
@@ -310,14 +310,14 @@ class Histories(RuleBasedStateMachine):
     @rule(pick=SEED, moment=MOMENT)
     @precondition(lambda self: self.processes)
     def poll_all(self, pick: int, moment: int) -> None:
-        """A poll reads all threads of a process, while they run on."""
+        """Read all threads of a process in a poll, while they run on."""
         process = self._process(pick)
         self._poll(process, list(process.threads.values()), listed=True, pick=pick, moment=moment)
 
     @rule(pick=SEED, moment=MOMENT)
     @precondition(lambda self: self.processes)
     def poll_some(self, pick: int, moment: int) -> None:
-        """A poll reads those threads that are new, and some others."""
+        """Read those threads that are new, and some others, in a poll."""
         process = self._process(pick)
         read = [
             life
@@ -329,7 +329,7 @@ class Histories(RuleBasedStateMachine):
     @rule(pick=SEED, moment=MOMENT)
     @precondition(lambda self: self.processes)
     def poll_unlisted(self, pick: int, moment: int) -> None:
-        """A poll reads some threads that it knows, and does not ask for others."""
+        """Read some known threads in a poll that does not ask for others."""
         process = self._process(pick)
         read = [
             life for life in process.threads.values() if life.seen and pick >> life.tid % 16 & 1
@@ -338,7 +338,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def rest(self) -> None:
-        """Nothing runs for a while: by then, everything must stand where it belongs."""
+        """Let nothing run for a while: after that, everything must stand where it belongs."""
         for process in self.processes.values():
             for life in process.threads.values():
                 life.lag = 0
@@ -366,7 +366,7 @@ class Histories(RuleBasedStateMachine):
 
     @rule()
     def expire(self) -> None:
-        """No thread does anything for longer than names and groups are kept."""
+        """Let time pass for longer than names and groups are kept."""
         before = {group.name: group for group in self.views}
         self._pass(2 * EXPIRE_NS)
         net = self._net()
@@ -392,7 +392,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def sums_are_the_process_clocks(self) -> None:
-        """All groups together have what the process clocks say, and at most what threads used since."""
+        """Check that all groups together have what process clocks say, and no more than threads have used."""
         booked = sum(group.cpu_ns for group in self.views) + self.gone["cpu"]
         processes = self.processes.values()
         read = self.polled_ns + sum(p.clock for p in processes)
@@ -411,7 +411,7 @@ class Histories(RuleBasedStateMachine):
 
     @invariant()
     def states_are_the_time_lived(self) -> None:
-        """The time in all states is the time that the threads have lived, and that unseen threads ran."""
+        """Check that the time in all states is that which threads have lived, and unseen threads have run."""
         net = sum(self._net().values()) + self.gone["states"]
         ran = sum(group.cpu_ns for group in self.views) + self.gone["cpu"]
         assert self.lived_ns <= net <= self.lived_ns + ran
@@ -612,7 +612,7 @@ class Histories(RuleBasedStateMachine):
         )
 
     def _waits(self, process: Process, pick: int) -> dict[tuple[int, int], Waits] | None:
-        """What samples have seen: more than can be, too, as they are not of the clocks' moments."""
+        """Return what samples have seen: more than can be, too, as they are not of the clocks' moments."""
         if not pick % 5:
             return None
         waits = {}
@@ -634,7 +634,7 @@ class Histories(RuleBasedStateMachine):
         self.now_ns += ns
 
     def _net(self) -> dict[str, int]:
-        """By group: the time in all states, less what could not be taken back yet."""
+        """Return, by group, the time in all states, less what could not be taken back yet."""
         net = {}
         for group in self.views:
             shown = sum(

@@ -25,7 +25,7 @@ FIELDS = {
 
 
 def described(minor: int, **changes: int) -> bytes:
-    """The description of a Python whose structures have 8,192, 4,096 and 2,048 bytes."""
+    """Return the description of a Python whose structures have 8,192, 4,096 and 2,048 bytes."""
     words = {
         8: VERSIONS[minor],
         24: 8192,

@@ -47,7 +47,7 @@ GILS = st.lists(
 
 
 def line(call: Syscall) -> bytes:
-    """As proc_pid_syscall() in fs/proc/base.c writes it."""
+    """Return a line as proc_pid_syscall() in fs/proc/base.c writes it."""
     words = " ".join(f"{word:#x}" for word in (*call.args, call.sp, call.pc))
     return f"{call.number} {words}\n".encode()
 

@@ -38,7 +38,7 @@ def test_any_bytes_are_settings_or_one_error(data: bytes) -> None:
 
 
 def complaint(data: bytes) -> str | None:
-    """What a file is answered with; None: it is good."""
+    """Return the complaint about a file; None: it is good."""
     try:
         parse_web_config(data, "web.yml")
     except ConfigError as error:

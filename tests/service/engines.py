@@ -69,7 +69,7 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def docker(tmp_path_factory: pytest.TempPathFactory, archives: list[Path]) -> Iterator[Engine]:
-    """A Docker engine that has the images."""
+    """Yield a Docker engine that has the images."""
     place = tmp_path_factory.mktemp("docker")
     socket = f"unix://{place}/socket"
     with (place / "log").open("wb") as log:
@@ -97,7 +97,7 @@ def docker(tmp_path_factory: pytest.TempPathFactory, archives: list[Path]) -> It
 
 @pytest.fixture
 def demo(docker: Engine) -> Iterator[str]:
-    """The demo's application in a container; its group's name."""
+    """Run the demo's application in a container; yield its group's name."""
     identity = docker("run", "-d", "--network=none", "--entrypoint=sh", DAEMON, "-c", APPLICATION)
     yield f"demo_app@{identity[:12]}"
     docker("rm", "--force", identity.strip())

@@ -49,7 +49,7 @@ class Run:
         return total(told[what] for told in self.told)
 
     def staying(self, count: str) -> dict[str, int]:
-        """What the kernel counts of the threads that have stayed, by the names that they have at last."""
+        """Return what the kernel counts of the threads that have stayed, by their last names."""
         return total({t["name"]: t[count]} for told in self.told for t in told["staying"])
 
 

@@ -116,7 +116,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 @pytest.fixture(scope="module")
 def programs() -> Path:
-    """Where the applications' programs are: an environment without threadwatch, kept between runs."""
+    """Return the directory of the programs: an environment without threadwatch, kept between runs."""
     project = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())
     wanted = project["dependency-groups"]["apps"]
     return programs_of.environment(testbed.require(*VERSION), *wanted) / "bin"
@@ -124,7 +124,7 @@ def programs() -> Path:
 
 @contextlib.contextmanager
 def _running(name: str, programs: Path, directory: Path) -> Iterator[Application]:
-    """The application, under load."""
+    """Yield the application, under load."""
     (directory / "names").mkdir(parents=True)
     (directory / f"{name}.py").write_text(WORK + SOURCES[name])
     program, *arguments = COMMANDS[name].replace("SOCKET", str(directory / "socket")).split()
@@ -164,13 +164,13 @@ def _running(name: str, programs: Path, directory: Path) -> Iterator[Application
 
 
 def _environment(directory: Path) -> dict[str, str]:
-    """What the application sees: the checkout is not on its path, its own directory is."""
+    """Return the application's environment: the checkout is not on its path, its own directory is."""
     names = str(directory / "names")
     return harness.environ("run", {"PYTHONPATH": str(directory), "NAMES": names})
 
 
 def _client(path: Path, stop: threading.Event) -> None:
-    """One request after another until told to stop."""
+    """Send one request after another until told to stop."""
     while not stop.wait(0.05):
         with (
             contextlib.suppress(OSError, http.client.HTTPException),  # not up yet, or down by now
@@ -184,7 +184,7 @@ def _client(path: Path, stop: threading.Event) -> None:
 def applications(
     programs: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mapping[str, Application]]:
-    """All applications, running side by side."""
+    """Yield all applications, running side by side."""
     with contextlib.ExitStack() as stack:
         yield {
             name: stack.enter_context(_running(name, programs, tmp_path_factory.mktemp(name) / "a"))
@@ -196,7 +196,7 @@ def applications(
 def servers(
     applications: Mapping[str, Application], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mapping[str, Prometheus]]:
-    """The Prometheus servers, which scrape one daemon that watches all applications."""
+    """Yield the Prometheus servers, which scrape one daemon that watches all applications."""
     assert applications
     with contextlib.ExitStack() as stack:
         daemon = stack.enter_context(serving(tmp_path_factory.mktemp("daemon")))

@@ -48,7 +48,7 @@ class Siege:
         self.rss = self.memory()
 
     def polls(self) -> float:
-        """How many there have been."""
+        """Return how many there have been."""
         return float(self.daemon.metric("threadwatch_polls_total") or 0)
 
     def await_polls(self, count: int) -> None:
@@ -57,11 +57,11 @@ class Siege:
         until(lambda: self.polls() >= begin + count, f"{count} polls")
 
     def files(self) -> int:
-        """How many the daemon has open."""
+        """Return how many the daemon has open."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
     def memory(self) -> int:
-        """What of it is resident, in bytes."""
+        """Return what of it is resident, in bytes."""
         pages = Path(f"/proc/{self.pid}/statm").read_text(encoding="ascii").split()[1]
         return int(pages) * resource.getpagesize()
 
@@ -77,7 +77,7 @@ class Siege:
         return {group.name: group for group in found}
 
     def check(self) -> None:
-        """It polls, everything adds up, the witness is shown right, and nothing was unforeseen."""
+        """Check that it polls, everything adds up, the witness is shown right, and nothing was unforeseen."""
         wrong = [found for found in self.witness.compare(self.daemon) if found.wrong]
         assert wrong == []
         self.groups()
@@ -89,7 +89,7 @@ class Siege:
 
 @pytest.fixture(scope="module")
 def siege(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Siege]:
-    """A daemon that polls five times a second, and a witness that it knows."""
+    """Yield a daemon that polls five times a second, and a witness that it knows."""
     directory = tmp_path_factory.mktemp("chaos")
     mark = uuid.uuid4().hex
     config = directory / "threadwatch.yml"
@@ -227,7 +227,7 @@ def test_names_that_would_be_something_else(siege: Siege) -> None:
 
 
 def run(*arguments: str) -> str:
-    """What a command of ours says, on standard output and error."""
+    """Return what a command of ours says, on standard output and error."""
     return subprocess.run(
         threadwatch(*arguments),
         cwd=testbed.CHECKOUT,
@@ -240,7 +240,7 @@ def run(*arguments: str) -> str:
 
 
 def _is_plain(text: str, where: tuple[str, ...]) -> None:
-    """No character in it commands a terminal: no control but the line's end, and none that turns text."""
+    """Return whether no character commands a terminal: no control but line ends, none that turns text."""
     bad = {c for c in text if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Co") and c != "\n"}
     assert not bad, (where, bad)
 

@@ -93,7 +93,7 @@ ALL: Mapping[str, str | list[str]] = {
 
 @contextlib.contextmanager
 def _running(*command: str, ready: bool = False) -> Iterator[None]:
-    """A program that runs meanwhile, with what it has started; if so wished, from when it says so."""
+    """Run a program meanwhile, with what it starts; if so wished, from when it says that it is ready."""
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=CHECKOUT, start_new_session=True
     )
@@ -165,7 +165,7 @@ def servers() -> Iterator[dict[str, Prometheus]]:
 
 @pytest.fixture(params=["2", "3"])
 def server(request: pytest.FixtureRequest, servers: dict[str, Prometheus]) -> Prometheus:
-    """Each Prometheus in turn."""
+    """Return each Prometheus in turn."""
     return servers[request.param]
 
 

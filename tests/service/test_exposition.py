@@ -49,7 +49,7 @@ TEXT_ONLY = "    scrape_protocols: [PrometheusText0.0.4]\n"
 
 @pytest.fixture(scope="module")
 def exporter() -> Exporter:
-    """An exporter with that view."""
+    """Return an exporter with that view."""
     exporter = Exporter()
     exporter.publish(everything())
     return exporter
@@ -59,7 +59,7 @@ def exporter() -> Exporter:
 def servers(
     exporter: Exporter, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Prometheus]]:
-    """All that scrape the exporter, when they have twice: they take 5 s to begin, so they do at once."""
+    """Yield all that scrape the exporter, once each has twice. All begin at once: it takes 5 s."""
     web = WebServer([Address("127.0.0.1", 0)], App(exporter, views.health()))
     web.start()
     with ExitStack() as stack:
@@ -82,7 +82,7 @@ def servers(
 
 @pytest.fixture(params=PROMETHEUS)
 def server(request: pytest.FixtureRequest, servers: dict[str, Prometheus]) -> Prometheus:
-    """Each of them in turn."""
+    """Return each of them in turn."""
     return servers[request.param]
 
 

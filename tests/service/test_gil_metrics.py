@@ -50,7 +50,7 @@ Scrape = dict[tuple[str, ...], float]
 
 @pytest.fixture
 def place() -> Iterator[Path]:
-    """A directory that every user may look into; pytest's own are for its user alone."""
+    """Yield a directory that every user may look into; pytest's own are for its user alone."""
     with tempfile.TemporaryDirectory() as directory:
         Path(directory).chmod(0o755)
         yield Path(directory)
@@ -65,7 +65,7 @@ def configure(place: Path, text: str) -> str:
 
 
 def scrape(daemon: Serving, group: str = "shop") -> Scrape:
-    """What a group has: values by metric and thread, and state where there is one."""
+    """Return what a group has: values by metric and thread, and state where there is one."""
     found = {}
     pattern = r"^(\w+){(.*)} (\S+)$"
     for metric, inside, value in re.findall(pattern, daemon.get("/metrics")[1], re.MULTILINE):
@@ -210,7 +210,7 @@ def test_a_group_with_its_own_rate(place: Path) -> None:
 
 
 def ps(*arguments: str, prefix: tuple[str, ...] = ()) -> str:
-    """What ``ps`` prints."""
+    """Return what ``ps`` prints."""
     return subprocess.run(
         [*prefix, *threadwatch("ps", *arguments)],
         cwd=CHECKOUT,

@@ -47,7 +47,7 @@ def application() -> App:
 
 
 def tcp(server: WebServer) -> list[Address]:
-    """Where it listens over TCP."""
+    """Return where it listens over TCP."""
     return [address for address in server.addresses if isinstance(address, Address)]
 
 
@@ -58,7 +58,7 @@ def serving(
     deadlines: Deadlines | None = None,
     max_connections: int = 512,
 ) -> Iterator[Address]:
-    """Where a server listens, while the context is entered."""
+    """Yield the address at which a server listens, while the context is entered."""
     server = WebServer(
         [LOOPBACK], handler or application(), deadlines=deadlines, max_connections=max_connections
     )
@@ -71,7 +71,7 @@ def serving(
 
 @pytest.fixture
 def address() -> Iterator[Address]:
-    """A server as the daemon starts it."""
+    """Yield a server as the daemon starts it."""
     with serving() as address:
         yield address
 
@@ -91,7 +91,7 @@ def read_all(client: socket.socket) -> bytes:
 
 
 def talk(address: Address, *pieces: bytes) -> bytes:
-    """What the server says to these pieces, sent one by one, until it closes the connection."""
+    """Return what the server says to these pieces, sent one by one, until it closes the connection."""
     with connect(address) as client:
         for piece in pieces:
             client.sendall(piece)
@@ -236,7 +236,7 @@ def test_several_addresses_are_served() -> None:
 
 
 def unix_get(path: Path) -> bytes:
-    """What is answered over a Unix socket."""
+    """Return what is answered over a Unix socket."""
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(PATIENCE)
         client.connect(str(path))

@@ -99,7 +99,7 @@ def site(tmp_path: Path) -> Site:
 def serving(
     site: Site, *, deadlines: Deadlines | None = None, max_connections: int = 512
 ) -> Iterator[Address]:
-    """Where a server of this site listens, while the context is entered."""
+    """Yield the address at which a server of this site listens, while the context is entered."""
     server = WebServer(
         [Address("127.0.0.1", 0)],
         App(Exporter(), views.health()),

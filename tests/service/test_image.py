@@ -29,7 +29,7 @@ _GET = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1],
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    """The image, built as a builder would who knows the commit and the place of the source."""
+    """Yield the image, built as a builder would who knows the commit and the place of the source."""
     store = tmp_path_factory.mktemp("image")
     images.base(store)
     yield images.build(
@@ -42,7 +42,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 
 @pytest.fixture(scope="module")
 def container(image: Image) -> str:
-    """A container of the image."""
+    """Return a container of the image."""
     return image.buildah("from", "threadwatch")
 
 

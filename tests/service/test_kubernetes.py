@@ -61,7 +61,7 @@ def _only(objects: list[dict[str, Any]], kind: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def judged() -> dict[str, list[str]]:
-    """What the schemas find wrong with all objects, and with two faults made on purpose.
+    """Return what the schemas find wrong with all objects, and with two faults made on purpose.
 
     In one go: to load the operator's schemas takes seconds.
     """

@@ -113,7 +113,7 @@ def test_fish_completes(line: str, offered: str, tmp_path: Path) -> None:
 
 @contextmanager
 def _zsh() -> Iterator[int]:
-    """An interactive zsh with our completion; its terminal."""
+    """Run an interactive zsh with our completion; yield its terminal."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ.update(TERM="dumb")

@@ -48,12 +48,12 @@ class Installed:
 
     @property
     def site_packages(self) -> Path:
-        """Where the package is."""
+        """Return where the package is."""
         return self.directory / "lib" / f"python{self.interpreter}" / "site-packages"
 
     @property
     def prefix(self) -> tuple[str, ...]:
-        """What a program of the environment is started by: chroot, or nothing."""
+        """Return what a program of the environment is started by: chroot, or nothing."""
         return self.interpreter.command[:-1]
 
     def run(
@@ -93,7 +93,7 @@ def _pip(interpreter: Interpreter) -> str:
 def environments(
     wheel: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[tuple[int, int], Installed]:
-    """The wheel in a fresh environment of each interpreter; they are made side by side."""
+    """Return the wheel in a fresh environment of each interpreter; they are made side by side."""
     interpreters = testbed.interpreters()
     directories = [tmp_path_factory.mktemp("venv") / f"python{i}" for i in interpreters]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -118,7 +118,7 @@ def _install(wheel: Path, interpreter: Interpreter, directory: Path) -> Installe
 def installed(
     interpreter: Interpreter, environments: dict[tuple[int, int], Installed]
 ) -> Installed:
-    """The environment of each interpreter in turn."""
+    """Return the environment of each interpreter in turn."""
     return environments[interpreter.version]
 
 

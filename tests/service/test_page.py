@@ -75,7 +75,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serving, int]]:
-    """A daemon, and the PID of an application that it watches."""
+    """Yield a daemon, and the PID of an application that it watches."""
     with (
         application(code=SHOP) as process,
         application(name="odd.py", code=ODD.format(names=HOSTILE)),
@@ -86,7 +86,7 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Serving, in
 
 @pytest.fixture
 def opened(browser: Browser, shop: tuple[Serving, int]) -> Iterator[Opened]:
-    """The page of that daemon, live."""
+    """Yield the page of that daemon, live."""
     with ExitStack() as stack:
         yield _open(stack, browser, shop[0].url)
 
@@ -123,7 +123,7 @@ def _row(page: Page, name: str) -> Locator:
 
 
 def _cell(page: Page, row: Locator, head: str) -> str:
-    """What a row has in a column."""
+    """Return what a row has in a column."""
     heads = [
         re.sub("[▾▴ ]", "", text) for text in page.get_by_role("columnheader").all_inner_texts()
     ]

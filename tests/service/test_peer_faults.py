@@ -48,12 +48,12 @@ class Peer:
         until(lambda: self.address() or self.process.poll() is not None, "the peer listens")
 
     def address(self) -> str | None:
-        """Where it listens."""
+        """Return where it listens."""
         found = re.search(r"address=(127\.0\.0\.1:\d+)", self.log.read_text())
         return found[1] if found else None
 
     def scrape(self) -> dict[str, dict[tuple[str, ...], float]]:
-        """Its metrics of the group, by name, then by the labels' values in the order of their names."""
+        """Return the group's metrics, by name, then by the labels' values in the order of their names."""
         with urllib.request.urlopen(f"http://{self.address()}/metrics", timeout=60) as response:
             return parsed(response.read().decode())
 
@@ -272,7 +272,7 @@ def test_what_a_scrape_costs(start: Callable[[str], Bench], tmp_path: Path) -> N
 
 
 def reads_per_scrape(pid: int, scrape: Callable[[], object]) -> float:
-    """How many read calls a process makes for a scrape, of ten."""
+    """Return how many read calls a process makes for a scrape, of ten."""
     before = reads(pid)
     for _ in range(10):
         scrape()
@@ -280,6 +280,6 @@ def reads_per_scrape(pid: int, scrape: Callable[[], object]) -> float:
 
 
 def reads(pid: int) -> int:
-    """How many read calls a process has made: syscr of proc_pid_io(5)."""
+    """Return how many read calls a process has made: syscr of proc_pid_io(5)."""
     text = Path(f"/proc/{pid}/io").read_text(encoding="ascii")
     return int(dict(line.split(": ") for line in text.splitlines())["syscr"])

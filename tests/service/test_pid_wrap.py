@@ -131,7 +131,7 @@ def check(
     children: int,
     ends_ns: int,
 ) -> None:
-    """A group has its own threads' names and time, and no others.
+    """Check that a group has its own threads' names and time, and no others.
 
     ``ends_ns``: what ended children have used since they told of it, as the kernel says.
     """

@@ -30,7 +30,7 @@ def value(daemon: Serving, name: str) -> float:
 
 
 def polls(daemon: Serving) -> tuple[int, int]:
-    """How many polls there have been, and how many have been skipped."""
+    """Return how many polls there have been, and how many have been skipped."""
     return (
         round(value(daemon, "threadwatch_polls_total")),
         round(value(daemon, "threadwatch_polls_skipped_total")),

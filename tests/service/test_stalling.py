@@ -33,7 +33,7 @@ ALICE = "Basic " + base64.b64encode(b"alice:horse").decode()
 
 @contextlib.contextmanager
 def besieged(daemon: Serving, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """All those clients hold on meanwhile; from the first report on they all have begun."""
+    """Have all those clients hold on meanwhile; from the first report on they all have begun."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.siege", f"--port={_port(daemon)}", *arguments],
         cwd=CHECKOUT,

@@ -68,7 +68,7 @@ class Told:
 
     @property
     def seconds(self) -> float:
-        """The time between both."""
+        """Return the time between both."""
         return float(self.after["time"] - self.before["time"])
 
     def seen(self, metric: str, last: str = "") -> float:
@@ -82,7 +82,7 @@ class Told:
 
     @property
     def looks(self) -> float:
-        """How many looks there were."""
+        """Return how many looks there were."""
         return self.seen(COUNT)
 
     def error(self, share: float, looks: float) -> float:
@@ -120,7 +120,7 @@ class Run:
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
-    """A loop on each interpreter, one that is blocked all the time, and one that is not to be looked at."""
+    """Run a loop on each interpreter, one that is always blocked, and one that is not to be looked at."""
     mark = uuid.uuid4().hex
     groups: list[dict[str, Any]] = [
         {"name": name, "match": {"cmdline": f"{mark}-{name} "}} for name in (*PLANNED, "blocked")

@@ -43,7 +43,7 @@ TOO_OLD = {"2.42": {"bad/cipher-rsa.yml"}, "3": set[str]()}
 
 @pytest.fixture(scope="module")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All files, beside the certificates that they name."""
+    """Return all files, beside the certificates that they name."""
     return prepare(tmp_path_factory.mktemp("web"))
 
 
@@ -59,7 +59,7 @@ def prepare(directory: Path) -> Path:
 
 
 def message(directory: Path, path: Path) -> str:
-    """What we answer to a bad file."""
+    """Return what we answer to a bad file."""
     with pytest.raises(ConfigError) as caught:
         load_rules(str(directory / path.parent.name / path.name))
     return str(caught.value).replace(f"{directory}/", "")

@@ -123,7 +123,7 @@ def _look_at_process(pid: int, notes: Notes, minute: float) -> None:
 
 
 def look(daemon: Serving, notes: Notes, minute: float) -> None:
-    """One scrape that is checked, and one look at the daemon itself."""
+    """Check one scrape, and look at the daemon itself once."""
     _look_at_process(daemon.process.pid, notes, minute)
     families = list(text_string_to_metric_families(daemon.get("/metrics")[1]))
     samples = [sample for family in families for sample in family.samples]
@@ -169,7 +169,7 @@ def _scrape_config(daemon: Serving) -> str:
 
 
 def _conclude(daemon: Serving, server: Prometheus, notes: Notes, minutes: float) -> None:
-    """What can be said at the end only."""
+    """Note what can be said at the end only."""
     over = f"{minutes * 60 + 30:.0f}s"
     # one by one: resets() drops the metric's name
     for counter in server.query(f"count by (__name__) ({COUNTERS})"):
@@ -202,7 +202,7 @@ def _conclude(daemon: Serving, server: Prometheus, notes: Notes, minutes: float)
 
 
 def report(notes: Notes, counts: dict[str, int]) -> str:
-    """What was measured, as text."""
+    """Return what was measured, as text."""
     lines = ["", "THE DAEMON"]
     for what, samples, unit in (
         ("RSS", notes.rss_kib, "KiB"),

@@ -113,7 +113,7 @@ def trend(samples: Sequence[tuple[float, float]]) -> Trend:
 
 
 def falls(values: Mapping[float, float], expire_s: float) -> list[str]:
-    """Where a counter falls, by its values at times in seconds.
+    """Return where a counter falls, by its values at times in seconds.
 
     Not where it was absent for as long as series take to expire: then it starts anew, as it should.
     """

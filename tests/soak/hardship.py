@@ -75,7 +75,7 @@ class Hardship:
                 self.wrong.append(text)
 
     def count(self, what: str) -> None:
-        """One more of them."""
+        """Count one more of them."""
         with self._lock:
             self.counts[what] = self.counts.get(what, 0) + 1
 

@@ -34,7 +34,7 @@ class Reckoning:
         waited: int | None = None,
         series: SeriesKey | None = MAIN,
     ) -> None:
-        """A process has gone that was last read in the poll before."""
+        """End a process that was last read in the poll before."""
         self.children.close(
             EndedChild(key, parent, charged_ns, self.now_ns, GROUP, series),
             None if waited is None else Waited(waited, 0),
@@ -52,7 +52,7 @@ class Reckoning:
 
 
 def short(rest: Rest) -> tuple[object, ...]:
-    """Whose, where, and how many ticks."""
+    """Return whose it is, where, and how many ticks."""
     return rest.key, rest.series, rest.cpu_ns / TICK
 
 

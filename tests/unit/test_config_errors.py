@@ -21,7 +21,7 @@ MESSAGES = FIXTURES / "messages.txt"
 
 
 def message(path: Path) -> str:
-    """What the file is answered with."""
+    """Return what the file is answered with."""
     with pytest.raises(ConfigError) as caught:
         parse_config(path.read_bytes(), path.name)
     assert caught.value.path == path.name
@@ -48,7 +48,7 @@ def test_no_message_is_without_its_file() -> None:
 
 
 def load_error(path: Path) -> str:
-    """What loading the file is answered with, without the file's name."""
+    """Return what loading the file is answered with, without the file's name."""
     with pytest.raises(ConfigError) as caught:
         load_config(str(path))
     return str(caught.value).removeprefix(f"{path}: ")

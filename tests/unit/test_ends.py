@@ -25,7 +25,7 @@ class BareProcess:
         self.threads = ThreadBook(Waited())
 
     def lives(self, known: KnownThread) -> None:
-        """The kernel shows it."""
+        """Return whether the kernel shows the thread."""
         self.threads.meet(known)
 
     def whose(self, *slots: Slot) -> list[tuple[tuple[int, int] | None, bool]]:
@@ -46,7 +46,7 @@ def known(
 
 
 def end(serial: int, tid: int, ended_ns: int, name: str = "worker", **values: Any) -> Slot:
-    """What is published of an end."""
+    """Return what is published of an end."""
     return Slot(table.ENDED, name, False, serial, tid, 1, 0, ended_ns, 5, serial, **values)
 
 

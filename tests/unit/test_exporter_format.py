@@ -48,7 +48,7 @@ def _registry(metrics: list[Metric]) -> CollectorRegistry:
 
 
 def _theirs(metrics: list[Metric], form: Format) -> bytes:
-    """What prometheus_client makes of the families."""
+    """Return what prometheus_client makes of the families."""
     if form is Format.TEXT:
         return exposition.generate_latest(_registry(metrics))
     made = openmetrics.generate_latest(_registry(metrics))  # type: ignore[no-untyped-call]  # has no types

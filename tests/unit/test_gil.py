@@ -16,7 +16,7 @@ from threadwatch.publisher import gil
 
 
 def find() -> tuple[int, int, int, int]:
-    """What this thread finds."""
+    """Return what this thread finds."""
     return gil.find(threading.get_ident(), threading.get_native_id())
 
 

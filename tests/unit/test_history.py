@@ -51,7 +51,7 @@ class Past:
 
     @property
     def rings(self) -> int:
-        """How many there are."""
+        """Return how many there are."""
         return self.history._most - self.history._left
 
 

@@ -580,7 +580,7 @@ def test_two_processes_with_one_pid_are_two() -> None:
 
 
 def sampled(*times: tuple[str, int], now: str, held_ns: int = 0) -> dict[tuple[int, int], Waits]:
-    """What samples have seen of thread 100."""
+    """Return what samples have seen of thread 100."""
     return {(100, 6000): Waits(now, dict(times), held_ns)}
 
 

@@ -33,7 +33,7 @@ def reads(*answers: bytes) -> Callable[[int, int], bytes]:
 
 @pytest.fixture
 def memory() -> MemoryFile:
-    """This process's own."""
+    """Return this process's own memory."""
     with ProcFS().open_process(os.getpid()) as process:
         return process.open_memory()
 

@@ -59,7 +59,7 @@ class Arena:
         self.reads = 0
 
     def read(self, address: int, size: int) -> bytes:
-        """As a memory does."""
+        """Read, as a memory does."""
         self.reads += 1
         at = address - self.base
         if not 0 <= at <= len(self._data) - size:
@@ -67,7 +67,7 @@ class Arena:
         return self._data[at : at + size]
 
     def read_each(self, places: Sequence[Place]) -> list[bytes]:
-        """As a memory does."""
+        """Read, as a memory does."""
         contents = []
         for place in places:
             try:
@@ -87,12 +87,12 @@ class Damaged:
         self.reads = 0
 
     def read(self, address: int, size: int) -> bytes:
-        """What is there, with some words changed."""
+        """Return what is there, with some words changed."""
         self.reads += 1
         return self._harm(self._memory.read(address, size))
 
     def read_each(self, places: Sequence[Place]) -> list[bytes]:
-        """What is there, with some words changed."""
+        """Return what is there, with some words changed."""
         self.reads += len(places)
         return [self._harm(data) for data in self._memory.read_each(places)]
 

@@ -24,7 +24,7 @@ SECOND = 1_000_000_000
 
 @pytest.fixture
 def its() -> Iterator[GuardedReader]:
-    """A reader that is closed in the end."""
+    """Yield a reader that is closed in the end."""
     reader = GuardedReader(0.02)
     yield reader
     reader.close()
@@ -40,7 +40,7 @@ class Slow:
         self.came_back = False
 
     def read(self) -> None:
-        """As a process is read."""
+        """Read, as a process is read."""
         with reading():
             self.end.wait()
         self.came_back = True

@@ -58,7 +58,7 @@ class Host:
 
 @pytest.fixture
 def host() -> Host:
-    """No process has started another."""
+    """Return a host on which no process has started another."""
     return Host()
 
 

@@ -44,7 +44,7 @@ class Polled:
         return group
 
     def run(self, tid: int, *, user_ticks: int = 0, system_ticks: int = 0) -> None:
-        """A thread uses CPU time, in whole ticks."""
+        """Have a thread use CPU time, in whole ticks."""
         thread = self.process.threads[tid]
         old = thread.values
         thread.set(
@@ -57,7 +57,7 @@ class Polled:
 
 @pytest.fixture
 def polled(tmp_path: Path) -> Iterator[Polled]:
-    """A process called shop, with its main thread."""
+    """Yield a process called shop, with its main thread."""
     polled = Polled(tmp_path)
     yield polled
     polled.poller.close()

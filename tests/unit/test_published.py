@@ -22,20 +22,20 @@ NewTable = Callable[..., Table]
 
 @pytest.fixture
 def process() -> Iterator[ProcessDir]:
-    """This process."""
+    """Yield this process."""
     with ProcFS().open_process(os.getpid()) as process:
         yield process
 
 
 @pytest.fixture
 def start_ticks(process: ProcessDir) -> int:
-    """When this process started."""
+    """Return when this process started."""
     return parse_stat(process.read("stat", "stat")).start_ticks
 
 
 @pytest.fixture
 def published(start_ticks: int) -> Iterator[Published]:
-    """What this process publishes, before the first reading."""
+    """Yield what this process publishes, before the first reading."""
     published = Published(ns_pid=os.getpid(), start_ticks=start_ticks)
     yield published
     published.close()
@@ -450,7 +450,7 @@ class Flood:
         self._generation = 0
 
     def published(self, room: SharedBudget | None = None) -> Published:
-        """What it publishes."""
+        """Return what it publishes."""
         start = parse_stat(self.dir.read("stat", "stat")).start_ticks
         published = Published(ns_pid=self._program.pid, start_ticks=start, budget=room)
         assert published.find(self.dir) == []

@@ -37,13 +37,13 @@ def start(body, *arguments):
 
 @pytest.fixture
 def errors() -> list[ReadError]:
-    """What the sampler could not read."""
+    """Return what the sampler could not read."""
     return []
 
 
 @pytest.fixture
 def guarded() -> Iterator[GuardedReader]:
-    """What reads for a sampler."""
+    """Yield a reader for a sampler."""
     guarded = GuardedReader()
     yield guarded
     guarded.close()
@@ -51,7 +51,7 @@ def guarded() -> Iterator[GuardedReader]:
 
 @pytest.fixture
 def sampler(errors: list[ReadError], guarded: GuardedReader) -> Iterator[WaitSampler]:
-    """A sampler."""
+    """Yield a sampler."""
     sampler = WaitSampler(errors, guarded)
     yield sampler
     sampler.close()

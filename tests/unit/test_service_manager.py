@@ -94,7 +94,7 @@ class Listening:
         self.environ = {"NOTIFY_SOCKET": address.replace("\0", "@"), **variables}
 
     def heard(self) -> list[str]:
-        """What has been said since this was last asked."""
+        """Return what has been said since this was last asked."""
         said = []
         while True:
             try:
@@ -105,7 +105,7 @@ class Listening:
 
 @pytest.fixture(params=["path", "abstract"])
 def listening(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Listening]:
-    """A manager's socket of each kind, with a watchdog of 30 s."""
+    """Yield a manager's socket of each kind, with a watchdog of 30 s."""
     path = str(tmp_path / "notify")
     heard = Listening(
         path if request.param == "path" else f"\0{path}",

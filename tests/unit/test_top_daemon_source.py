@@ -27,18 +27,18 @@ Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 
 @contextlib.contextmanager
 def server(answer: Answer, *, context: ssl.SSLContext | None = None) -> Iterator[str]:
-    """A server on loopback that gives that answer to every request; its host and port."""
+    """Run a server on loopback that gives that answer to every request; yield its host and port."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             answer(self)
 
         def log_message(self, *_: object) -> None:
-            """No code reads it."""
+            """Log nothing: no code reads it."""
 
     class Server(http.server.ThreadingHTTPServer):
         def handle_error(self, *_: object) -> None:
-            """What a test breaks off is no error."""
+            """Report nothing: what a test breaks off is no error."""
 
     made = Server(("127.0.0.1", 0), Handler)
     if context is not None:
@@ -68,7 +68,7 @@ def says(status: int, body: bytes = b"", **headers: str) -> Answer:
 
 
 def encoded(view: View) -> bytes:
-    """As the daemon has it."""
+    """Return the view as the daemon encodes it."""
     return json.dumps(view_json(view)).encode()
 
 

@@ -44,7 +44,7 @@ def run(test: Callable[[Passwords], Coroutine[Any, Any, None]]) -> None:
 
 @pytest.fixture
 def checked(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """The passwords that bcrypt has been asked for, in order."""
+    """Return the passwords that bcrypt has been asked for, in order."""
     real, asked = bcrypt.checkpw, list[bytes]()
 
     def counting(password: bytes, hashed: bytes) -> bool:

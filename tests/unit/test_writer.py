@@ -15,7 +15,7 @@ from threadwatch.publisher.memfd import Table
 
 @pytest.fixture
 def table() -> Iterator[Table]:
-    """A table of this process."""
+    """Yield a table of this process."""
     table = Table(flags=0, interpreter=0, implementation="cpython", hexversion=sys.hexversion)
     yield table
     table.close()

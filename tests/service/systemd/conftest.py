@@ -14,7 +14,7 @@ _running = contextlib.ExitStack()
 
 @pytest.fixture(scope="session")
 def machine(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """The booted machine, with the wheel installed and targets of three users."""
+    """Return the booted machine, with the wheel installed and targets of three users."""
     opt = environment(tmp_path_factory.mktemp("opt") / "threadwatch", wheel)
     return _running.enter_context(booted(tmp_path_factory.mktemp("machine"), opt))
 
@@ -31,7 +31,7 @@ def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
 
 @pytest.fixture
 def service(machine: Machine) -> Service:
-    """The unit as it is shipped, stopped, with nothing configured."""
+    """Return the unit as it is shipped, stopped, with nothing configured."""
     service = Service(machine)
     service.reset()
     return service

@@ -24,7 +24,7 @@ class Limited:
         (self.directory / "cgroup.procs").write_text(str(pid))
 
     def kills(self) -> int:
-        """How many processes the kernel's OOM killer has taken."""
+        """Return how many processes the kernel's OOM killer has taken."""
         events = self.directory / ("memory.oom_control" if _is_v1() else "memory.events")
         fields = dict(line.split() for line in events.read_text().splitlines())
         return int(fields["oom_kill"])
@@ -32,7 +32,7 @@ class Limited:
 
 @contextlib.contextmanager
 def memory_limit(size: str) -> Iterator[Limited]:
-    """A cgroup with that much memory (``1M``); it is removed once it is empty."""
+    """Yield a cgroup with that much memory (``1M``); it is removed once it is empty."""
     parent = _V1 if _is_v1() else _V2
     directory = parent / "threadwatch-test"
     try:

@@ -171,7 +171,7 @@ class Service:
         self.machine.run("sh", "-c", "systemctl daemon-reload && systemctl reset-failed")
 
     def metrics(self) -> str:
-        """What it serves; empty while it does not."""
+        """Return what it serves; empty while it does not."""
         return self.machine.get(f"http://127.0.0.1:{self.port}/metrics")
 
     def value(self, series: str) -> float | None:
@@ -184,7 +184,7 @@ class Service:
         return said.rpartition("-- cursor: ")[2]
 
     def journal(self, cursor: str) -> list[Entry]:
-        """What has been logged of the unit since then, by itself and by systemd."""
+        """Return what has been logged of the unit since then, by itself and by systemd."""
         said = self.machine.run(
             *("journalctl", "--no-pager", "--output=json", "--unit", self.name),
             f"--after-cursor={cursor}",
@@ -231,7 +231,7 @@ def environment(directory: Path, wheel: Path) -> Path:
 
 @contextlib.contextmanager
 def booted(directory: Path, opt: Path) -> Iterator[Machine]:
-    """The machine while it runs, with ``opt`` as /opt/threadwatch, and targets in /opt/targets."""
+    """Yield the machine while it runs, with ``opt`` as /opt/threadwatch, and targets in /opt/targets."""
     targets = directory / "targets"
     targets.mkdir()
     (targets / "target.py").write_text(_TARGET)

@@ -32,7 +32,7 @@ STEPS = _steps()
 
 @pytest.fixture
 def bare(service: Service, machine: Machine) -> Iterator[Service]:
-    """A machine with the package installed, and no unit of it; in the end it is as it was."""
+    """Yield a machine with the package installed, and no unit of it; in the end it is as it was."""
     units = ("threadwatch.service", "threadwatch.socket")
     machine.run("sh", "-c", f"cd /etc/systemd/system && rm {' '.join(units)}")
     machine.run("systemctl", "daemon-reload")

@@ -32,7 +32,7 @@ RIGHTS = {
 
 @pytest.fixture
 def fast(service: Service) -> Service:
-    """The unit, to be started with ten polls in a second."""
+    """Return the unit, to be started with ten polls in a second."""
     service.machine.write("/etc/threadwatch.yml", "poll_interval: 100ms\n")
     service.options("--config.file=/etc/threadwatch.yml")
     return service
@@ -63,7 +63,7 @@ def after_polls(service: Service, count: int = 20) -> str:
 
 
 def threads(metrics: str, group: str) -> dict[tuple[str, str], float]:
-    """How many threads the group has, by name and state."""
+    """Return how many threads the group has, by name and state."""
     found = re.findall(
         rf'^threadwatch_threads\{{group="{group}",state="(\w+)",thread="([^"]*)"\}} (\S+)$',
         metrics,
@@ -86,7 +86,7 @@ def cpu_ns(machine: Machine, group: str) -> int:
 
 
 def check_cpu(machine: Machine, metrics: str, group: str) -> None:
-    """The group's CPU time is what the kernel has for its process, and so is the sum of its threads."""
+    """Check that the group's CPU time and the sum of its threads are what the kernel has for the process."""
     true = cpu_ns(machine, group) / 1e9
     total = value(metrics, f'threadwatch_group_cpu_seconds_total{{group="{group}"}}')
     assert total == pytest.approx(true, abs=1e-8)

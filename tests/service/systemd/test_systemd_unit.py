@@ -39,7 +39,7 @@ def sees_all(service: Service) -> bool:
 
 
 def messages(entries: list[Entry]) -> str:
-    """What they say."""
+    """Return what they say."""
     return "\n".join(entry.message for entry in entries)
 
 
@@ -59,11 +59,11 @@ class Gate:
         service.drop_in(f"[Service]\nStandardError=file:{self.PATH}\n", "gate")
 
     def shut(self) -> None:
-        """From now on every writer waits."""
+        """Have every writer wait from now on."""
         self._python("while True: os.write(fd, b'x')")
 
     def open(self) -> None:
-        """They go on."""
+        """Let the writers go on."""
         self._python("while os.read(fd, 1 << 20): pass")
 
     def await_writer(self, pid: int) -> None:
@@ -373,12 +373,12 @@ def test_first_poll_that_hangs_is_ended(service: Service) -> None:
 
 
 def _killed(service: Service) -> None:
-    """As ``kill -9`` and the kernel's OOM killer do."""
+    """Kill it, as ``kill -9`` and the kernel's OOM killer do."""
     service.machine.run("kill", "-KILL", str(service.pid()))
 
 
 def _crashed(service: Service) -> None:
-    """As a fault in a library would do."""
+    """Crash it, as a fault in a library would."""
     service.machine.run("kill", "-SEGV", str(service.pid()))
 
 

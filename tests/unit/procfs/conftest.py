@@ -13,7 +13,7 @@ from threadwatch.procfs import ProcessDir, ProcFS
 
 @pytest.fixture
 def procfs() -> ProcFS:
-    """This machine's."""
+    """Return this machine's procfs."""
     return ProcFS()
 
 

@@ -68,7 +68,7 @@ class Target:
 
 @contextmanager
 def started(code: str) -> Iterator[Target]:
-    """One that has printed what the code left in ``words``; it ends with the context."""
+    """Yield a process that has printed what the code left in ``words``; it ends with the context."""
     script = f"import os, sys\nwords = []\n{code}\nprint(*words, flush=True)\nsys.stdin.read()\n"
     with subprocess.Popen(
         (sys.executable, "-I", "-c", script), stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -81,7 +81,7 @@ def started(code: str) -> Iterator[Target]:
 
 
 def read_elsewhere(code: str, *arguments: object, prefix: tuple[str, ...] = ()) -> str:
-    """What some code prints that runs in a process of its own, with threadwatch.procfs imported."""
+    """Return what some code prints that runs in a process of its own, with threadwatch.procfs imported."""
     script = (
         "import os, sys\nfrom threadwatch.errors import *\nfrom threadwatch.procfs import *\n"
         "from threadwatch.names.slots import *\n"

@@ -28,7 +28,7 @@ def sections_of(data: bytes) -> elf.Sections:
 
 
 def part(data: bytes, region: elf.Region | None) -> bytes:
-    """That part of a file."""
+    """Return that part of a file."""
     return data[region.offset : region.offset + region.size] if region else b""
 
 

@@ -23,7 +23,7 @@ from threadwatch.procfs import (
 
 @pytest.fixture
 def captured() -> ProcFS:
-    """The captured tree."""
+    """Return the captured tree."""
     return ProcFS(str(fixtures.PROC))
 
 
