@@ -15,3 +15,12 @@ def visitors(directory: Path) -> Path:
     source = str(TARGETS / "visitor.c")
     subprocess.run(["gcc", *options, "-o", str(library), source], check=True, timeout=60)
     return library
+
+
+def waiters(directory: Path, compiler: str) -> Path:
+    """Compile ``tests/targets/musl_waiters.c`` into ``directory``; gives the program."""
+    program = directory / f"waiters-{compiler}"
+    options = ("-O1", "-pthread", "-Wall", "-Werror")
+    source = str(TARGETS / "musl_waiters.c")
+    subprocess.run([compiler, *options, "-o", str(program), source], check=True, timeout=60)
+    return program

@@ -13,6 +13,7 @@ from threadwatch.names.slots import Gil
 from threadwatch.procfs import RUNNING, Syscall, parse_syscall
 from threadwatch.waits.gil_holder import NOBODY, find_holder
 from threadwatch.waits.reasons import (
+    AskCondition,
     AskFd,
     AskFile,
     AskFunction,
@@ -109,6 +110,9 @@ def test_every_question_ends_in_a_state(
             case AskFd(fd):
                 assert 0 <= fd < 2**32
                 answer = of_link(link)
+            case AskCondition(futex):
+                assert call.sp <= futex == call.args[0]
+                answer = data.draw(st.sampled_from(["gil", "lock"]))
             case AskMemory(places, _):
                 assert len(places) <= 3
                 assert all(0 < size <= 128 for _, size in places)

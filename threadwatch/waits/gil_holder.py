@@ -18,7 +18,8 @@ from typing import NamedTuple
 from threadwatch.errors import Gone, ReadError
 from threadwatch.names.slots import Gil
 from threadwatch.procfs import MemoryFile
-from threadwatch.waits.reasons import AskMemory
+from threadwatch.waits.conditions import waiters
+from threadwatch.waits.reasons import AskCondition, AskMemory
 
 _TRIES = 3
 """How often to read until the holder is the same before and after."""
@@ -28,6 +29,10 @@ _GIL = struct.Struct("=8xQi4x")
 _NO_MORE = -1
 """The value of ``locked`` in a GIL that was destroyed with its interpreter (ceval_gil.c, destroy_gil())."""
 _WORD = struct.Struct("=Q")
+
+
+Answer = list[bytes] | bool | None
+"""The memory that was asked for, or whether that thread waits for a GIL; None: that is not known."""
 
 
 class Holder(NamedTuple):
@@ -88,14 +93,15 @@ class MemoryReads:
 
     __slots__ = ("answers", "asks", "error", "failed", "gils", "gone", "holders", "memory")
 
-    def __init__(self, memory: MemoryFile, gils: Sequence[Gil], asks: Sequence[AskMemory]) -> None:
+    def __init__(
+        self, memory: MemoryFile, gils: Sequence[Gil], asks: Sequence[AskMemory | AskCondition]
+    ) -> None:
         self.memory = memory
         self.gils = gils
         self.asks = asks
         self.holders: list[Holder | None] = []
         """The holder of each GIL; None: unknown."""
-        self.answers: list[list[bytes] | None] = []
-        """The memory for each question; None: unreadable."""
+        self.answers: list[Answer] = []
         self.error: ReadError | None = None
         """The error of a GIL."""
         self.failed: Gil | None = None
@@ -112,7 +118,13 @@ class MemoryReads:
                 except ReadError as error:
                     self.error, self.failed = error, gil
                     self.holders.append(None)
+            in_lists: set[int] | None = None
+            if any(isinstance(ask, AskCondition) for ask in self.asks):
+                in_lists = waiters(self.memory.read, self.gils)
             for ask in self.asks:
+                if isinstance(ask, AskCondition):
+                    self.answers.append(None if in_lists is None else ask.futex in in_lists)
+                    continue
                 try:
                     self.answers.append([self.memory.read(*place) for place in ask.places])
                 except ReadError:

@@ -2,9 +2,9 @@
 
 The rules, in the words of the states (:mod:`threadwatch.model.states`):
 
-* ``gil``: a futex inside the GIL's own memory. ``lock``: any other futex (Lock, Condition, Queue,
-  Event and ``Thread.join`` are all futexes, and so are the locks of ``multiprocessing``), a System
-  V semaphore, or a lock on a file.
+* ``gil``: a futex inside the GIL's own memory, or that of a node in the GIL's list of waiters (on musl).
+  ``lock``: any other futex (Lock, Condition, Queue, Event and ``Thread.join`` are all futexes, and so
+  are the locks of ``multiprocessing``), a System V semaphore, or a lock on a file.
 * **A wait for exactly one file descriptor is a wait for that one**: its kind is the state, whether
   the thread sleeps in the read itself or in ``poll`` or ``select`` before it. In this way Python
   waits for a socket with a timeout, ``subprocess.communicate`` for a single pipe,
@@ -39,6 +39,8 @@ _LOCK_COMMANDS = frozenset({7, 38})
 _MAX_SELECT = 1024
 """FD_SETSIZE."""
 _POLLFD = struct.Struct("=i4x")
+_FRAMES = 1024
+"""Bytes of a stack, at most, between a system call and the node of a musl condition that it waits for."""
 _PIPE_FUNCTIONS = (b"pipe", b"fifo", b"wait_for_partner")
 
 LETTERS: Mapping[str, str] = MappingProxyType(
@@ -66,6 +68,12 @@ class AskMemory(NamedTuple):
     """The places are sets of select with this many bits; 0: a list of poll with one entry."""
 
 
+class AskCondition(NamedTuple):
+    """Asks whether a thread that sleeps on a futex on its own stack waits for a GIL, as it does on musl."""
+
+    futex: int
+
+
 class AskState(NamedTuple):
     """Asks for the thread's letter in ``stat``: it is in a page fault, stopped, or has ended."""
 
@@ -80,7 +88,7 @@ class AskFunction(NamedTuple):
     call: Syscall
 
 
-Ask = AskFd | AskMemory | AskState | AskFile | AskFunction
+Ask = AskFd | AskMemory | AskCondition | AskState | AskFile | AskFunction
 """A question whose answer decides the reason."""
 
 
@@ -96,7 +104,7 @@ def reason(call: Syscall, ways: Mapping[int, str | CallKind], gils: Sequence[Gil
     if way is None or (sp < _NEAR and pc < _NEAR):
         return "other"
     if way is CallKind.FUTEX:
-        return _futex(args[0], gils)
+        return _futex(call, gils)
     if isinstance(way, str):
         return way
     if way is CallKind.FD:
@@ -164,7 +172,7 @@ def of_function(call: Syscall, wchan: bytes, gils: Sequence[Gil]) -> str | Ask:
     if b"_stop" in wchan:
         return "stopped"  # stopped again
     if b"futex" in wchan:
-        return _futex(call.args[0], gils)
+        return _futex(call, gils)
     if b"nanosleep" in wchan:
         return "sleep"
     if b"poll" in wchan:
@@ -172,10 +180,13 @@ def of_function(call: Syscall, wchan: bytes, gils: Sequence[Gil]) -> str | Ask:
     return "other"
 
 
-def _futex(address: int, gils: Sequence[Gil]) -> str:
+def _futex(call: Syscall, gils: Sequence[Gil]) -> str | AskCondition:
+    address = call.args[0]
     for gil in gils:
         if gil.address <= address < gil.address + gil.size:
             return "gil"
+    if gils and call.sp <= address < call.sp + _FRAMES:
+        return AskCondition(address)
     return "lock"
 
 

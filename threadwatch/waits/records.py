@@ -14,7 +14,7 @@ from threadwatch.reading.hangs import HangRecords
 from threadwatch.reading.reader import owner_of
 from threadwatch.waits.gil_holder import Holder
 from threadwatch.waits.loop_records import LoopTarget
-from threadwatch.waits.reasons import AskMemory
+from threadwatch.waits.reasons import AskCondition, AskMemory
 
 _RENEW_NS = 1_000_000_000
 
@@ -110,8 +110,10 @@ class SampledProcess:
         self.memory: MemoryFile | None = None
         self.memory_denied = False
         self.gils: tuple[Gil, ...] = ()
-        self.asks: list[tuple[SampledThread, AskMemory]] = []
+        self.asks: list[tuple[SampledThread, AskMemory | AskCondition]] = []
         """The reads of the process's memory that this sample needs."""
+        self.waits_on_stacks: bool | None = None
+        """Whether its threads can wait for a GIL on their own stacks, as on musl; None: not known yet."""
         self._renew_ns = 0
         self._holder_seen_ns: list[int] = []
         self._held_ns: dict[int, int] = {}
@@ -123,6 +125,7 @@ class SampledProcess:
             self.gils = gils
             self._holder_seen_ns = [0] * len(gils)
             self.memory = None
+            self.waits_on_stacks = None
             self.perishable = list(self.threads.values())
             self._renew_ns = 0
         if now_ns >= self._renew_ns:
@@ -151,7 +154,11 @@ class SampledProcess:
         """Note the TIDs in a request."""
         self.listed = listed
 
-    def ask_memory(self, thread: SampledThread, ask: AskMemory) -> None:
+    def know_stacks(self, *, used: bool) -> None:
+        """Note whether threads wait for its GILs on their own stacks."""
+        self.waits_on_stacks = used
+
+    def ask_memory(self, thread: SampledThread, ask: AskMemory | AskCondition) -> None:
         """Have the process's memory read in this sample to find out what a thread waits for."""
         self.perishable.append(thread)
         self.asks.append((thread, ask))

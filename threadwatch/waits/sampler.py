@@ -37,10 +37,10 @@ from threadwatch.model.readings import Waits
 from threadwatch.procfs import ProcessDir, parse_syscall, read_calls
 from threadwatch.procfs.marks import Lock
 from threadwatch.reading.reader import GuardedReader
-from threadwatch.waits.gil_holder import MemoryReads
+from threadwatch.waits.gil_holder import Answer, MemoryReads
 from threadwatch.waits.kernel_answers import ask_kernel
 from threadwatch.waits.loop_looks import LoopLooks
-from threadwatch.waits.reasons import Ask, AskFd, AskMemory, only_fd, reason
+from threadwatch.waits.reasons import Ask, AskCondition, AskFd, AskMemory, only_fd, reason
 from threadwatch.waits.records import SampledProcess, SampledThread, Target, thread_of
 from threadwatch.waits.syscalls import ways
 
@@ -208,7 +208,10 @@ class WaitSampler:
         """Ask until the reason is known, or depends on the process's memory."""
         try:
             while not isinstance(answer, str):
-                if isinstance(answer, AskMemory):
+                if isinstance(answer, AskCondition) and process.waits_on_stacks is False:
+                    answer = "lock"
+                    break
+                if isinstance(answer, AskMemory | AskCondition):
                     process.ask_memory(thread, answer)
                     return
                 if isinstance(answer, AskFd):
@@ -255,12 +258,29 @@ class WaitSampler:
         for number, holder in enumerate(job.holders):
             if holder is not None:
                 process.see_holder(number, thread_of(holder, target, process), now_ns)
-        for (thread, ask), memory in zip(process.asks, job.answers, strict=True):
-            try:
-                answer = "poll" if memory is None else only_fd(ask, memory)
-                self._settle(process, target, thread, answer)
-            except Gone:
-                self._drop(process, [thread])
+        for (thread, ask), answer in zip(process.asks, job.answers, strict=True):
+            self._hear(process, target, thread, ask, answer)
+
+    def _hear(
+        self,
+        process: SampledProcess,
+        target: Target,
+        thread: SampledThread,
+        ask: AskMemory | AskCondition,
+        answer: Answer,
+    ) -> None:
+        """Note a thread's state by what the process's memory has said."""
+        if isinstance(ask, AskCondition):
+            process.know_stacks(used=answer is not None)
+            if answer is False:
+                thread.doubt()  # it may just come to the list, or leave it
+            thread.see("gil" if answer else "lock", process.sampled_ns)
+            return
+        try:
+            state = only_fd(ask, answer) if isinstance(answer, list) else "poll"
+            self._settle(process, target, thread, state)
+        except Gone:
+            self._drop(process, [thread])
 
     def _drop(self, process: SampledProcess, threads: list[SampledThread]) -> None:
         if threads:
@@ -298,6 +318,6 @@ def _read_job(process: SampledProcess, target: Target) -> MemoryReads:
 
 
 def _guess(process: SampledProcess) -> None:
-    """Count threads that poll as in ``poll``, because the memory cannot be read."""
-    for thread, _ in process.asks:
-        thread.see("poll", process.sampled_ns)
+    """Count threads that poll as in ``poll``, and on a stack as in ``lock``: the memory cannot be read."""
+    for thread, ask in process.asks:
+        thread.see("lock" if isinstance(ask, AskCondition) else "poll", process.sampled_ns)
