@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import contextlib
 import json
+import os
 import random
 import select
 import subprocess
@@ -17,21 +18,25 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from struct import Struct
 
 from tests import testbed
 from tests.harness import DEADLINE, TARGETS, environ
+from tests.natives import library_of
 from tests.programs import environment, python
 from tests.targets.loops import BACK, LABELS, NOTHING, SELECTS
 from threadwatch.errors import ReadError
-from threadwatch.model.loops import LOOP, UNKNOWN, LoopSample
+from threadwatch.model.loops import CALLBACK, LOOP, UNKNOWN, LoopSample
 from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
 from threadwatch.names.memory.snapshot import Snapshot
-from threadwatch.procfs import ProcFS
+from threadwatch.procfs import ProcFS, parse_schedstat, parse_switches, parse_syscall
 from threadwatch.procfs.reader import ProcessDir
+from threadwatch.tasks.kind import ELSEWHERE
 from threadwatch.tasks.loops import Loops
+from threadwatch.waits.on_cpu import Turns, has_run
+from threadwatch.waits.syscalls import epolls
 
 SAMPLES = 10_000
 FRAMEWORKS = (
@@ -41,9 +46,21 @@ FRAMEWORKS = (
 """An interpreter, a framework, and what is to be installed for it."""
 SLACK_NS = 1000
 """Between the clock as the loop reads it, in seconds, and as it is written down, in ns."""
+MS_NS = 1_100_000
+"""The same for uvloop, whose clock has milliseconds."""
+EPOLLS = epolls(os.uname().machine)
 GAP = "(what writes nothing down)"
 """Tasks and callbacks of the program that only start others, and those of asyncio itself."""
-KNOWN = frozenset({None, LOOP, UNKNOWN, *LABELS[BACK + 1 :]})
+UVLOOPS = (
+    ("3.9", "uvloop==0.17.0"),
+    ("3.10", "uvloop==0.19.0"),
+    ("3.11", "uvloop==0.21.0"),
+    ("3.12", "uvloop==0.22.1"),
+    ("3.13", "uvloop==0.22.1"),
+    ("3.14", "uvloop==0.22.1"),
+    ("3.15", "uvloop==0.23.0"),
+)
+"""An interpreter, and the release of uvloop that its proof runs."""
 _PAIR = Struct("=QQ")
 
 
@@ -57,6 +74,29 @@ class Outside:
         auxv = self.dir.read("auxv", "auxv")
         self.python = find_python(Snapshot(self.memory, FIRST_LOOK), auxv, pid)
         self.loops = Loops(self.python)
+
+    def sample(self, now_ns: int, *, functions: bool = False) -> list[LoopSample]:
+        """Return what has each loop now, as the daemon learns it."""
+        wanted, slept, given = {}, {}, {}
+        for tid in self.loops.tids:
+            call = parse_syscall(self.dir.read_task(tid, "syscall"))
+            wanted[tid] = call is None
+            if call is not None:
+                slept[tid] = call.args[0] & 0xFFFFFFFF if call.number in EPOLLS else ELSEWHERE
+            given[tid] = parse_schedstat(self.dir.read_task(tid, "schedstat"))[2]
+        samples = self.loops.sample(self.memory, now_ns, functions=functions, asleep=slept.get)
+        return [self._settle(one, wanted, given) if one.woken else one for one in samples]
+
+    def _settle(
+        self, sample: LoopSample, wanted: dict[int, bool], given: dict[int, int]
+    ) -> LoopSample:
+        """Return a sample of a thread that may only have been woken: if it has no CPU, it has been."""
+        tid = sample.tid
+        wants, left = parse_switches(self.dir.read_task(tid, "status"))
+        turns = Turns(parse_schedstat(self.dir.read_task(tid, "schedstat"))[2], left, wants)
+        if has_run(given[tid], turns, wanted=wanted[tid], at_work=False):
+            return sample
+        return sample._replace(holder=None, age_ns=0)
 
     def find(self) -> frozenset[int]:
         """Look which threads run a loop; the threads. A look while modules are imported can fail."""
@@ -76,20 +116,48 @@ class Outside:
 
 
 def started(
-    interpreter: testbed.Interpreter, directory: Path, scenario: str
+    interpreter: testbed.Interpreter, directory: Path, scenario: str, uvloop: str = ""
 ) -> contextlib.AbstractContextManager[tuple[int, dict[int, Path]]]:
-    """Start the program ``loops.py``: see :func:`running`."""
-    return running([*interpreter.command, "-W", "ignore"], "loops.py", directory, scenario, "60")
+    """Start the program ``loops.py``: see :func:`running`. ``uvloop``: pip's words for its release."""
+    extra: dict[str, str] = {}
+    if uvloop:
+        interpreter, extra = on_uvloop(interpreter, uvloop, directory)
+    command = [*interpreter.command, "-W", "ignore"]
+    return running(command, "loops.py", directory, scenario, "60", **extra)
+
+
+def on_uvloop(
+    interpreter: testbed.Interpreter, release: str, directory: Path
+) -> tuple[testbed.Interpreter, dict[str, str]]:
+    """Return an interpreter with a release of uvloop (pip's words), and the environment that uses it.
+
+    ``directory``: has what is compiled for it.
+    """
+    command = python(interpreter, environment(interpreter, release))
+    ring = str(library_of("ring", directory))
+    return replace(interpreter, command=command), {"RING": ring, "LD_PRELOAD": ring}
+
+
+def uvloop_names(interpreter: testbed.Interpreter) -> list[str]:
+    """Return what callbacks are called on uvloop, in the order of LABELS: by the function that runs."""
+    names = list(LABELS)
+    names[names.index("(callback) Callable")] += ".__call__"
+    if interpreter.version >= (3, 11):
+        return names
+    return [
+        CALLBACK + one.rpartition(".")[2] if one.startswith(CALLBACK) and "." in one else one
+        for one in names
+    ]
 
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], program: str, directory: Path, *arguments: str
+    command: Sequence[str], program: str, directory: Path, *arguments: str, **extra: str
 ) -> Iterator[tuple[int, dict[int, Path]]]:
     """Run a program that writes down what its loops do: its PID, and by TID the file of each thread."""
     process = subprocess.Popen(
         [*command, str(TARGETS / program), str(directory), *arguments],
-        env=environ("plain", {}),
+        env=environ("plain", extra),
         stdout=subprocess.PIPE,
     )
     try:
@@ -105,7 +173,10 @@ def running(
 class Truth:
     """What a loop has written down."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, names: Sequence[str] = LABELS) -> None:
+        """``names``: what the steps are called, in the order of LABELS."""
+        self.names = names
+        self.known = frozenset({None, LOOP, UNKNOWN, *names[BACK + 1 :]})
         pairs = [pair for pair in _PAIR.iter_unpack(file.read_bytes()) if pair[0]]
         self._times: list[int] = [moment for moment, _ in pairs]
         self._what: list[int] = [number for _, number in pairs]
@@ -127,19 +198,32 @@ class Truth:
         """
         what = self._what[entry]
         if what > BACK:
-            return {LABELS[what]}
+            return {self.names[what]}
         if what == SELECTS:
-            return {None}
+            # On a CPU there, a loop in C does its own work, for all that can be seen.
+            return {None} if self.names is LABELS else {None, LOOP}
         before = next((n for n in self._what[entry::-1] if n > BACK), NOTHING)
         after = next((n for n in self._what[entry:] if n > BACK), NOTHING)
-        return {None, LOOP, GAP, *(LABELS[n] for n in (before, after) if n > BACK)}
+        return {None, LOOP, GAP, *(self.names[n] for n in (before, after) if n > BACK)}
 
     def step_at(self, first_ns: int, last_ns: int) -> str | None:
         """Return the step that was taken all that time; None: there was none."""
         entries = self.between(first_ns, last_ns)
         if len(entries) != 1 or last_ns > self.ends_ns() or not self.is_step(entries[0]):
             return None
-        return LABELS[self._what[entries[0]]]
+        return self.names[self._what[entries[0]]]
+
+    def selects_between(self, first_ns: int, last_ns: int) -> bool:
+        """Return whether the loop has gone to its selector between two moments."""
+        first, last = (bisect.bisect_right(self._times, at) for at in (first_ns, last_ns))
+        return SELECTS in self._what[first:last]
+
+    def waits_ns(self, at_ns: int) -> int:
+        """Return how long an event waits that comes at that moment: until the loop goes to its selector."""
+        entry = bisect.bisect_right(self._times, at_ns) - 1
+        if self._what[entry] == SELECTS:
+            return 0
+        return self._times[self._what.index(SELECTS, entry)] - at_ns
 
     def is_step(self, entry: int) -> bool:
         """Return whether a step is taken while an entry holds."""
@@ -167,6 +251,7 @@ class Verdict:
     seen: Counter[str | None] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     wrong_ages: list[str] = field(default_factory=list)
+    _before: tuple[int, int, LoopSample] | None = None
 
     def add(self, truth: Truth, taken: tuple[int, int, LoopSample]) -> None:
         """Judge a sample, taken between two moments."""
@@ -180,10 +265,12 @@ class Verdict:
         for entry in entries:
             allowed |= truth.may_be(entry)
         self.strict += len(entries) == 1 and len(allowed) == 1
-        holder = GAP if sample.holder not in KNOWN else sample.holder
+        holder = GAP if sample.holder not in truth.known else sample.holder
         if holder not in allowed and holder != UNKNOWN:
             self.wrong.append(f"{sample.holder}, not {allowed}, in {end_ns - start_ns} ns")
         self._judge_age(truth, entries, start_ns, sample)
+        if sample.iteration is not None:
+            self._judge_iteration(truth, taken)
 
     def _judge_age(self, truth: Truth, entries: range, start_ns: int, sample: LoopSample) -> None:
         if sample.age_ns is None:
@@ -192,8 +279,25 @@ class Verdict:
             return  # an iteration may have begun or ended meanwhile
         began = [found for entry in entries if (found := truth.began_ns(entry)) is not None]
         began_ns = start_ns - sample.age_ns
-        if not any(first - SLACK_NS <= began_ns <= last + SLACK_NS for first, last in began):
+        if sample.iteration is not None:  # it is as old as that at least
+            fits = any(first - MS_NS <= began_ns for first, _ in began)
+        else:
+            fits = any(first - SLACK_NS <= began_ns <= last + SLACK_NS for first, last in began)
+        if not fits:
             self.wrong_ages.append(f"{sample} at {start_ns}: {began}")
+
+    def _judge_iteration(self, truth: Truth, taken: tuple[int, int, LoopSample]) -> None:
+        """Judge the number of an iteration: it is another if the loop has gone to its selector since."""
+        before, self._before = self._before, taken
+        if before is None:
+            return
+        first, second = before[2], taken[2]
+        if first.iteration == second.iteration:
+            wrong = truth.selects_between(before[1] + SLACK_NS, taken[0])
+        else:
+            wrong = not truth.selects_between(before[0], taken[1])
+        if wrong:
+            self.wrong_ages.append(f"iterations {before} {taken}")
 
 
 def watch(
@@ -208,7 +312,7 @@ def watch(
             outside.find()
             found_ns = time.monotonic_ns()
         start_ns = time.monotonic_ns()
-        samples = outside.loops.sample(outside.memory, start_ns, functions=functions)
+        samples = outside.sample(start_ns, functions=functions)
         end_ns = time.monotonic_ns()
         for sample in samples:
             taken[sample.tid].append((start_ns, end_ns, sample))
@@ -216,12 +320,14 @@ def watch(
 
 
 def judge(
-    files: dict[int, Path], taken: dict[int, list[tuple[int, int, LoopSample]]]
+    files: dict[int, Path],
+    taken: dict[int, list[tuple[int, int, LoopSample]]],
+    names: Sequence[str] = LABELS,
 ) -> dict[int, Verdict]:
-    """Hold samples against the truth, by TID."""
+    """Hold samples against the truth, by TID. ``names`` as in :class:`Truth`."""
     verdicts = {}
     for tid, file in files.items():
-        truth, verdict = Truth(file), Verdict()
+        truth, verdict = Truth(file, names), Verdict()
         for one in taken[tid]:
             verdict.add(truth, one)
         verdicts[tid] = verdict
@@ -244,16 +350,19 @@ def main(arguments: list[str]) -> int:
     testbed.enter()
     count = int(arguments[0]) if arguments else SAMPLES
     wrong = 0
-    for interpreter in testbed.interpreters():
-        if arguments[1:] and str(interpreter) not in arguments[1:]:
-            continue
+    chosen = [
+        one for one in testbed.interpreters() if not arguments[1:] or str(one) in arguments[1:]
+    ]
+    runs = [(one, "") for one in chosen]
+    runs += [(one, uvloop) for one in chosen for version, uvloop in UVLOOPS if str(one) == version]
+    for interpreter, uvloop in runs:
         for scenario in ("mixed", "again"):
-            for verdict in _proof(interpreter, scenario, count):
+            for verdict in _proof(interpreter, scenario, count, uvloop):
                 wrong += len(verdict.wrong) + len(verdict.wrong_ages)
                 print(
-                    f"{interpreter.release} {scenario}: {verdict.samples} samples, {verdict.strict} of them "
-                    f"in one step, {verdict.seen[UNKNOWN]} unknown, {len(verdict.wrong)} wrong labels, "
-                    f"{len(verdict.wrong_ages)} wrong ages"
+                    f"{interpreter.release} {uvloop or 'asyncio'} {scenario}: {verdict.samples} samples, "
+                    f"{verdict.strict} of them in one step, {verdict.seen[UNKNOWN]} unknown, "
+                    f"{len(verdict.wrong)} wrong labels, {len(verdict.wrong_ages)} wrong ages"
                 )
                 print("   ", dict(verdict.seen.most_common()))
                 for line in (*verdict.wrong[:5], *verdict.wrong_ages[:5]):
@@ -292,17 +401,20 @@ def _prove_endpoints(version: str, framework: str, requirements: list[str], coun
     return len(wrong)
 
 
-def _proof(interpreter: testbed.Interpreter, scenario: str, count: int) -> list[Verdict]:
+def _proof(
+    interpreter: testbed.Interpreter, scenario: str, count: int, uvloop: str
+) -> list[Verdict]:
     """Take that many samples of one program, again as often as its record is full."""
     verdicts: list[Verdict] = []
     while sum(verdict.samples for verdict in verdicts) < count:
         with tempfile.TemporaryDirectory() as directory:
-            with started(interpreter, Path(directory), scenario) as (pid, files):
+            with started(interpreter, Path(directory), scenario, uvloop) as (pid, files):
                 outside = Outside(pid)
                 outside.find_all(len(files))
                 taken = watch(outside, files, min(count, 4000))
                 outside.close()
-            verdicts += judge(files, taken).values()
+            names = uvloop_names(interpreter) if uvloop else LABELS
+            verdicts += judge(files, taken, names).values()
     return verdicts
 
 

@@ -10,9 +10,14 @@ from tests.harness import TARGETS
 
 def visitors(directory: Path) -> Path:
     """Compile ``tests/targets/visitor.c`` into ``directory``; gives the library."""
-    library = directory / "libvisitor.so"
+    return library_of("visitor", directory)
+
+
+def library_of(name: str, directory: Path) -> Path:
+    """Compile a file of C of ``tests/targets`` into ``directory``; gives the library."""
+    library = directory / f"lib{name}.so"
     options = ("-shared", "-fPIC", "-O1", "-pthread", "-Wall", "-Werror")
-    source = str(TARGETS / "visitor.c")
+    source = str(TARGETS / f"{name}.c")
     subprocess.run(["gcc", *options, "-o", str(library), source], check=True, timeout=60)
     return library
 

@@ -18,6 +18,7 @@ from threadwatch.model.loops import UNKNOWN, TaskCount
 from threadwatch.names.memory.snapshot import Memory, Place
 from threadwatch.names.ownership import clocks_ahead
 from threadwatch.procfs import ProcFS
+from threadwatch.tasks.kind import not_known
 from threadwatch.tasks.source import LoopSource
 
 SAMPLES = 150
@@ -153,7 +154,7 @@ def test_ages_in_a_time_namespace(offset: str) -> None:
 
         def old_enough() -> bool:
             source.find(memory, time.monotonic_ns())
-            samples = source.sample(memory, time.monotonic_ns(), functions=False)
+            samples = source.sample(memory, time.monotonic_ns(), not_known, functions=False)
             ages.extend(sample.age_ns for sample in samples if sample.age_ns is not None)
             return any(age_ns > 50_000_000 for age_ns in ages)
 

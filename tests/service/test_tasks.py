@@ -18,14 +18,18 @@ import pytest
 from tests import testbed
 from tests.harness import until
 from tests.loads import Load
+from tests.loops_outside import on_uvloop
 from tests.serving import Serving, serving
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 FIRST = ("chrt", "--fifo", "1")
 """Give the daemon priority: its looks are to come at random moments, not when a CPU is free."""
 VERSIONS = ((3, 9), (3, 12), (3, 15))
-PLANNED = {f"load{major}.{minor}": (major, minor) for major, minor in VERSIONS}
-"""The groups of loops that keep to a plan."""
+UVLOOPS = {"uvloop3.14": "uvloop==0.22.1"}
+PLANNED = {f"load{major}.{minor}": (major, minor) for major, minor in VERSIONS} | {
+    name: (3, int(name.rpartition(".")[2])) for name in UVLOOPS
+}
+"""The groups of loops that keep to a plan, by name."""
 CPU, HELD, BLOCKED = (
     f"threadwatch_{name}_seconds_total" for name in ("task_cpu", "loop_held", "loop_blocked")
 )
@@ -42,15 +46,22 @@ BOUNDS = (0.005, 0.05, 0.1)
 USED = ("heavy", "light", "(callback) beat")
 STUCK = "blocked.<locals>.stuck"
 
+LOOPED = "MainThread"
+
 Scrape = Mapping[tuple[str, str, str], float]
 
 
 def scrape(daemon: Serving) -> Scrape:
-    """Return all values by metric, group and task; without a task, the sum over the group's series."""
+    """Return all values by metric, group and task; without a task, the sum over the group's series.
+
+    Of threads, only those that run a loop: libuv can have another, for io_uring.
+    """
     found: dict[tuple[str, str, str], float] = {}
     text = daemon.get("/metrics")[1]
     for metric, inside, value in re.findall(r"^(threadwatch_\w+){(.*)} (\S+)$", text, re.MULTILINE):
         labels: dict[str, str] = dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', inside))
+        if labels.get("thread", LOOPED) != LOOPED:
+            continue
         key = metric, labels.get("group", ""), labels.get("task") or labels.get("le") or ""
         found[key] = found.get(key, 0.0) + float(value)
     return found
@@ -140,8 +151,14 @@ def run() -> Iterator[Run]:
         for name, version in {**PLANNED, "blocked": (3, 12), "off": (3, 12)}.items():
             plan = "plan" if name in PLANNED else "blocked"
             mode = "publish" if version == (3, 15) else "plain"
+            interpreter = testbed.require(*version)
+            extra: dict[str, str] = {}
+            if name in UVLOOPS:
+                interpreter, extra = on_uvloop(interpreter, UVLOOPS[name], Path(place))
             load = Load(
-                testbed.require(*version), "load_tasks.py", f"{mark}-{name}", plan, mode=mode
+                *(interpreter, "load_tasks.py", f"{mark}-{name}", plan),
+                mode=mode,
+                environment=extra,
             )
             stack.callback(load.close)
             loads[name] = load
@@ -173,6 +190,13 @@ def _asked(loads: Mapping[str, Load]) -> dict[str, dict[str, Any]]:
     for name in PLANNED:
         loads[name].go()
     return {name: loads[name].hear("measured") for name in PLANNED}
+
+
+def test_kinds(run: Run) -> None:
+    """Each loop is of its kind."""
+    for name in PLANNED:
+        labels = f'{{group="{name}",kind="{"uvloop" if name in UVLOOPS else "asyncio"}"'
+        assert f"threadwatch_loop_info{labels}" in run.daemon.get("/metrics")[1]
 
 
 every_loop = pytest.mark.parametrize("name", PLANNED)

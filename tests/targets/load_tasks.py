@@ -2,15 +2,18 @@
 
 With the argument ``plan``: two tasks and a callback that compute, and a task that blocks in ``time.sleep`` at
 times. With ``blocked``: nothing but a task that has blocked the loop once it has said that it is ready. A
-line on stdin asks for what has been measured so far.
+line on stdin asks for what has been measured so far. The loop is uvloop's where that of ``loops.py`` is.
 """
 
 import asyncio
 import json
+import os
 import sys
+import tempfile
 import time
 
 import lab
+import loops
 
 lab.publish()
 
@@ -25,6 +28,8 @@ SLEPT = [0.0]
 
 def tell(step):
     """Say what has been measured."""
+    if RING is not None:
+        add_up_ring()
     said = {
         "step": step,
         "used": USED,
@@ -35,6 +40,25 @@ def tell(step):
     }
     sys.stdout.write(json.dumps(said) + "\n")
     sys.stdout.flush()
+
+
+RING = loops.RingInC(tempfile.mkdtemp(), "ring") if "RING" in os.environ else None
+"""Where it is written down when a loop of uvloop goes to its selector, and comes back."""
+READ, CAME_BACK = [0], [None]
+"""How much of that has been added up, and when the loop came back last."""
+
+
+def add_up_ring():
+    """Add up how long a loop of uvloop has been away from its selector."""
+    end = len(RING)
+    for at in range(READ[0], end, loops.PAIR.size):
+        moment, what = loops.PAIR.unpack_from(RING.memory, at)
+        if what == loops.BACK:
+            CAME_BACK[0] = moment / 1e9
+        elif what == loops.SELECTS and CAME_BACK[0] is not None:
+            for bound in BOUNDS:
+                AWAY[bound] += max(moment / 1e9 - CAME_BACK[0] - bound, 0.0)
+    READ[0] = end
 
 
 def compute(name, seconds):
@@ -93,7 +117,8 @@ def measure_selector(loop):
 async def plan():
     """Run it all until stdin ends."""
     loop = asyncio.get_running_loop()
-    measure_selector(loop)
+    if RING is None:
+        measure_selector(loop)
     ended = loop.create_future()
 
     def on_input():
@@ -123,4 +148,10 @@ async def blocked():
     await asyncio.get_running_loop().create_task(stuck())
 
 
-asyncio.run({"plan": plan, "blocked": blocked}[sys.argv[2]]())
+SCENARIO = {"plan": plan, "blocked": blocked}[sys.argv[2]]
+if RING is None:
+    asyncio.run(SCENARIO())
+else:
+    import uvloop
+
+    uvloop.new_event_loop().run_until_complete(SCENARIO())

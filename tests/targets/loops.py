@@ -1,7 +1,9 @@
 """Runs loops of asyncio, and writes down from inside what each does at which moment.
 
-``loops.py DIRECTORY SCENARIO SECONDS``. Each loop has a file in the directory, an array of pairs: a moment of
-CLOCK_MONOTONIC in ns, and the number of what begins then (see LABELS; :mod:`tests.loops_outside` reads it).
+``loops.py DIRECTORY SCENARIO SECONDS``. The loops are those of uvloop if the environment variable RING is the
+path of the library of ``ring.c``, which is loaded already. Each loop has a file in the directory, an array of
+pairs: a moment of CLOCK_MONOTONIC in ns, and the number of what begins then (see LABELS;
+:mod:`tests.loops_outside` reads it).
 Prints a line of JSON once the loops run: its PID, and by file the TID of the loop's thread.
 
 Most steps sleep instead of computing, as a blocking call does: that holds the loop as well, and leaves the
@@ -9,6 +11,7 @@ machine's CPUs to others.
 """
 
 import asyncio
+import ctypes
 import functools
 import json
 import mmap
@@ -63,9 +66,38 @@ class Ring:
             self._at += PAIR.size
 
     @property
+    def memory(self):
+        """What has been written down."""
+        return self._memory
+
+    def __len__(self):
+        return self._at
+
+    @property
     def full(self):
         """Whether there is no more room."""
         return self._at > (MOST - 1000) * PAIR.size
+
+
+class RingInC(Ring):
+    """The same, written by C, which also writes down when the thread waits in an epoll."""
+
+    def __init__(self, directory, name):
+        super().__init__(directory, name)
+        library = ctypes.PyDLL(os.environ["RING"])
+        self._note = library.ring_note
+        self._note.argtypes = [ctypes.c_uint64]
+        self._note.restype = ctypes.c_size_t
+        where = ctypes.addressof(ctypes.c_char.from_buffer(self._memory))
+        library.ring_begin.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+        library.ring_begin(where, MOST)
+
+    def __len__(self):
+        return self._note(0) * PAIR.size
+
+    def note(self, number):
+        """Write down what begins now."""
+        self._at = self._note(number) * PAIR.size
 
 
 class Selector(selectors.DefaultSelector):
@@ -269,6 +301,10 @@ class Program:
 
     def loop(self):
         """Make a loop that writes down when it waits."""
+        if "RING" in os.environ:
+            import uvloop
+
+            return uvloop.new_event_loop()
         selector = Selector()
         selector.ring = self.ring
         return asyncio.SelectorEventLoop(selector)
@@ -316,24 +352,34 @@ class Program:
                 loop.close()
 
 
+def ring(directory, name):
+    """Make the ring of this thread's loop."""
+    return (RingInC if "RING" in os.environ else Ring)(directory, name)
+
+
 def main():
     """Run the scenario."""
     directory, scenario, seconds = sys.argv[1:]
     end = time.monotonic() + float(seconds)
     if scenario == "fork":
-        Program(Ring(directory, "parent"), time.monotonic() + 0.05).run_mixed()
+        Program(ring(directory, "parent"), time.monotonic() + 0.05).run_mixed()
         if os.fork():
             os.wait()
             return
         scenario = "mixed"
     if scenario == "many":
-        asyncio.run(many(lambda: print(json.dumps([os.getpid(), {}]), flush=True)))
+        loop = (
+            Program(Ring(directory, "one"), end).loop()
+            if "RING" in os.environ
+            else asyncio.new_event_loop()
+        )
+        loop.run_until_complete(many(lambda: print(json.dumps([os.getpid(), {}]), flush=True)))
     names = ["one", "two", "three"] if scenario == "threads" else ["one"]
     programs = {}
     started = threading.Barrier(len(names))
 
     def run(name):
-        programs[name] = program = Program(Ring(directory, name), end)
+        programs[name] = program = Program(ring(directory, name), end)
         started.wait()
         if name == "one":
             found = {name: program.tid for name, program in programs.items()}

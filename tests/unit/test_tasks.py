@@ -114,8 +114,9 @@ def test_memory_that_leads_in_circles(minor: int) -> None:
             loops.find(arena, 1)
         a, b, c, d, e, f, g, h = (place() for _ in range(8))
         places = Places(a, b, c, d, e, f, g, "/usr/lib/", h, (), 9, 10, 11, 12)
-        parts = hostile, loops._objects, loops._frames, places
-        looks, finding = Looks(*parts, loops._layout), Finding(*parts)
+        shared = loops._shared
+        parts = hostile, shared.objects, shared.frames, places
+        looks, finding = Looks(*parts, shared.layout), Finding(*parts)
         with suppress(ReadError):
             finding.update(arena, looks, 1)
         for now_ns in range(20):

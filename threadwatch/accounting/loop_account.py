@@ -85,15 +85,15 @@ class LoopAccount:
         series = self._series
         name = None
         for look in reading.looks:
-            holder, ran, age_ns, ns = look
+            holder, ran, age_ns, ns, ends_later = look
             name = None if holder is None else series.place(fold(holder), now_ns)
             if ran:
                 looks = self._ran if ran is Ran.YES else self._ready_looks
                 looks[name or series.place(LOOP, now_ns)] += 1
-            if age_ns is not None:
+            if age_ns is not None and not ends_later:
                 series.observe(age_ns, now_ns)
             if name is not None and name != NO_LOOP and ns:
-                late = age_ns is not None and age_ns > blocked_after_ns
+                late = age_ns is not None and age_ns > blocked_after_ns and not ends_later
                 series.hold(name, ns, ns if late else 0, now_ns)
                 self._held_ns[name] += ns
         if reading.looks:
@@ -101,6 +101,10 @@ class LoopAccount:
                 (None if name == NO_LOOP else name),
                 reading.looks[-1].age_ns,
             )
+        for wait in reading.waits:
+            series.observe(wait.lag_ns, now_ns)
+            if wait.holder is not None and wait.lag_ns > blocked_after_ns:
+                series.hold(series.place(fold(wait.holder), now_ns), 0, wait.stands_for_ns, now_ns)
         self._become(reading.kind, reading.ready)
         if reading.counts is not None:
             self._count(reading.counts, fold, now_ns)

@@ -39,6 +39,12 @@ class LoopSample(NamedTuple):
     least. 0 while it waits for events; None: not known."""
     ready: int | None
     """Callbacks that are ready to be run; None: not known."""
+    woken: bool = False
+    """The memory does not say whether the loop has come back from its selector: it may have been woken there
+    and wait for a CPU. :attr:`holder` is the loop itself then, which is right if the thread is on a CPU."""
+    iteration: int | None = None
+    """The number of the iteration that runs, where the loop counts them, and the memory does not say when it
+    began: :attr:`age_ns` is the least that it can be. None: the age is right, or not known."""
 
 
 class TaskCount(NamedTuple):
@@ -78,6 +84,18 @@ class LoopLook(NamedTuple):
     """As :attr:`LoopSample.age_ns`."""
     stands_for_ns: int
     """The time since the look before; 0: not known."""
+    ends_later: bool = False
+    """The age is the least that it can be; a :class:`LoopWait` tells of the same look once it can."""
+
+
+class LoopWait(NamedTuple):
+    """What an event had to wait that came when a loop was looked at."""
+
+    holder: str | None
+    """As :attr:`LoopLook.holder`, at that look."""
+    lag_ns: int
+    stands_for_ns: int
+    """As :attr:`LoopLook.stands_for_ns`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +112,8 @@ class LoopReading:
     """The living tasks by name, if they have been counted since the poll before; else None."""
     began_ns: int = 0
     """When the first of these looks was (CLOCK_MONOTONIC)."""
+    waits: tuple[LoopWait, ...] = ()
+    """Of looks that have ended later, these or those before."""
 
 
 LAG_BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)

@@ -9,9 +9,9 @@ from threadwatch.errors import ReadError
 from threadwatch.model.loops import Census, TaskCount
 from threadwatch.names.memory.snapshot import Memory, Snapshot
 from threadwatch.names.memory.walk import Python
+from threadwatch.tasks.kind import LoopPlace
 from threadwatch.tasks.labels import Labels, Task
 from threadwatch.tasks.layout import Layout
-from threadwatch.tasks.look import Loop
 from threadwatch.tasks.objects import Objects
 from threadwatch.tasks.places import Places
 from threadwatch.tasks.registry import Registry
@@ -29,7 +29,7 @@ class Censuses:
         self._registry = Registry(python, layout, objects, places)
         self._labels = Labels(places, layout, objects, python.offsets.ob_type)
 
-    def count(self, memory: Memory, loops: Iterable[Loop], most: int) -> list[Census]:
+    def count(self, memory: Memory, loops: Iterable[LoopPlace], most: int) -> list[Census]:
         """Return the tasks of those loops. A task that ends meanwhile may be counted or not.
 
         :raises Gone: the program has ended.
@@ -61,7 +61,7 @@ class Censuses:
         return [_census(loop, counter) for loop, counter in by_loop.values()]
 
 
-def _census(loop: Loop, counter: Counter[tuple[str, bool]]) -> Census:
+def _census(loop: LoopPlace, counter: Counter[tuple[str, bool]]) -> Census:
     labels = {label for label, _ in counter}
     counts = {label: TaskCount(counter[label, False], counter[label, True]) for label in labels}
     return Census(loop.tid, loop.kind, counts)

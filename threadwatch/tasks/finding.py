@@ -65,7 +65,7 @@ class Finding:
             if innermost is not None:
                 without[address] = innermost
             elif loop.address:
-                loop.tid = loop.tid or self._tid(memory, ident, native)
+                loop.tid = loop.tid or tid_of(self._python, memory, ident, native)
                 if loop.tid:
                     loops[address] = loop
         self.loops, self._without = loops, without
@@ -78,10 +78,11 @@ class Finding:
         for _ in range(_TRIES):
             try:
                 state = self._frames.state(memory, loop.state, loop.ident, self._places.interpreter)
+                runs = state.running_loop is None or self._is_own(memory, loop, state.running_loop)
             except ReadError:
                 loop.address = 0
                 return None
-            if not state.frame or state.running_loop == 0:
+            if not state.frame or not runs:
                 loop.address = 0
                 return None
             innermost: Innermost | None = None
@@ -107,6 +108,13 @@ class Finding:
         # It went on too fast, or is in a greenlet, or below too many frames: what it was stays.
         return None
 
+    def _is_own(self, memory: Memory, known: Loop, address: int) -> bool:
+        """Return whether a thread that says that it runs this loop, or 0, runs one of this kind."""
+        if address in (0, known.address):
+            return address != 0
+        objects = self._objects
+        return objects.is_a(memory, objects.type_at(memory, address), self._places.loop_type)
+
     def _outermost(self, memory: Memory, frame: int) -> int:
         """Return the outermost frame below a frame: two walks have to lead to it."""
         found = self._frames.walk(memory, frame, until=-1).outermost
@@ -114,14 +122,14 @@ class Finding:
             raise malformed("a loop ends just now")
         return found
 
-    def _tid(self, memory: Memory, ident: int, native: int) -> int:
-        """Return a thread's TID by the C library, else by its thread state; 0: it cannot be told."""
-        python = self._python
-        if not python.tid_offset:
-            return native
-        try:
-            if python.points_to_itself and word(memory.read(ident, 8), 0) != ident:
-                return 0
-            return half(memory.read(ident + python.tid_offset, 4), 0)
-        except ReadError:
+
+def tid_of(python: Python, memory: Memory, ident: int, native: int) -> int:
+    """Return a thread's TID by the C library, else by its thread state; 0: it cannot be told."""
+    if not python.tid_offset:
+        return native
+    try:
+        if python.points_to_itself and word(memory.read(ident, 8), 0) != ident:
             return 0
+        return half(memory.read(ident + python.tid_offset, 4), 0)
+    except ReadError:
+        return 0

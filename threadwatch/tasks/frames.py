@@ -105,3 +105,18 @@ class Frames:
             frames.append(Frame(frame, code))
             frame = previous
         return Walk(tuple(frames), None)
+
+    def walk_to(self, memory: Readable, frame: int, last: int) -> tuple[Frame, ...]:
+        """Walk from a frame outwards to another, which comes last; or to the end. Raises as :meth:`step`."""
+        frames: list[Frame] = []
+        while frame and len(frames) < MOST_FRAMES:
+            code, previous = self.step(memory, frame)
+            frames.append(Frame(frame, code))
+            if frame == last:
+                break
+            frame = previous
+        return tuple(frames)
+
+    def instruction(self, memory: Readable, frame: int) -> int:
+        """Return a number that stays the same as long as a frame is in the same instruction."""
+        return word(memory.read(frame + self._layout.frame_instruction, 8), 0)

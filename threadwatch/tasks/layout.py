@@ -67,6 +67,9 @@ class Layout:
     """In PyThreadState, the head of that list."""
     interpreter_tasks: int
     """In PyInterpreterState, the same of threads that have ended."""
+    # _PyInterpreterFrame
+    frame_instruction: int = 56
+    """What says which instruction runs: other 8 bytes in 3.9 and 3.10."""
     # The same in all versions
     tuple_size: int = 16
     type_base: int = 256
@@ -118,6 +121,7 @@ _TABLE = {
         task_node=0,
         state_tasks=0,
         interpreter_tasks=0,
+        frame_instruction=104,
     ),
     10: Layout(
         frame_code=32,
@@ -139,6 +143,7 @@ _TABLE = {
         task_node=0,
         state_tasks=0,
         interpreter_tasks=0,
+        frame_instruction=96,
     ),
     11: Layout(
         frame_code=32,

@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 from threadwatch.errors import ReadError
 from threadwatch.model.loops import LOOP, UNKNOWN, LoopKind, LoopSample
-from threadwatch.names.memory.objects import KEYS_HEAD, parse_keys
-from threadwatch.names.memory.snapshot import PAGE, Memory, word
+from threadwatch.names.memory.snapshot import Memory
 from threadwatch.names.memory.walk import Python
+from threadwatch.tasks.current import current_task
 from threadwatch.tasks.frames import Frames, ThreadState, Walk
 from threadwatch.tasks.functions import Functions, within
 from threadwatch.tasks.labels import Labels
@@ -32,10 +32,6 @@ _AHEAD_NS = 1_000_000_000
 """A clock that is further ahead of ours than this is another clock."""
 _OWN_LOOP = "_UnixSelectorEventLoop"
 """The class of asyncio's own loop on Linux, whose clock is known."""
-_SMALL_DICT = 224
-"""Bytes that are read of a dict's keys at first: as many as five entries take."""
-_MOST_CURRENT = 4096
-"""Loops that run at the same time."""
 _FLOAT = Struct("<Qd")
 _LATEST_S = 1e10
 """No clock shows more seconds."""
@@ -110,7 +106,7 @@ class Looks:
                     state = self._state(memory, loop)
                     task = state.running_task if state.running_loop == loop.address else 0
                 else:
-                    task = self._current_task(memory, loop.address)
+                    task = current_task(memory, self._offsets, self._places, loop.address)
                 if task:
                     return self._with_task(memory, loop, task, now_ns, functions=functions)
                 state = state or self._state(memory, loop)
@@ -205,7 +201,7 @@ class Looks:
                 found = self._functions.outermost(memory, reversed(frames))
                 running = self._state(memory, loop).running_task
                 if running is None:
-                    running = self._current_task(memory, loop.address)
+                    running = current_task(memory, self._offsets, self._places, loop.address)
             except (ReadError, _Ended):
                 continue
             if running != task:
@@ -273,22 +269,3 @@ class Looks:
         elif began_ns > loop.looked_ns:
             loop.clock_known = True
         return max(0, now_ns - began_ns) if loop.clock_known else None
-
-    def _current_task(self, memory: Memory, loop: int) -> int:
-        """Return the task that runs in a loop, by the dict of current tasks; 0: none does."""
-        o = self._offsets
-        start = self._places.current_tasks + o.object_size
-        head = memory.read(start, o.ma_keys + 8 - o.object_size)
-        if not word(head, 0):
-            return 0
-        keys = word(head, o.ma_keys - o.object_size)
-        data = memory.read(keys, max(min(_SMALL_DICT, PAGE - keys % PAGE), KEYS_HEAD))
-        layout = parse_keys(o, data)
-        if layout.count > _MOST_CURRENT:
-            raise malformed(f"{layout.count} tasks are current")
-        if layout.end > len(data):
-            data = memory.read(keys, layout.end)
-        for key, task in layout.pairs(data[layout.entries : layout.end]):
-            if key == loop:
-                return task
-        return 0

@@ -1,4 +1,4 @@
-"""The loops of one process: which threads run one, and what has each of them at a moment.
+"""The loops of one process, of all kinds: which threads run one, and what has each of them at a moment.
 
 All functions take the memory of the process, which is open, and are called by the thread that may wait for it
 (:mod:`threadwatch.reading`).
@@ -6,17 +6,19 @@ All functions take the memory of the process, which is open, and are called by t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from threadwatch.errors import ReadError
 from threadwatch.model.loops import Census, LoopSample
 from threadwatch.names.memory.snapshot import Memory
 from threadwatch.names.memory.walk import Python
-from threadwatch.tasks.census import Censuses
-from threadwatch.tasks.finding import Finding
+from threadwatch.tasks.asyncio_loops import AsyncioLoops
 from threadwatch.tasks.frames import Frames
+from threadwatch.tasks.kind import Asleep, LoopReader, Shared, not_known
 from threadwatch.tasks.layout import SOURCE, layout_of
-from threadwatch.tasks.look import Looks
 from threadwatch.tasks.objects import Objects
-from threadwatch.tasks.places import Places, PlacesFinder
+from threadwatch.tasks.places import PlacesFinder
+from threadwatch.tasks.uvloop_loops import UvloopLoops
 
 
 class Loops:
@@ -27,22 +29,22 @@ class Loops:
 
         :raises Unsupported: a version or build whose tasks cannot be read.
         """
-        self._python = python
-        self._layout = layout_of(python)
-        self._objects = Objects(python, self._layout)
-        self._frames = Frames(python, self._layout)
-        self._finder = PlacesFinder(python, self._layout, self._objects)
-        self._places: Places | None = None
-        self._looks: Looks | None = None
-        self._finding: Finding | None = None
-        self._censuses: Censuses | None = None
+        layout = layout_of(python)
+        self._objects = Objects(python, layout)
+        self._shared = shared = Shared(
+            python,
+            layout,
+            self._objects,
+            Frames(python, layout),
+            PlacesFinder(python, layout, self._objects),
+        )
+        self._kinds: tuple[LoopReader, ...] = (AsyncioLoops(shared), UvloopLoops(shared))
+        """In this order; of a thread that runs loops of two kinds, the first is seen."""
 
     @property
     def tids(self) -> frozenset[int]:
         """Return the threads with a loop, in the process's own PID namespace."""
-        if self._finding is None:
-            return frozenset()
-        return frozenset(loop.tid for loop in self._finding.loops.values())
+        return frozenset().union(*(kind.tids for kind in self._kinds))
 
     def find(self, memory: Memory, now_ns: int) -> None:
         """See which threads run a loop now; about once a second. ``now_ns`` as in :meth:`sample`.
@@ -51,39 +53,41 @@ class Loops:
         :raises ReadError: its source is ``tasks``; what was found before stays.
         """
         self._objects.begin(now_ns)
-        try:
-            places = self._finder.find(memory)
-            if places != self._places:
-                self._places, self._looks, self._finding = places, None, None
-            if places is None:
-                return
-            if self._looks is None or self._finding is None:
-                parts = self._python, self._objects, self._frames, places
-                self._finding = Finding(*parts)
-                self._looks = Looks(*parts, self._layout)
-                self._censuses = Censuses(self._python, self._objects, places, self._layout)
-            self._finding.update(memory, self._looks, now_ns)
-        except ReadError as error:
-            raise ReadError(SOURCE, error.reason, error.detail) from None
+        failed: ReadError | None = None
+        for kind in self._kinds:
+            try:
+                kind.find(memory, now_ns)
+            except ReadError as error:
+                failed = failed or error
+        if failed is not None:
+            raise ReadError(SOURCE, failed.reason, failed.detail) from None
 
-    def sample(self, memory: Memory, now_ns: int, *, functions: bool) -> list[LoopSample]:
+    def sample(
+        self, memory: Memory, now_ns: int, *, functions: bool, asleep: Asleep = not_known
+    ) -> list[LoopSample]:
         """Return what has each loop now.
 
         ``now_ns``: CLOCK_MONOTONIC as the process sees it. ``functions``: whether to tell the function of the
-        application as well, which costs some reads more for each frame.
+        application as well, which costs some reads more for each frame. ``asleep`` tells which of
+        its threads slept just now, and in what.
 
         :raises Gone: the program has ended.
         """
-        if self._looks is None or self._finding is None:
-            return []
         self._objects.begin(now_ns)
-        samples = []
-        for loop in self._finding.loops.values():
-            sample = self._looks.look(memory, loop, now_ns, functions=functions)
-            loop.looked_ns = now_ns
-            if sample is not None:
-                samples.append(sample)
-        return samples
+        return _first_of_each(
+            sample
+            for kind in self._kinds
+            for sample in kind.sample(memory, now_ns, asleep, functions=functions)
+        )
+
+    def iterations(self, memory: Memory) -> dict[int, int]:
+        """Return by TID the number of the iteration that each loop is in now, where samples have one.
+
+        :raises Gone: the program has ended.
+        """
+        return {
+            tid: number for kind in self._kinds for tid, number in kind.iterations(memory).items()
+        }
 
     def census(self, memory: Memory, now_ns: int, most: int) -> list[Census]:
         """Return all tasks of each loop, by name. Other arguments as in :meth:`sample`.
@@ -93,10 +97,16 @@ class Loops:
         :raises Gone: the program has ended.
         :raises ReadError: its source is ``tasks``; with the reason ``limit``, there are more.
         """
-        if self._censuses is None or self._finding is None or not self._finding.loops:
-            return []
         self._objects.begin(now_ns)
         try:
-            return self._censuses.count(memory, self._finding.loops.values(), most)
+            return [one for kind in self._kinds for one in kind.census(memory, most)]
         except ReadError as error:
             raise ReadError(SOURCE, error.reason, error.detail) from None
+
+
+def _first_of_each(samples: Iterable[LoopSample]) -> list[LoopSample]:
+    """Return the first sample of each thread."""
+    found: dict[int, LoopSample] = {}
+    for sample in samples:
+        found.setdefault(sample.tid, sample)
+    return list(found.values())

@@ -72,6 +72,11 @@ class PlacesFinder:
         self._contents: list[bytes] = []
         self._found: Places | None = None
 
+    @property
+    def found(self) -> Places | None:
+        """Return what the last :meth:`find` has found."""
+        return self._found
+
     def find(self, memory: Memory) -> Places | None:
         """Return the places; None: asyncio has not been imported yet.
 

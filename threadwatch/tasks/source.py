@@ -14,6 +14,7 @@ from threadwatch.model.loops import Census, LoopSample
 from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
 from threadwatch.names.memory.snapshot import Snapshot
 from threadwatch.procfs import MemoryFile
+from threadwatch.tasks.kind import Asleep
 from threadwatch.tasks.loops import Loops
 
 _LONGEST_WAIT = 32
@@ -68,11 +69,18 @@ class LoopSource:
                 return
         self._loops.find(memory, now_ns + self._ahead_ns)
 
-    def sample(self, memory: MemoryFile, now_ns: int, *, functions: bool) -> list[LoopSample]:
+    def sample(
+        self, memory: MemoryFile, now_ns: int, asleep: Asleep, *, functions: bool
+    ) -> list[LoopSample]:
         """Return what has each loop now: see :meth:`.Loops.sample`. Raises :class:`Gone`."""
         if self._loops is None:
             return []
-        return self._loops.sample(memory, now_ns + self._ahead_ns, functions=functions)
+        now_ns += self._ahead_ns
+        return self._loops.sample(memory, now_ns, functions=functions, asleep=asleep)
+
+    def iterations(self, memory: MemoryFile) -> dict[int, int]:
+        """Return by TID the number of each loop's iteration: see :meth:`.Loops.iterations`. Raises Gone."""
+        return {} if self._loops is None else self._loops.iterations(memory)
 
     def census(self, memory: MemoryFile, now_ns: int, most: int) -> list[Census]:
         """Return all tasks of each loop, by name: see :meth:`.Loops.census`.

@@ -18,9 +18,11 @@ more CPU time than the process itself has used meanwhile, but for 2 ms.
 
 from __future__ import annotations
 
+import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 
 from threadwatch.errors import Denied, Gone, ReadError, Unsupported
 from threadwatch.model.keys import ProcessKey
@@ -28,9 +30,11 @@ from threadwatch.model.loops import Census, LoopReading, LoopSample, Ran
 from threadwatch.names.ownership import clocks_ahead
 from threadwatch.procfs import MemoryFile
 from threadwatch.reading.reader import GuardedReader
+from threadwatch.waits.asleep import slept_in
 from threadwatch.waits.loop_records import LoopTarget, SeenLoop, SeenLoops
 from threadwatch.waits.on_cpu import has_run
 from threadwatch.waits.records import SampledProcess, Target
+from threadwatch.waits.syscalls import epolls
 
 SOURCE = "tasks"
 """The source of errors with what a process has in its memory of loops and tasks."""
@@ -47,8 +51,11 @@ class LoopLooks:
 
     def __init__(self, errors: list[ReadError], guarded: GuardedReader) -> None:
         self._errors = errors
+        self._epolls = epolls(os.uname().machine)
         self._guarded = guarded
         self._processes: dict[ProcessKey, SeenLoops] = {}
+        self._followed: dict[ProcessKey, Target] = {}
+        """Processes whose loops have been looked at in iterations that had not ended."""
 
     def look(self, process: SampledProcess, target: Target, loops: LoopTarget, now_ns: int) -> None:
         """Look at each loop of a process, whose threads have just been sampled.
@@ -103,11 +110,11 @@ class LoopLooks:
         if not seen.loops:
             return
         given = _given(seen)
-        samples = _sample(loops, target, memory)
+        samples = self._sample(process, loops, target, memory)
         missing = seen.loops.keys() - samples.keys()
         if any(_wants(process, tid) for tid in missing):
             source.find(memory, now_ns)  # perhaps it runs another loop by now
-            again = _sample(loops, target, memory)
+            again = self._sample(process, loops, target, memory)
             samples |= {tid: again[tid] for tid in missing & again.keys()}
         now_ns = time.monotonic_ns()
         for tid, loop in list(seen.loops.items()):
@@ -122,6 +129,7 @@ class LoopLooks:
                 )
             except Gone:
                 seen.drop(tid)
+        self._plan(seen, target)
 
         if seen.is_census_due(loops.clock_ns, now_ns):
             began_ns = time.thread_time_ns()
@@ -131,6 +139,17 @@ class LoopLooks:
                 cost_ns = time.thread_time_ns() - began_ns
                 next_ns = now_ns + max(_CENSUS_NS, _CENSUS_SHARE * cost_ns)
                 seen.counted(cost_ns, loops.clock_ns, next_ns)
+
+    def _sample(
+        self, process: SampledProcess, loops: LoopTarget, target: Target, memory: MemoryFile
+    ) -> dict[int, LoopSample]:
+        """Return what has each loop now, by TID."""
+
+        def asleep(tid: int) -> int | None:
+            return slept_in(process.threads.get(_ours_of(target, tid)), self._epolls)
+
+        found = loops.source.sample(memory, time.monotonic_ns(), asleep, functions=loops.functions)
+        return {_ours_of(target, sample.tid): sample for sample in found}
 
     def _count(self, seen: SeenLoops, target: Target, found: list[Census]) -> None:
         """Note how many tasks of which name live in each loop."""
@@ -149,15 +168,54 @@ class LoopLooks:
         *,
         wanted: bool,
     ) -> None:
-        at_work = sample is None or sample.holder is not None
+        at_work = sample is None or (sample.holder is not None and not sample.woken)
         ran = Ran.NO
         if wanted or at_work:
             ran = has_run(given, loop.turns(), wanted=wanted, at_work=at_work)
+        if sample is not None and sample.woken and not ran:
+            sample = sample._replace(holder=None, age_ns=None if sample.age_ns is None else 0)
         if sample is None:
             loop.see_none(now_ns, ran=ran)
             return
         name = sample.function if loops.functions and sample.function else sample.holder
         loop.see(sample, name, now_ns, loops.usual_ns, ran=ran)
+
+    def _plan(self, seen: SeenLoops, target: Target) -> None:
+        """Follow the loops of a process if the ends of their iterations are waited for."""
+        if any(loop.ends.due_ns is not None for loop in seen.loops.values()):
+            self._followed[target.key] = target
+        else:
+            self._followed.pop(target.key, None)
+
+    def next_ns(self) -> int | None:
+        """Return when :meth:`follow` is due for a process (CLOCK_MONOTONIC); None: not before a look."""
+        return min((due_ns for due_ns, _ in self._due()), default=None)
+
+    def followed(self, now_ns: int) -> list[Target]:
+        """Return the processes for which :meth:`follow` is due."""
+        return [target for due_ns, target in self._due() if due_ns <= now_ns]
+
+    def _due(self) -> Iterator[tuple[int, Target]]:
+        for key, target in self._followed.items():
+            for loop in self._processes[key].loops.values():
+                if loop.ends.due_ns is not None:
+                    yield loop.ends.due_ns, target
+
+    def follow(self, target: Target, now_ns: int) -> None:
+        """See whether iterations have ended in which loops of a process were looked at."""
+        seen, loops = self._processes.get(target.key), target.loops
+        if seen is None or seen.memory is None or loops is None:
+            self._followed.pop(target.key, None)
+            return
+        numbers: dict[int, int] = {}
+        if self._guarded.may_read(target.hangs, "memory", target.owner_uid, now_ns):
+            with suppress(Gone):
+                numbers = loops.source.iterations(seen.memory)
+        now_ns = time.monotonic_ns()
+        ours = {_ours_of(target, tid): number for tid, number in numbers.items()}
+        for tid, loop in seen.loops.items():
+            loop.ends.see(ours.get(tid), now_ns)
+        self._plan(seen, target)
 
     def is_due(self, key: ProcessKey, now_ns: int) -> bool:
         """Return whether to look at the loops of a process: it has some, or it is time to look for some."""
@@ -183,6 +241,7 @@ class LoopLooks:
 
     def forget(self, key: ProcessKey) -> None:
         """Forget a process that has ended or rests."""
+        self._followed.pop(key, None)
         seen = self._processes.pop(key, None)
         if seen is not None:
             seen.close()
@@ -202,11 +261,6 @@ def _given(seen: SeenLoops) -> dict[int, int | None]:
         except Gone:
             seen.drop(tid)
     return given
-
-
-def _sample(loops: LoopTarget, target: Target, memory: MemoryFile) -> dict[int, LoopSample]:
-    found = loops.source.sample(memory, time.monotonic_ns(), functions=loops.functions)
-    return {_ours_of(target, sample.tid): sample for sample in found}
 
 
 def _wants(process: SampledProcess, tid: int) -> bool:

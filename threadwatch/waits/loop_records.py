@@ -23,6 +23,7 @@ from threadwatch.procfs import (
     parse_switches,
 )
 from threadwatch.tasks.source import LoopSource
+from threadwatch.waits.ends import Ends
 from threadwatch.waits.on_cpu import Turns
 
 _CENSUS_FREE_NS = 2_000_000
@@ -49,7 +50,10 @@ class LoopTarget:
 class SeenLoop:
     """The loop of one thread, and what looks at it have seen."""
 
-    __slots__ = ("_began_ns", "_counts", "_last", "_looked_ns", "_looks", "_schedstat", "_status")
+    __slots__ = (
+        *("_began_ns", "_counts", "_last", "_looked_ns", "_looks", "_schedstat", "_status"),
+        "ends",
+    )
 
     def __init__(self, directory: ProcessDir, tid: int) -> None:
         """Begin with it. Raises :class:`Gone` and :class:`ReadError`."""
@@ -64,6 +68,8 @@ class SeenLoop:
         self._last: LoopSample | None = None
         self._counts: Mapping[str, TaskCount] | None = None
         self._began_ns = 0
+        self.ends = Ends()
+        """The ends of its iterations, if it counts them."""
 
     def given(self) -> int | None:
         """Return how often the thread has been given a CPU; None: the kernel does not count that."""
@@ -81,12 +87,20 @@ class SeenLoop:
         """Note a look. ``name``: what has the loop; ``usual_ns``: as :attr:`LoopTarget.usual_ns`."""
         since_ns = now_ns - self._looked_ns if self._looked_ns else 0
         most_ns = max(_LATE * usual_ns, min(sample.age_ns or 0, since_ns))
-        self._add(LoopLook(name, ran, sample.age_ns, min(since_ns, most_ns)), now_ns)
+        stands_for_ns = min(since_ns, most_ns)
+        later = sample.iteration is not None and sample.holder is not None
+        if sample.iteration is not None:
+            if later:
+                self.ends.look(sample.iteration, now_ns, name, sample.age_ns or 0, stands_for_ns)
+            else:
+                self.ends.see(sample.iteration, now_ns)
+        self._add(LoopLook(name, ran, sample.age_ns, stands_for_ns, later), now_ns)
         self._looked_ns, self._last = now_ns, sample
 
     def see_none(self, now_ns: int, *, ran: Ran) -> None:
         """Note a look that has found that the thread runs no loop."""
         self._add(LoopLook(NO_LOOP, ran, None, 0), now_ns)
+        self.ends.see(None, now_ns)
         self._looked_ns, self._last = 0, None
 
     def _add(self, look: LoopLook, now_ns: int) -> None:
@@ -109,7 +123,9 @@ class SeenLoop:
         ready: int | None = None
         if self._last is not None:
             kind, ready = self._last.kind, self._last.ready
-        reading = LoopReading(kind, tuple(self._looks), ready, self._counts, self._began_ns)
+        reading = LoopReading(
+            kind, tuple(self._looks), ready, self._counts, self._began_ns, self.ends.take()
+        )
         self._looks, self._counts = [], None
         return reading
 

@@ -126,7 +126,11 @@ class Sampling:
 
     def next_ns(self) -> int | None:
         """Return when the next sample is due (CLOCK_MONOTONIC); None while no process is to be sampled."""
-        return min(self._due_ns.values(), default=None)
+        followed_ns = self._loops.next_ns()
+        due_ns = (
+            self._due_ns.values() if followed_ns is None else (*self._due_ns.values(), followed_ns)
+        )
+        return min(due_ns, default=None)
 
     def sample(self, now_ns: int) -> None:
         """Take the samples that are due."""
@@ -142,6 +146,12 @@ class Sampling:
             self.samples += len(targets)
             for rate in due:
                 self._due_ns[rate] = _next(rate, now_ns)
+        elif followed := self._loops.followed(now_ns):
+            self._guarded.run_all(
+                followed,
+                lambda target: self._loops.follow(target, now_ns),
+                lambda target, lock: self._go_on_without(target, lock, now_ns),
+            )
         self.cpu_ns += time.thread_time_ns() + self._guarded.cpu_ns - began_ns
 
     def _go_on_without(self, target: Target, lock: Lock, now_ns: int) -> None:

@@ -208,6 +208,11 @@ def names(machine: str) -> Mapping[int, str]:
     return {number: name for number, (name, _) in _known(machine).items()}
 
 
+def epolls(machine: str) -> frozenset[int]:
+    """Return the numbers of a machine's system calls that wait for an epoll, their first argument."""
+    return frozenset(number for number, name in names(machine).items() if name.startswith("epoll_"))
+
+
 def _known(machine: str) -> dict[int, tuple[str, str | CallKind]]:
     column = _COLUMNS.get(machine)
     if column is None:

@@ -1,0 +1,81 @@
+"""What is read of loops of uvloop is what they have written down themselves, or not known."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.harness import until
+from tests.loops_outside import (
+    Outside,
+    Truth,
+    functions,
+    judge,
+    started,
+    uvloop_names,
+    watch,
+)
+from tests.testbed import require
+from threadwatch.model.loops import UNKNOWN, TaskCount
+
+RELEASES = [
+    ((3, 9), "uvloop==0.16.0"),
+    ((3, 10), "uvloop==0.17.0"),
+    ((3, 12), "uvloop==0.19.0"),
+    ((3, 15), "uvloop==0.23.0"),
+]
+"""One for each way in which a loop is laid out, or said to run."""
+COUNTS = "uvloop==0.19.0", "uvloop==0.23.0"
+"""Those whose libuv counts its iterations."""
+
+
+@pytest.mark.parametrize(("version", "release"), RELEASES, ids=str)
+def test_tasks_and_callbacks(version: tuple[int, int], release: str, tmp_path: Path) -> None:
+    """Each sample has what held the loop, the number of its iteration, and the application's function."""
+    interpreter = require(*version)
+    names = uvloop_names(interpreter)
+    with started(interpreter, tmp_path, "mixed", release) as (pid, files):
+        outside = Outside(pid)
+        outside.find_all(1)
+        taken = watch(outside, files, 120, functions=True)
+        outside.close()
+    (verdict,) = judge(files, taken, names).values()
+    assert not verdict.wrong
+    assert not verdict.wrong_ages
+    assert verdict.strict >= verdict.samples // 4 > 0
+    assert verdict.seen[UNKNOWN] <= verdict.samples // 10
+    assert {"heavy", "named-é"} <= verdict.seen.keys()
+    samples = [sample for _, _, sample in taken[pid] if sample.holder != UNKNOWN]
+    assert {sample.kind for sample in samples} == {"uvloop"}
+    assert {sample.iteration is not None for sample in samples} == {release in COUNTS}
+    told = functions(Truth(files[pid], names), taken[pid])
+    for step, function in told:
+        name = {"named-é": "named"}.get(step, step.removeprefix("(callback) "))
+        if version < (3, 11):
+            name = name.rpartition(".")[2]
+        assert function in {f"loops.{name}", None}
+    assert sum(function is None for _, function in told) <= len(told) // 10
+
+
+def test_a_loop_at_rest(tmp_path: Path) -> None:
+    """A loop that waits for events is at its selector, and all its tasks are counted."""
+    with started(require(3, 14), tmp_path, "many", "uvloop==0.22.1") as (pid, _):
+        outside = Outside(pid)
+        outside.find_all(1)
+
+        def at_rest() -> bool:
+            (sample,) = outside.sample(time.monotonic_ns())
+            return (sample.tid, sample.kind, sample.holder, sample.age_ns) == (
+                pid,
+                "uvloop",
+                None,
+                0,
+            )
+
+        until(at_rest, "it is at its selector")
+        (census,) = outside.loops.census(outside.memory, time.monotonic_ns(), 5_000)
+        assert (census.tid, census.kind) == (pid, "uvloop")
+        assert census.counts["waits"] == TaskCount(0, 2_001)
+        outside.close()
