@@ -39,11 +39,15 @@ from threadwatch.waits.on_cpu import Turns, has_run
 from threadwatch.waits.syscalls import epolls
 
 SAMPLES = 10_000
+_FASTAPI = ("fastapi==0.121.1", "uvicorn==0.38.0", "httptools==0.7.1")
 FRAMEWORKS = (
-    ("3.10", "aiohttp", "aiohttp==3.13.2"),
-    ("3.14", "fastapi", "fastapi==0.121.1", "uvicorn==0.38.0"),
+    ("3.10", ("aiohttp",), "aiohttp==3.13.2"),
+    ("3.14", ("fastapi",), "fastapi==0.121.1", "uvicorn==0.38.0"),
+    ("3.10", ("fastapi", "uvloop"), *_FASTAPI, "uvloop==0.19.0"),
+    ("3.12", ("fastapi", "uvloop"), *_FASTAPI, "uvloop==0.22.1"),
+    ("3.14", ("fastapi", "uvloop"), *_FASTAPI, "uvloop==0.22.1"),
 )
-"""An interpreter, a framework, and what is to be installed for it."""
+"""An interpreter, the arguments of ``endpoints.py``, and what is to be installed for them."""
 SLACK_NS = 1000
 """Between the clock as the loop reads it, in seconds, and as it is written down, in ns."""
 MS_NS = 1_100_000
@@ -367,18 +371,20 @@ def main(arguments: list[str]) -> int:
                 print("   ", dict(verdict.seen.most_common()))
                 for line in (*verdict.wrong[:5], *verdict.wrong_ages[:5]):
                     print("    wrong:", line)
-    for version, framework, *requirements in FRAMEWORKS:
+    for version, served, *requirements in FRAMEWORKS:
         if not arguments[1:] or version in arguments[1:]:
-            wrong += _prove_endpoints(version, framework, requirements, count)
+            wrong += _prove_endpoints(version, served, requirements, count)
     return 1 if wrong else 0
 
 
-def _prove_endpoints(version: str, framework: str, requirements: list[str], count: int) -> int:
+def _prove_endpoints(
+    version: str, arguments: tuple[str, ...], requirements: list[str], count: int
+) -> int:
     """Hold the application's functions under a framework's tasks against the endpoints that ran."""
     (interpreter,) = (one for one in testbed.interpreters() if str(one) == version)
     command = python(interpreter, environment(interpreter, *requirements))
     with tempfile.TemporaryDirectory() as directory:
-        with running([*command, "-W", "ignore"], "endpoints.py", Path(directory), framework) as (
+        with running([*command, "-W", "ignore"], "endpoints.py", Path(directory), *arguments) as (
             pid,
             files,
         ):
@@ -387,7 +393,7 @@ def _prove_endpoints(version: str, framework: str, requirements: list[str], coun
             (taken,) = watch(outside, files, min(count, 4000), functions=True).values()
             outside.close()
         told = functions(Truth(files[pid]), taken)
-    nested = "" if interpreter.version < (3, 11) else f"{framework}.<locals>."
+    nested = "" if interpreter.version < (3, 11) else f"{arguments[0]}.<locals>."
     wrong = [
         (step, function)
         for step, function in told
@@ -395,7 +401,7 @@ def _prove_endpoints(version: str, framework: str, requirements: list[str], coun
     ]
     unknown = sum(function is None for _, function in told)
     print(
-        f"{requirements[0]} on {interpreter.release}: {len(told)} samples in one step, {unknown} unknown, "
+        f"{requirements} on {interpreter.release}: {len(told)} samples in one step, {unknown} unknown, "
         f"{len(wrong)} wrong functions {wrong[:5]}: {Counter(function for _, function in told)}"
     )
     return len(wrong)

@@ -1,7 +1,7 @@
 """Serves two endpoints by a real framework, and writes down from inside which of them runs at which moment.
 
-``endpoints.py DIRECTORY FRAMEWORK``. The record is as that of ``loops.py``. A thread of the program itself
-asks for the endpoints, one after the other. Prints a line of JSON as ``loops.py`` does.
+``endpoints.py DIRECTORY FRAMEWORK [LOOP]``. The record is as that of ``loops.py``. A thread of the program
+itself asks for the endpoints, one after the other. Prints a line of JSON as ``loops.py`` does.
 """
 
 import asyncio
@@ -68,8 +68,8 @@ def aiohttp(listener):
     asyncio.run(serve())
 
 
-def fastapi(listener):
-    """Serve by FastAPI on uvicorn."""
+def fastapi(listener, loop="asyncio"):
+    """Serve by FastAPI on uvicorn, on a loop of that kind."""
     import uvicorn
     from fastapi import FastAPI
 
@@ -86,10 +86,10 @@ def fastapi(listener):
         step("cheap", 0.003)
 
     start(listener)
-    config = uvicorn.Config(application, loop="asyncio", log_level="critical", lifespan="off")
+    config = uvicorn.Config(application, loop=loop, log_level="critical", lifespan="off")
     uvicorn.Server(config).run(sockets=[listener])
 
 
 if __name__ == "__main__":
     listener = socket.create_server(("127.0.0.1", 0))
-    {"aiohttp": aiohttp, "fastapi": fastapi}[sys.argv[2]](listener)
+    {"aiohttp": aiohttp, "fastapi": fastapi}[sys.argv[2]](listener, *sys.argv[3:])

@@ -89,7 +89,7 @@ class LoopLook(NamedTuple):
 
 
 class LoopWait(NamedTuple):
-    """What an event had to wait that came when a loop was looked at."""
+    """The wait of an event that came when a loop was looked at."""
 
     holder: str | None
     """As :attr:`LoopLook.holder`, at that look."""

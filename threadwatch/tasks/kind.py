@@ -32,7 +32,7 @@ def not_known(_: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What all kinds of loops of one process are read with."""
+    """The parts that all kinds of loops of one process are read with."""
 
     python: Python
     layout: Layout
@@ -43,7 +43,7 @@ class Shared:
 
 
 class LoopPlace(Protocol):
-    """Where a loop is whose tasks are asyncio's."""
+    """The place of a loop whose tasks are asyncio's."""
 
     @property
     def tid(self) -> int:
