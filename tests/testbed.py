@@ -114,6 +114,15 @@ def require(major: int, minor: int) -> Interpreter:
     raise TestbedError(f"no CPython {major}.{minor} on this machine: {how_to_get((major, minor))}")
 
 
+def debug_build() -> Interpreter:
+    """Return Debian's debug build of its own CPython; :class:`TestbedError` where there is none."""
+    path = shutil.which("python3-dbg")
+    for version in MATRIX if path else ():
+        if path and (found := _probe(version, (path,), Path("/"))):
+            return found
+    raise TestbedError("no debug build of CPython on this machine: run tests/setup-testbed as root")
+
+
 def how_to_get(version: tuple[int, int]) -> str:
     """Return what to do where that version is missing."""
     if version >= (3, 13):

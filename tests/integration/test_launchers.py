@@ -230,11 +230,17 @@ def test_a_pex_of_somebody_elses_environment_is_called_pex() -> None:
 
 @pytest.mark.parametrize("layout", ["onefile", "onedir"])
 def test_a_program_that_pyinstaller_has_frozen(layout: str, tmp_path: Path) -> None:
-    """It is called by its own name and publishes from its code; of ``run`` alone, ``run`` says what would."""
+    """It is called by its own name, and publishes from its code; of ``run`` alone, ``run`` says what would.
+
+    Its threads have their names in any case.
+    """
     interpreter = require(3, 11)
     environment = programs.environment(interpreter, "pyinstaller==6.22.3")
     directory = _frozen(environment, layout)
     program = str(directory / ("ubfrozen" if layout == "onefile" else "ubfrozen/ubfrozen"))
+    seen = _seen([program], tmp_path)
+    assert (seen.group, seen.published) == ("ubfrozen", False)
+    assert {"MainThread", "metrics-flush"} <= seen.threads  # by its memory
     seen = _seen([*RUN, program, "publish"], tmp_path)
     assert (seen.group, seen.published) == ("ubfrozen", True)
     assert {"MainThread", "metrics-flush"} <= seen.threads
@@ -265,7 +271,7 @@ def _frozen(environment: Path, layout: str) -> Path:
 
 
 def test_a_python_that_the_dynamic_loader_starts(interpreter: Interpreter, tmp_path: Path) -> None:
-    """It is in its application's group, publishes, and is watched when it does not."""
+    """It is in its application's group, publishes, and has its threads' names when it does not, too."""
     if interpreter.root != Path("/"):
         loader = [*interpreter.command[:-1], "/lib64/ld-linux-x86-64.so.2", interpreter.command[-1]]
     else:
@@ -276,6 +282,7 @@ def test_a_python_that_the_dynamic_loader_starts(interpreter: Interpreter, tmp_p
         (_seen(command, tmp_path), False),
     ):
         assert (seen.group, seen.published) == ("shop", published)
+        assert {"MainThread", "metrics-flush"} <= seen.threads
 
 
 def _copied(directory: Path) -> dict[str, str]:

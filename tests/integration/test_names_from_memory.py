@@ -11,13 +11,14 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests import harness, testbed
+from tests import harness, testbed, webservers
 from tests.harness import DEADLINE, environ, threadwatch
 from tests.names_outside import Outside, Storm, as_kept, started, weather
 from tests.programs import environment, python
@@ -134,6 +135,19 @@ def test_from_the_first_instant_to_the_last(interpreter: Interpreter) -> None:
                     names |= set(outside.names().items()) - {(process.pid, "MainThread")}
         assert process.returncode == 0
     assert {name for _, name in names} <= {"one"}
+
+
+def test_a_debug_build() -> None:
+    """Debian's debug build has its threads' names, and its GIL is where the publisher finds it."""
+    interpreter = testbed.debug_build()
+    with started(interpreter) as target:
+        target.ask("kinds")
+        outside = Outside(target.pid)
+        until(outside.names, target.kept_names())
+        target.ask("rename again-é")
+        until(outside.names, target.kept_names())
+        outside.close()
+    test_gils_are_where_the_publisher_finds_them(interpreter)
 
 
 def test_gils_are_where_the_publisher_finds_them(interpreter: Interpreter) -> None:
@@ -339,6 +353,59 @@ def test_a_server_that_nobody_restarted(version: tuple[int, int]) -> None:
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+FORKED = """
+import json, os, threading, time
+
+def flush():
+    while True:
+        time.sleep(0.01)
+
+for n in range(4):
+    threading.Thread(target=flush, name=f"masters-{n}", daemon=True).start()
+
+def application(environ, start_response):
+    start_response("200 OK", [])
+    time.sleep(0.1)
+    return [json.dumps([os.getpid(), {threading.get_native_id(): threading.current_thread().name}]).encode()]
+"""
+
+
+def test_workers_that_were_forked_past_python(tmp_path: Path) -> None:
+    """A uWSGI worker's threads have the names that uWSGI gives them, and none has one of its master's."""
+    (tmp_path / "forked.py").write_text(FORKED)
+    with tempfile.TemporaryDirectory() as place, ThreadPoolExecutor(6) as clients:
+        path = Path(place) / "socket"
+        options = (
+            f"--pythonpath={tmp_path} --module=forked:application --threads=3 --enable-threads"
+        )
+        command = [*webservers.UWSGI, f"--http-socket={path}", "--master", "--processes=2"]
+        log = tmp_path / "uwsgi.log"
+        with webservers.running(
+            [*command, *options.split()], str(path), log, asked=False, THREADWATCH="0"
+        ) as server:
+            threads: dict[int, dict[int, str]] = {}
+
+            def all_have_answered() -> bool:
+                for pid, own in clients.map(request, [path] * 6):
+                    threads.setdefault(pid, {}).update(own)
+                return len(threads) == 2 and all(len(own) == 3 for own in threads.values())
+
+            harness.until(all_have_answered, "all threads of both workers answer")
+            for pid, own in threads.items():
+                assert {name[:-1] for name in own.values()} <= {
+                    f"uWSGIWorker{n}Core" for n in (1, 2)
+                }
+                outside = Outside(pid)
+                until(outside.names, own)
+                outside.close()
+            outside = Outside(server.process.pid)
+            masters = [f"masters-{n}" for n in range(4)]
+            harness.until(
+                lambda: sorted(outside.names().values()) == ["MainThread", *masters], "the master's"
+            )
+            outside.close()
 
 
 def test_an_unknown_version_is_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ been true (see :mod:`.following`).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from struct import Struct
 
@@ -28,6 +29,7 @@ Entry = tuple[int, int]
 """Of ``threading._active``: the addresses of an ident and of its Thread."""
 
 _NAME, _NATIVE = b"_name", b"_native_id"
+_OF_UWSGI = re.compile(r"uWSGIWorker\d+Core\d+")
 _LAST_STALE = 13
 """Up to this minor version, a forked child's main thread can have its parent's ``_native_id``."""
 _WORD = Struct("<Q")
@@ -85,7 +87,7 @@ class Threads:
         (name_at, name), (_, native) = (self._value(walk, attributes[a]) for a in (_NAME, _NATIVE))
         text, cut, text_places = self._text(name)
         own = self._int(walk, native)
-        tid = self._tid(walk, ident, own, thread)
+        tid = self._tid(walk, ident, own, thread, text)
         # the pointer, the str, the pointer, right after each other: the str can only be another's if the
         # thread was given two new names meanwhile, within a microsecond or two
         pointer = (name_at, 8), _WORD.pack(name)
@@ -138,14 +140,19 @@ class Threads:
         name = encoded.decode("utf-8", "replace")
         return name, bool(cut) or kept < text.length, [part for part in places if part[1]]
 
-    def _tid(self, walk: _Walk, ident: int, own: int, thread: int) -> int:
-        """Return the TID of the thread with that ident, which calls itself ``own``."""
+    def _tid(self, walk: _Walk, ident: int, own: int, thread: int, name: str) -> int:
+        """Return the TID of the thread with that ident, which has that name and calls itself ``own``."""
         is_main = thread == self._main_thread
         if is_main and own == self._ns_pid:
             return own  # whatever its ident is: gevent makes those of greenlets
         outside = self._tid_outside(walk, ident)
         stale = is_main and self._python.offsets.minor <= _LAST_STALE
         if outside == own or (stale and outside == self._ns_pid):
+            return outside
+        if outside and _OF_UWSGI.fullmatch(name):
+            # uWSGI forks its workers without telling Python, so a worker still has the Threads of its
+            # master's threads. A thread of the worker with the ident of one of them is taken for that by
+            # Python, TID and all; but uWSGI gives it the worker's name, which the master has for none.
             return outside
         raise Malformed(SOURCE, f"a thread has TID {outside}, and calls itself {own}")
 

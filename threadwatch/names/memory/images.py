@@ -87,6 +87,9 @@ def parse_segments(data: bytes) -> tuple[Segment, ...]:
 def find_images(memory: Snapshot, auxv: bytes) -> list[Image]:
     """Return the executable, and what the dynamic linker has loaded, in its order.
 
+    Where the dynamic linker was started by name, with the program as its argument, it is itself what the
+    kernel has executed: it comes last then.
+
     :raises Gone: the program has ended.
     :raises ReadError: it cannot be read, or is no program.
     """
@@ -101,20 +104,23 @@ def find_images(memory: Snapshot, auxv: bytes) -> list[Image]:
     else:
         raise Malformed(SOURCE, "the program has no segments")
     dynamic = next(((s.address + base) & _U64 for s in segments if s.kind == _DYNAMIC), 0)
-    images = [Image("", base, dynamic, segments)]
-    if dynamic:
-        debug = _tags(memory, dynamic).get(_DEBUG, 0)
-        if debug:
-            images += _loaded(memory, memory.word(debug + 8))
-    return images
+    first = Image("", base, dynamic, segments)
+    debug = _tags(memory, dynamic).get(_DEBUG, 0) if dynamic else 0
+    if debug:  # of what is loaded, the program comes first
+        return [first, *_loaded(memory, memory.word(debug + 8))[1:]]
+    linker = find_symbol(memory, first, b"_r_debug")
+    return [first] if linker is None else [*_loaded(memory, memory.word(linker + 8)), first]
 
 
 def writable(memory: Snapshot, images: list[Image]) -> Iterator[tuple[int, int]]:
-    """Return address and size of what can be written to of the executable, then of each library."""
+    """Return address and size of what can be written to of each image."""
     for image in images:
         segments = image.segments
         if not segments:
-            head = memory.read(image.base, 64)
+            try:
+                head = memory.read(image.base, 64)
+            except ReadError:  # a program that is loaded at the addresses of its file
+                continue
             if not head.startswith(b"\x7fELF"):
                 continue
             count = min(half(head, 56) & 0xFFFF, _MOST_HEADERS)
@@ -157,12 +163,12 @@ def _tags(memory: Snapshot, dynamic: int) -> dict[int, int]:
 
 
 def _loaded(memory: Snapshot, link: int) -> list[Image]:
-    """Return what the dynamic linker has loaded beside the executable, which comes first in its list."""
+    """Return what the dynamic linker has loaded: the program comes first in its list."""
     images: list[Image] = []
     seen = {link}
     while link and len(seen) <= _MOST_IMAGES:
         base, name, dynamic, link = memory.words(link, 4)
-        if len(seen) > 1 and dynamic:
+        if dynamic or not images:
             path = memory.string(name, _LONGEST_PATH) if name else b""
             images.append(Image(path.decode("utf-8", "replace"), base, dynamic))
         if link in seen:

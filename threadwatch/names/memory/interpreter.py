@@ -80,7 +80,9 @@ def _find_runtime(memory: Snapshot, images: list[Image]) -> tuple[int, Image | N
         except ReadError:
             continue
     raise Unsupported(
-        SOURCE, "no symbol tells where its Python is, as in programs that are linked so"
+        SOURCE,
+        "no symbol tells where its Python is, nor does what 3.13 and later begin with: it is linked "
+        "statically, or has none",
     )
 
 
