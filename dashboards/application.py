@@ -278,6 +278,15 @@ def build() -> Json:
             unit="short",
         ),
         graph(
+            "What waits for the loop",
+            "Callbacks and steps of tasks that are ready to run, one after the other, in the loops of the "
+            "chosen threads. Where it is never 0, the loop cannot keep up.",
+            Query(
+                total("thread", select("threadwatch_loop_ready", _ONE, thread=True)), "{{thread}}"
+            ),
+            unit="short",
+        ),
+        graph(
             "Living tasks",
             "Tasks by name, counted every 10 s. A line that only rises is a leak.",
             Query(total("task", select("threadwatch_tasks", _ONE, thread=True)), "{{task}}"),

@@ -262,11 +262,15 @@ def test_living_tasks(run: Run, name: str) -> None:
 
 
 def test_a_process_that_rests_with_its_loop_held(run: Run) -> None:
-    """A loop that is blocked all the time is blocked while that passes, though its process uses no CPU."""
+    """A loop that is blocked all the time is blocked while that passes, though its process uses no CPU.
+
+    What is ready to run waits for it.
+    """
     told = run.told["blocked"]
     seconds = run.told[next(iter(PLANNED))].seconds
     assert told.seen(BLOCKED, STUCK) == pytest.approx(seconds, abs=1.5)
     assert told.last["threadwatch_loop_lag_max_seconds", "blocked", ""] > seconds
+    assert told.last["threadwatch_loop_ready", "blocked", ""] == 3
 
 
 def test_a_rate_of_0_looks_at_no_loop(run: Run) -> None:

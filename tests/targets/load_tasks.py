@@ -139,9 +139,11 @@ async def plan():
 
 
 async def blocked():
-    """Run a task that blocks the loop until stdin ends."""
+    """Run a task that blocks the loop until stdin ends, while three callbacks are ready."""
 
     async def stuck():
+        for _ in range(3):
+            asyncio.get_running_loop().call_soon(int)
         tell("ready")
         sys.stdin.read()
 

@@ -65,7 +65,7 @@ def test_tasks_stand_under_their_thread_and_can_be_folded() -> None:
     assert _names(top) == tree
     _, main, pay, *_ = top.rows
     assert (main.note, pay.note) == (
-        "loop held 62.0 %, 250 ms late",
+        "loop held 62.0 %, 250 ms late, 2 ready",
         "held 60.0 %, 1 ready, 12 waiting",
     )
     assert (pay.figures.cpu_ratio, pay.timed, pay.thread) == (0.4, (), None)

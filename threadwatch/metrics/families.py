@@ -172,6 +172,14 @@ LOOP_LAG_MAX: Final = Family(
     _SERIES,
     "seconds",
 )
+LOOP_READY: Final = Family(
+    "threadwatch_loop_ready",
+    "gauge",
+    "Callbacks that were ready to run in the loops of threads of this name, steps of tasks included, when"
+    " last looked at (tasks.rate per second) before the poll (every poll_interval). What has a loop is not"
+    " among them.",
+    _SERIES,
+)
 TASKS: Final = Family(
     "threadwatch_tasks",
     "gauge",
@@ -393,6 +401,7 @@ FAMILIES: Final = (
     LOOP_BLOCKED,
     LOOP_LAG,
     LOOP_LAG_MAX,
+    LOOP_READY,
     TASKS,
     LOOP_INFO,
     GROUP_CPU,

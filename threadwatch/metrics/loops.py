@@ -33,6 +33,7 @@ def loops(view: View) -> Iterator[Metric]:
         families.LOOP_LAG_MAX,
         ((labels, seconds(loop.lag_max_ns(view.monotonic_ns))) for labels, loop in known),
     )
+    yield plain(families.LOOP_READY, ((labels, loop.ready) for labels, loop in known))
     yield plain(
         families.TASKS,
         (
@@ -52,7 +53,7 @@ def loops(view: View) -> Iterator[Metric]:
 def _by_task(
     family: Family,
     known: list[tuple[Labels, LoopTotals]],
-    value: Callable[[TaskTotals], float | None],
+    value: Callable[[TaskTotals], float],
 ) -> Metric:
     """Return a family of one value per task."""
     return plain(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import accumulate
+from typing import overload
 
 from prometheus_client.core import Metric
 from prometheus_client.samples import Sample
@@ -15,6 +16,12 @@ from threadwatch.model.keys import SeriesKey
 Labels = dict[str, str]
 
 
+@overload
+def seconds(ns: int) -> float: ...
+@overload
+def seconds(ns: None) -> None: ...
+@overload
+def seconds(ns: int | None) -> float | None: ...
 def seconds(ns: int | None) -> float | None:
     """Return nanoseconds as seconds; None stays None."""
     # One correctly rounded division of integers: the result never falls while ns grows.

@@ -9,6 +9,7 @@ from threadwatch.tasks.finding import Finding
 from threadwatch.tasks.kind import Asleep, Shared
 from threadwatch.tasks.look import Looks
 from threadwatch.tasks.places import Places
+from threadwatch.tasks.ready import Ready
 
 
 class AsyncioLoops:
@@ -17,6 +18,7 @@ class AsyncioLoops:
     def __init__(self, shared: Shared) -> None:
         """Begin with none."""
         self._shared = shared
+        self._ready = Ready(shared.python, shared.objects)
         self._places: Places | None = None
         self._looks: Looks | None = None
         self._finding: Finding | None = None
@@ -55,7 +57,8 @@ class AsyncioLoops:
             sample = self._looks.look(memory, loop, now_ns, functions=functions)
             loop.looked_ns = now_ns
             if sample is not None:
-                samples.append(sample)
+                ready, loop.queue = self._ready.count(memory, loop.address, loop.queue, now_ns)
+                samples.append(sample._replace(ready=ready))
         return samples
 
     def iterations(self, _: Memory) -> dict[int, int]:

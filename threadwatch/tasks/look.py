@@ -26,6 +26,7 @@ from threadwatch.tasks.labels import Labels
 from threadwatch.tasks.layout import TAGS, Layout, malformed
 from threadwatch.tasks.objects import Objects
 from threadwatch.tasks.places import Places
+from threadwatch.tasks.ready import ReadyQueue
 
 _TRIES = 3
 _AHEAD_NS = 1_000_000_000
@@ -54,6 +55,8 @@ class Loop:
     outermost: int = 0
     """That of the outermost frame of the thread, where the thread does not say which loop it runs."""
     kind: LoopKind = "asyncio"
+    queue: ReadyQueue | None = None
+    """Its callbacks that are ready, as they were found last."""
     clock_known: bool = False
     """Its clock is CLOCK_MONOTONIC: it is asyncio's own, or has been seen to be."""
 

@@ -181,13 +181,15 @@ def _with_tasks(
 
 
 def _loop_note(thread: ThreadView) -> str:
-    """Return what is known of a thread's loop: how much of the time it is held, and how late it was."""
+    """Return what is known of a thread's loop: how often it is held, how late it was, and what waits."""
     loop, held = thread.loop, loop_held(thread)
     if loop is None:
         return ""
     parts = [] if held is None else [f"loop held {percent(held)} %"]
     if loop.age_ns:
         parts.append(f"{loop.age_ns / 1e6:.0f} ms late")
+    if loop.ready:
+        parts.append(f"{loop.ready} ready")
     return ", ".join(parts)
 
 
