@@ -137,7 +137,7 @@ class Server:
             if not port:
                 self.port = int(until(lambda: self._find(listening), f"{command[0]} listens"))
             until(self._answers, f"{command[0]} answers")
-        except BaseException:
+        except BaseException:  # whatever ends this: no daemon stays
             self.__exit__()
             raise
 
@@ -185,7 +185,7 @@ class Server:
                 self._connection.request("GET", path, headers=named)
                 answer = self._connection.getresponse()
             body = answer.read()
-        except BaseException:
+        except BaseException:  # whatever ends this: the connection is in the middle of an answer
             self._connection.close()
             raise
         if answer.status != http.client.OK:

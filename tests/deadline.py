@@ -66,7 +66,7 @@ class Deadline:
         late = f"it took longer than {self._seconds:.0f} s, and its programs were ended"
         try:
             result = yield
-        except BaseException as error:
+        except BaseException as error:  # Ctrl-C too: the note says what the deadline has done
             if self._passed:
                 error.add_note(late)
             raise

@@ -90,6 +90,24 @@ def threadwatch(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "threadwatch", *arguments]
 
 
+def run(
+    *arguments: str, prefix: Sequence[str] = (), check: bool = False
+) -> subprocess.CompletedProcess[str]:
+    """Run a command of threadwatch to its end; its standard input is no terminal.
+
+    ``prefix``: a command that runs it with other rights. ``check``: whether it has to succeed.
+    """
+    return subprocess.run(
+        [*prefix, *threadwatch(*arguments)],
+        cwd=CHECKOUT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE,
+        check=check,
+    )
+
+
 def run_in_pid_namespace(module: str) -> None:
     """Run a module of the tests as a program in a PID namespace of its own, where PIDs can be chosen."""
     done = subprocess.run(

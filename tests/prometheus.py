@@ -80,7 +80,7 @@ class Prometheus:
         try:
             self.port = until(self._listening_port, "Prometheus listens")
             until(self._ready, "Prometheus is ready")
-        except BaseException:
+        except BaseException:  # whatever ends this: no server stays
             self.stop()
             raise
 

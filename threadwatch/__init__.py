@@ -27,7 +27,7 @@ def publish() -> bool:
     """
     try:
         from threadwatch.publisher import publisher  # noqa: PLC0415 - the package must cost nothing
-    except Exception as error:
+    except Exception as error:  # a fault of ours must not reach the application
         if not is_ours(error):
             raise
         complain(error)

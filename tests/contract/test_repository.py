@@ -64,6 +64,18 @@ def test_every_suppression_says_why() -> None:
     assert not bare, "\n".join(bare)
 
 
+def test_every_broad_except_says_why() -> None:
+    """Each handler of every exception, or of every one that is an error, has a reason beside it."""
+    broad = re.compile(r"\s*except( Exception| BaseException)?( as \w+)?:")
+    bare = [
+        f"{path.relative_to(CHECKOUT)}:{number}: {line.strip()}"
+        for path in _files()
+        for number, line in enumerate(_text(path).splitlines() if path.suffix == ".py" else [], 1)
+        if broad.match(line) and not re.search(r"#.*[A-Za-z]{3}", line)
+    ]
+    assert not bare, "\n".join(bare)
+
+
 def test_no_test_is_skipped() -> None:
     """No test is skipped or expected to fail: what a test needs, tests/setup-testbed provides."""
     evasions = {"skip", "skipif", "importorskip", "xfail"}

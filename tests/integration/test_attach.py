@@ -9,12 +9,12 @@ import platform
 import re
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.harness import DEADLINE, Target, command, environ, marked, threadwatch, until
+from tests.harness import DEADLINE, Target, command, environ, marked, run, threadwatch, until
 from tests.integration.conftest import Fleet
 from tests.testbed import CHECKOUT, TREE, Interpreter, require
 from tests.tracer import traced
@@ -124,19 +124,6 @@ def names(pid: int) -> dict[int, str]:
                     slots, _ = parse_slots(file.read_slots(0, MOST_THREADS))
                     found |= {slot.tid: slot.name for _, slot in slots if slot.state == layout.LIVE}
     return found
-
-
-def run(*arguments: str, by: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-    """Run one command to its end; its standard input is no terminal."""
-    return subprocess.run(
-        [*by, *threadwatch(*arguments)],
-        cwd=CHECKOUT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
 
 
 @pytest.mark.parametrize("mode", ["loop", "busy", "blocked", "many", "idle", "interpreters"])
@@ -318,10 +305,10 @@ def test_other_users(fleet: Fleet) -> None:
     theirs, ours = start(fleet, other, "loop"), start(fleet, mine, "loop")
     attach(theirs.pid)
     assert names(theirs.pid) == theirs.threads
-    assert run("detach", str(theirs.pid), by=NOBODY).returncode == 0
-    assert run("attach", "--yes", str(theirs.pid), by=NOBODY).returncode == 0
+    assert run("detach", str(theirs.pid), prefix=NOBODY).returncode == 0
+    assert run("attach", "--yes", str(theirs.pid), prefix=NOBODY).returncode == 0
     assert names(theirs.pid) == theirs.threads
-    refused = run("attach", "--yes", str(ours.pid), by=NOBODY)
+    refused = run("attach", "--yes", str(ours.pid), prefix=NOBODY)
     assert refused.returncode == 1
     assert refused.stderr == (
         f"threadwatch: the kernel does not let you change process {ours.pid}: be its user, or root\n"

@@ -16,24 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import DEADLINE, threadwatch, until
+from tests.harness import DEADLINE, run, threadwatch, until
 from tests.serving import application, request, serving
 from tests.terminal import written_to_a_terminal
 from tests.testbed import CHECKOUT, descendants, require
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Return one command to its end."""
-    return subprocess.run(
-        threadwatch(*arguments),
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
 
 
 def test_serve_says_what_it_sees_and_ends_cleanly(tmp_path: Path) -> None:
@@ -171,14 +159,7 @@ def test_a_configuration_that_changes_is_read_again(tmp_path: Path) -> None:
 
 def test_auto_reload_needs_a_file() -> None:
     """--config.auto-reload without a file is refused, and the line says what is missing."""
-    done = subprocess.run(
-        threadwatch("serve", "--config.auto-reload"),
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
+    done = run("serve", "--config.auto-reload")
     assert done.returncode != 0
     assert "add --config.file" in done.stderr
 
@@ -375,14 +356,7 @@ def test_processes_beyond_the_file_limit(
     with ExitStack() as stack:
         for name in names:
             stack.enter_context(application(name=f"{name}.py"))
-        done = subprocess.run(
-            ["prlimit", f"--nofile={limit}", *threadwatch(*command)],
-            cwd=CHECKOUT,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=False,
-        )
+        done = run(*command, prefix=("prlimit", f"--nofile={limit}"))
     assert done.returncode == 0
     assert all(name in done.stdout for name in names) == fits
     said = re.findall(
@@ -467,14 +441,7 @@ def test_demo_shows_the_mapping_and_serves_it(end: signal.Signals, status: int) 
         check=True,
     )
     assert "price-engine" in shown.stdout
-    examined = subprocess.run(
-        threadwatch("doctor", "--json", str(process.pid)),
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
+    examined = run("doctor", "--json", str(process.pid))
     tables = [one["table"] for one in json.loads(examined.stdout)["processes"]]
     assert tables == ["found"] * 5, "the demo and its application publish"
     started = re.search(r"PID (\d+)", text)

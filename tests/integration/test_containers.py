@@ -5,14 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.harness import DEADLINE, threadwatch, until
+from tests.harness import run, until
 from tests.serving import application, serving
-from tests.testbed import CHECKOUT
 from threadwatch.procfs import parse_cpu_stat
 
 UID = "f6f2d169-f2ae-4afa-95ed-06ff2ed6b288"
@@ -65,14 +63,7 @@ def test_containers_are_told_apart(tmp_path: Path) -> None:
             labels = f'{{container_id="{id_}",group="app@{id_[:12]}",pod_uid="{UID}",unit="'
             assert sum(labels in line for line in infos) == 1
         assert not [line for line in infos if 'group="app"' in line and UID in line]
-        ps = subprocess.run(
-            threadwatch("ps", "app"),
-            cwd=CHECKOUT,
-            capture_output=True,
-            text=True,
-            timeout=DEADLINE,
-            check=True,
-        )
+        ps = run("ps", "app", check=True)
         assert all(f"{program.pid}" in ps.stdout for program in programs), ps.stdout
 
 

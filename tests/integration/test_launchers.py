@@ -91,14 +91,7 @@ def _running(
 
 def _seen(command: Sequence[str], directory: Path, **environment: str) -> Seen:
     with _running(command, directory, environment) as (pid, stderr):
-        done = subprocess.run(
-            harness.threadwatch("ps", "--json", "--interval=0", str(pid)),
-            cwd=CHECKOUT,
-            capture_output=True,
-            text=True,
-            timeout=harness.DEADLINE,
-            check=True,
-        )
+        done = harness.run("ps", "--json", "--interval=0", str(pid), check=True)
         (process,) = (one for one in json.loads(done.stdout) if one["pid"] == pid)
         names = frozenset(thread["name"] for thread in process["threads"])
         return Seen(process["group"], process["published"], names, stderr.read_text())
@@ -287,19 +280,9 @@ def test_a_python_that_the_dynamic_loader_starts(interpreter: Interpreter, tmp_p
 
 def _copied(directory: Path) -> dict[str, str]:
     """Return what the command says to set, after it has copied the publisher for users with any umask."""
-    done = subprocess.run(
-        [
-            "sh",
-            "-c",
-            'umask 077; exec "$@"',
-            "sh",
-            *harness.threadwatch("files", "--inject"),
-            directory,
-        ],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=harness.DEADLINE,
+    done = harness.run(
+        *("files", "--inject", str(directory)),
+        prefix=("sh", "-c", 'umask 077; exec "$@"', "sh"),
         check=True,
     )
     variable, _, value = done.stdout.strip().partition("=")
@@ -329,14 +312,7 @@ def test_a_copy_that_cannot_be_made(directory: str, why: str, tmp_path: Path) ->
     (tmp_path / "taken" / "threadwatch").mkdir(parents=True)
     (tmp_path / "file").touch()
     before = sorted(tmp_path.rglob("*"))
-    done = subprocess.run(
-        harness.threadwatch("files", "--inject", str(tmp_path / directory)),
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=harness.DEADLINE,
-        check=False,
-    )
+    done = harness.run("files", "--inject", str(tmp_path / directory))
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done
     assert why in done.stderr
     assert sorted(tmp_path.rglob("*")) == before

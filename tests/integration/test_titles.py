@@ -69,15 +69,7 @@ def _await_poll(daemon: Serving) -> None:
 
 
 def _ps(*arguments: str) -> str:
-    done = subprocess.run(
-        harness.threadwatch("ps", "--interval=0", *arguments),
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        timeout=harness.DEADLINE,
-        check=True,
-    )
-    return done.stdout
+    return harness.run("ps", "--interval=0", *arguments, check=True).stdout
 
 
 def test_a_process_is_called_after_its_application_whatever_its_title(

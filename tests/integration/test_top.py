@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import DEADLINE, threadwatch, until
+from tests.harness import DEADLINE, run, threadwatch, until
 from tests.serving import application, serving
 from tests.terminal import terminal
 from tests.testbed import CHECKOUT
@@ -40,17 +40,9 @@ threading.Thread(target=time.sleep, args=(600,), name="[red]no markup[/]", daemo
 """
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Return one command to its end, in a pipe."""
-    return subprocess.run(
-        threadwatch("top", *arguments),
-        cwd=CHECKOUT,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=DEADLINE,
-        check=False,
-    )
+def top(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run ``threadwatch top`` to its end, in a pipe."""
+    return run("top", *arguments)
 
 
 def in_pty(command: Sequence[str], **environment: str) -> tuple[int, str]:
@@ -108,7 +100,7 @@ def listed(lines: Sequence[str]) -> dict[int, str]:
 def test_batch_shows_what_the_kernel_has() -> None:
     """Two views as plain text: every TID of the process, by name, and its busy thread as such."""
     with application(code=BUSY) as target:
-        done = run("-b", "-n", "2", "-d", "0.5", "shop")
+        done = top("-b", "-n", "2", "-d", "0.5", "shop")
         assert done.returncode == 0, done.stderr
         first, second = done.stdout.split("\n\nthreadwatch  ")
         for text in (first, second):
@@ -119,7 +111,7 @@ def test_batch_shows_what_the_kernel_has() -> None:
         (burner,) = (row for row in listed(second.splitlines()).values() if "burner" in row)
         assert float(re.findall(r"\d+\.\d", burner)[0]) > 5.0
         assert "\x1b" not in done.stdout
-        once = run("--once", str(target.pid), "--flat", "--filter", "burner", "--sort", "time")
+        once = top("--once", str(target.pid), "--flat", "--filter", "burner", "--sort", "time")
         assert len(listed(once.stdout.splitlines())) == 1
 
 
@@ -132,7 +124,7 @@ def test_batch_says_what_is_wrong() -> None:
         (("-b", "-n", "0"), 2),
         (("--sort", "beauty"), 2),
     ):
-        done = run(*arguments)
+        done = top(*arguments)
         assert done.returncode == status, done.stderr
         assert done.stdout == ""
         *_, line = done.stderr.splitlines()
@@ -154,7 +146,7 @@ def test_batch_into_a_pipe_that_closes() -> None:
 
 def test_without_a_terminal() -> None:
     """In a pipe, or in a terminal that can do nothing, top says what to do instead."""
-    done = run()
+    done = top()
     assert (done.returncode, done.stdout) == (1, "")
     assert "is not a terminal: use -b" in done.stderr
     status, said = in_pty(threadwatch("top"), TERM="dumb")
@@ -295,13 +287,13 @@ def test_a_terminal_that_goes_away() -> None:
 def test_another_host_by_its_daemon(tmp_path: Path) -> None:
     """--url shows what a daemon sees, and no more: names, states, figures; nothing of /proc is read."""
     with application(code=BUSY) as target, serving(tmp_path) as daemon:
-        done = run("-b", "-n", "2", "-d", "0.2", "--url", daemon.url, "shop")
+        done = top("-b", "-n", "2", "-d", "0.2", "--url", daemon.url, "shop")
         assert done.returncode == 0, done.stderr
         rows = listed(done.stdout.splitlines())
         assert tids(target.pid) <= set(rows)
         (burner,) = (row for row in rows.values() if "burner" in row)
         assert float(re.findall(r"\d+\.\d", burner)[0]) > 5.0
-        wrong = run("--once", "--url", f"{daemon.url}/metrics")
+        wrong = top("--once", "--url", f"{daemon.url}/metrics")
         assert wrong.returncode == 1
         assert "is no threadwatch daemon" in wrong.stderr
 

@@ -6,13 +6,11 @@ import json
 import os
 import re
 import signal
-import subprocess
 import time
 from pathlib import Path
 
-from tests.harness import threadwatch, until
+from tests.harness import run, until
 from tests.serving import Serving, application, serving
-from tests.testbed import CHECKOUT
 
 BUSY = """
 import threading, time
@@ -39,13 +37,7 @@ def polls(daemon: Serving) -> tuple[int, int]:
 
 def threads_of(pid: int) -> dict[str, int]:
     """Return the TIDs of a daemon's threads by the names that it publishes."""
-    done = subprocess.run(
-        threadwatch("ps", "--json", "--interval=0", str(pid)),
-        cwd=CHECKOUT,
-        capture_output=True,
-        timeout=60,
-        check=True,
-    )
+    done = run("ps", "--json", "--interval=0", str(pid), check=True)
     (process,) = json.loads(done.stdout)
     return {thread["name"]: thread["tid"] for thread in process["threads"]}
 

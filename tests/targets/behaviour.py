@@ -69,7 +69,7 @@ def views():
     ):
         try:
             odd()
-        except Exception as error:
+        except Exception as error:  # of any kind: it is what is compared
             show(type(error), error)
     seen = weakref.ref(thread)
     del thread, odd
@@ -192,7 +192,7 @@ def children():
                 status = 0
             except SystemExit as error:
                 status = error.code
-            except BaseException:
+            except BaseException:  # as the interpreter does before it ends
                 traceback.print_exc()
                 sys.stdout.flush()
             os._exit(status)

@@ -154,7 +154,7 @@ def check_interpreters(wrong):
         )
         try:
             failed = interpreters.run_string(other, code)
-        except Exception as error:
+        except Exception as error:  # of any kind: the test is told
             failed = repr(error)
         if failed is not None:
             wrong.append(("interpreter", shared, str(failed)))

@@ -286,7 +286,7 @@ def main():
         people.put(lab.me())
         try:
             body()
-        except Exception as error:
+        except Exception as error:  # of any kind: the test is told
             faults.put(repr(error))
         faults.put(threading.current_thread().name)
 

@@ -1,4 +1,4 @@
-"""The configuration without a file, and the name rules that every one has unless it switches them off."""
+"""Defines the configuration without a file, and the name rules that each has unless it switches them off."""
 
 from __future__ import annotations
 

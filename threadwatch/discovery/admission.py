@@ -145,7 +145,7 @@ class Admission:
         )
         try:
             chosen = self._choose(watched, looks, asked_for=asked_for)
-        except BaseException:
+        except BaseException:  # whatever ends this: its files are closed
             watched.names.close()
             raise
         if chosen is None:

@@ -193,7 +193,7 @@ class Discovery:
                     asked_for=pid in self._always,
                     newborn=other is None and self._turns.is_newborn(stat.start_ticks),
                 )
-        except BaseException:
+        except BaseException:  # whatever ends this: its files are closed
             process.close()
             raise
         if watched is not None and len(self.watched) >= self._most and pid not in self._always:

@@ -1,1 +1,1 @@
-"""``threadwatch doctor`` says what is visible, what is hidden, and how to grant it."""
+"""Says what is visible, what is hidden, and how to grant it: ``threadwatch doctor``."""

@@ -22,17 +22,16 @@ from threadwatch.doctor.handed import was_sent
 from threadwatch.doctor.reasons import reason
 from threadwatch.doctor.situation import Situation
 from threadwatch.doctor.threads import labels_of, learn_names, living_threads, nameless
+from threadwatch.doctor.unread_table import state_of_table
 from threadwatch.errors import Denied, Gone, ReadError
 from threadwatch.model.keys import Source
 from threadwatch.names.memory.gils import find_gils
 from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
 from threadwatch.names.memory.snapshot import Snapshot
-from threadwatch.names.ownership import check_owner, clocks_ahead
-from threadwatch.names.slots import TableHeader, parse_header
-from threadwatch.procfs import MemoryFile, ProcFS, TableFile, find_tables, parse_syscall
+from threadwatch.names.slots import TableHeader
+from threadwatch.procfs import MemoryFile, ProcFS, parse_syscall
 from threadwatch.procfs.credentials import parse_credentials
 from threadwatch.procfs.marks import Lock
-from threadwatch.publisher import layout as table
 from threadwatch.reading.reader import GuardedReader, no_thread, owner_of, still_waiting
 from threadwatch.targets.process import Process
 from threadwatch.waits.gil_holder import MemoryReads
@@ -46,7 +45,7 @@ def examine(
     processes: Iterable[Process],
     daemons: Sequence[Daemon],
 ) -> tuple[Finding, ...]:
-    """Read each of the processes once; leave out those that end meanwhile. ``daemons``: that run."""
+    """Read each of the processes once; leave out those that end meanwhile. ``daemons``: those that run."""
     findings = []
 
     def look(watched: Process) -> None:
@@ -183,37 +182,14 @@ class _Examination:
 
     def _table(self) -> TableState:
         """Return why no table of the process's own has been found."""
-        states: list[TableState] = []
         try:
-            for fd in find_tables(self._dir):
-                with suppress(Gone), self._dir.open_table(fd) as file:
-                    state = self._state_of(file)
-                    # A watching process, as we are, has others' tables open for reading.
-                    if state != "another's" or self._dir.is_open_for_writing(fd):
-                        states.append(state)
+            return state_of_table(self._watched, self._details)
         except Denied as error:
             self._denied.add(error.source)
             return "hidden"
         except ReadError as error:
             self._details.append(str(error))
             return "malformed"
-        # A fork leaves another process's table, which does not matter if the process has its own.
-        return next((s for s in states if s != "another's"), states[0] if states else "none")
-
-    def _state_of(self, file: TableFile) -> TableState:
-        data = file.read_header()
-        if not any(data):
-            return "unfinished"
-        version = _layout(data)
-        if version not in (None, table.VERSION):
-            self._details.append(f"table: has layout {version}, not {table.VERSION}")
-            return "other layout"
-        began = self._watched.key.start_ticks
-        header = parse_header(data).by_our_clock(clocks_ahead(self._dir).boottime_ns, began)
-        if not header.names(self._watched.ns_pid, began):
-            return "another's"
-        check_owner(self._dir, file)
-        return "closed" if header.closed else "unfinished"
 
     def _names(self) -> Access:
         try:
@@ -313,14 +289,6 @@ class _Examination:
             files_owner=self._dir.files_owner(),
             denied=self._denied,
         )
-
-
-def _layout(data: bytes) -> int | None:
-    """Return the layout version that a table claims; None: it is no table."""
-    if len(data) < table.STATIC.size:
-        return None
-    magic, version = table.STATIC.unpack_from(data)[:2]
-    return version if magic == table.MAGIC else None
 
 
 def _interpreter(header: TableHeader | None, exe: str | None, watched: Process) -> str:

@@ -1,4 +1,4 @@
-"""The best source of names that a process has: its tables, else its memory.
+"""Chooses the best source of names that a process has: its tables, else its memory.
 
 A table tells more than memory does: threads that live and end between two polls, the moments of births and
 ends, and the CPU time of a thread that has ended. So memory is read only as long as there is no table.

@@ -91,7 +91,7 @@ def find(ident: int, native_id: int, tid_of: "TidOf" = _nobody) -> "Found":
             return _search(descriptor, ident, native_id, tid_of)
         finally:
             os.close(descriptor)
-    except Exception as error:
+    except Exception as error:  # a fault of ours must not reach the application
         if not is_ours(error):
             raise
         return NOT_FOUND

@@ -117,7 +117,7 @@ class Hooks:
             name.fset(self, value)
             try:
                 renamed(self)
-            except Exception as error:
+            except Exception as error:  # a fault of ours must not reach the application
                 if not is_ours(error):
                     raise
 

@@ -1,4 +1,4 @@
-"""The thread table's layout: the bytes that a publisher writes and a daemon reads.
+"""Defines the thread table's layout: the bytes that a publisher writes and a daemon reads.
 
 A table is a memfd called :data:`NAME` of :data:`HEADER_SIZE` + capacity × :data:`SLOT_SIZE` bytes,
 sparse beyond what has been used. All numbers are little-endian.

@@ -126,7 +126,7 @@ class Publisher:
                     atexit.register(self.stop)
                 self._registered = True
             self._hooks.install()
-        except Exception as error:
+        except Exception as error:  # a fault of ours must not reach the application
             if not is_ours(error):
                 raise
             complain(error)
@@ -137,7 +137,7 @@ class Publisher:
         try:
             self._leave()
             self._hooks.remove()
-        except Exception as error:
+        except Exception as error:  # a fault of ours must not reach the application
             if not is_ours(error):
                 raise
             complain(error)
@@ -234,7 +234,7 @@ class Publisher:
                 mine = table.records.get(_get_ident())
                 self._leave()
                 self._begin(mine, forked=True)
-        except Exception as error:
+        except Exception as error:  # a fault of ours must not reach the application
             if not is_ours(error):
                 raise
             complain(error)
@@ -310,7 +310,7 @@ class Publisher:
                     _get_native_id(), mine.ident, name, layout.ADOPTED | mine.flags & layout.CUT
                 )
             self._adopt(table, forked=forked)
-        except BaseException:
+        except BaseException:  # whatever ends this: no half-made table stays
             table.close()
             raise
         self.table = table

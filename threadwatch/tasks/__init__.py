@@ -1,1 +1,1 @@
-"""The loops that run tasks in a process, read from its memory: the process does nothing for it."""
+"""Reads the loops that run tasks in a process from its memory: the process does nothing for that."""

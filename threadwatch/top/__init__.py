@@ -1,4 +1,4 @@
-"""``threadwatch top``: the threads, live, in a terminal.
+"""Shows the threads, live, in a terminal: ``threadwatch top``.
 
 From the values to the screen, each knows only those before it:
 

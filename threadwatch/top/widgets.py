@@ -1,4 +1,4 @@
-"""A widget that shows lines of text, and draws only those that have changed."""
+"""Shows lines of text in a widget that draws only those that have changed."""
 
 from __future__ import annotations
 

@@ -222,7 +222,7 @@ class Connection:
     def _handle(self, request: Request) -> Response:
         try:
             return self._handler(request)
-        except Exception:
+        except Exception:  # a fault of ours ends this request alone
             logger.exception("%s %r failed", request.method, request.target)
             return plain(500, "Internal server error: the log has the details.")
 

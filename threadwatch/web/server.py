@@ -95,7 +95,7 @@ class WebServer:
         try:
             for address in self._listen:
                 self._listeners.append(bind(address))
-        except BaseException:
+        except BaseException:  # whatever ends this: no socket stays open
             self._close_listeners()
             raise
         self._listeners += self._inherited
@@ -126,7 +126,7 @@ class WebServer:
     def _run(self, started: threading.Event) -> None:
         try:
             asyncio.run(self._serve(started))
-        except Exception as error:
+        except Exception as error:  # start() raises it, or the log has it
             self._failure = error
             if started.is_set():
                 logger.exception("the web server has failed")

@@ -1,4 +1,4 @@
-"""The GILs of a process that does not publish: where they are, by the offsets of its Python.
+"""Finds the GILs of a process that does not publish, by the offsets of its Python.
 
 ``struct _gil_runtime_state`` (CPython, Include/internal/pycore_gil.h) has the same fields at the same places
 in 3.9 to 3.15; free-threaded builds have an int ``enabled`` in front, which is 0 as long as there is none.

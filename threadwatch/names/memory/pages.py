@@ -1,4 +1,4 @@
-"""Many small places of a target's memory, with what was there, read as few pages to see what has changed.
+"""Sees changes in many small places of a target's memory, and reads as few pages for that as possible.
 
 A read costs 1.6 µs, and hardly more for a whole page than for one word. Objects that were made together lie
 together: the names of a hundred threads are in some twenty pages.

@@ -1,4 +1,4 @@
-"""The names of one process's threads by its memory: when to read, and when to forget.
+"""Decides when to read the names of a process's threads from its memory, and when to forget them.
 
 * Its Python is looked for as :mod:`.search` says, once the process has used as much CPU time as that takes:
   an interpreter that has started has, and a thousand children that a process forks cost nothing.
