@@ -18,7 +18,10 @@ from tests.loops_outside import (
     watch,
 )
 from tests.testbed import require
+from tests.unit.test_names_memory import Damaged
+from threadwatch.errors import ReadError
 from threadwatch.model.loops import UNKNOWN, TaskCount
+from threadwatch.tasks.kind import ELSEWHERE
 
 RELEASES = [
     ((3, 9), "uvloop==0.16.0"),
@@ -27,6 +30,7 @@ RELEASES = [
     ((3, 15), "uvloop==0.23.0"),
 ]
 """One for each way in which a loop is laid out, or said to run."""
+MOST_READS = 20_000
 COUNTS = "uvloop==0.19.0", "uvloop==0.23.0"
 """Those whose libuv counts its iterations."""
 
@@ -57,6 +61,31 @@ def test_tasks_and_callbacks(version: tuple[int, int], release: str, tmp_path: P
             name = name.rpartition(".")[2]
         assert function in {f"loops.{name}", None}
     assert sum(function is None for _, function in told) <= len(told) // 10
+
+
+@pytest.mark.parametrize(("version", "release"), [RELEASES[0], RELEASES[-1]], ids=str)
+def test_damaged_memory(version: tuple[int, int], release: str, tmp_path: Path) -> None:
+    """Whatever words of the memory are changed, errors are ours, and reads are bounded."""
+    with started(require(*version), tmp_path, "mixed", release) as (pid, _):
+        for seed in range(10):
+            outside = Outside(pid)
+            outside.find_all(1)
+            memory = Damaged(seed, 0.05, outside.memory)
+            for slept in (None, ELSEWHERE, *range(3, 20)):
+                now_ns = time.monotonic_ns()
+                samples = outside.loops.sample(
+                    memory, now_ns, functions=True, asleep={pid: slept}.get
+                )
+                for sample in samples:
+                    assert sample.holder is None or sample.holder.encode()
+                    assert sample.age_ns is None or sample.age_ns >= 0
+                outside.loops.iterations(memory)
+                try:
+                    outside.loops.find(memory, now_ns)
+                except ReadError as error:
+                    assert error.source == "tasks"  # noqa: PT017  # other errors are not expected
+            assert memory.reads < MOST_READS
+            outside.close()
 
 
 def test_a_loop_at_rest(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from threadwatch.names.memory.images import find_images, parse_auxv, parse_segme
 from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
 from threadwatch.names.memory.objects import int_digits, parse_digits, parse_keys, parse_str
 from threadwatch.names.memory.offsets import COOKIE, parse_described, parse_head, tabled
-from threadwatch.names.memory.snapshot import PAGE, Place, Snapshot
+from threadwatch.names.memory.snapshot import PAGE, Memory, Place, Snapshot
 from threadwatch.names.memory.walk import Python
 from threadwatch.procfs import MemoryFile
 
@@ -78,10 +78,10 @@ class Arena:
 
 
 class Damaged:
-    """This process's own memory, of which some bytes are others than they are."""
+    """A memory, by default this process's own, of which some bytes are others than they are."""
 
-    def __init__(self, seed: int, share: float) -> None:
-        self._memory = MemoryFile(os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC))
+    def __init__(self, seed: int, share: float, memory: Memory | None = None) -> None:
+        self._memory = memory or MemoryFile(os.open("/proc/self/mem", os.O_RDONLY | os.O_CLOEXEC))
         self._random = random.Random(seed)
         self._share = share
         self.reads = 0

@@ -155,9 +155,9 @@ class UvLooks:
         uv = parse_uv(memory.read(head.uv, self._uv_size))
         if uv.loop != loop.address:
             raise malformed("a loop of libuv belongs to another loop")
-        if not loop.counter and loop.layout.counts:
-            loop.counter = uv.internal_fields + COUNT
-            raise malformed("it is not known yet where a loop counts")
+        if loop.layout.counts and loop.counter != uv.internal_fields + COUNT:
+            loop.counter, loop.iteration = uv.internal_fields + COUNT, 0
+            raise malformed("a loop is new, or another has its address")
         lasted = self.iteration(memory, loop) == number
         return _Now(state, task, uv.backend_fd, uv.time_ms, number, lasted)
 
