@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.harness import until
+from tests.harness import environ, until
 from tests.loops_outside import (
     Outside,
     Truth,
@@ -17,6 +18,7 @@ from tests.loops_outside import (
     uvloop_names,
     watch,
 )
+from tests.programs import environment, python
 from tests.testbed import require
 from tests.unit.test_names_memory import Damaged
 from threadwatch.errors import ReadError
@@ -61,6 +63,48 @@ def test_tasks_and_callbacks(version: tuple[int, int], release: str, tmp_path: P
             name = name.rpartition(".")[2]
         assert function in {f"loops.{name}", None}
     assert sum(function is None for _, function in told) <= len(told) // 10
+
+
+READY = """
+import asyncio, sys, uvloop
+async def work():
+    for _ in range(7):
+        asyncio.get_running_loop().call_soon(int)
+    asyncio.get_running_loop().create_task(asyncio.sleep(0))
+    print(flush=True)
+    sys.stdin.readline()
+    await asyncio.Event().wait()
+uvloop.new_event_loop().run_until_complete(work())
+"""
+
+
+@pytest.mark.parametrize(("version", "release"), RELEASES, ids=str)
+def test_callbacks_that_are_ready(version: tuple[int, int], release: str) -> None:
+    """Callbacks and steps of tasks count until they run."""
+    interpreter = require(*version)
+    with subprocess.Popen(
+        [*python(interpreter, environment(interpreter, release)), "-W", "ignore", "-c", READY],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environ("plain", {}),
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        outside = Outside(process.pid)
+        outside.find_all(1)
+        (sample,) = outside.sample(time.monotonic_ns())
+        assert (sample.holder, sample.ready) == ("work", 8)
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+
+        def is_idle() -> bool:
+            (sample,) = outside.sample(time.monotonic_ns())
+            return (sample.holder, sample.ready) == (None, 0)
+
+        until(is_idle, "all callbacks have run")
+        outside.close()
+        process.kill()
 
 
 @pytest.mark.parametrize(("version", "release"), [RELEASES[0], RELEASES[-1]], ids=str)

@@ -24,6 +24,7 @@ from threadwatch.tasks.functions import Functions
 from threadwatch.tasks.kind import Shared
 from threadwatch.tasks.labels import Labels
 from threadwatch.tasks.layout import malformed
+from threadwatch.tasks.objects import words
 from threadwatch.tasks.places import Places
 from threadwatch.tasks.uvloop_layout import (
     COUNT,
@@ -38,6 +39,7 @@ _CLOCK_MONOTONIC_COARSE = 6
 """<time.h>"""
 _COARSE_NS = round(time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1e9)
 _MS = 1_000_000
+_MOST_READY = 1 << 40
 _ROUNDED_NS = round((_MS + (_COARSE_NS if _COARSE_NS <= _MS else 0)) / 2)
 """By how much libuv's time is too early, on average: it has milliseconds, and is from the coarse clock where
 that is as fine (libuv: src/unix/linux.c, uv__hrtime())."""
@@ -81,13 +83,15 @@ class _Now(NamedTuple):
     time_ms: int
     iteration: int | None
     """The number of the iteration; None: the loop does not count."""
+    ready: int | None
+    """As :attr:`.LoopSample.ready`."""
     lasted: bool
     """It was the same before the task was read, and after the time was."""
 
     def sample(self, loop: UvLoop, holder: str | None, function: str | None = None) -> LoopSample:
         """Return a sample, whose age is still to be told."""
         return LoopSample(
-            loop.tid, loop.kind, holder, function, None, None, iteration=self.iteration
+            loop.tid, loop.kind, holder, function, None, self.ready, iteration=self.iteration
         )
 
 
@@ -159,7 +163,15 @@ class UvLooks:
             loop.counter, loop.iteration = uv.internal_fields + COUNT, 0
             raise malformed("a loop is new, or another has its address")
         lasted = self.iteration(memory, loop) == number
-        return _Now(state, task, uv.backend_fd, uv.time_ms, number, lasted)
+        ready = self._ready(memory, head.ready)
+        return _Now(state, task, uv.backend_fd, uv.time_ms, number, ready, lasted)
+
+    def _ready(self, memory: Memory, deque: int) -> int | None:
+        """Return how many callbacks a deque has; None: it is none. Raises Gone or ReadError."""
+        a_type, length = words(memory, deque + self._shared.python.offsets.ob_type, 2)
+        if length >= _MOST_READY or self._shared.objects.type(memory, a_type).name != "deque":
+            return None
+        return length
 
     def _with_task(self, memory: Memory, loop: UvLoop, now: _Now, *, functions: bool) -> LoopSample:
         """Return the task that runs."""
