@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dashboards.events import events
 from dashboards.grid import Grid
 from dashboards.model import (
+    APPLICATION,
     COLOURS,
+    NOT_SEEN,
     Json,
     Query,
     dashboard,
     graph,
     link,
+    of_row,
+    of_series,
     stat,
     table,
     timeline,
@@ -26,13 +31,24 @@ from dashboards.promql import (
 )
 from threadwatch.model.states import Kind, of_kind
 
-UID = "threadwatch-application"
 _ONE = "application"
 _DISK = 'state="disk"'
+_HOST = of_row("instance")
+_NO_LOOP = "no thread has a loop"
 _BARS = 40
 """The most rows of the timeline."""
 _IDLE = of_kind(Kind.IDLE)
 _SEEN_IDLE = [state for state in _IDLE if state != "sleeping"]
+
+
+_ALONE = (
+    link(
+        "${__field.labels.thread} alone",
+        APPLICATION,
+        group="${group:percentencode}",
+        thread="${__field.labels.thread:percentencode}",
+    ),
+)
 
 
 def _by_thread(metric: str, *matchers: str) -> str:
@@ -81,23 +97,25 @@ def build() -> Json:
             unit="percentunit",
             decimals=0,
             colours=((None, "green"), (0.7, "orange"), (0.9, "red")),
+            nothing=NOT_SEEN,
         ),
         stat(
-            "Waiting for the GIL",
+            "Wait for GIL",
             "How many of its threads wait for the GIL at once, on average.",
             Query(f"sum({rate('threadwatch_gil_wait_seconds_total', _ONE)})"),
             decimals=2,
+            nothing=NOT_SEEN,
             colours=((None, "green"), (1, "orange"), (4, "red")),
         ),
         stat(
-            "Waiting for a CPU",
+            "Wait for CPU",
             "How many of its threads are ready to run, but have no CPU, on average.",
             Query(f"sum({rate('threadwatch_thread_runqueue_wait_seconds_total', _ONE)})"),
             decimals=2,
             colours=((None, "green"), (1, "orange"), (4, "red")),
         ),
         stat(
-            "Waiting for a disk",
+            "Wait for disk",
             "How many of its threads are in uninterruptible sleep (D), on average.",
             Query(
                 f"sum({rate('threadwatch_thread_state_seconds_total', _ONE, _DISK)})"
@@ -125,12 +143,8 @@ def build() -> Json:
                 Query(_by_thread("threadwatch_thread_cpu_seconds_total"), "{{thread}}"),
                 unit="short",
                 stacked=True,
-                link=link(
-                    "This thread alone",
-                    UID,
-                    group="${group:percentencode}",
-                    thread="${__field.labels.thread:percentencode}",
-                ),
+                links=_ALONE,
+                wide=True,
             ),
             16,
         ),
@@ -156,7 +170,7 @@ def build() -> Json:
         timeline(
             "What each thread mostly does",
             "One bar per thread name: the state that took most of the time of its threads. What "
-            "took less is not shown here: see the panel below. Red is waiting for the GIL, orange "
+            "took less is not shown here: see the panel below. Orange is waiting for the GIL, light blue "
             f"waiting for a CPU. Of more than {_BARS} names, those that used most CPU time in the range.",
             Query(strongest_state("thread", _ONE, _BARS), "{{thread}}"),
         ),
@@ -175,8 +189,10 @@ def build() -> Json:
                     "{{state}}",
                 ),
                 unit="short",
+                decimals=1,
                 stacked=True,
                 colours=COLOURS,
+                wide=True,
             ),
             12,
         ),
@@ -198,8 +214,10 @@ def build() -> Json:
                     "{{state}}",
                 ),
                 unit="short",
+                decimals=1,
                 stacked=True,
                 colours=COLOURS,
+                wide=True,
             ),
             12,
         ),
@@ -213,6 +231,8 @@ def build() -> Json:
             Query(_by_thread("threadwatch_gil_held_seconds_total"), "{{thread}}"),
             unit="short",
             stacked=True,
+            links=_ALONE,
+            nothing=NOT_SEEN,
         ),
         graph(
             "GIL waited for by thread",
@@ -220,6 +240,8 @@ def build() -> Json:
             "the GIL cannot be seen.",
             Query(_by_thread("threadwatch_gil_wait_seconds_total"), "{{thread}}"),
             unit="short",
+            links=_ALONE,
+            nothing=NOT_SEEN,
         ),
         graph(
             "Ready, but no CPU",
@@ -229,9 +251,10 @@ def build() -> Json:
             Query(_by_thread("threadwatch_thread_runqueue_wait_seconds_total"), "{{thread}}"),
             Query(f"sum({rate('threadwatch_group_throttled_seconds_total', _ONE)})", "(throttled)"),
             unit="short",
+            links=_ALONE,
         ),
     )
-    grid.heading("Which task")
+    grid.heading("Which task (asyncio, uvloop, trio, gevent)", collapsed=True)
     grid.line(
         10,
         graph(
@@ -241,6 +264,7 @@ def build() -> Json:
             Query(_by_task("threadwatch_task_cpu_seconds_total"), "{{task}}"),
             unit="short",
             stacked=True,
+            nothing=_NO_LOOP,
         ),
         graph(
             "Which task holds the loop",
@@ -249,6 +273,7 @@ def build() -> Json:
             Query(_by_task("threadwatch_loop_held_seconds_total"), "{{task}}"),
             unit="short",
             stacked=True,
+            nothing=_NO_LOOP,
         ),
     )
     grid.line(
@@ -269,6 +294,7 @@ def build() -> Json:
                 f"max({select('threadwatch_loop_lag_max_seconds', _ONE, thread=True)})", "longest"
             ),
             unit="s",
+            nothing=_NO_LOOP,
         ),
         graph(
             "Which task blocks its loop",
@@ -276,6 +302,7 @@ def build() -> Json:
             "tasks.blocked_after (100 ms), by the task that had it then.",
             Query(_by_task("threadwatch_loop_blocked_seconds_total"), "{{task}}"),
             unit="short",
+            nothing=_NO_LOOP,
         ),
         graph(
             "What waits for the loop",
@@ -285,12 +312,16 @@ def build() -> Json:
                 total("thread", select("threadwatch_loop_ready", _ONE, thread=True)), "{{thread}}"
             ),
             unit="short",
+            links=_ALONE,
+            nothing=_NO_LOOP,
         ),
         graph(
             "Living tasks",
             "Tasks by name, counted every 10 s. A line that only rises is a leak.",
             Query(total("task", select("threadwatch_tasks", _ONE, thread=True)), "{{task}}"),
             unit="short",
+            decimals=0,
+            nothing=_NO_LOOP,
         ),
     )
     grid.heading("Births and deaths")
@@ -305,21 +336,7 @@ def build() -> Json:
             Query(f"count(count by (thread) ({select('threadwatch_threads', _ONE)}))", "names"),
             Query(f"sum({select('threadwatch_group_foldable_names', _ONE)})", "names to be folded"),
             unit="short",
-        ),
-        graph(
-            "Threads by name",
-            "How many threads there are of each name. A line that only rises is a leak.",
-            Query(total("thread", select("threadwatch_threads", _ONE, thread=True)), "{{thread}}"),
-            unit="short",
-        ),
-        graph(
-            "Started and ended",
-            "Threads started per second, upwards, and ended per second, downwards. Each costs about "
-            "0.1 ms. The first one of a new name is not in a rate.",
-            Query(_by_thread("threadwatch_threads_started_total"), "{{thread}} started"),
-            Query(_by_thread("threadwatch_threads_ended_total"), "{{thread}} ended"),
-            unit="cps",
-            below_zero=".* ended$",
+            decimals=0,
         ),
         graph(
             "Processes over time",
@@ -331,11 +348,35 @@ def build() -> Json:
                 "names: {{source}}",
             ),
             unit="short",
+            decimals=0,
         ),
     )
-    grid.heading("The kernel's counts")
     grid.line(
-        8,
+        9,
+        graph(
+            "Threads by name",
+            "How many threads there are of each name. A line that only rises is a leak.",
+            Query(total("thread", select("threadwatch_threads", _ONE, thread=True)), "{{thread}}"),
+            unit="short",
+            decimals=0,
+            links=_ALONE,
+            wide=True,
+        ),
+        graph(
+            "Started and ended",
+            "Threads started per second, upwards, and ended per second, downwards. Each costs about "
+            "0.1 ms. The first one of a new name is not in a rate.",
+            Query(_by_thread("threadwatch_threads_started_total"), "{{thread}} started"),
+            Query(_by_thread("threadwatch_threads_ended_total"), "{{thread}} ended"),
+            unit="cps",
+            below_zero=".* ended$",
+            links=_ALONE,
+            wide=True,
+        ),
+    )
+    grid.heading("The kernel's counts", collapsed=True)
+    grid.line(
+        9,
         graph(
             "How long a thread runs at once",
             "CPU time per time slice. Much below 1 ms means that switching costs more than it should: "
@@ -346,6 +387,8 @@ def build() -> Json:
                 "{{thread}}",
             ),
             unit="s",
+            links=_ALONE,
+            wide=True,
         ),
         graph(
             "Page faults",
@@ -358,7 +401,11 @@ def build() -> Json:
                 "{{thread}} {{kind}}",
             ),
             unit="cps",
+            wide=True,
         ),
+    )
+    grid.line(
+        9,
         graph(
             "Context switches",
             "Voluntary ones to wait for something, involuntary ones because others were to run. Only "
@@ -371,6 +418,9 @@ def build() -> Json:
                 "{{thread}} {{kind}}",
             ),
             unit="cps",
+            links=_ALONE,
+            nothing="needs collect: [context_switches]",
+            wide=True,
         ),
         graph(
             "Storage",
@@ -385,6 +435,40 @@ def build() -> Json:
             ),
             unit="Bps",
             below_zero=".* write$",
+            links=_ALONE,
+            nothing="needs collect: [io]",
+            wide=True,
+        ),
+    )
+    grid.line(
+        8,
+        graph(
+            "Threads alive, on average",
+            "From the time that all states took together: unlike a count now and then, it sees short "
+            "lives in proportion to their length.",
+            Query(lifetime("thread", _ONE, thread=True), "{{thread}}"),
+            unit="short",
+            links=_ALONE,
+            wide=True,
+        ),
+    )
+    grid.heading("Single processes and threads", collapsed=True)
+    grid.line(
+        9,
+        graph(
+            "CPU by process",
+            "CPUs that each process uses. Only where the configuration has per: process, or per: thread.",
+            Query(
+                total(
+                    "instance, pid", rate("threadwatch_thread_cpu_seconds_total", _ONE, 'pid!=""')
+                ),
+                "{{pid}} on {{instance}}",
+            ),
+            unit="short",
+            stacked=True,
+            links=of_series("instance"),
+            nothing="needs per: process",
+            wide=True,
         ),
     )
     grid.line(
@@ -396,47 +480,53 @@ def build() -> Json:
             Query(select("threadwatch_thread_info", _ONE, thread=True)),
             labels=("instance", "pid", "tid", "name", "comm", "source", "thread"),
             hide=("job", "group"),
+            links=_HOST,
+            nothing="needs thread_info: true",
         ),
     )
     grid.heading("What it is")
     grid.line(
         6,
-        table(
-            "Python",
-            "The kinds of Python that publishing processes run, and whether they have a GIL.",
-            Query(select("threadwatch_group_info", _ONE)),
-            labels=("instance", "implementation", "version", "build", "gil"),
-            hide=("job", "group"),
+        (
+            table(
+                "Python",
+                "The kinds of Python that publishing processes run, and whether they have a GIL.",
+                Query(select("threadwatch_group_info", _ONE)),
+                labels=("instance", "implementation", "version", "build", "gil"),
+                hide=("job", "group"),
+                links=_HOST,
+            ),
+            10,
         ),
-        table(
-            "Where it runs",
-            "The containers, pods and systemd units of its processes.",
-            Query(select("threadwatch_group_container_info", _ONE)),
-            labels=("instance", "container_id", "pod_uid", "unit"),
-            hide=("job", "group"),
+        (
+            table(
+                "Where it runs",
+                "The containers, pods and systemd units of its processes.",
+                Query(select("threadwatch_group_container_info", _ONE)),
+                labels=("instance", "container_id", "pod_uid", "unit"),
+                hide=("job", "group"),
+                links=_HOST,
+            ),
+            8,
         ),
-        table(
-            "Loops",
-            "The kinds of loops that its threads run: asyncio, uvloop, trio or gevent.",
-            Query(select("threadwatch_loop_info", _ONE, thread=True)),
-            labels=("instance", "thread", "kind"),
-            hide=("job", "group"),
-        ),
-    )
-    grid.line(
-        6,
-        graph(
-            "Threads alive, on average",
-            "From the time that all states took together: unlike a count now and then, it sees short "
-            "lives in proportion to their length.",
-            Query(lifetime("thread", _ONE, thread=True), "{{thread}}"),
-            unit="short",
+        (
+            table(
+                "Loops",
+                "The kinds of loops that its threads run: asyncio, uvloop, trio or gevent.",
+                Query(select("threadwatch_loop_info", _ONE, thread=True)),
+                labels=("instance", "thread", "kind"),
+                hide=("job", "group"),
+                links=_HOST,
+                nothing=_NO_LOOP,
+            ),
+            6,
         ),
     )
     return dashboard(
-        UID,
+        APPLICATION,
         "threadwatch / Application",
         "One application: which of its threads, and what it runs on or waits for.",
         variables(groups="one", thread=True),
         grid,
+        events("application"),
     )

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from dashboards.events import events
 from dashboards.grid import Grid
-from dashboards.model import Json, Query, dashboard, graph, stat, table, variables
+from dashboards.model import (
+    Json,
+    Query,
+    dashboard,
+    graph,
+    of_row,
+    of_series,
+    stat,
+    table,
+    variables,
+)
 from dashboards.promql import of_ours, rate, select, total
 
 UID = "threadwatch-daemon"
 _HOST = "host"
 _BY = "job, instance"
 _WATCH = "{{instance}}"
+_CONFIGURED = "threadwatch_config_last_reload_success_timestamp_seconds"
+_PAGE = of_series("instance")
+_GROUP = of_series("instance", "group")
 
 
 def _each(metric: str, *matchers: str) -> str:
@@ -48,6 +62,7 @@ def build() -> Json:
                 f" + sum({rate('threadwatch_polls_skipped_total', _HOST)}))"
             ),
             unit="percentunit",
+            decimals=1,
             colours=((None, "green"), (0.05, "orange"), (0.25, "red")),
         ),
         stat(
@@ -85,6 +100,8 @@ def build() -> Json:
             "CPUs that each daemon uses, in all: polls, samples and scrapes.",
             Query(everything, _WATCH),
             unit="percentunit",
+            decimals=1,
+            links=_PAGE,
         ),
         graph(
             "What for",
@@ -94,6 +111,7 @@ def build() -> Json:
             Query(f"sum({samples})", "samples"),
             Query(f"clamp_min(sum({everything}) - sum({polls}) - sum({samples}), 0)", "the rest"),
             unit="percentunit",
+            decimals=1,
             stacked=True,
         ),
         graph(
@@ -135,6 +153,7 @@ def build() -> Json:
             "Looks at a process per second: waits.rate for each process that is awake.",
             Query(_each("threadwatch_wait_samples_total"), _WATCH),
             unit="cps",
+            links=_PAGE,
         ),
     )
     grid.heading("What it cannot read, and what it leaves out")
@@ -149,6 +168,7 @@ def build() -> Json:
                 "{{source}} {{reason}} on {{instance}}",
             ),
             unit="cps",
+            links=_PAGE,
         ),
         graph(
             "Tables handed over",
@@ -159,6 +179,8 @@ def build() -> Json:
                 "{{result}} on {{instance}}",
             ),
             unit="cps",
+            links=_PAGE,
+            nothing="needs publish_socket",
         ),
     )
     grid.line(
@@ -172,6 +194,7 @@ def build() -> Json:
                 "{{group}} on {{instance}}",
             ),
             unit="cps",
+            links=_GROUP,
         ),
         graph(
             "Ended processes without a name",
@@ -185,6 +208,7 @@ def build() -> Json:
                 "{{group}} on {{instance}}",
             ),
             unit="short",
+            links=_GROUP,
         ),
         graph(
             "Samples per scrape",
@@ -194,6 +218,8 @@ def build() -> Json:
                 _WATCH,
             ),
             unit="short",
+            decimals=0,
+            links=_PAGE,
         ),
     )
     grid.heading("The process")
@@ -201,14 +227,10 @@ def build() -> Json:
         8,
         graph(
             "Memory",
-            "Physical memory of each daemon, and the address space that it has reserved, which is "
-            "much more and no cause for alarm.",
-            Query(of_ours(select("process_resident_memory_bytes", _HOST)), "{{instance}}"),
-            Query(
-                of_ours(select("process_virtual_memory_bytes", _HOST)),
-                "reserved, {{instance}}",
-            ),
+            "Physical memory of each daemon.",
+            Query(of_ours(select("process_resident_memory_bytes", _HOST)), _WATCH),
             unit="bytes",
+            links=_PAGE,
         ),
         graph(
             "File descriptors",
@@ -220,8 +242,13 @@ def build() -> Json:
                 _WATCH,
             ),
             unit="percentunit",
+            decimals=1,
             ceiling=1,
+            links=_PAGE,
         ),
+    )
+    grid.line(
+        7,
         table(
             "Daemons",
             "Version, Python, how long each has run, and how long ago it read its configuration.",
@@ -230,21 +257,19 @@ def build() -> Json:
                 f"({select('threadwatch_build_info', _HOST)})"
             ),
             Query(
-                "time() - " + total(_BY, of_ours(select("process_start_time_seconds", _HOST))),
+                f"floor(time() - {total(_BY, of_ours(select('process_start_time_seconds', _HOST)))})",
                 "Running for",
                 unit="dtdurations",
             ),
             Query(
-                "time() - "
-                + total(
-                    _BY, select("threadwatch_config_last_reload_success_timestamp_seconds", _HOST)
-                ),
+                f"floor(time() - {total(_BY, select(_CONFIGURED, _HOST))})",
                 "Configured for",
                 unit="dtdurations",
             ),
             labels=("instance", "version", "pythonversion"),
             hide=("job",),
             unit="s",
+            links=of_row("instance"),
         ),
     )
     return dashboard(
@@ -253,4 +278,5 @@ def build() -> Json:
         "What watching costs, what cannot be read, and what is left out.",
         variables(),
         grid,
+        events("host"),
     )

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
+from dashboards.events import events
 from dashboards.grid import Grid
-from dashboards.model import Json, Query, dashboard, graph, link, stat, table, variables
-from dashboards.promql import gil_utilisation, of_ours, published_share, rate, select, total
+from dashboards.model import (
+    NOT_SEEN,
+    Json,
+    Query,
+    dashboard,
+    graph,
+    of_row,
+    of_series,
+    stat,
+    table,
+    variables,
+)
+from dashboards.promql import gil_utilisation, most, of_ours, published_share, rate, select, total
 
 UID = "threadwatch-fleet"
 _BY = "job, instance, group"
+_CPUS = "CPUs of the hosts"
 _EACH = f"{_BY}, thread"
-_TO_APPLICATION = link(
-    "Threads of ${__data.fields.group}",
-    "threadwatch-application",
-    instance="${__data.fields.instance:percentencode}",
-    group="${__data.fields.group:percentencode}",
-)
-_SERIES_TO_APPLICATION = link(
-    "Threads of ${__field.labels.group}",
-    "threadwatch-application",
-    group="${__field.labels.group:percentencode}",
-)
+_SERIES = of_series("instance", "group")
 _WAITING = ((None, "transparent"), (0.5, "orange"), (1, "red"))
 _SHARE = ((None, "transparent"), (0.5, "orange"), (0.9, "red"))
 
 
 def _cpu(scope: str, by: str) -> str:
     return total(by, rate("threadwatch_thread_cpu_seconds_total", scope))
+
+
+def _ten(by: str, metric: str) -> str:
+    return most(10, by, lambda over: total(by, rate(metric, "groups", over=over)))
 
 
 def build() -> Json:
@@ -86,27 +93,31 @@ def build() -> Json:
         ),
     )
     grid.heading("Which application")
-    busiest = f"topk(10, {total('group', rate('threadwatch_group_cpu_seconds_total', 'groups'))})"
     grid.line(
         9,
         graph(
             "CPU by application",
             "CPUs used by the ten busiest groups, over all hosts. By the kernel's process clocks, "
             "ended threads included. A click on a series leads to its threads.",
-            Query(busiest, "{{group}}"),
+            Query(_ten("group", "threadwatch_group_cpu_seconds_total"), "{{group}}"),
             unit="short",
             stacked=True,
-            link=_SERIES_TO_APPLICATION,
+            links=of_series("group"),
+            wide=True,
         ),
         graph(
             "CPU by host",
-            "CPUs used by the watched processes of each host.",
+            "CPUs used by the watched processes of each host, and how many CPUs these hosts have.",
             Query(
                 total("instance", rate("threadwatch_group_cpu_seconds_total", "groups")),
                 "{{instance}}",
             ),
+            Query(f"sum({select('threadwatch_host_cpus', 'host')})", _CPUS),
             unit="short",
             stacked=True,
+            dashed=_CPUS,
+            links=of_series("instance"),
+            wide=True,
         ),
     )
     grid.line(
@@ -116,17 +127,18 @@ def build() -> Json:
             "Each group on each host: its Python, its processes and threads, the CPUs it uses, how "
             "much of the time its GIL is held, and how many of its threads wait for the GIL at once. "
             "An empty cell is something that cannot be seen, not a zero. A click on a group leads "
-            "to its threads.",
+            "to its threads, on a host to its page.",
             Query(total(_BY, rate("threadwatch_group_cpu_seconds_total", "groups")), "CPUs"),
-            Query(total(_BY, select("threadwatch_group_processes", "groups")), "Processes"),
-            Query(
-                total(_BY, select("threadwatch_group_published_processes", "groups")), "Published"
+            *(
+                Query(total(_BY, select(metric, "groups")), name, decimals=0)
+                for name, metric in (
+                    ("Processes", "threadwatch_group_processes"),
+                    ("Published", "threadwatch_group_published_processes"),
+                    ("Threads", "threadwatch_threads"),
+                )
             ),
-            Query(total(_BY, select("threadwatch_threads", "groups")), "Threads"),
             Query(gil_utilisation("groups"), "GIL held", unit="percentunit", colours=_SHARE),
-            Query(
-                total(_BY, rate("threadwatch_gil_wait_seconds_total", "groups")), "Waiting for GIL"
-            ),
+            Query(total(_BY, rate("threadwatch_gil_wait_seconds_total", "groups")), "Wait for GIL"),
             Query(
                 f"count by ({_BY}, version, gil) ({select('threadwatch_group_info', 'groups')})",
             ),
@@ -134,7 +146,7 @@ def build() -> Json:
             hide=("job",),
             sort="CPUs",
             unit="short",
-            links={"group": _TO_APPLICATION},
+            links=of_row("instance", "group"),
         ),
     )
     grid.heading("Which thread")
@@ -144,33 +156,35 @@ def build() -> Json:
         11,
         table(
             "Busiest threads",
-            "The 30 thread names that use most CPU now: how many there are, how much of the time "
-            "one of them holds the GIL, and how many of them, on average, wait for it, or are ready to "
-            "run and have no CPU. A click on a group leads to its threads.",
+            "The 30 thread names that use most CPU now: how many threads each has, how many GILs these hold "
+            "at once, as each process has one, and how many of them, on average, wait for one, or are ready "
+            "to run and have no CPU. A click on a group, a thread or a host leads there.",
             Query(top, "CPUs"),
-            Query(f"{total(_EACH, select('threadwatch_threads', 'groups'))} {in_top}", "Threads"),
+            Query(
+                f"{total(_EACH, select('threadwatch_threads', 'groups'))} {in_top}",
+                "Threads",
+                decimals=0,
+            ),
             Query(
                 f"{total(_EACH, rate('threadwatch_gil_held_seconds_total', 'groups'))} {in_top}",
-                "GIL held",
-                unit="percentunit",
-                colours=_SHARE,
+                "GILs held",
             ),
             Query(
                 f"{total(_EACH, rate('threadwatch_gil_wait_seconds_total', 'groups'))} {in_top}",
-                "Waiting for GIL",
+                "Wait for GIL",
                 colours=_WAITING,
             ),
             Query(
                 total(_EACH, rate("threadwatch_thread_runqueue_wait_seconds_total", "groups"))
                 + f" {in_top}",
-                "Waiting for a CPU",
+                "Wait for CPU",
                 colours=_WAITING,
             ),
             labels=("instance", "group", "thread"),
             hide=("job",),
             sort="CPUs",
             unit="short",
-            links={"group": _TO_APPLICATION},
+            links=of_row("instance", "group", "thread"),
         ),
     )
     grid.heading("Why: the GIL, or no CPU")
@@ -181,32 +195,33 @@ def build() -> Json:
             "The share of the time that the GIL is held, for the ten groups where it is most. At 1 the "
             "group is bound by it. The mean over its processes, so that one busy process among "
             "idle ones shows less: with per: process in the configuration it is that of the busiest.",
-            Query(f"topk(10, {gil_utilisation('groups')})", "{{group}} on {{instance}}"),
+            Query(
+                most(10, _BY, lambda over: gil_utilisation("groups", over)),
+                "{{group}} on {{instance}}",
+            ),
             unit="percentunit",
             ceiling=1,
-            link=_SERIES_TO_APPLICATION,
+            links=_SERIES,
+            nothing=NOT_SEEN,
         ),
         graph(
             "Threads that wait for the GIL",
             "How many threads wait for the GIL at once, on average.",
-            Query(
-                f"topk(10, {total(_BY, rate('threadwatch_gil_wait_seconds_total', 'groups'))})",
-                "{{group}} on {{instance}}",
-            ),
+            Query(_ten(_BY, "threadwatch_gil_wait_seconds_total"), "{{group}} on {{instance}}"),
             unit="short",
-            link=_SERIES_TO_APPLICATION,
+            links=_SERIES,
+            nothing=NOT_SEEN,
         ),
         graph(
             "Threads that wait for a CPU",
             "How many threads are ready to run while every CPU they may use is taken, or their quota "
             "is used up, on average.",
             Query(
-                "topk(10, "
-                f"{total(_BY, rate('threadwatch_thread_runqueue_wait_seconds_total', 'groups'))})",
+                _ten(_BY, "threadwatch_thread_runqueue_wait_seconds_total"),
                 "{{group}} on {{instance}}",
             ),
             unit="short",
-            link=_SERIES_TO_APPLICATION,
+            links=_SERIES,
         ),
     )
     grid.heading("Coverage: what cannot be seen")
@@ -220,11 +235,13 @@ def build() -> Json:
                 f"{total(_BY, select('threadwatch_group_processes', 'groups'))}\n"
                 f"  - {total(_BY, select('threadwatch_group_published_processes', 'groups'))} > 0",
                 "Processes",
+                decimals=0,
             ),
             labels=("instance", "group"),
             hide=("job",),
             sort="Processes",
             unit="short",
+            links=of_row("instance", "group"),
         ),
         table(
             "Groups whose GIL is not seen",
@@ -235,10 +252,12 @@ def build() -> Json:
                 f"{total(_BY, select('threadwatch_group_processes', 'groups'))} > 0\n"
                 f"  unless {total(_BY, rate('threadwatch_gil_held_seconds_total', 'groups'))}",
                 "Processes",
+                decimals=0,
             ),
             labels=("instance", "group"),
             hide=("job",),
             unit="short",
+            links=of_row("instance", "group"),
         ),
         graph(
             "CPU time without a name",
@@ -258,6 +277,7 @@ def build() -> Json:
                 "{{group}}",
             ),
             unit="percentunit",
+            decimals=1,
         ),
     )
     return dashboard(
@@ -267,4 +287,5 @@ def build() -> Json:
         "cannot be seen.",
         variables(groups="several"),
         grid,
+        events("groups"),
     )

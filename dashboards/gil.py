@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from dashboards.events import events
 from dashboards.grid import Grid
 from dashboards.model import (
     COLOURS,
+    NOT_SEEN,
     Json,
     Query,
     dashboard,
     graph,
-    link,
+    of_row,
+    of_series,
     stat,
     table,
     variables,
 )
-from dashboards.promql import gil_utilisation, lifetime, rate, select, total
+from dashboards.promql import NOW, gil_utilisation, lifetime, most, rate, select, total
 from threadwatch.model.states import Kind, of_kind
 
 UID = "threadwatch-gil"
@@ -28,21 +33,25 @@ _LEGEND = "{{group}} on {{instance}}"
 _THREAD = "{{thread}} of {{group}} on {{instance}}"
 _KEPT = of_kind(Kind.KEPT)
 _SHARE = ((None, "transparent"), (0.25, "orange"), (0.5, "red"))
-_TO_APPLICATION = link(
-    "Threads of ${__field.labels.group}",
-    "threadwatch-application",
-    group="${__field.labels.group:percentencode}",
-)
+_GROUP = of_series("instance", "group")
+_SERIES = of_series("instance", "group", "thread")
 
 
-def _each(metric: str) -> str:
-    return total(_EACH, rate(metric, "groups", thread=True))
+def _each(metric: str, over: str = NOW) -> str:
+    return total(_EACH, rate(metric, "groups", thread=True, over=over))
+
+
+def _lived(over: str = NOW) -> str:
+    return lifetime(_EACH, "groups", thread=True, over=over)
+
+
+def _ten(of: Callable[[str], str]) -> str:
+    return most(10, _EACH, of)
 
 
 def build() -> Json:
     """Return the dashboard."""
     grid = Grid()
-    lived = lifetime(_EACH, "groups", thread=True)
     grid.line(
         4,
         stat(
@@ -53,6 +62,7 @@ def build() -> Json:
             unit="percentunit",
             decimals=0,
             colours=((None, "green"), (0.7, "orange"), (0.9, "red")),
+            nothing=NOT_SEEN,
         ),
         stat(
             "GIL-bound groups",
@@ -61,14 +71,15 @@ def build() -> Json:
             colours=((None, "green"), (1, "red")),
         ),
         stat(
-            "Threads in the convoy",
+            "Convoy",
             "Threads that wait for a GIL, on average, all groups together.",
             Query(f"sum({rate(_WAIT, 'groups')})"),
             decimals=2,
             colours=((None, "green"), (1, "orange"), (4, "red")),
+            nothing=NOT_SEEN,
         ),
         stat(
-            "Groups that are seen",
+            "Groups seen",
             "Groups that have a series of the GIL.",
             Query(f"count({total(_BY, rate(_HELD, 'groups'))})"),
         ),
@@ -78,7 +89,7 @@ def build() -> Json:
             Query(f"count(count by ({_BY}) ({_WITHOUT})) or vector(0)"),
         ),
         stat(
-            "Groups that are not seen",
+            "Groups not seen",
             "Groups with processes that have neither a series of the GIL nor a Python without one: "
             "permission is missing, their Python is not known, or sampling is off.",
             Query(
@@ -102,7 +113,8 @@ def build() -> Json:
             Query(gil_utilisation("groups"), _LEGEND),
             unit="percentunit",
             ceiling=1,
-            link=_TO_APPLICATION,
+            links=_GROUP,
+            nothing=NOT_SEEN,
         ),
         graph(
             "GILs held at once",
@@ -111,14 +123,16 @@ def build() -> Json:
             "as bound as one that has one process.",
             Query(total(_BY, rate(_HELD, "groups")), _LEGEND),
             unit="short",
-            link=_TO_APPLICATION,
+            links=_GROUP,
+            nothing=NOT_SEEN,
         ),
         graph(
             "The convoy",
             "How many threads of a group wait for the GIL at once, on average.",
             Query(total(_BY, rate(_WAIT, "groups")), _LEGEND),
             unit="short",
-            link=_TO_APPLICATION,
+            links=_GROUP,
+            nothing=NOT_SEEN,
         ),
     )
     grid.heading("Which threads hold it, which starve")
@@ -128,18 +142,25 @@ def build() -> Json:
             "Who holds it",
             "The ten thread names that hold the GIL most: the share of the time that threads of that "
             "name hold it.",
-            Query(f"topk(10, {_each(_HELD)})", _THREAD),
+            Query(_ten(lambda over: _each(_HELD, over)), _THREAD),
             unit="short",
             stacked=True,
-            link=_TO_APPLICATION,
+            links=_SERIES,
+            nothing=NOT_SEEN,
+            wide=True,
         ),
+    )
+    grid.line(
+        10,
         graph(
             "Who starves",
             "The ten thread names that spend the largest share of their lives waiting for the GIL. "
             "With N threads that compute in Python all the time, (N−1)/N is what to expect.",
-            Query(f"topk(10, {_each(_WAIT)}\n  / ({lived} > 0))", _THREAD),
+            Query(_ten(lambda over: f"({_each(_WAIT, over)}\n  / ({_lived(over)} > 0))"), _THREAD),
             unit="percentunit",
-            link=_TO_APPLICATION,
+            links=_SERIES,
+            nothing=NOT_SEEN,
+            wide=True,
         ),
     )
     grid.line(
@@ -149,33 +170,28 @@ def build() -> Json:
             "Threads that waited for the GIL or held it: what share of its life a thread of that name "
             "did so, and how many seconds it waited for each second that it used a CPU. A large number "
             "there, of a thread that uses little, is the convoy effect: it wakes often, and "
-            "each time waits for the one that computes.",
-            Query(f"{_each(_HELD)} / ({lived} > 0)", "Held", colours=_SHARE),
-            Query(f"{_each(_WAIT)} / ({lived} > 0)", "Waited", colours=_SHARE),
+            "each time waits for the one that computes. Of what uses less than a thousandth of a CPU that "
+            "cell is empty.",
+            Query(f"{_each(_HELD)} / ({_lived()} > 0)", "Held", colours=_SHARE),
+            Query(f"{_each(_WAIT)} / ({_lived()} > 0)", "Waited", colours=_SHARE),
             Query(_each(_CPU), "CPUs", unit="short"),
             Query(
-                f"{_each(_WAIT)} / ({_each(_CPU)} > 0)",
-                "Wait per second of work",
-                unit="s",
-                colours=((None, "transparent"), (2, "orange"), (10, "red")),
+                f"{_each(_WAIT)} / ({_each(_CPU)} > 0.001)",
+                "Wait per CPU second",
+                unit="short",
+                decimals=1,
             ),
             labels=("instance", "group", "thread"),
             hide=("job",),
             sort="Waited",
             unit="percentunit",
-            links={
-                "group": link(
-                    "Threads of ${__data.fields.group}",
-                    "threadwatch-application",
-                    instance="${__data.fields.instance:percentencode}",
-                    group="${__data.fields.group:percentencode}",
-                )
-            },
+            links=of_row("instance", "group", "thread"),
+            nothing=NOT_SEEN,
         ),
     )
     grid.heading("Is it really the GIL?")
     grid.line(
-        9,
+        8,
         graph(
             "What threads wait for instead of running",
             "Threads that want to run and cannot: for want of the GIL, of a CPU, or of a disk. If a "
@@ -195,14 +211,24 @@ def build() -> Json:
             ),
             unit="short",
             colours={state: COLOURS[state] for state in _KEPT},
+            wide=True,
         ),
+    )
+    grid.line(
+        9,
         graph(
-            "Wait per second of work",
+            "Wait per CPU second",
             "Seconds that a thread waited for the GIL for each second that it used a CPU, of the ten "
             "thread names where that is most. Only those that use at least a thousandth of a CPU.",
-            Query(f"topk(10, {_each(_WAIT)}\n  / ({_each(_CPU)} > 0.001))", _THREAD),
-            unit="s",
-            link=_TO_APPLICATION,
+            Query(
+                _ten(lambda over: f"({_each(_WAIT, over)}\n  / ({_each(_CPU, over)} > 0.001))"),
+                _THREAD,
+            ),
+            unit="short",
+            decimals=1,
+            links=_SERIES,
+            nothing=NOT_SEEN,
+            wide=True,
         ),
     )
     return dashboard(
@@ -211,4 +237,5 @@ def build() -> Json:
         "The global interpreter lock: which threads hold it, which starve, and how long the convoy is.",
         variables(groups="several", thread=True),
         grid,
+        events("groups"),
     )

@@ -14,13 +14,24 @@ class Grid:
 
     def __init__(self) -> None:
         self.panels: list[Json] = []
+        self._into = self.panels
         self._y = 0
+        self._next_heading: int | None = None
+        self._count = 0
 
-    def heading(self, title: str) -> None:
-        """Add a line of its own with a title."""
-        row = {"type": "row", "title": title, "collapsed": False, "panels": []}
+    def heading(self, title: str, *, collapsed: bool = False) -> None:
+        """Begin a row; if it is collapsed, the panels up to the next row are inside of it."""
+        if self._next_heading is not None:
+            self._y = self._next_heading
+        self._into = self.panels
+        inside: list[Json] = []
+        row = {"type": "row", "title": title, "collapsed": collapsed, "panels": inside}
         self._place(row, x=0, width=COLUMNS, height=1)
         self._y += 1
+        # what is inside has the places that it gets when the row is opened
+        self._next_heading = self._y if collapsed else None
+        if collapsed:
+            self._into = inside
 
     def line(self, height: int, *panels: Json | tuple[Json, int]) -> None:
         """Panels side by side: of the given widths, or else as wide as each other.
@@ -38,4 +49,5 @@ class Grid:
 
     def _place(self, panel: Json, *, x: int, width: int, height: int) -> None:
         position = {"x": x, "y": self._y, "w": width, "h": height}
-        self.panels.append({"id": len(self.panels) + 1, **panel, "gridPos": position})
+        self._count += 1
+        self._into.append({"id": self._count, **panel, "gridPos": position})

@@ -11,13 +11,34 @@ from dashboards.promql import STATES
 Json = dict[str, Any]
 
 TAG: Final = "threadwatch"
+APPLICATION: Final = "threadwatch-application"
+"""The uid of the dashboard of one application, to which most links lead."""
 _SOURCE: Final = {"type": "prometheus", "uid": "${datasource}"}
 _SCHEMA: Final = 39
 """Grafana 10.4's; later ones bring older schemas up to theirs when they load them."""
 
+NONE: Final = "none"
 NOT_SEEN: Final = "not seen"
-COLOURS: Final = {state.name: state.grafana.colour for state in STATES}
-"""One colour per state on all dashboards: warm ones where a thread wants to run and cannot."""
+"""Instead of a value that permission, the configuration or a Python without a GIL keeps from us."""
+COLOURS: Final = {state.name: state.top.colour for state in STATES}
+"""One colour per state, that of ``threadwatch top``: it can be read on light and on dark."""
+_GREY: Final = "#8e8e8e"
+_APART: Final = "^\\((other|unattributed|throttled)\\)$"
+"""Series that are no thread's or task's."""
+_DECIMALS: Final = {"short": 2, "percentunit": 0, "cps": 1, "s": 1}
+"""Of values, where a panel says nothing else. Grafana's own choice is three digits: 0.000401."""
+
+
+_AXIS: Final = {"short": 0.1, "percentunit": 0.01, "cps": 1}
+"""How far an axis goes at least: of what is 0 all the time, Grafana's goes to 100."""
+_NARROW: Final = 90
+"""Pixels that a table's column has at least: with Grafana's 150, the last ones are not visible."""
+_DASHED: Final = {
+    "custom.lineStyle": {"fill": "dash", "dash": [8, 6]},
+    "custom.lineWidth": 1,
+    "custom.fillOpacity": 0,
+    "custom.stacking": {"mode": "none", "group": "A"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +49,8 @@ class Query:
     legend: str = ""
     unit: str = ""
     """Of a table's column, where it differs from the panel's."""
+    decimals: int | None = None
+    """Of a table's column, where they differ from those that its unit has."""
     colours: tuple[tuple[float | None, str], ...] = ()
     """Thresholds of a table's column: from which value on, which colour."""
 
@@ -46,6 +69,11 @@ def _panel(kind: str, title: str, description: str, queries: list[Json], **rest:
         "targets": queries,
         **rest,
     }
+
+
+def _number(unit: str, decimals: int | None) -> Json:
+    shown = _DECIMALS.get(unit) if decimals is None else decimals
+    return {"unit": unit} if shown is None else {"unit": unit, "decimals": shown}
 
 
 def _targets(queries: tuple[Query, ...], *, instant: bool, form: str) -> list[Json]:
@@ -72,16 +100,18 @@ def stat(
     colours: tuple[tuple[float | None, str], ...] = ((None, "text"),),
     decimals: int | None = None,
     words: dict[str, tuple[str, str]] | None = None,
+    nothing: str = NONE,
 ) -> Json:
-    """Return one number, large. ``words`` puts text and colour in the place of values."""
+    """Return one number, large.
+
+    ``words`` puts text and colour in the place of values; ``nothing`` is said where there is none.
+    """
     defaults: Json = {
-        "unit": unit,
+        **_number(unit, decimals),
         "color": {"mode": "thresholds"},
         "thresholds": thresholds(*colours),
-        "noValue": NOT_SEEN,
+        "noValue": nothing,
     }
-    if decimals is not None:
-        defaults["decimals"] = decimals
     if words:
         options = {value: {"text": text, "color": c} for value, (text, c) in words.items()}
         defaults["mappings"] = [{"type": "value", "options": options}]
@@ -108,64 +138,75 @@ def graph(
     description: str,
     *queries: Query,
     unit: str,
+    decimals: int | None = None,
     stacked: bool = False,
     ceiling: float | None = None,
     colours: dict[str, str] | None = None,
+    dashed: str | None = None,
     below_zero: str | None = None,
-    link: Json | None = None,
+    links: tuple[Json, ...] = (),
+    nothing: str = NONE,
+    wide: bool = False,
 ) -> Json:
     """Return lines over time, or stacked areas.
 
-    ``ceiling`` draws a dashed line; ``colours`` are those of series by name; series whose name matches
-    ``below_zero`` are drawn downwards; ``link`` is what a click on a series leads to.
+    ``ceiling`` draws a dashed line; ``colours`` are those of series by name; the series that is called
+    ``dashed`` is a dashed line that is not stacked; series whose name matches ``below_zero`` are drawn
+    downwards; ``links`` are what a click on a series leads to; ``nothing`` is said where there is no series.
+    What is ``wide`` has its legend on the right, with a row per series; else names alone stand below.
     """
+    top = _AXIS.get(unit) if ceiling is None else ceiling
     custom: Json = {
         "drawStyle": "line",
         "lineWidth": 0 if stacked else 1,
-        "fillOpacity": 70 if stacked else 8,
+        "fillOpacity": 70 if stacked else 0,
         "gradientMode": "none",
         "showPoints": "never",
         "spanNulls": False,
         "axisSoftMin": 0,
+        **({"axisSoftMax": top} if top else {}),
         "stacking": {"mode": "normal" if stacked else "none", "group": "A"},
         "thresholdsStyle": {"mode": "dashed" if ceiling is not None else "off"},
     }
     steps: tuple[tuple[float | None, str], ...] = ((None, "transparent"),)
     if ceiling is not None:
         steps += ((ceiling, "red"),)
-    overrides = [
-        _override("byName", name, {"color": {"mode": "fixed", "fixedColor": colour}})
-        for name, colour in (colours or {}).items()
+    overrides = [_override("byRegexp", _APART, _fixed(_GREY))]
+    overrides += [
+        _override("byName", name, _fixed(colour)) for name, colour in (colours or {}).items()
     ]
+    if dashed:
+        overrides.append(_override("byName", dashed, _fixed("text") | _DASHED))
     if below_zero:
         overrides.append(_override("byRegexp", below_zero, {"custom.transform": "negative-Y"}))
+    if unit == "percentunit" and decimals is None:
+        decimals = 1  # with none, an axis has 0 and 100 % alone
     defaults: Json = {
-        "unit": unit,
+        **_number(unit, decimals),
         "custom": custom,
-        "color": {"mode": "palette-classic-by-name"},
+        # by place: neighbours differ. By name, two of ten names have the same colour.
+        "color": {"mode": "palette-classic"},
         "thresholds": thresholds(*steps),
-        "noValue": NOT_SEEN,
+        "noValue": nothing,
     }
-    if link:
-        defaults["links"] = [link]
+    if links:
+        defaults["links"] = list(links)
+    legend: Json = {"showLegend": True, "displayMode": "list", "placement": "bottom", "calcs": []}
+    if wide:
+        legend |= {"displayMode": "table", "placement": "right", "calcs": ["mean", "max"]}
+        legend |= {"sortBy": "Mean", "sortDesc": True}
     return _panel(
         "timeseries",
         title,
         description,
         _targets(queries, instant=False, form="time_series"),
         fieldConfig={"defaults": defaults, "overrides": overrides},
-        options={
-            "legend": {
-                "displayMode": "table",
-                "placement": "bottom",
-                "showLegend": True,
-                "calcs": ["mean", "max"],
-                "sortBy": "Mean",
-                "sortDesc": True,
-            },
-            "tooltip": {"mode": "multi", "sort": "desc"},
-        },
+        options={"legend": legend, "tooltip": {"mode": "multi", "sort": "desc"}},
     )
+
+
+def _fixed(colour: str) -> Json:
+    return {"color": {"mode": "fixed", "fixedColor": colour}}
 
 
 def timeline(title: str, description: str, query: Query) -> Json:
@@ -173,7 +214,7 @@ def timeline(title: str, description: str, query: Query) -> Json:
     options = {
         str(state.grafana.number): {
             "text": state.name,
-            "color": state.grafana.colour,
+            "color": state.top.colour,
             "index": state.grafana.number - 1,
         }
         for state in STATES
@@ -190,7 +231,7 @@ def timeline(title: str, description: str, query: Query) -> Json:
                 "color": {"mode": "thresholds"},
                 "thresholds": thresholds((None, "text")),
                 "mappings": [{"type": "value", "options": options}],
-                "noValue": NOT_SEEN,
+                "noValue": NONE,
             },
             "overrides": [],
         },
@@ -215,23 +256,25 @@ def table(
     hide: tuple[str, ...] = (),
     unit: str = "none",
     links: dict[str, Json] | None = None,
+    nothing: str = NONE,
 ) -> Json:
     """Labels, then one column for each query under its legend; rows with the same labels are one.
 
-    A query without a legend is there for its labels. ``links`` are what a click on a column leads to.
+    A query without a legend is there for its labels. ``links`` are what a click on a column leads to;
+    ``nothing`` is said where there is no row.
     """
     letters = [chr(ord("A") + number) for number in range(len(columns))]
     value = "Value" if len(columns) == 1 else "Value #{}"
     names = {value.format(letter): q.legend for letter, q in zip(letters, columns, strict=True)}
     order = {name: place for place, name in enumerate((*labels, *names))}
     hidden = ("Time", "__name__", *hide, *(name for name, legend in names.items() if not legend))
-    overrides = []
+    overrides = [_override("byRegexp", ".*", {"noValue": "–"})]
     for column in columns:
-        properties: Json = {"unit": column.unit} if column.unit else {}
+        properties = _number(column.unit or unit, column.decimals)
         if column.colours:
             properties["thresholds"] = thresholds(*column.colours)
             properties["custom.cellOptions"] = {"type": "color-background", "mode": "basic"}
-        if column.legend and properties:
+        if column.legend:
             overrides.append(_override("byName", column.legend, properties))
     overrides += [
         _override("byName", name, {"links": [link]}) for name, link in (links or {}).items()
@@ -254,11 +297,11 @@ def table(
         ],
         fieldConfig={
             "defaults": {
-                "unit": unit,
-                "custom": {"align": "auto", "filterable": True},
+                **_number(unit, None),
+                "custom": {"align": "auto", "filterable": True, "minWidth": _NARROW},
                 "color": {"mode": "thresholds"},
                 "thresholds": thresholds((None, "text")),
-                "noValue": NOT_SEEN,
+                "noValue": nothing,
             },
             "overrides": overrides,
         },
@@ -278,7 +321,7 @@ def _override(matcher: str, options: str, properties: Json) -> Json:
 
 
 def link(title: str, uid: str, **variables: str) -> Json:
-    """Return a click leads to another dashboard with these variables; time, source, job and instance stay."""
+    """Return a click that leads to another dashboard; time, source, job and instance stay as they are."""
     kept = ("datasource", "job", *(() if "instance" in variables else ("instance",)))
     chosen = [f"${{{name}:queryparam}}" for name in kept]
     chosen += [f"var-{name}={value}" for name, value in variables.items()]
@@ -287,6 +330,35 @@ def link(title: str, uid: str, **variables: str) -> Json:
         "url": f"/d/{uid}?${{__url_time_range}}&{'&'.join(chosen)}",
         "targetBlank": False,
     }
+
+
+def _page(instance: str) -> Json:
+    return {"title": f"Page of {instance}", "url": f"http://{instance}/", "targetBlank": True}
+
+
+def of_row(*labels: str) -> dict[str, Json]:
+    """Return what a click on these columns leads to: a group and a thread alone, a host's page."""
+    chosen = {name: f"${{__data.fields.{name}:percentencode}}" for name in labels}
+    links = {"instance": _page("${__data.fields.instance}")}
+    if "group" in labels:
+        without_thread = {name: value for name, value in chosen.items() if name != "thread"}
+        links["group"] = link("Threads of ${__data.fields.group}", APPLICATION, **without_thread)
+    if "thread" in labels:
+        links["thread"] = link("${__data.fields.thread} alone", APPLICATION, **chosen)
+    return links
+
+
+def of_series(*labels: str) -> tuple[Json, ...]:
+    """Return what a click on a series with these labels leads to: its thread or group, its host's page."""
+    chosen = {name: f"${{__field.labels.{name}:percentencode}}" for name in labels}
+    found = []
+    if "thread" in labels:
+        found.append(link("${__field.labels.thread} alone", APPLICATION, **chosen))
+    elif "group" in labels:
+        found.append(link("Threads of ${__field.labels.group}", APPLICATION, **chosen))
+    if "instance" in labels:
+        found.append(_page("${__field.labels.instance}"))
+    return tuple(found)
 
 
 def _variable(name: str, metric: str, matchers: tuple[str, ...], *, multi: bool = True) -> Json:
@@ -341,12 +413,31 @@ def variables(*, groups: str | None = None, thread: bool = False) -> list[Json]:
     return found
 
 
+def annotation(
+    name: str, expression: str, *, title: str, text: str, colour: str, at_value: bool = False
+) -> Json:
+    """Return events that are marked in each graph; with ``at_value``, the value is their time (ms)."""
+    return {
+        "name": name,
+        "datasource": _SOURCE,
+        "enable": True,
+        "iconColor": colour,
+        "expr": expression,
+        "step": "30s",
+        "titleFormat": title,
+        "textFormat": text,
+        "tagKeys": "instance",
+        "useValueForTime": at_value,
+    }
+
+
 def dashboard(
     uid: str,
     title: str,
     description: str,
     chosen: list[Json],
     grid: Grid,
+    annotations: list[Json],
     *,
     period: str = "now-1h",
 ) -> Json:
@@ -356,7 +447,7 @@ def dashboard(
         "title": title,
         "description": description,
         "tags": [TAG],
-        "editable": False,
+        "editable": True,
         "graphTooltip": 1,
         "refresh": "30s",
         "time": {"from": period, "to": "now"},
@@ -377,6 +468,6 @@ def dashboard(
             }
         ],
         "templating": {"list": chosen},
-        "annotations": {"list": []},
+        "annotations": {"list": annotations},
         "panels": grid.panels,
     }

@@ -43,8 +43,31 @@ def load(path: Path) -> Json:
 
 
 def panels(dashboard: Json) -> list[Json]:
-    """Return all panels that show something: without the headings."""
-    return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    """Return all panels that show something: without the headings, with what is inside of them."""
+    return [panel for panel in opened(dashboard["panels"]) if panel["type"] != "row"]
+
+
+def opened(panels: list[Json]) -> list[Json]:
+    """Return the panels as they are when each row is opened: what is below a row moves down."""
+    placed: list[Json] = []
+    down = 0
+    for panel in panels:
+        place = panel["gridPos"]
+        inside = panel.get("panels", [])
+        row = {"panels": [], "collapsed": False} if inside else {}
+        placed.append({**panel, **row, "gridPos": {**place, "y": place["y"] + down}})
+        for nested in inside:
+            at = nested["gridPos"]
+            placed.append({**nested, "gridPos": {**at, "y": at["y"] + down}})
+        bottom = max((one["gridPos"]["y"] + one["gridPos"]["h"] for one in inside), default=None)
+        down += 0 if bottom is None else bottom - (place["y"] + place["h"])
+    return placed
+
+
+def events(dashboard: Json) -> list[Json]:
+    """Return the events that are marked in graphs."""
+    found: list[Json] = dashboard["annotations"]["list"]
+    return found
 
 
 @dataclass(frozen=True, slots=True)

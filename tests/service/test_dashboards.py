@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import re
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -23,48 +19,10 @@ import yaml
 from dashboards.promql import STATES
 from tests import grafana, prometheus
 from tests.grafana import Expression
-from tests.harness import threadwatch, until
+from tests.harness import until
 from tests.prometheus import Prometheus
-from tests.serving import serving
 from tests.testbed import CHECKOUT
-
-RULES = CHECKOUT / "config" / "prometheus" / "rules" / "threadwatch.yml"
-DEMO = CHECKOUT / "threadwatch/commands/demo_app.py"
-CAPLESS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
-"""How the daemon runs, and what it shall see: it is denied the tests' own process, which may do more."""
-
-CONFIGURATION = """
-poll_interval: 500ms
-thread_info: true
-collect: [context_switches, io]
-groups:
-  - {name: plain, match: {cmdline: plain.py}, threads: {cap: 1, fold: false}, names: {from_memory: false}}
-  - {name: pair, match: {cmdline: pair.py}, threads: {per: process}}
-"""
-PLAIN = """
-import sys, threading, time
-for number in range(3):
-    threading.Thread(target=time.sleep, args=(600,), name=f"t{number}", daemon=True).start()
-print("ready", flush=True)
-sys.stdin.read()
-"""
-"""Does not publish, and has more threads than its group may have names."""
-
-PAIR = """
-import subprocess, sys, threading, time
-child = len(sys.argv) == 1 and subprocess.Popen([sys.executable, __file__, "idle"], stdin=subprocess.PIPE)
-def compute():
-    while True:
-        end = time.thread_time() + 0.02
-        while time.thread_time() < end:
-            sum(range(100))
-        time.sleep(0.02)
-if child:
-    threading.Thread(target=compute, name="compute", daemon=True).start()
-    print("ready", flush=True)
-sys.stdin.read()
-"""
-"""Two processes, of which one computes half of the time; a series for each."""
+from tests.watched import RULES, scraping, watched
 
 OTHER_JOBS = """
   - job_name: nothing-there
@@ -91,62 +49,14 @@ ALL: Mapping[str, str | list[str]] = {
 }
 
 
-@contextlib.contextmanager
-def _running(*command: str, ready: bool = False) -> Iterator[None]:
-    """Run a program meanwhile, with what it starts; if so wished, from when it says that it is ready."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=CHECKOUT, start_new_session=True
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    with process.stdin, process.stdout:
-        try:
-            if ready:
-                assert process.stdout.readline() == b"ready\n"
-            yield
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _config(address: str) -> str:
-    """Return the configuration that we ship, in more of a hurry, and with its rules wherever it lies."""
-    changed = (
-        (CHECKOUT / "config/prometheus/prometheus.yml")
-        .read_text()
-        .replace("127.0.0.1:9749", address)
-        .replace("_interval: 15s", "_interval: 1s")
-        .replace("rules/*.yml", str(RULES))
-    )
-    assert address in changed
-    assert str(RULES) in changed
-    return changed
-
-
 @pytest.fixture(scope="module")
 def servers() -> Iterator[dict[str, Prometheus]]:
-    """Both Prometheus, when they have scraped the daemon for a while."""
+    """Yield both Prometheus, when they have scraped the daemon for a while."""
     with contextlib.ExitStack() as stack:
         place = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         place.chmod(0o755)
-        (place / "plain.py").write_text(PLAIN)
-        (place / "pair.py").write_text(PAIR)
-        handed_over = f"publish_socket: {place / 'publish.socket'}\n"
-        (place / "threadwatch.yml").write_text(CONFIGURATION + handed_over)
-        stack.enter_context(
-            _running(*CAPLESS, *threadwatch("run", "--", sys.executable, str(DEMO)))
-        )
-        stack.enter_context(_running(*CAPLESS, sys.executable, str(place / "plain.py"), ready=True))
-        pair = threadwatch("run", "--", sys.executable, str(place / "pair.py"))
-        stack.enter_context(_running(*CAPLESS, *pair, ready=True))
-        daemon = stack.enter_context(
-            serving(place, f"--config.file={place / 'threadwatch.yml'}", prefix=CAPLESS)
-        )
-        until(
-            lambda: daemon.metric('threadwatch_group_published_processes{group="demo_app"}'),
-            "the demo application publishes",
-        )
-        config = _config(daemon.url.removeprefix("http://")) + OTHER_JOBS
+        daemon = stack.enter_context(watched(place))
+        config = scraping(daemon) + OTHER_JOBS
         found: dict[str, Prometheus] = {}
         for name, command in {"2": prometheus.ON_PATH, "3": prometheus.IN_TESTBED}.items():
             (place / name).mkdir()
@@ -194,8 +104,9 @@ def _answer(
 @pytest.mark.parametrize("asked", grafana.expressions(), ids=str)
 def test_every_panel_has_data(servers: dict[str, Prometheus], asked: Expression) -> None:
     """Each query of each panel is answered with numbers, on both versions of Prometheus."""
+    chosen = {"group": "pair"} if asked.panel == "CPU by process" else {}
     for version, server in servers.items():
-        found = _answer(server, asked, _values(asked.dashboard))
+        found = _answer(server, asked, _values(asked.dashboard, **chosen))
         assert found, f"Prometheus {version} has nothing for {asked.text}"
         assert all(math.isfinite(value) for _, values in found for value in values)
 
@@ -264,11 +175,25 @@ def test_the_timeline_shows_what_threads_do(server: Prometheus) -> None:
     )
     (mapping,) = next(
         panel["fieldConfig"]["defaults"]["mappings"]
-        for panel in DASHBOARDS["application"]["panels"]
+        for panel in grafana.panels(DASHBOARDS["application"])
         if panel["title"] == asked.panel
     )
     texts = {int(number): shown["text"] for number, shown in mapping["options"].items()}
     assert texts == {state.grafana.number: state.name for state in STATES}
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_events_can_be_asked_for(server: Prometheus, name: str) -> None:
+    """Prometheus takes the query of each event; that of a start has the daemon's own time of it, in ms."""
+    found = {
+        event["name"]: server.query(
+            grafana.interpolate(event["expr"], DASHBOARDS[name], _values(name))
+        )
+        for event in grafana.events(DASHBOARDS[name])
+    }
+    (started,) = found["threadwatch started"]
+    (value,) = server.query('process_start_time_seconds{job="threadwatch"}')
+    assert started.value == 1000 * value.value
 
 
 def test_the_states_add_up_to_the_threads(server: Prometheus) -> None:

@@ -1,4 +1,4 @@
-"""The metrics of the daemon's own process."""
+"""The metrics of the daemon's own process, and of its host."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ def _now() -> dict[str, float]:
 
 
 def test_all_families_are_there() -> None:
-    """Every process_ family of the list is collected, in its order."""
-    expected = [f.name for f in families.FAMILIES if f.name.startswith("process_")]
+    """The host's CPUs and every process_ family of the list are collected, in its order."""
+    expected = [
+        f.name for f in families.FAMILIES if f.name.startswith(("process_", "threadwatch_host_"))
+    ]
     assert list(_now()) == expected
 
 
@@ -43,6 +45,12 @@ def test_values_are_this_process() -> None:
     assert 1e6 < found["process_resident_memory_bytes"] < found["process_virtual_memory_bytes"]
     assert found["process_max_fds"] == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     assert found["process_open_fds"] == sum(map(_is_open, range(4096)))
+
+
+def test_the_cpus_of_the_host() -> None:
+    """They are those that the kernel lists."""
+    listed = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    assert _now()["threadwatch_host_cpus"] == sum(line.startswith("processor") for line in listed)
 
 
 def _is_open(descriptor: int) -> bool:

@@ -350,6 +350,11 @@ RELOAD_TIME: Final = Family(
     unit="seconds",
 )
 
+HOST_CPUS: Final = Family(
+    "threadwatch_host_cpus",
+    "gauge",
+    "CPUs of the host that are online.",
+)
 PROCESS_CPU: Final = Family(
     "process_cpu_seconds_total",
     "counter",
@@ -427,6 +432,7 @@ FAMILIES: Final = (
     HANDED_OVER,
     RELOAD_SUCCESSFUL,
     RELOAD_TIME,
+    HOST_CPUS,
     PROCESS_CPU,
     PROCESS_START,
     PROCESS_RESIDENT,

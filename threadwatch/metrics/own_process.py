@@ -1,4 +1,4 @@
-"""Collects the ``process_*`` metrics of the daemon itself, which every Prometheus client exposes.
+"""Collects ``process_*`` of the daemon itself, which every Prometheus client exposes, and the host's CPUs.
 
 prometheus_client has a collector for them, but it exposes nothing where ``/proc/stat`` is hidden
 (``ProcSubset=pid`` in a systemd unit), because it takes the time of boot from there.
@@ -28,6 +28,9 @@ class OwnProcess:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families, as they are now."""
+        cpus = os.cpu_count()  # those that are online
+        if cpus is not None:
+            yield _family(families.HOST_CPUS, cpus)
         yield _family(families.PROCESS_CPU, time.process_time_ns() / 1_000_000_000)
         if self._start is not None:
             yield _family(families.PROCESS_START, self._start)

@@ -38,7 +38,7 @@ class Top:
     """The letter for it without colours."""
     meaning: str
     colour: str
-    """``#rrggbb``, of middling brightness: terminals are light or dark."""
+    """``#rrggbb``, of middling brightness: terminals and dashboards are light or dark."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +54,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Grafana:
-    """The state on dashboards."""
+    """The state on dashboards, where it has its colour in ``top``."""
 
     number: int
     """Its number in timelines, and its place in legends: 1, 2, 3 … without a gap."""
-    colour: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ STATES = (
         Kind.RUNNING,
         Top(10, "R", "uses a CPU", "#2b88c8"),
         Page(10, "runs on a CPU", "#0072b2", "#3f9fe0"),
-        Grafana(1, "green"),
+        Grafana(1),
         kernel="R",
     ),
     State(
@@ -89,21 +88,21 @@ STATES = (
         Kind.KEPT,
         Top(30, "G", "waits for the GIL", "#e0661a"),
         Page(30, "waits for the GIL", "#d55e00", "#f0762b"),
-        Grafana(3, "red"),
+        Grafana(3),
     ),
     State(
         "runnable",
         Kind.KEPT,
         Top(20, "Q", "ready, queues for a CPU", "#7cc0ec"),
         Page(20, "ready to run, but no CPU is free", "#56b4e9", "#a3d8f7"),
-        Grafana(2, "orange"),
+        Grafana(2),
     ),
     State(
         "disk",
         Kind.KEPT,
         Top(110, "D", "waits for a device, cannot be stopped", "#c56fa5"),
         Page(50, "waits for a device", "#b8578f", "#dd8fbd"),
-        Grafana(5, "dark-red"),
+        Grafana(5),
         kernel="D",
     ),
     State(
@@ -111,14 +110,14 @@ STATES = (
         Kind.IDLE,
         Top(90, "S", "waits for a time", "#8a9199"),
         Page(110, "waits for a time", "#d3d9df", "#3a424c"),
-        Grafana(11, "#5a5f66"),
+        Grafana(11),
     ),
     State(  # a wait whose reason cannot be seen, or has not been yet
         "sleeping",
         Kind.IDLE,
-        Top(140, "W", "waits, for what cannot be seen", "#8a9199"),
+        Top(140, "W", "waits, for what cannot be seen", "#a2a9b1"),
         Page(120, "waits, and why cannot be seen", "#c0c8d0", "#48515b"),
-        Grafana(12, "#7b7f86"),
+        Grafana(12),
         kernel="S",
     ),
     State(
@@ -126,56 +125,56 @@ STATES = (
         Kind.IDLE,
         Top(50, "P", "waits for any of several events", "#3aa888"),
         Page(70, "waits for any of several events", "#2fa886", "#4cc3a1"),
-        Grafana(9, "#6d8a96"),
+        Grafana(9),
     ),
     State(
         "lock",
         Kind.IDLE,
-        Top(40, "L", "waits for a lock, a queue, an event", "#d9a21b"),
+        Top(40, "L", "waits for a lock, a queue, an event", "#b8a35f"),
         Page(40, "waits for a lock", "#d8c690", "#6f6546"),
-        Grafana(4, "purple"),
+        Grafana(4),
     ),
     State(
         "socket",
         Kind.IDLE,
         Top(60, "N", "waits for the network", "#0f8a68"),
         Page(60, "waits for a socket", "#00795a", "#1e9e78"),
-        Grafana(6, "blue"),
+        Grafana(6),
     ),
     State(
         "pipe",
         Kind.IDLE,
         Top(70, "I", "waits for a pipe", "#5fb8a0"),
         Page(80, "waits for a pipe", "#74c7b0", "#82d8c0"),
-        Grafana(7, "light-blue"),
+        Grafana(7),
     ),
     State(
         "child",
         Kind.IDLE,
         Top(100, "C", "waits for a child process", "#8d98a3"),
         Page(100, "waits for a child process", "#a9b4bf", "#56606b"),
-        Grafana(10, "light-purple"),
+        Grafana(10),
     ),
     State(
         "file",
         Kind.WAIT,
         Top(80, "F", "waits for a file", "#7fb8a6"),
         Page(90, "waits for a file", "#a5ddcd", "#b6e8d9"),
-        Grafana(8, "dark-blue"),
+        Grafana(8),
     ),
     State(  # a wait that has no name here
         "other",
         Kind.WAIT,
         Top(150, "O", "waits for something else", "#8a94a0"),
         Page(150, "waits for something that has no name here", "#8a94a0", "#7d8794"),
-        Grafana(15, "white"),
+        Grafana(15),
     ),
     State(
         "stopped",
         Kind.HALTED,
         Top(120, "T", "is stopped, or traced", "#7b858f"),
         Page(130, "is stopped", "#59636e", "#c9d1d9"),
-        Grafana(13, "yellow"),
+        Grafana(13),
         kernel="Tt",
     ),
     State(
@@ -183,7 +182,7 @@ STATES = (
         Kind.HALTED,
         Top(130, "Z", "has ended", "#8a8f98"),
         Page(140, "has ended", "#3d444d", "#f0f3f6"),
-        Grafana(14, "#222222"),
+        Grafana(14),
         kernel="ZXx",
     ),
 )
