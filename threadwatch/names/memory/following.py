@@ -4,16 +4,13 @@ A name is told after three equal readings of its whole chain (:mod:`.chain`): as
 that, and 2 ms later or in the next poll. What was tried: with one reading 2.2 % of the names of threads that
 are renamed or end all the time are wrong; with two 4 of 99,000; with three none of 228,822.
 
-A name that has been told stays that thread's until another is told or the thread has ended: Python lets go of
-a thread before the kernel does. A thread of the kernel's is a TID with a start time.
+:mod:`.told` keeps what has been told.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 from threadwatch.errors import ReadError
@@ -23,6 +20,7 @@ from threadwatch.names.memory.gils import find_gils
 from threadwatch.names.memory.holdings import Held, Holdings, pages_of
 from threadwatch.names.memory.roots import NO_WAY, PAGES, find_way
 from threadwatch.names.memory.snapshot import Memory, Snapshot
+from threadwatch.names.memory.told import Told, ToldNames
 from threadwatch.names.memory.walk import Python
 from threadwatch.names.slots import Gil
 
@@ -52,16 +50,6 @@ class Budget(Protocol):
         """Note that this much has been read, in slots of a table."""
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
-    """The name of a thread."""
-
-    start_ticks: int
-    """When it started (``starttime`` of proc_pid_stat(5))."""
-    name: str
-    cut: bool
-
-
 class Following:
     """The names of the threads of one process, whose Python has been found."""
 
@@ -71,16 +59,13 @@ class Following:
         self._followed: list[Holdings] = []
         """What is held of the main interpreter's threads, and of those of each other one."""
         self._way = NO_WAY
-        self._told: dict[int, Told] = {}
-        self._changed: set[int] = set()
+        self._told = ToldNames()
         self._updates = 0
         self._still_from = 0
         """From which update on nothing seems to happen."""
 
         self.gils: tuple[Gil, ...] = ()
         """The GILs that are in use, the main interpreter's first."""
-        self._unconfirmed: Counter[int] = Counter()
-        """By TID, how often a third reading was not the same, since a name was told last."""
 
     @property
     def pending(self) -> bool:
@@ -91,15 +76,14 @@ class Following:
 
     def name_of(self, tid: int, start_ticks: int) -> Told | None:
         """Return the name of the thread with this TID, in its own PID namespace, and start time."""
-        told = self._told.get(tid)
-        return told if told is not None and told.start_ticks == start_ticks else None
+        return self._told.name_of(tid, start_ticks)
 
     def is_coming(self, tid: int, start_ticks: int) -> bool:
         """Return whether a name of that thread has been read twice, and none has been told.
 
         Not if it is renamed all the time, so that none can be.
         """
-        return self._unconfirmed[tid] < TRIES and any(
+        return self._told.can_be_read(tid) and any(
             held.start_ticks == start_ticks and held.chain is not None
             for one in self._followed
             for held in one.of_thread(tid)
@@ -118,8 +102,7 @@ class Following:
 
     def take_changed(self) -> set[int]:
         """Return the TIDs of threads that were given a name since this was last asked."""
-        changed, self._changed = self._changed, set()
-        return changed
+        return self._told.take_changed()
 
     def update(
         self,
@@ -175,24 +158,12 @@ class Following:
 
     def _forget(self, threads: Mapping[int, int], changed: Collection[int] | None) -> None:
         """Let go of threads that have ended; have what led nowhere followed again if one has started."""
-        if changed is None:
-            changed = self._told.keys() | self._unconfirmed.keys() | threads.keys()
-            for one in self._followed:
+        for one in self._followed:
+            if changed is None:
                 one.forget_ended(threads)
-        else:
-            for one in self._followed:
+            else:
                 one.forget(changed, threads)
-        started = False
-        for tid in changed:
-            told, start_ticks = self._told.get(tid), threads.get(tid)
-            if told is not None and told.start_ticks != start_ticks:
-                del self._told[tid]
-                told = None
-            if start_ticks is None:
-                self._unconfirmed.pop(tid, None)
-            elif told is None:
-                started = True
-        if started:
+        if self._told.forget(threads, changed):
             for one in self._followed:
                 one.retry()
 
@@ -216,8 +187,7 @@ class Following:
         """Name the main thread of a Python that has not imported threading: that will call it so."""
         start_ticks = threads.get(self._ns_pid)
         if self._way.lacks_threading and start_ticks is not None and self._ns_pid not in self._told:
-            self._told[self._ns_pid] = Told(start_ticks, _MAIN, cut=False)
-            self._changed.add(self._ns_pid)
+            self._told.tell(self._ns_pid, Told(start_ticks, _MAIN, cut=False))
 
     def _compare(self, memory: Memory, one: Holdings, ran: Collection[int], budget: Budget) -> None:
         """Let go of chains whose threads have another name by now: they are followed anew."""
@@ -244,9 +214,9 @@ class Following:
         for (held, chain), same in zip(due, are_same, strict=True):
             if not same or threads.get(chain.tid) != held.start_ticks:
                 one.let_go(held)
-                self._unconfirmed[chain.tid] += 1
+                self._told.fail(chain.tid)
                 continue
-            self._unconfirmed.pop(chain.tid, None)
+            self._told.succeed(chain.tid)
             one.confirm(held)
             self._tell(one, chain, held.start_ticks)
 
@@ -257,9 +227,7 @@ class Following:
                 break
             if other.of_thread(chain.tid):
                 return  # the main interpreter's name for it counts
-        if self._told.get(chain.tid) != told:
-            self._told[chain.tid] = told
-            self._changed.add(chain.tid)
+        self._told.tell(chain.tid, told)
 
     def _resolve(
         self, memory: Memory, one: Holdings, threads: Mapping[int, int], budget: Budget

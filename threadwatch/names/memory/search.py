@@ -37,9 +37,13 @@ class PythonSearch:
         self.failure: ReadError | None = None
         """Why it has not been found, if that was looked for."""
 
+    def is_due(self, poll: int) -> bool:
+        """Return whether :meth:`look` would look in this poll, or knows it."""
+        return self.found is not None or poll >= self._next_look
+
     def look(self, process: ProcessDir, poll: int) -> Found | None:
         """Look for it, if it is not known and that is due in this poll; return it. Raise nothing."""
-        if self.found is not None or poll < self._next_look:
+        if self.found is not None or not self.is_due(poll):
             return self.found
         self._next_look = poll + self._wait
         self._wait = min(2 * self._wait, _LONGEST_WAIT)

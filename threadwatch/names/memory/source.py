@@ -104,14 +104,12 @@ class MemoryNames:
 
         ``used_ns``: CPU time of the process in its life.
         """
-        if not self._may_read():
-            return set(), False
         following = self._following
         if following is None:
-            if used_ns < self._price_ns:
+            if used_ns < self._price_ns or not self._search.is_due(poll) or not self._may_read():
                 return set(), False
             return set(), self._look(process, poll, living)
-        if self._read_last == (poll, living.changes):
+        if self._read_last == (poll, living.changes) or not self._may_read():
             return set(), False
         try:
             self._read(process, poll, living)
