@@ -255,6 +255,9 @@ class Verdict:
     seen: Counter[str | None] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     wrong_ages: list[str] = field(default_factory=list)
+    lasting: bool = True
+    """The loop is the same all the time. Of others, one can be in an iteration of the number that another
+    was in, and cannot be told from that."""
     _before: tuple[int, int, LoopSample] | None = None
 
     def add(self, truth: Truth, taken: tuple[int, int, LoopSample]) -> None:
@@ -272,9 +275,14 @@ class Verdict:
         holder = GAP if sample.holder not in truth.known else sample.holder
         if holder not in allowed and holder != UNKNOWN:
             self.wrong.append(f"{sample.holder}, not {allowed}, in {end_ns - start_ns} ns")
-        self._judge_age(truth, entries, start_ns, sample)
+        before = None
         if sample.iteration is not None:
-            self._judge_iteration(truth, taken)
+            before, self._before = self._before, taken
+            if before and not self.lasting and before[2].iteration == sample.iteration:
+                return
+        self._judge_age(truth, entries, start_ns, sample)
+        if before is not None:
+            self._judge_iteration(truth, before, taken)
 
     def _judge_age(self, truth: Truth, entries: range, start_ns: int, sample: LoopSample) -> None:
         if sample.age_ns is None:
@@ -290,11 +298,10 @@ class Verdict:
         if not fits:
             self.wrong_ages.append(f"{sample} at {start_ns}: {began}")
 
-    def _judge_iteration(self, truth: Truth, taken: tuple[int, int, LoopSample]) -> None:
+    def _judge_iteration(
+        self, truth: Truth, before: tuple[int, int, LoopSample], taken: tuple[int, int, LoopSample]
+    ) -> None:
         """Judge the number of an iteration: it is another if the loop has gone to its selector since."""
-        before, self._before = self._before, taken
-        if before is None:
-            return
         first, second = before[2], taken[2]
         if first.iteration == second.iteration:
             wrong = truth.selects_between(before[1] + SLACK_NS, taken[0])
@@ -327,11 +334,13 @@ def judge(
     files: dict[int, Path],
     taken: dict[int, list[tuple[int, int, LoopSample]]],
     names: Sequence[str] = LABELS,
+    *,
+    lasting: bool = True,
 ) -> dict[int, Verdict]:
-    """Hold samples against the truth, by TID. ``names`` as in :class:`Truth`."""
+    """Hold samples against the truth, by TID. The last two are as in :class:`Truth` and :class:`Verdict`."""
     verdicts = {}
     for tid, file in files.items():
-        truth, verdict = Truth(file, names), Verdict()
+        truth, verdict = Truth(file, names), Verdict(lasting=lasting)
         for one in taken[tid]:
             verdict.add(truth, one)
         verdicts[tid] = verdict
@@ -420,7 +429,7 @@ def _proof(
                 taken = watch(outside, files, min(count, 4000))
                 outside.close()
             names = uvloop_names(interpreter) if uvloop else LABELS
-            verdicts += judge(files, taken, names).values()
+            verdicts += judge(files, taken, names, lasting=scenario != "again").values()
     return verdicts
 
 

@@ -117,6 +117,7 @@ class UvLooks:
             try:
                 now = self._now(memory, loop)
                 if now is None:
+                    loop.iteration = 0
                     return None
                 if now.task:
                     sample = self._with_task(memory, loop, now, functions=functions)

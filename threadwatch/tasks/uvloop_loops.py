@@ -36,6 +36,7 @@ _HOLDER = "_RunningLoopHolder"
 _DICT = -24
 """Where a thread state has its dict, from its ident on (Include/cpython/pystate.h, up to 3.12)."""
 _MOST_PAGES = 4096
+_TRIES = 3
 
 
 class UvloopLoops:
@@ -80,17 +81,18 @@ class UvloopLoops:
         for ident, (native, state) in thread_states(
             snapshot, shared.python, places.interpreter
         ).items():
-            try:
-                address = self._running_loop(memory, snapshot, state, ident, places.interpreter)
-                if not address or len(loops) >= MOST_LOOPS:
+            address = self._running_loop(memory, snapshot, state, ident, places.interpreter)
+            if not address or len(loops) >= MOST_LOOPS:
+                continue
+            loop = self._loops.get(state)
+            if loop is None or (loop.ident, loop.address) != (ident, address):
+                try:
+                    loop = self._see(memory, places, state, ident, native, address, loop_type)
+                except ReadError as error:
+                    failed = error
                     continue
-                loop = self._loops.get(state)
-                if loop is None or (loop.ident, loop.address) != (ident, address):
-                    loop = self._see(memory, state, ident, native, address, loop_type)
-                if loop is not None:
-                    loops[state] = loop
-            except ReadError as error:
-                failed = error
+            if loop is not None:
+                loops[state] = loop
         self._loops = loops
         if failed is not None and not loops:
             raise failed
@@ -98,40 +100,55 @@ class UvloopLoops:
     def _running_loop(
         self, memory: Memory, snapshot: Snapshot, state: int, ident: int, interpreter: int
     ) -> int:
-        """Return the loop that a thread says it runs, which may be of any kind; 0: none. Raises as usual."""
+        """Return the loop that a thread says it runs, which may be of any kind.
+
+        0: it says that it runs none, or has ended. Raises Gone.
+        """
         shared = self._shared
         o = shared.python.offsets
-        if shared.layout.running_loop:
-            return shared.frames.state(memory, state, ident, interpreter).running_loop or 0
-        a_dict = snapshot.word(state + o.ident + _DICT)
-        if not a_dict:
+        try:
+            if shared.layout.running_loop:
+                return shared.frames.state(memory, state, ident, interpreter).running_loop or 0
+            a_dict = snapshot.word(state + o.ident + _DICT)
+            if not a_dict:
+                return 0
+            found = Dicts(snapshot, shared.python).values(a_dict, frozenset({_RUNNING}))
+            if _RUNNING not in found:
+                return 0
+            loop = found[_RUNNING][1]
+            if shared.objects.type(snapshot, snapshot.word(loop + o.ob_type)).name == _HOLDER:
+                return snapshot.word(loop + o.object_size)
+        except ReadError:
             return 0
-        found = Dicts(snapshot, shared.python).values(a_dict, frozenset({_RUNNING}))
-        if _RUNNING not in found:
-            return 0
-        loop = found[_RUNNING][1]
-        if shared.objects.type(snapshot, snapshot.word(loop + o.ob_type)).name == _HOLDER:
-            return snapshot.word(loop + o.object_size)
         return loop
 
     def _see(
-        self, memory: Memory, state: int, ident: int, native: int, address: int, loop_type: int
+        self,
+        memory: Memory,
+        places: Places,
+        state: int,
+        ident: int,
+        native: int,
+        address: int,
+        loop_type: int,
     ) -> UvLoop | None:
-        """Return the loop of a thread; None: it is none of uvloop, or does not run just now.
+        """Return the loop of a thread; None: it is none of uvloop, or does not run any more.
 
         :raises Gone: the program has ended.
         :raises ReadError: it is not laid out as uvloop's loops are.
         """
         shared = self._shared
-        a_type = shared.objects.type_at(memory, address)
-        if not shared.objects.is_a(memory, a_type, loop_type):
-            return None
-        for layout in LAYOUTS:
-            if self._is_laid_out(memory, address, layout, ident):
-                tid = tid_of(shared.python, memory, ident, native)
-                return UvLoop(state, ident, tid, address, a_type, layout) if tid else None
-        if shared.objects.type_at(memory, address) != a_type:
-            return None
+        for _ in range(_TRIES):
+            a_type = shared.objects.type_at(memory, address)
+            if not shared.objects.is_a(memory, a_type, loop_type):
+                return None
+            for layout in LAYOUTS:
+                if self._is_laid_out(memory, address, layout, ident):
+                    tid = tid_of(shared.python, memory, ident, native)
+                    return UvLoop(state, ident, tid, address, a_type, layout) if tid else None
+            snapshot = Snapshot(memory, _MOST_PAGES)
+            if self._running_loop(memory, snapshot, state, ident, places.interpreter) != address:
+                return None
         raise malformed("a loop of uvloop is not as in 0.14 to 0.23")
 
     def _is_laid_out(self, memory: Memory, address: int, layout: LoopLayout, ident: int) -> bool:

@@ -13,6 +13,8 @@ held for longer.
 it runs, its loops are looked for at once, because it may run another one.
 * Tasks are counted every 10 s, or as seldom as it takes to spend on that no more than 1 % of a CPU, and no
 more CPU time than the process itself has used meanwhile, but for 2 ms.
+* A loop that counts its iterations, and does not say when they began, is read again after a look, until the
+iteration has ended (:mod:`.ends`).
 * Permission that is missing, or a Python that is not known, is reported once; then there are no more looks.
 """
 
