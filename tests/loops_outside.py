@@ -40,12 +40,15 @@ from threadwatch.waits.syscalls import epolls
 
 SAMPLES = 10_000
 _FASTAPI = ("fastapi==0.121.1", "uvicorn==0.38.0", "httptools==0.7.1")
+_HYPERCORN = ("fastapi==0.121.1", "hypercorn==0.17.3")
 FRAMEWORKS = (
     ("3.10", ("aiohttp",), "aiohttp==3.13.2"),
     ("3.14", ("fastapi",), "fastapi==0.121.1", "uvicorn==0.38.0"),
     ("3.10", ("fastapi", "uvloop"), *_FASTAPI, "uvloop==0.19.0"),
     ("3.12", ("fastapi", "uvloop"), *_FASTAPI, "uvloop==0.22.1"),
     ("3.14", ("fastapi", "uvloop"), *_FASTAPI, "uvloop==0.22.1"),
+    ("3.11", ("hypercorn",), *_HYPERCORN, "trio==0.27.0"),
+    ("3.13", ("hypercorn",), *_HYPERCORN, "trio==0.33.0"),
 )
 """An interpreter, the arguments of ``endpoints.py``, and what is to be installed for them."""
 SLACK_NS = 1000
@@ -65,6 +68,16 @@ UVLOOPS = (
     ("3.15", "uvloop==0.23.0"),
 )
 """An interpreter, and the release of uvloop that its proof runs."""
+TRIOS = (
+    ("3.9", "trio==0.22.2"),
+    ("3.10", "trio==0.24.0"),
+    ("3.11", "trio==0.27.0"),
+    ("3.12", "trio==0.31.0"),
+    ("3.13", "trio==0.33.0"),
+    ("3.14", "trio==0.35.0"),
+    ("3.15", "trio==0.35.0"),
+)
+"""The same of trio."""
 _PAIR = Struct("=QQ")
 
 
@@ -120,14 +133,22 @@ class Outside:
 
 
 def started(
-    interpreter: testbed.Interpreter, directory: Path, scenario: str, uvloop: str = ""
+    interpreter: testbed.Interpreter, directory: Path, scenario: str, library: str = ""
 ) -> contextlib.AbstractContextManager[tuple[int, dict[int, Path]]]:
-    """Start the program ``loops.py``: see :func:`running`. ``uvloop``: pip's words for its release."""
+    """Start the program ``loops.py``, or that of trio: see :func:`running`.
+
+    ``library``: pip's words for the release of uvloop or trio that it runs on; none: asyncio's own loop.
+    """
     extra: dict[str, str] = {}
-    if uvloop:
-        interpreter, extra = on_uvloop(interpreter, uvloop, directory)
-    command = [*interpreter.command, "-W", "ignore"]
-    return running(command, "loops.py", directory, scenario, "60", **extra)
+    program = "loops.py"
+    if library.startswith("trio"):
+        program = "trio_loops.py"
+        command = python(interpreter, environment(interpreter, library))
+        interpreter = replace(interpreter, command=command)
+    elif library:
+        interpreter, extra = on_uvloop(interpreter, library, directory)
+    command = (*interpreter.command, "-W", "ignore")
+    return running(command, program, directory, scenario, "60", **extra)
 
 
 def on_uvloop(
@@ -152,6 +173,13 @@ def uvloop_names(interpreter: testbed.Interpreter) -> list[str]:
         CALLBACK + one.rpartition(".")[2] if one.startswith(CALLBACK) and "." in one else one
         for one in names
     ]
+
+
+def names_of(interpreter: testbed.Interpreter, library: str) -> Sequence[str]:
+    """Return what the steps of LABELS are called on a library, which is as for :func:`started`."""
+    if library.startswith("trio"):
+        return [name if name in ("", "named-é") else f"__main__.{name}" for name in LABELS]
+    return uvloop_names(interpreter) if library else LABELS
 
 
 @contextlib.contextmanager
@@ -367,13 +395,18 @@ def main(arguments: list[str]) -> int:
         one for one in testbed.interpreters() if not arguments[1:] or str(one) in arguments[1:]
     ]
     runs = [(one, "") for one in chosen]
-    runs += [(one, uvloop) for one in chosen for version, uvloop in UVLOOPS if str(one) == version]
-    for interpreter, uvloop in runs:
+    runs += [
+        (one, library)
+        for one in chosen
+        for version, library in UVLOOPS + TRIOS
+        if str(one) == version
+    ]
+    for interpreter, library in runs:
         for scenario in ("mixed", "again"):
-            for verdict in _proof(interpreter, scenario, count, uvloop):
+            for verdict in _proof(interpreter, scenario, count, library):
                 wrong += len(verdict.wrong) + len(verdict.wrong_ages)
                 print(
-                    f"{interpreter.release} {uvloop or 'asyncio'} {scenario}: {verdict.samples} samples, "
+                    f"{interpreter.release} {library or 'asyncio'} {scenario}: {verdict.samples} samples, "
                     f"{verdict.strict} of them in one step, {verdict.seen[UNKNOWN]} unknown, "
                     f"{len(verdict.wrong)} wrong labels, {len(verdict.wrong_ages)} wrong ages"
                 )
@@ -417,18 +450,18 @@ def _prove_endpoints(
 
 
 def _proof(
-    interpreter: testbed.Interpreter, scenario: str, count: int, uvloop: str
+    interpreter: testbed.Interpreter, scenario: str, count: int, library: str
 ) -> list[Verdict]:
     """Take that many samples of one program, again as often as its record is full."""
     verdicts: list[Verdict] = []
     while sum(verdict.samples for verdict in verdicts) < count:
         with tempfile.TemporaryDirectory() as directory:
-            with started(interpreter, Path(directory), scenario, uvloop) as (pid, files):
+            with started(interpreter, Path(directory), scenario, library) as (pid, files):
                 outside = Outside(pid)
                 outside.find_all(len(files))
                 taken = watch(outside, files, min(count, 4000))
                 outside.close()
-            names = uvloop_names(interpreter) if uvloop else LABELS
+            names = names_of(interpreter, library)
             verdicts += judge(files, taken, names, lasting=scenario != "again").values()
     return verdicts
 

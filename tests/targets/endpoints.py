@@ -90,6 +90,33 @@ def fastapi(listener, loop="asyncio"):
     uvicorn.Server(config).run(sockets=[listener])
 
 
+def hypercorn(listener):
+    """Serve FastAPI by hypercorn on trio."""
+    import trio
+    from fastapi import FastAPI
+    from hypercorn.config import Config
+    from hypercorn.trio import serve
+
+    application = FastAPI()
+
+    @application.get("/dear")
+    async def dear():
+        step("dear", 0.004)
+        await trio.sleep(0.001)
+        step("dear", 0.002)
+
+    @application.get("/cheap")
+    async def cheap():
+        step("cheap", 0.003)
+
+    start(listener)
+    config = Config()
+    config.bind = [f"fd://{listener.fileno()}"]
+    trio.run(serve, application, config)
+
+
 if __name__ == "__main__":
     listener = socket.create_server(("127.0.0.1", 0))
-    {"aiohttp": aiohttp, "fastapi": fastapi}[sys.argv[2]](listener, *sys.argv[3:])
+    {"aiohttp": aiohttp, "fastapi": fastapi, "hypercorn": hypercorn}[sys.argv[2]](
+        listener, *sys.argv[3:]
+    )

@@ -1,15 +1,20 @@
-"""Tells whether a process has imported modules, and where they are: for kinds of loops that few have.
+"""Tells whether a process has imported modules, and where they are: once for all kinds of loops.
 
 As long as nothing is imported, a question costs three reads: whether ``sys.modules`` is still the same.
 """
 
 from __future__ import annotations
 
+from threadwatch.errors import ReadError
 from threadwatch.names.memory.interpreter import FIRST_LOOK
 from threadwatch.names.memory.objects import KEYS_HEAD
 from threadwatch.names.memory.snapshot import Memory, Place, Snapshot
-from threadwatch.names.memory.walk import Dicts, Python
+from threadwatch.names.memory.walk import Dicts, Python, interpreters
 from threadwatch.tasks.layout import malformed
+from threadwatch.tasks.objects import Objects
+
+_OS = b"os"
+_TRIES = 3
 
 
 class Imports:
@@ -21,33 +26,62 @@ class Imports:
         self._names = names
         self._places: tuple[Place, ...] = ()
         self._contents: list[bytes] = []
-        self._found: dict[bytes, int] = {}
+        self.found: dict[bytes, int] = {}
+        """The addresses of those that have been imported."""
+        self.interpreter = 0
+        """The address of the main interpreter."""
 
-    def find(self, memory: Memory, interpreter: int) -> dict[bytes, int]:
-        """Return the addresses of those of the modules that have been imported.
+    def find(self, memory: Memory) -> None:
+        """See which of the modules have been imported.
 
         :raises Gone: the program has ended.
         :raises ReadError: ``sys.modules`` grows just now, or is no such dict.
         """
-        if not self._places or memory.read_each(self._places) != self._contents:
-            self._places = ()
-            self._found = self._search(memory, interpreter)
-        return self._found
+        if self._places and memory.read_each(self._places) == self._contents:
+            return
+        self._places = ()
+        for tries_left in reversed(range(_TRIES)):
+            try:
+                self._search(memory)
+            except ReadError:
+                if not tries_left:
+                    raise
+            else:
+                return
 
-    def _search(self, memory: Memory, interpreter: int) -> dict[bytes, int]:
+    def library(self, memory: Memory, objects: Objects) -> str:
+        """Return the directory of Python's own library, with a slash at the end.
+
+        :raises Gone: the program has ended.
+        :raises ReadError: the module ``os`` has not been imported, or has no file.
+        """
+        snapshot = Snapshot(memory, FIRST_LOOK)
+        os_at = self.found.get(_OS)
+        file = attribute(snapshot, self._python, os_at, b"__file__") if os_at else None
+        if file is None:
+            raise malformed("nothing says where Python's own library is")
+        return objects.text(snapshot, file).rpartition("/")[0] + "/"
+
+    def _search(self, memory: Memory) -> None:
         o = self._python.offsets
         snapshot = Snapshot(memory, FIRST_LOOK)
-        modules = snapshot.word(interpreter + o.modules)
+        found = interpreters(snapshot, self._python)[-1:]
+        modules = snapshot.word(found[0] + o.modules) if found else 0
+        if not modules:
+            self.found, self.interpreter = {}, 0
+            return
+        interpreter = found[0]
         dicts = Dicts(snapshot, self._python)
         places = (
             (interpreter + o.modules, 8),
             (modules + o.object_size, o.ma_values - o.object_size),
             (dicts.keys_of(modules), KEYS_HEAD),
         )
-        found = {name: at for name, (_, at) in dicts.values(modules, self._names).items()}
+        wanted = dicts.values(modules, self._names | {_OS})
+        self.found = {name: at for name, (_, at) in wanted.items()}
+        self.interpreter = interpreter
         self._contents = [snapshot.read(*place) for place in places]
         self._places = places
-        return found
 
 
 def attribute(snapshot: Snapshot, python: Python, module: int, name: bytes) -> int | None:

@@ -13,6 +13,7 @@ from threadwatch.model.loops import Census, LoopKind, LoopSample
 from threadwatch.names.memory.snapshot import Memory
 from threadwatch.names.memory.walk import Python
 from threadwatch.tasks.frames import Frames
+from threadwatch.tasks.imports import Imports
 from threadwatch.tasks.layout import Layout
 from threadwatch.tasks.objects import Objects
 from threadwatch.tasks.places import PlacesFinder
@@ -40,6 +41,8 @@ class Shared:
     frames: Frames
     asyncio: PlacesFinder
     """Has what asyncio consists of; asked first in each :meth:`.Loops.find`."""
+    imports: Imports
+    """Has the modules of all kinds of loops; asked before all kinds in each :meth:`.Loops.find`."""
 
 
 class LoopPlace(Protocol):

@@ -14,11 +14,13 @@ from threadwatch.names.memory.snapshot import Memory
 from threadwatch.names.memory.walk import Python
 from threadwatch.tasks.asyncio_loops import AsyncioLoops
 from threadwatch.tasks.frames import Frames
+from threadwatch.tasks.imports import Imports
 from threadwatch.tasks.kind import Asleep, LoopReader, Shared, not_known
 from threadwatch.tasks.layout import SOURCE, layout_of
 from threadwatch.tasks.objects import Objects
-from threadwatch.tasks.places import PlacesFinder
-from threadwatch.tasks.uvloop_loops import UvloopLoops
+from threadwatch.tasks.places import MODULES, PlacesFinder
+from threadwatch.tasks.trio_loops import TRIO, TrioLoops
+from threadwatch.tasks.uvloop_loops import UVLOOP, UvloopLoops
 
 
 class Loops:
@@ -30,15 +32,21 @@ class Loops:
         :raises Unsupported: a version or build whose tasks cannot be read.
         """
         layout = layout_of(python)
+        self._imports = imports = Imports(python, MODULES | {UVLOOP, TRIO})
         self._objects = Objects(python, layout)
         self._shared = shared = Shared(
             python,
             layout,
             self._objects,
             Frames(python, layout),
-            PlacesFinder(python, layout, self._objects),
+            PlacesFinder(python, layout, self._objects, imports),
+            imports,
         )
-        self._kinds: tuple[LoopReader, ...] = (AsyncioLoops(shared), UvloopLoops(shared))
+        self._kinds: tuple[LoopReader, ...] = (
+            AsyncioLoops(shared),
+            UvloopLoops(shared),
+            TrioLoops(shared),
+        )
         """In this order; of a thread that runs loops of two kinds, the first is seen."""
 
     @property
@@ -54,6 +62,10 @@ class Loops:
         """
         self._objects.begin(now_ns)
         failed: ReadError | None = None
+        try:
+            self._imports.find(memory)
+        except ReadError as error:
+            raise ReadError(SOURCE, error.reason, error.detail) from None
         for kind in self._kinds:
             try:
                 kind.find(memory, now_ns)

@@ -28,6 +28,7 @@ _MOST_CHARACTERS = 256
 """Of a str that are read; a label is cut as the name of a thread is."""
 _LONGEST_TYPE_NAME = 64
 _MOST_BASES = 64
+_MOST_LOCALS = 64
 _STR_READ = 96
 """Bytes that are read of a str at first: most labels are no longer."""
 _WORD = Struct("<Q")
@@ -172,6 +173,20 @@ class Objects:
             known = Code(name, self.text(memory, word(data, o.code_filename)))
             self._codes[address] = known
         return known
+
+    def local_names(self, memory: Readable, code: int) -> list[str]:
+        """Return the names of a function's locals, in their order on its frames."""
+        o = self._layout
+        (names,) = words(memory, code + o.code_locals, 1)
+        if not self.is_builtin(memory, self.type_at(memory, names), "tuple"):
+            raise malformed("the names of locals are no tuple")
+        (count,) = words(memory, names + o.tuple_size, 1)
+        if count > _MOST_LOCALS:
+            raise malformed(f"a function has {count} locals")
+        try:
+            return [self.text(memory, at) for at in words(memory, names + o.tuple_items, count)]
+        except ReadError:
+            raise malformed("the names of locals are no strs") from None
 
 
 def words(memory: Readable, address: int, count: int) -> tuple[int, ...]:

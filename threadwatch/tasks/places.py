@@ -1,7 +1,6 @@
 """Finds where a process has what asyncio's loops consist of: code, types and the dict of current tasks.
 
-The way goes from ``sys.modules`` by names, so what is found is what asyncio itself uses. Where asyncio has
-not been imported, a look costs three reads: whether ``sys.modules`` is still the dict that it was.
+The way goes from ``sys.modules`` by names, so what is found is what asyncio itself uses.
 """
 
 from __future__ import annotations
@@ -10,19 +9,20 @@ from dataclasses import dataclass
 
 from threadwatch.errors import ReadError
 from threadwatch.names.memory.interpreter import FIRST_LOOK
-from threadwatch.names.memory.objects import KEYS_HEAD
-from threadwatch.names.memory.snapshot import Memory, Place, Snapshot
-from threadwatch.names.memory.walk import Dicts, Python, interpreters
+from threadwatch.names.memory.snapshot import Memory, Snapshot
+from threadwatch.names.memory.walk import Dicts, Python
+from threadwatch.tasks.imports import Imports
 from threadwatch.tasks.layout import Layout, malformed
 from threadwatch.tasks.objects import Objects
 
 _BASE_EVENTS, _EVENTS, _TASKS = b"asyncio.base_events", b"asyncio.events", b"asyncio.tasks"
-_MODULES = frozenset({_BASE_EVENTS, _EVENTS, _TASKS})
+MODULES = frozenset({_BASE_EVENTS, _EVENTS, _TASKS})
+"""Those in which asyncio has its loops."""
+
 _FIRST_EAGER = 12
 _TASK_SET: tuple[bytes, ...] = (b"_all_tasks",)
 _TASK_SETS: tuple[bytes, ...] = (b"_scheduled_tasks", b"_eager_tasks")
 _TRIES = 3
-_MOST_LOCALS = 64
 _LAST_WITH_DICT = 13
 """Up to this minor version, a dict has the current task of each loop."""
 
@@ -64,12 +64,13 @@ class _NotYet(Exception):  # no error: the module is just being imported
 class PlacesFinder:
     """Finds the places of one process, as soon as it has imported asyncio."""
 
-    def __init__(self, python: Python, layout: Layout, objects: Objects) -> None:
+    def __init__(self, python: Python, layout: Layout, objects: Objects, imports: Imports) -> None:
+        """``imports``: the modules :data:`MODULES` among others, asked before each :meth:`find`."""
         self._python = python
         self._layout = layout
         self._objects = objects
-        self._places: tuple[Place, ...] = ()
-        self._contents: list[bytes] = []
+        self._imports = imports
+        self._modules: dict[bytes, int] = {}
         self._found: Places | None = None
 
     @property
@@ -83,42 +84,24 @@ class PlacesFinder:
         :raises Gone: the program has ended.
         :raises ReadError: it is not what it seems.
         """
-        if self._places and memory.read_each(self._places) == self._contents:
+        imports = self._imports
+        modules = {name: imports.found[name] for name in MODULES & imports.found.keys()}
+        if self._found is not None and modules == self._modules:
             return self._found
-        self._places, self._found = (), None
+        self._modules, self._found = modules, None
+        if len(modules) < len(MODULES):
+            return None
         for tries_left in reversed(range(_TRIES)):
             try:
-                return self._search(memory)
+                snapshot = Snapshot(memory, FIRST_LOOK)
+                self._found = self._follow(memory, snapshot, imports.interpreter, modules)
             except _NotYet:
                 return None
-            except ReadError:  # sys.modules grows just now, or it is no such dict
+            except ReadError:  # a module's dict grows just now
                 if not tries_left:
                     raise
-        return None
-
-    def _search(self, memory: Memory) -> Places | None:
-        snapshot = Snapshot(memory, FIRST_LOOK)
-        o = self._python.offsets
-        interpreter = interpreters(snapshot, self._python)[-1:]
-        modules = snapshot.word(interpreter[0] + o.modules) if interpreter else 0
-        if not modules:
-            return None
-        dicts = Dicts(snapshot, self._python)
-        keys = dicts.keys_of(modules)
-        # what stays the same as long as no module is imported
-        places: list[Place] = [
-            (interpreter[0] + o.modules, 8),
-            (modules + o.object_size, o.ma_values - o.object_size),
-            (keys, KEYS_HEAD),
-        ]
-        found = dicts.values(modules, _MODULES)
-        if len(found) == len(_MODULES):
-            # they are believed as long as these modules are those
-            places = [places[0], *((at, 8) for at, _ in found.values())]
-            addresses = {name: address for name, (_, address) in found.items()}
-            self._found = self._follow(memory, snapshot, interpreter[0], addresses)
-        self._contents = [snapshot.read(*place) for place in places]
-        self._places = tuple(places)
+            else:
+                break
         return self._found
 
     def _follow(
@@ -138,7 +121,7 @@ class PlacesFinder:
             in_sets = _TASK_SETS if self._python.offsets.minor >= _FIRST_EAGER else _TASK_SET
             sets = [self._of_module(snapshot, modules[_TASKS], name) for name in in_sets]
         run_once = self._method(memory, snapshot, loop, "_run_once", "base_events.py")
-        names = self._locals(memory, snapshot, run_once)
+        names = objects.local_names(memory, run_once)
         try:
             at_self, at_handle, at_end_time, at_i = (
                 o.frame_locals // 8 + names.index(name)
@@ -191,17 +174,3 @@ class PlacesFinder:
         if code.name.rpartition(".")[2] != name or not code.file.endswith(f"asyncio/{file}"):
             raise malformed(f"{name} is {code.name} of {code.file}")
         return address
-
-    def _locals(self, memory: Memory, snapshot: Snapshot, code: int) -> list[str]:
-        """Return the names of a function's locals, in their order on its frames."""
-        o, objects = self._layout, self._objects
-        names = snapshot.word(code + o.code_locals)
-        if not objects.is_builtin(memory, objects.type_at(memory, names), "tuple"):
-            raise malformed("the names of locals are no tuple")
-        count = snapshot.word(names + o.tuple_size)
-        if count > _MOST_LOCALS:
-            raise malformed(f"a function has {count} locals")
-        try:
-            return [objects.text(memory, at) for at in snapshot.words(names + o.tuple_items, count)]
-        except ReadError:
-            raise malformed("the names of locals are no strs") from None

@@ -66,28 +66,12 @@ class Registry:
             raise malformed("what should be a set is none")
         if not objects.is_builtin(snapshot, objects.type_at(snapshot, address), "set"):
             raise malformed("what should be a set is none")
-        keys = self._keys(memory, address, most)
+        keys = keys_of_set(memory, o, address, most)
         if kind == "set":
             return keys
         return [
             word(snapshot.read(key, o.reference_object + 8), o.reference_object) for key in keys
         ]
-
-    def _keys(self, memory: Memory, address: int, most: int) -> list[int]:
-        start = address + self._layout.set_used
-        for _ in range(_TRIES):
-            used, mask, table = words(memory, start, 3)
-            if used > most:
-                raise ReadError(SOURCE, "limit", f"there are {used} tasks, more than {most}")
-            if mask & (mask + 1) or mask > _SPARE * max(most, 8):
-                raise malformed(f"no set has {mask + 1} places")
-            try:
-                data = memory.read(table, (mask + 1) * _ENTRY.size)
-            except ReadError:
-                continue  # it has another by now
-            if words(memory, start, 3)[2] == table:
-                return [key for key, hash_ in _ENTRY.iter_unpack(data) if key and hash_ != -1]
-        raise malformed("a set of tasks changes faster than it can be read")
 
     def _listed(self, memory: Memory, snapshot: Snapshot, most: int) -> Iterator[int]:
         """Walk the lists of all threads."""
@@ -148,3 +132,25 @@ class Registry:
             following = after
             if len(nodes) > most + 1:
                 raise ReadError(SOURCE, "limit", f"there are more than {most} tasks")
+
+
+def keys_of_set(memory: Memory, layout: Layout, address: int, most: int) -> list[int]:
+    """Return the addresses of what is in a set.
+
+    :raises Gone: the program has ended.
+    :raises ReadError: there are more than ``most``, or the set changes faster than it can be read.
+    """
+    start = address + layout.set_used
+    for _ in range(_TRIES):
+        used, mask, table = words(memory, start, 3)
+        if used > most:
+            raise ReadError(SOURCE, "limit", f"there are {used} tasks, more than {most}")
+        if mask & (mask + 1) or mask > _SPARE * max(most, 8):
+            raise malformed(f"no set has {mask + 1} places")
+        try:
+            data = memory.read(table, (mask + 1) * _ENTRY.size)
+        except ReadError:
+            continue  # it has another by now
+        if words(memory, start, 3)[2] == table:
+            return [key for key, hash_ in _ENTRY.iter_unpack(data) if key and hash_ != -1]
+    raise malformed("a set of tasks changes faster than it can be read")

@@ -15,7 +15,7 @@ from threadwatch.names.memory.snapshot import Memory, Snapshot
 from threadwatch.names.memory.walk import Dicts, thread_states
 from threadwatch.tasks.census import Censuses
 from threadwatch.tasks.finding import MOST_LOOPS, tid_of
-from threadwatch.tasks.imports import Imports, attribute
+from threadwatch.tasks.imports import attribute
 from threadwatch.tasks.kind import Asleep, Shared
 from threadwatch.tasks.layout import malformed
 from threadwatch.tasks.objects import words
@@ -29,7 +29,9 @@ from threadwatch.tasks.uvloop_layout import (
 )
 from threadwatch.tasks.uvloop_look import UvLooks, UvLoop
 
-_MODULE, _TYPE = b"uvloop.loop", b"Loop"
+UVLOOP = b"uvloop.loop"
+"""The module that has its loops."""
+_TYPE = b"Loop"
 _RUNNING = b"__asyncio_running_event_loop__"
 _HOLDER = "_RunningLoopHolder"
 """The type of what has the loop in that dict, up to 3.11."""
@@ -45,7 +47,6 @@ class UvloopLoops:
     def __init__(self, shared: Shared) -> None:
         """Begin with none."""
         self._shared = shared
-        self._imports = Imports(shared.python, frozenset({_MODULE}))
         self._places: Places | None = None
         self._looks: UvLooks | None = None
         self._censuses: Censuses | None = None
@@ -65,7 +66,7 @@ class UvloopLoops:
             self._places, self._looks, self._loops = places, None, {}
         if places is None:
             return
-        module = self._imports.find(memory, places.interpreter).get(_MODULE)
+        module = shared.imports.found.get(UVLOOP)
         if module is None:
             self._loops = {}
             return
