@@ -102,3 +102,19 @@ def _run(program: Path, *arguments: str) -> str:
 def _objects(text: str) -> list[dict[str, Any]]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     return [document for document in yaml.load_all(text, loader) if document]
+
+
+def put_config(volume: Path, text: str) -> Path:
+    """Give a ConfigMap's volume this content as the kubelet does, and return the path of the configuration.
+
+    A link takes the place of the one before, if there is one.
+    """
+    data = volume / f"..{len(list(volume.iterdir()))}"
+    data.mkdir()
+    (data / "threadwatch.yml").write_text(text)
+    (volume / "..data_tmp").symlink_to(data.name)
+    (volume / "..data_tmp").rename(volume / "..data")
+    config = volume / "threadwatch.yml"
+    if not config.is_symlink():
+        config.symlink_to("..data/threadwatch.yml")
+    return config

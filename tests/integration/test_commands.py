@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.harness import DEADLINE, run, threadwatch, until
+from tests.kubernetes import put_config
 from tests.serving import application, request, serving
 from tests.terminal import written_to_a_terminal
 from tests.testbed import CHECKOUT, descendants, require
@@ -119,28 +120,20 @@ def test_reload_takes_a_good_configuration_and_refuses_a_bad_one(tmp_path: Path)
 def test_a_configuration_that_changes_is_read_again(tmp_path: Path) -> None:
     """With --config.auto-reload a ConfigMap's swap counts, and a write in place; a bad one is read once."""
 
-    def put(text: str) -> None:
-        """Give the volume new content as the kubelet does: by a link in the place of the one before."""
-        data = tmp_path / f"..{len(list(tmp_path.iterdir()))}"
-        data.mkdir()
-        (data / "threadwatch.yml").write_text(text)
-        (tmp_path / "..data_tmp").symlink_to(data.name)
-        (tmp_path / "..data_tmp").rename(tmp_path / "..data")
-
     def is_group(name: str) -> bool:
         return daemon.metric(f'threadwatch_group_processes{{group="{name}"}}') == "1.0"
 
-    config = tmp_path / "threadwatch.yml"
-    config.symlink_to("..data/threadwatch.yml")
-    put("poll_interval: 200ms\n")
+    config = put_config(tmp_path, "poll_interval: 200ms\n")
     with (
         application(),
         serving(tmp_path, f"--config.file={config}", "--config.auto-reload") as daemon,
     ):
         until(lambda: is_group("shop"), "the default group")
-        put("poll_interval: 100ms\ngroups: [{name: swapped, match: {cmdline: shop}}]\n")
+        put_config(
+            tmp_path, "poll_interval: 100ms\ngroups: [{name: swapped, match: {cmdline: shop}}]\n"
+        )
         until(lambda: is_group("swapped"), "the group of the new content")
-        put("poll_intervall: 1s\n")
+        put_config(tmp_path, "poll_intervall: 1s\n")
         success = "threadwatch_config_last_reload_successful"
         until(lambda: daemon.metric(success) == "0.0", "the failure is shown")
         polls = float(daemon.metric("threadwatch_polls_total") or 0)

@@ -122,15 +122,8 @@ def test_the_daemon_set(docker: Engine, demo: str, tmp_path: Path) -> None:
     assert pod["hostPID"]
     assert rights["readOnlyRootFilesystem"]
 
-    def put(text: str) -> None:
-        data = tmp_path / f"..{len(list(tmp_path.iterdir()))}"
-        data.mkdir()
-        (data / "threadwatch.yml").write_text(text)
-        (tmp_path / "..data_tmp").symlink_to(data.name)
-        (tmp_path / "..data_tmp").rename(tmp_path / "..data")
-
-    (tmp_path / "threadwatch.yml").symlink_to("..data/threadwatch.yml")
-    put((CHECKOUT / "config/kubernetes/base/threadwatch.yml").read_text())
+    config = (CHECKOUT / "config/kubernetes/base/threadwatch.yml").read_text()
+    kubernetes.put_config(tmp_path, config)
     identity = docker(
         *("run", "-d", "--pid=host", "--network=none", "--read-only"),
         f"--user={rights['runAsUser']}:{rights['runAsGroup']}",
@@ -147,7 +140,7 @@ def test_the_daemon_set(docker: Engine, demo: str, tmp_path: Path) -> None:
     )
     until(lambda: series in docker.metrics(identity), "the application's threads have names")
     assert "healthy" in docker.metrics(identity, ":9749/-/healthy")
-    put("groups: [{name: shop, match: {cmdline: demo_app}}]\n")
+    kubernetes.put_config(tmp_path, "groups: [{name: shop, match: {cmdline: demo_app}}]\n")
     until(
         lambda: series.replace(demo, "shop") in docker.metrics(identity),
         "the new ConfigMap is in force",
