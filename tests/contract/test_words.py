@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.testbed import CHECKOUT
+from threadwatch.model.keys import SOURCES
+from threadwatch.top import detail
 
 _NO_VERBS = frozenset(
     """
@@ -106,6 +108,15 @@ def test_modules_and_classes_do_not_begin_with_a_question() -> None:
         if isinstance(node, ast.Module | ast.ClassDef) and _first_word(docstring) in _QUESTIONS
     ]
     assert not wrong, "\n".join(wrong)
+
+
+def test_each_source_of_names_has_its_words() -> None:
+    """The details of a thread, in ``top`` and on the page, say of each source where the name comes from."""
+    script = (CHECKOUT / "threadwatch/web/static/detail.js").read_text()
+    words = re.search(r"const SOURCES = \{(.*?)\};", script, re.DOTALL)
+    assert words, "detail.js has no SOURCES"
+    assert set(re.findall(r"^  (\w+):", words[1], re.MULTILINE)) == set(SOURCES)
+    assert set(detail.SOURCES) == set(SOURCES)
 
 
 def test_prose_says_which() -> None:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, get_args
 Source = Literal["published", "memory", "comm"]
 """Where a thread's name comes from: its publisher's table, its process's memory, or the kernel."""
 
-SOURCES: tuple[Source, ...] = ("published", "memory", "comm")
+SOURCES: tuple[Source, ...] = get_args(Source)
 """All of them, the best first."""
 
 HandoverResult = Literal[

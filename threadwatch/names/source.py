@@ -1,8 +1,8 @@
 """Defines the source of a process's thread names, which the rest of the daemon asks.
 
-A process has one source of names. The first kind is the tables that its publisher makes
-(:class:`threadwatch.names.published.Published`). A source that knows nothing is asked like any other: then
-threads have the kernel's names. Three questions are apart: whether names are known
+A process has one source of names (:class:`threadwatch.names.best.BestNames`): the tables that its publisher
+makes, or else its memory. A source that knows nothing is asked like any other: then threads have the
+kernel's names. Three questions are apart: whether names are known
 (:attr:`NameSource.known`), where they come from (:attr:`NameSource.names_from`), and which Python runs
 (:attr:`NameSource.python`).
 See docs/decisions/0032-sources-of-names.md.

@@ -18,7 +18,7 @@ from threadwatch.words.wording import age, command, count, duration, percent, th
 
 Line = list[Span]
 
-_SOURCES: dict[Source, str] = {
+SOURCES: dict[Source, str] = {
     "published": "published by its process",
     "memory": "read from its process's memory",
     "comm": "no Python name is known: this is the kernel's comm",
@@ -56,7 +56,7 @@ def detail(
         [],
         _entry(
             "name",
-            _SOURCES[thread.source],
+            SOURCES[thread.source],
         ),
         _entry("comm", printable(thread.comm)),
         _entry("TID", f"{thread.tid}   in PID {process.key.pid}"),

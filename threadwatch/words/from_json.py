@@ -6,7 +6,7 @@ The JSON has no series, so groups have none.
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Final, get_args
 
 from threadwatch.errors import Malformed
 from threadwatch.model.keys import HANDOVER_RESULTS, SOURCES, Per, Place, ProcessKey, Python
@@ -15,7 +15,7 @@ from threadwatch.model.states import NAMES
 from threadwatch.model.view import GroupView, Host, ProcessView, Stats, ThreadView, View
 from threadwatch.words.json_object import JsonObject
 
-_PERS: Final[tuple[Per, ...]] = ("group", "process", "thread")
+_PERS: Final[tuple[Per, ...]] = get_args(Per)
 
 
 def parse_view(body: bytes) -> View:
