@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -16,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, FloatRect
 
 from dashboards.draw.bundle import bundled, served
 from dashboards.draw.look import Source, View, drawn
@@ -32,6 +34,14 @@ SAID: Final = {("application", "CPU by process"): "empty: needs per: process"}
 """Panels for which the demo has nothing, and what each says of that."""
 CHOSEN: Final = {"application": {"group": "demo_app"}}
 """Of each dashboard that shows one application: which."""
+
+
+DOCS: Final = (
+    (View("application", "light", 1280, opened=False, chosen=CHOSEN["application"]), 1140),
+    (View("fleet", "dark", 1280, opened=False), 1010),
+    (View("gil", "light", 1280, opened=False), 1060),
+)
+"""What docs/grafana.md and the README show, and how many pixels of it from the top."""
 
 
 def views(names: list[str]) -> list[View]:
@@ -50,6 +60,7 @@ def main() -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}")
     parser.add_argument("--minutes", type=float, default=3.0, help="of history (default: 3)")
     parser.add_argument("--prometheus", metavar="URL", help="ask this one, and start nothing")
+    parser.add_argument("--docs", action="store_true", help="make the pictures of the docs alone")
     parser.add_argument("--into", type=Path, default=CHECKOUT / "build" / "dashboards")
     options = parser.parse_args()
     unknown = sorted(set(options.names) - set(NAMES))
@@ -64,6 +75,8 @@ def main() -> int:
         page = stack.enter_context(served(place / "page"))
         browser = stack.enter_context(chromium())
         source = Source(page, prometheus, options.minutes)
+        if options.docs:
+            return _make_those_of_docs(browser, source)
         wrong = sum(
             _draw(browser, source, view, options.into) for view in views(options.names or [*NAMES])
         )
@@ -91,6 +104,20 @@ def _draw(browser: Browser, source: Source, view: View, into: Path) -> int:
     faults = sorted(set(found) ^ said)
     print(f"{view}: {len(faults)} faults", *faults, sep="\n  ", flush=True)
     return len(faults)
+
+
+def _make_those_of_docs(browser: Browser, source: Source) -> int:
+    """Write the pictures of the docs, each as small as pngquant makes it; the exit code."""
+    if shutil.which("pngquant") is None:
+        sys.exit("pngquant not found (Debian: apt-get install pngquant)")
+    for view, height in DOCS:
+        file = CHECKOUT / "docs" / "screenshots" / f"grafana-{view.name}.png"
+        shown: FloatRect = {"x": 0, "y": 0, "width": view.width, "height": height}
+        with drawn(browser, source, view) as (page, _faults):
+            page.screenshot(path=file, full_page=True, clip=shown)
+        subprocess.run(("pngquant", "--force", "--ext=.png", "--speed=1", "64", file), check=True)
+        print(f"{file.name}: {file.stat().st_size:,} bytes", flush=True)
+    return 0
 
 
 if __name__ == "__main__":
