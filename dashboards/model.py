@@ -33,6 +33,8 @@ _AXIS: Final = {"short": 0.1, "percentunit": 0.01, "cps": 1}
 """How far an axis goes at least: of what is 0 all the time, Grafana's goes to 100."""
 _NARROW: Final = 90
 """Pixels that a table's column has at least: with Grafana's 150, the last ones are not visible."""
+_ADDRESS: Final = 150
+"""Pixels for a host and a port."""
 _DASHED: Final = {
     "custom.lineStyle": {"fill": "dash", "dash": [8, 6]},
     "custom.lineWidth": 1,
@@ -269,6 +271,8 @@ def table(
     order = {name: place for place, name in enumerate((*labels, *names))}
     hidden = ("Time", "__name__", *hide, *(name for name, legend in names.items() if not legend))
     overrides = [_override("byRegexp", ".*", {"noValue": "–"})]
+    if len(columns) > 1:  # it is as wide as the dashboard
+        overrides.append(_override("byName", "instance", {"custom.minWidth": _ADDRESS}))
     for column in columns:
         properties = _number(column.unit or unit, column.decimals)
         if column.colours:

@@ -37,9 +37,9 @@ CHOSEN: Final = {"application": {"group": "demo_app"}}
 
 
 DOCS: Final = (
-    (View("application", "light", 1280, opened=False, chosen=CHOSEN["application"]), 1140),
+    (View("application", "light", 1280, opened=False, chosen=CHOSEN["application"]), 1164),
     (View("fleet", "dark", 1280, opened=False), 1010),
-    (View("gil", "light", 1280, opened=False), 1060),
+    (View("gil", "light", 1280, opened=False), 1048),
 )
 """What docs/grafana.md and the README show, and how many pixels of it from the top."""
 
@@ -115,7 +115,7 @@ def _make_those_of_docs(browser: Browser, source: Source) -> int:
         shown: FloatRect = {"x": 0, "y": 0, "width": view.width, "height": height}
         with drawn(browser, source, view) as (page, _faults):
             page.screenshot(path=file, full_page=True, clip=shown)
-        subprocess.run(("pngquant", "--force", "--ext=.png", "--speed=1", "64", file), check=True)
+        subprocess.run(("pngquant", "--force", "--ext=.png", "--speed=1", "128", file), check=True)
         print(f"{file.name}: {file.stat().st_size:,} bytes", flush=True)
     return 0
 
