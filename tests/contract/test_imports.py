@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import subprocess
 import sys
 import tomllib
@@ -189,3 +190,16 @@ def test_what_run_imports_is_linted_as_python_3_9() -> None:
     settings = tomllib.loads((testbed.CHECKOUT / "pyproject.toml").read_text())
     kept = settings["tool"]["ruff"]["per-file-target-version"]
     assert not {file for file in files if not any(fnmatchcase(file, glob) for glob in kept)}
+
+
+def test_the_picture_has_all_packages() -> None:
+    """docs/architecture.md begins with a picture that has each package, and says in a row what it does."""
+    page = (testbed.CHECKOUT / "docs/architecture.md").read_text()
+    picture = page.split("```")[1]
+    drawn = set(re.findall(r"\w+", "\n".join(line[:41] for line in picture.splitlines())))
+    packages = {path.parent.name for path in (testbed.CHECKOUT / "threadwatch").glob("*/*.py")}
+    assert len(packages) > 20, "the packages were not found"
+    missing = packages - drawn
+    assert not missing, f"not in the picture: {missing}"
+    missing = {name for name in packages if f"\n| `{name}` | " not in page}
+    assert not missing, f"without a row: {missing}"
