@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threadwatch.model.loops import Census, LoopSample
+from threadwatch.model.loops import UNKNOWN, Census, LoopSample
 from threadwatch.names.memory.snapshot import Memory
 from threadwatch.tasks.census import Censuses
 from threadwatch.tasks.finding import Finding
@@ -56,10 +56,17 @@ class AsyncioLoops:
         for loop in self._finding.loops.values():
             sample = self._looks.look(memory, loop, now_ns, functions=functions)
             loop.looked_ns = now_ns
+            loop.is_sure = sample is not None and sample.holder != UNKNOWN
             if sample is not None:
                 ready, loop.queue = self._ready.count(memory, loop.address, loop.queue, now_ns)
                 samples.append(sample._replace(ready=ready))
         return samples
+
+    def skip(self, now_ns: int) -> None:
+        """Note that what the last sample has found holds until now."""
+        if self._finding is not None:
+            for loop in self._finding.loops.values():
+                loop.looked_ns, loop.is_sure = now_ns, True
 
     def iterations(self, _: Memory) -> dict[int, int]:
         """Return nothing: the memory tells when an iteration began."""

@@ -1,19 +1,21 @@
 """Finds the threads of one process that run a loop: those with a frame of asyncio's ``_run_once``.
 
 A thread of 3.13 and later says whether it runs a loop at all. Threads of older versions are walked, but for
-those whose innermost frame is the one that was walked before.
+those whose innermost frame is the one that was walked before. A loop that looks have just seen is not looked
+for, but every fourth time.
 """
 
 from __future__ import annotations
 
 from threadwatch.errors import ReadError
-from threadwatch.names.memory.snapshot import Memory, Snapshot, half, word
-from threadwatch.names.memory.walk import Python, thread_states
+from threadwatch.names.memory.snapshot import Memory, half, word
+from threadwatch.names.memory.walk import Python
 from threadwatch.tasks.frames import Frames
 from threadwatch.tasks.layout import malformed
 from threadwatch.tasks.look import Looks, Loop
 from threadwatch.tasks.objects import Objects
 from threadwatch.tasks.places import Places
+from threadwatch.tasks.states import State, States
 
 Innermost = tuple[int, int, int]
 """A thread's innermost frame: its address, its code, and its caller."""
@@ -21,8 +23,7 @@ MOST_LOOPS = 256
 """Of one process; threads beyond have none."""
 
 _TRIES = 3
-_MOST_PAGES = 4096
-"""How many pages may be read to see all thread states."""
+_SURE_FOR = 4
 _STATES_AT_ONCE = 512
 """Of a process with more threads, they are looked at less often."""
 
@@ -39,6 +40,7 @@ class Finding:
         """By the addresses of thread states."""
         self._without: dict[int, Innermost] = {}
         """By the same, where threads were that ran no loop."""
+        self._states = States(python, places.interpreter, frames.state_size)
         self._pause = 0
 
     def update(self, memory: Memory, looks: Looks, now_ns: int) -> None:
@@ -50,34 +52,52 @@ class Finding:
         if self._pause:
             self._pause -= 1
             return
-        snapshot = Snapshot(memory, _MOST_PAGES)
-        states = thread_states(snapshot, self._python, self._places.interpreter)
+        states = self._states.read(memory)
         self._pause = len(states) // _STATES_AT_ONCE
         loops: dict[int, Loop] = {}
         without: dict[int, Innermost] = {}
-        for ident, (native, address) in states.items():
+        for state in states:
             if len(loops) >= MOST_LOOPS:
                 break
-            loop = self.loops.get(address)
-            if loop is None or loop.ident != ident:
-                loop = Loop(state=address, ident=ident, looked_ns=now_ns)
-            innermost = self._see(memory, looks, loop)
+            loop = self.loops.get(state.address)
+            if loop is None or loop.ident != state.ident:
+                loop = Loop(state=state.address, ident=state.ident, looked_ns=now_ns)
+            elif self._goes_on(loop, state):
+                loops[state.address] = loop
+                continue
+            innermost = self._see(memory, looks, loop, state.data)
             if innermost is not None:
-                without[address] = innermost
+                without[state.address] = innermost
             elif loop.address:
-                loop.tid = loop.tid or tid_of(self._python, memory, ident, native)
+                loop.tid = loop.tid or tid_of(self._python, memory, state.ident, state.native)
+                loop.seen = loop.address, loop.frame
+                loop.sure_for = _SURE_FOR
                 if loop.tid:
-                    loops[address] = loop
+                    loops[state.address] = loop
         self.loops, self._without = loops, without
 
-    def _see(self, memory: Memory, looks: Looks, loop: Loop) -> Innermost | None:
+    def _goes_on(self, loop: Loop, state: State) -> bool:
+        """Return whether a thread runs the loop that was found in it: looks have seen it since."""
+        is_sure, loop.is_sure = loop.is_sure, False
+        loop.sure_for -= 1
+        return (
+            is_sure
+            and loop.sure_for > 0
+            and loop.seen == (loop.address, loop.frame)
+            and self._frames.running_loop(state.data) in (None, loop.address)
+        )
+
+    def _see(self, memory: Memory, looks: Looks, loop: Loop, data: bytes) -> Innermost | None:
         """See which loop a thread runs. Its address is 0 after that if there is none.
 
-        Return the innermost frame of a thread whose frames show that it runs none.
+        ``data``: the thread's state, as it has just been read. Return the innermost frame of a thread whose
+        frames show that it runs none.
         """
-        for _ in range(_TRIES):
+        for attempt in range(_TRIES):
             try:
-                state = self._frames.state(memory, loop.state, loop.ident, self._places.interpreter)
+                if attempt:
+                    data = memory.read(loop.state, self._frames.state_size)
+                state = self._frames.parse(memory, data, loop.ident, self._places.interpreter)
                 runs = state.running_loop is None or self._is_own(memory, loop, state.running_loop)
             except ReadError:
                 loop.address = 0

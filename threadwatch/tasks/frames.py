@@ -60,10 +60,11 @@ class Frames:
         o = python.offsets
         self._ident, self._interpreter = o.ident, o.state_interpreter
         self._layout = layout
-        self._span = 8 + max(
+        self.state_size = 8 + max(
             *(o.ident, o.state_interpreter),
             *(layout.current_frame[0], layout.running_loop, layout.running_task),
         )
+        """Bytes of a thread state that :meth:`parse` needs."""
         first, last = sorted((layout.frame_code, layout.frame_previous))
         self._from = first
         self._pair = Struct(f"<Q{last - first - 8}xQ")
@@ -75,8 +76,11 @@ class Frames:
         :raises Gone: the program has ended.
         :raises ReadError: it is no such thread, or no more.
         """
+        return self.parse(memory, memory.read(address, self.state_size), ident, interpreter)
+
+    def parse(self, memory: Readable, data: bytes, ident: int, interpreter: int) -> ThreadState:
+        """Return the same of a thread state that has been read. Raises as :meth:`state`."""
         layout = self._layout
-        data = memory.read(address, self._span)
         if word(data, self._ident) != ident or word(data, self._interpreter) != interpreter:
             raise malformed("a thread has ended")
         frame = word(data, layout.current_frame[0])
@@ -84,9 +88,14 @@ class Frames:
             frame = word(memory.read(frame + offset, 8), 0) if frame else 0
         return ThreadState(
             frame,
-            word(data, layout.running_loop) & ~TAGS if layout.running_loop else None,
+            self.running_loop(data),
             word(data, layout.running_task) & ~TAGS if layout.running_task else None,
         )
+
+    def running_loop(self, data: bytes) -> int | None:
+        """Return the loop that runs in the thread with that state: see :attr:`ThreadState.running_loop`."""
+        at = self._layout.running_loop
+        return word(data, at) & ~TAGS if at else None
 
     def step(self, memory: Readable, frame: int) -> tuple[int, int]:
         """Return the addresses of a frame's code and of the frame that called it, 0 for none."""
@@ -95,10 +104,15 @@ class Frames:
         code, previous = (one, other) if self._code_first else (other, one)
         return code & ~TAGS, previous & ~TAGS
 
-    def walk(self, memory: Readable, frame: int, until: int) -> Walk:
-        """Walk from a frame outwards, until one has that code, or to the end. Raises as :meth:`step`."""
+    def walk(self, memory: Readable, frame: int, until: int, expected: int = 0) -> Walk:
+        """Walk from a frame outwards, until one has that code, or to the end. Raises as :meth:`step`.
+
+        ``expected``: the frame that has it, if that is on the way. The caller has to see whether it has.
+        """
         frames: list[Frame] = []
         while frame and len(frames) < MOST_FRAMES:
+            if frame == expected:
+                return Walk(tuple(frames), Frame(frame, until))
             code, previous = self.step(memory, frame)
             if code == until:
                 return Walk(tuple(frames), Frame(frame, code))

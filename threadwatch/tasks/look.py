@@ -59,6 +59,12 @@ class Loop:
     """Its callbacks that are ready, as they were found last."""
     clock_known: bool = False
     """Its clock is CLOCK_MONOTONIC: it is asyncio's own, or has been seen to be."""
+    seen: tuple[int, int] = (0, 0)
+    """Its :attr:`address` and :attr:`frame` when it was found last."""
+    sure_for: int = 0
+    """How often it need not be looked for as long as looks see it."""
+    is_sure: bool = False
+    """The last look since it was looked for has seen what has the loop, or that nothing has."""
 
 
 class Iteration(NamedTuple):
@@ -102,6 +108,7 @@ class Looks:
         If the thread runs another loop by now, it is that one's.
         """
         holder, age_ns = UNKNOWN, None
+        expected = loop.frame
         for _ in range(_TRIES):
             state: ThreadState | None = None
             try:
@@ -115,7 +122,8 @@ class Looks:
                 state = state or self._state(memory, loop)
                 if state.running_loop == 0:
                     return None
-                walk = self._frames.walk(memory, state.frame, self._places.run_once)
+                walk = self._frames.walk(memory, state.frame, self._places.run_once, expected)
+                expected = 0
                 if walk.found is not None:
                     return self._without_task(memory, loop, walk, now_ns, functions=functions)
             except _Ended:

@@ -42,8 +42,9 @@ class Loops:
             PlacesFinder(python, layout, self._objects, imports),
             imports,
         )
+        self._asyncio = AsyncioLoops(shared)
         self._kinds: tuple[LoopReader, ...] = (
-            AsyncioLoops(shared),
+            self._asyncio,
             UvloopLoops(shared),
             TrioLoops(shared),
         )
@@ -91,6 +92,10 @@ class Loops:
             for kind in self._kinds
             for sample in kind.sample(memory, now_ns, asleep, functions=functions)
         )
+
+    def skip(self, now_ns: int) -> None:
+        """Note that what the last sample has found of all loops holds still: their threads sleep."""
+        self._asyncio.skip(now_ns)
 
     def iterations(self, memory: Memory) -> dict[int, int]:
         """Return by TID the number of the iteration that each loop is in now, where samples have one.

@@ -82,6 +82,11 @@ class LoopSource:
         """Return by TID the number of each loop's iteration: see :meth:`.Loops.iterations`. Raises Gone."""
         return {} if self._loops is None else self._loops.iterations(memory)
 
+    def skip(self, now_ns: int) -> None:
+        """Note that all loops wait for events, as the last sample has found: see :meth:`.Loops.skip`."""
+        if self._loops is not None:
+            self._loops.skip(now_ns + self._ahead_ns)
+
     def census(self, memory: MemoryFile, now_ns: int, most: int) -> list[Census]:
         """Return all tasks of each loop, by name: see :meth:`.Loops.census`.
 

@@ -4,6 +4,7 @@ Rules:
 
 * A look comes right after the threads' files ``syscall`` have been read, so a task and the state of its
 thread are of the same moment, but for some 0.1 ms. :mod:`.on_cpu` says what that means for CPU time.
+* A thread that has slept since its loop was read has not changed it: it is not read again.
 * **Time is credited by the clock**: what has a loop is credited with the time since the look before. A
 look that comes late stands for four usual times at most, unless the loop itself says that it has been
 held for longer.
@@ -108,14 +109,19 @@ class LoopLooks:
         if seen.is_find_due(now_ns):
             seen.find_next(now_ns + _FIND_NS)
             source.find(memory, now_ns)
-        seen.follow(target.dir, _ours(target, source.tids))
+            seen.follow(target.dir, _ours(target, source.tids))
         if not seen.loops:
             return
         given = _given(seen)
-        samples = self._sample(process, loops, target, memory)
+        samples = _at_rest(seen, process, given)
+        if samples is None:
+            samples = self._sample(process, loops, target, memory)
+        else:
+            source.skip(now_ns)
         missing = seen.loops.keys() - samples.keys()
         if any(_wants(process, tid) for tid in missing):
             source.find(memory, now_ns)  # perhaps it runs another loop by now
+            seen.follow(target.dir, _ours(target, source.tids))
             again = self._sample(process, loops, target, memory)
             samples |= {tid: again[tid] for tid in missing & again.keys()}
         now_ns = time.monotonic_ns()
@@ -263,6 +269,24 @@ def _given(seen: SeenLoops) -> dict[int, int | None]:
         except Gone:
             seen.drop(tid)
     return given
+
+
+def _at_rest(
+    seen: SeenLoops, process: SampledProcess, given: Mapping[int, int | None]
+) -> dict[int, LoopSample] | None:
+    """Return what the last look has found, by TID; None: a loop has to be read again."""
+    found = {
+        tid: loop.at_rest(given.get(tid), sleeps=_sleeps(process, tid))
+        for tid, loop in seen.loops.items()
+    }
+    samples = {tid: sample for tid, sample in found.items() if sample is not None}
+    return samples if len(samples) == len(found) else None
+
+
+def _sleeps(process: SampledProcess, tid: int) -> bool:
+    """Return whether a thread was seen asleep when the threads were sampled."""
+    thread = process.threads.get(tid)
+    return thread is not None and thread.state not in ("running", "other")
 
 
 def _wants(process: SampledProcess, tid: int) -> bool:

@@ -21,6 +21,7 @@ from threadwatch.procfs import (
     TaskFile,
     parse_schedstat,
     parse_switches,
+    read_again,
 )
 from threadwatch.tasks.source import LoopSource
 from threadwatch.waits.ends import Ends
@@ -51,8 +52,8 @@ class SeenLoop:
     """The loop of one thread, and what looks at it have seen."""
 
     __slots__ = (
-        *("_began_ns", "_counts", "_last", "_looked_ns", "_looks", "_schedstat", "_status"),
-        "ends",
+        *("_began_ns", "_counts", "_given", "_holds_for", "_last", "_looked_ns", "_looks"),
+        *("_schedstat", "_slept", "_status", "ends"),
     )
 
     def __init__(self, directory: ProcessDir, tid: int) -> None:
@@ -68,12 +69,37 @@ class SeenLoop:
         self._last: LoopSample | None = None
         self._counts: Mapping[str, TaskCount] | None = None
         self._began_ns = 0
+        self._given: int | None = None
+        """How often it had been given a CPU when that was read last."""
+        self._slept = False
+        """It slept then, and had not been given a CPU since the time before."""
+        self._holds_for: int | None = None
+        """What the last look has read holds as long as this is the number; None: it does not."""
         self.ends = Ends()
         """The ends of its iterations, if it counts them."""
 
     def given(self) -> int | None:
         """Return how often the thread has been given a CPU; None: the kernel does not count that."""
-        return parse_schedstat(self._schedstat.read())[2] or None
+        (data,) = read_again((self._schedstat.fileno(),))
+        if data is None:
+            raise Gone("schedstat: the thread has ended")
+        return parse_schedstat(data)[2] or None
+
+    def at_rest(self, given: int | None, *, sleeps: bool) -> LoopSample | None:
+        """Return what the last look has found, if it need not be read again; None: it has to be read.
+
+        ``given``: how often the thread has been given a CPU by now; ``sleeps``: whether it slept right before
+        that was read. If it sleeps, and has not been given one since the look before, it has slept from
+        that moment on. So what was read of its loop since then holds still. Only loops that wait for events
+        are not read again: others can queue callbacks.
+        """
+        slept = sleeps and given is not None and given == self._given
+        self._given, self._slept = given, slept
+        last = self._last
+        if not slept or given != self._holds_for or last is None:
+            return None
+        waits = last.holder is None and last.iteration is None and not last.age_ns
+        return last if waits else None
 
     def turns(self) -> Turns | None:
         """Return its turns on CPUs; None: the kernel does not count them."""
@@ -96,6 +122,7 @@ class SeenLoop:
                 self.ends.see(sample.iteration, now_ns)
         self._add(LoopLook(name, ran, sample.age_ns, stands_for_ns, later), now_ns)
         self._looked_ns, self._last = now_ns, sample
+        self._holds_for = self._given if self._slept else None
 
     def see_none(self, now_ns: int, *, ran: Ran) -> None:
         """Note a look that has found that the thread runs no loop."""

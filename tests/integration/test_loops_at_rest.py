@@ -1,0 +1,100 @@
+"""A loop whose thread sleeps is not read again, until it runs again."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+
+from tests.harness import environ, until
+from tests.testbed import require
+from threadwatch.errors import ReadError
+from threadwatch.model.keys import ProcessKey
+from threadwatch.model.loops import LoopSample
+from threadwatch.procfs import MemoryFile, ProcFS
+from threadwatch.reading.reader import GuardedReader
+from threadwatch.tasks.kind import Asleep
+from threadwatch.tasks.source import LoopSource
+from threadwatch.waits.loop_looks import LoopLooks
+from threadwatch.waits.loop_records import LoopTarget
+from threadwatch.waits.records import SampledProcess, SampledThread, Target
+
+PROGRAM = """
+import asyncio, sys
+
+def hear():
+    if not sys.stdin.readline():
+        sys.exit()
+    print("busy", flush=True)
+    sys.stdin.readline()
+    print("idle", flush=True)
+
+async def main():
+    asyncio.get_running_loop().add_reader(0, hear)
+    print("idle", flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+class Asked(LoopSource):
+    """Counts how often the loops are read."""
+
+    times = 0
+
+    def sample(
+        self, memory: MemoryFile, now_ns: int, asleep: Asleep, *, functions: bool
+    ) -> list[LoopSample]:
+        """As a source does."""
+        self.times += 1
+        return super().sample(memory, now_ns, asleep, functions=functions)
+
+
+def test_a_thread_that_sleeps_is_not_read_again() -> None:
+    """A loop that waits for events is read twice, and again as soon as it works."""
+    command = [*require(3, 12).command, "-c", PROGRAM]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, env=environ("plain", {}), text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "idle\n"
+        pid = process.pid
+        directory = ProcFS().open_process(pid)
+        errors: list[ReadError] = []
+        looks, source, key = LoopLooks(errors, GuardedReader()), Asked(pid), ProcessKey(pid, 0)
+        loops = LoopTarget(source, chance=2, usual_ns=10**8, functions=False, clock_ns=0)
+        target = Target(key, directory, (pid,), (), lambda _: None, None, loops=loops)
+        sampled = SampledProcess(set())
+        file = directory.open_task_file(pid, "syscall")
+        thread = SampledThread(pid, file, 0)
+        sampled.add(thread)
+
+        def look() -> tuple[str | None, bool]:
+            """Return what has the loop, and whether it was read."""
+            before = source.times
+            thread.see("running" if file.read().startswith(b"running") else "poll", 0)
+            looks.look(sampled, target, loops, time.monotonic_ns())
+            readings = looks.take(key) or {}
+            assert not errors
+            seen = readings[pid].looks[-1].holder if pid in readings else "(none)"
+            return seen, source.times > before
+
+        def rests() -> bool:
+            return [look(), look(), look()] == [(None, False)] * 3
+
+        for _ in range(2):
+            until(rests, "the loop is not read while it waits")
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "busy\n"
+            assert look() == ("(callback) hear", True)
+            assert look() == ("(callback) hear", True)
+            process.stdin.write("\n")
+            process.stdin.flush()
+            assert process.stdout.readline() == "idle\n"
+        looks.close()
+        file.close()
+        directory.close()
+        process.kill()
