@@ -12,6 +12,7 @@ from benchmarks import (
     agreement,
     comparison,
     harm,
+    loops,
     machine,
     memory,
     page,
@@ -25,9 +26,30 @@ from benchmarks.running import CHECKOUT, BenchmarkError
 
 DOCS = CHECKOUT / "docs"
 PLOT = "benchmarks-poll.svg"
-NAMES = ("publisher", "poll", "memory", "waits", "harm", "agreement", "peers", "sweep", "profile")
-_USUAL = ("publisher", "poll", "memory", "waits", "peers")
-_USUAL_IN_FULL = ("publisher", "poll", "memory", "waits", "harm", "agreement", "peers", "sweep")
+NAMES = (
+    "publisher",
+    "poll",
+    "memory",
+    "waits",
+    "loops",
+    "harm",
+    "agreement",
+    "peers",
+    "sweep",
+    "profile",
+)
+_USUAL = ("publisher", "poll", "memory", "waits", "loops", "peers")
+_USUAL_IN_FULL = (
+    "publisher",
+    "poll",
+    "memory",
+    "waits",
+    "loops",
+    "harm",
+    "agreement",
+    "peers",
+    "sweep",
+)
 
 _EPILOG = """\
 benchmarks:
@@ -35,6 +57,7 @@ benchmarks:
   poll       what a poll and a scrape cost under various loads, in CPU time, memory and descriptors
   memory     what it costs to read names from the memory of processes that do not publish
   waits      what it costs to sample what threads wait for
+  loops      what it costs to look at loops and their tasks, and what being looked at costs a server
   harm       what threadwatch, py-spy and CPython's profiler do to a program's throughput; only when
              named or with --full
   agreement  whether they agree on which thread holds the GIL; only when named or with --full
@@ -56,6 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "poll": lambda: polling.run(full=options.full),
         "memory": lambda: memory.run(full=options.full),
         "waits": lambda: waits.run(full=options.full),
+        "loops": lambda: loops.run(full=options.full),
         "harm": lambda: harm.run(full=options.full),
         "agreement": lambda: agreement.run(full=options.full),
         "peers": lambda: comparison.run_peers(full=options.full),
@@ -97,7 +121,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "names",
         nargs="*",
         metavar="NAME",
-        help="by default publisher, poll, memory, waits and peers, with --full all but profile",
+        help="by default publisher, poll, memory, waits, loops and peers, with --full all but profile",
     )
     parser.add_argument("--full", action="store_true", help="good figures rather than quick ones")
     parser.add_argument(

@@ -211,6 +211,7 @@ unmatched: ignore
 names: {{from_memory: {from_memory}}}
 threads: {{per: {per}, cap: 100000}}
 waits: {{rate: {rate}}}
+tasks: {{rate: {tasks}}}
 groups:
 - {{name: load, match: {{cmdline: {load}}}}}
 """
@@ -225,16 +226,17 @@ def configuration(
     load: str = "benchmarks.load",
     itself: bool = True,
     from_memory: bool = False,
+    tasks: int = 10,
 ) -> Iterator[str]:
     """Yield the path of a configuration that watches loads and daemons, and nothing else that runs here.
 
     ``rate``: how often in a second it is sampled what threads wait for. ``load``: what the load's command
     line has in it. ``itself``: whether daemons are watched at all. ``from_memory``: whether names are read
-    from the memory of what does not publish.
+    from the memory of what does not publish. ``tasks``: how often in a second loops are looked at.
     """
     with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
         memory = str(from_memory).lower()
-        config = _CONFIG.format(per=per, rate=rate, load=load, from_memory=memory)
+        config = _CONFIG.format(per=per, rate=rate, load=load, from_memory=memory, tasks=tasks)
         file.write(config + (_ITSELF if itself else ""))
         file.flush()
         yield file.name
@@ -275,10 +277,13 @@ def watching(
     load: str = "benchmarks.load",
     itself: bool = True,
     from_memory: bool = False,
+    tasks: int = 10,
 ) -> Iterator[Daemon]:
     """Yield a daemon that is configured by :func:`configuration`."""
     with (
-        configuration(per, rate=rate, load=load, itself=itself, from_memory=from_memory) as path,
+        configuration(
+            per, rate=rate, load=load, itself=itself, from_memory=from_memory, tasks=tasks
+        ) as path,
         Daemon(path) as daemon,
     ):
         yield daemon
