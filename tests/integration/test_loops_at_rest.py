@@ -45,7 +45,7 @@ class Asked(LoopSource):
     def sample(
         self, memory: MemoryFile, now_ns: int, asleep: Asleep, *, functions: bool
     ) -> list[LoopSample]:
-        """As a source does."""
+        """Do what a source does."""
         self.times += 1
         return super().sample(memory, now_ns, asleep, functions=functions)
 
