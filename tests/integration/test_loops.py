@@ -127,6 +127,48 @@ def test_the_application_s_function(interpreter: Interpreter, tmp_path: Path) ->
     assert sum(function is None for _, function in told) <= len(told) // 10
 
 
+FRAMEWORK = """
+class View:
+    def __init__(self, asked):
+        self.answer(asked)
+
+async def serve(view):
+    for asked in range(200):
+        view(asked)
+"""
+SHOP = """
+import asyncio, sys
+
+there = {}
+exec(compile(sys.argv[1], "/usr/lib/python3/dist-packages/framework.py", "exec"), there)
+
+class Basket(there["View"]):
+    def answer(self, asked):
+        if asked == 150:
+            print(flush=True)
+            sys.stdin.read()
+
+asyncio.run(there["serve"](Basket))
+"""
+
+
+@pytest.mark.parametrize("version", [(3, 11), (3, 13), (3, 15)], ids=str)
+def test_the_application_s_function_in_a_class(version: tuple[int, int], tmp_path: Path) -> None:
+    """What the interpreter puts between a framework and the ``__init__`` of its class is no function."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    command = [*require(*version).command, str(tmp_path / "shop.py"), FRAMEWORK]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environ("plain", {})) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        outside = Outside(process.pid)
+        outside.find_all(1)
+        (sample,) = outside.loops.sample(outside.memory, time.monotonic_ns(), functions=True)
+        assert (sample.holder, sample.function) == ("serve", "shop.Basket.answer")
+        outside.close()
+        process.kill()
+
+
 BLOCKS = """
 import asyncio, os, time
 async def blocks():

@@ -12,6 +12,9 @@ from threadwatch.errors import ReadError
 from threadwatch.tasks.frames import Frame
 from threadwatch.tasks.objects import Code, Objects, Readable
 
+_OF_CLASSES = "__init__"
+"""What the code of the interpreter's own that calls the ``__init__`` of a class has instead of a file, from
+3.13 on (CPython, Python/specialize.c, _Py_InitCleanup)."""
 _INSTALLED = ("/site-packages/", "/dist-packages/")
 _COROUTINE_SIZE = 128
 """Bytes of a coroutine in front of its frame: fewer."""
@@ -23,7 +26,7 @@ def is_application(file: str, library: str) -> bool:
 
     ``library``: the directory of Python's own library, with a slash at the end.
     """
-    if file.startswith(("<", library)):
+    if file == _OF_CLASSES or file.startswith(("<", library)):
         return False
     return not any(part in file for part in _INSTALLED)
 
