@@ -49,6 +49,7 @@ FRAMEWORKS = (
     ("3.14", ("fastapi", "uvloop"), *_FASTAPI, "uvloop==0.22.1"),
     ("3.11", ("hypercorn",), *_HYPERCORN, "trio==0.27.0"),
     ("3.13", ("hypercorn",), *_HYPERCORN, "trio==0.33.0"),
+    ("3.12", ("gunicorn",), "flask==3.1.2", "gunicorn==23.0.0", "gevent==25.9.1"),
 )
 """An interpreter, the arguments of ``endpoints.py``, and what is to be installed for them."""
 SLACK_NS = 1000
@@ -78,6 +79,16 @@ TRIOS = (
     ("3.15", "trio==0.35.0"),
 )
 """The same of trio."""
+GEVENTS = (
+    ("3.9", "gevent==25.9.1"),
+    ("3.10", "gevent==24.2.1"),
+    ("3.11", "gevent==23.9.1"),
+    ("3.12", "gevent==25.9.1"),
+    ("3.13", "gevent==25.9.1"),
+    ("3.14", "gevent==26.9.0"),
+    ("3.15", "gevent==26.9.0"),
+)
+"""The same of gevent."""
 _PAIR = Struct("=QQ")
 
 
@@ -113,7 +124,7 @@ class Outside:
         turns = Turns(parse_schedstat(self.dir.read_task(tid, "schedstat"))[2], left, wants)
         if has_run(given[tid], turns, wanted=wanted[tid], at_work=False):
             return sample
-        return sample._replace(holder=None, age_ns=0)
+        return sample._replace(holder=None, age_ns=None if sample.age_ns is None else 0)
 
     def find(self) -> frozenset[int]:
         """Look which threads run a loop; the threads. A look while modules are imported can fail."""
@@ -135,14 +146,14 @@ class Outside:
 def started(
     interpreter: testbed.Interpreter, directory: Path, scenario: str, library: str = ""
 ) -> contextlib.AbstractContextManager[tuple[int, dict[int, Path]]]:
-    """Start the program ``loops.py``, or that of trio: see :func:`running`.
+    """Start the program ``loops.py``, or that of trio or gevent: see :func:`running`.
 
-    ``library``: pip's words for the release of uvloop or trio that it runs on; none: asyncio's own loop.
+    ``library``: pip's words for the release of what it runs on; none: asyncio's own loop.
     """
     extra: dict[str, str] = {}
     program = "loops.py"
-    if library.startswith("trio"):
-        program = "trio_loops.py"
+    if library.startswith(("trio", "gevent")):
+        program = library.partition("=")[0] + "_loops.py"
         command = python(interpreter, environment(interpreter, library))
         interpreter = replace(interpreter, command=command)
     elif library:
@@ -179,7 +190,7 @@ def names_of(interpreter: testbed.Interpreter, library: str) -> Sequence[str]:
     """Return what the steps of LABELS are called on a library, which is as for :func:`started`."""
     if library.startswith("trio"):
         return [name if name in ("", "named-é") else f"__main__.{name}" for name in LABELS]
-    return uvloop_names(interpreter) if library else LABELS
+    return uvloop_names(interpreter) if library.startswith("uvloop") else LABELS
 
 
 @contextlib.contextmanager
@@ -398,11 +409,11 @@ def main(arguments: list[str]) -> int:
     runs += [
         (one, library)
         for one in chosen
-        for version, library in UVLOOPS + TRIOS
+        for version, library in UVLOOPS + TRIOS + GEVENTS
         if str(one) == version
     ]
     for interpreter, library in runs:
-        for scenario in ("mixed", "again"):
+        for scenario in ("mixed", "threads" if "gevent" in library else "again"):
             for verdict in _proof(interpreter, scenario, count, library):
                 wrong += len(verdict.wrong) + len(verdict.wrong_ages)
                 print(

@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import threading
-import time
+from time import sleep
 
 from loops import NOTHING, NUMBERS, Ring
 
@@ -21,13 +21,13 @@ RING = Ring(sys.argv[1], "one")
 def step(label, seconds):
     """Hold the loop for a while."""
     RING.note(NUMBERS[label])
-    time.sleep(seconds)
+    sleep(seconds)
     RING.note(NOTHING)
 
 
-def ask(port):
-    """Ask for both endpoints, again and again."""
-    print(json.dumps([os.getpid(), {"one": os.getpid()}]), flush=True)
+def ask(port, server):
+    """Ask for both endpoints of the process that serves, again and again."""
+    print(json.dumps([server, {"one": server}]), flush=True)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     while True:
         for path in ("/dear", "/cheap"):
@@ -38,7 +38,7 @@ def ask(port):
 def start(listener):
     """Begin to ask."""
     port = listener.getsockname()[1]
-    threading.Thread(target=ask, args=(port,), daemon=True).start()
+    threading.Thread(target=ask, args=(port, os.getpid()), daemon=True).start()
 
 
 def aiohttp(listener):
@@ -115,8 +115,48 @@ def hypercorn(listener):
     trio.run(serve, application, config)
 
 
+def gunicorn(listener):
+    """Serve Flask by gunicorn with a worker of gevent. Another process asks."""
+    port = listener.getsockname()[1]
+    if not os.fork():
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.request("GET", "/pid")
+            ask(port, int(connection.getresponse().read()))
+        finally:  # gunicorn has ended
+            os._exit(0)
+    from flask import Flask
+    from gunicorn.app.base import BaseApplication
+
+    application = Flask("endpoints")
+
+    @application.get("/dear")
+    def dear():
+        step("dear", 0.006)
+        return ""
+
+    @application.get("/cheap")
+    def cheap():
+        step("cheap", 0.003)
+        return ""
+
+    @application.get("/pid")
+    def pid():
+        return str(os.getpid())
+
+    class Application(BaseApplication):
+        def load_config(self):
+            self.cfg.set("bind", f"fd://{listener.fileno()}")
+            self.cfg.set("worker_class", "gevent")
+
+        def load(self):
+            return application
+
+    Application().run()
+
+
 if __name__ == "__main__":
     listener = socket.create_server(("127.0.0.1", 0))
-    {"aiohttp": aiohttp, "fastapi": fastapi, "hypercorn": hypercorn}[sys.argv[2]](
-        listener, *sys.argv[3:]
-    )
+    {"aiohttp": aiohttp, "fastapi": fastapi, "hypercorn": hypercorn, "gunicorn": gunicorn}[
+        sys.argv[2]
+    ](listener, *sys.argv[3:])

@@ -23,11 +23,12 @@ def loops(view: View) -> Iterator[Metric]:
     ]
     yield _by_task(families.TASK_CPU, known, lambda task: seconds(task.cpu_ns))
     yield _by_task(families.LOOP_HELD, known, lambda task: seconds(task.held_ns))
-    yield _by_task(families.LOOP_BLOCKED, known, lambda task: seconds(task.blocked_ns))
+    timed = [(labels, loop) for labels, loop in known if any(loop.lags)]
+    yield _by_task(families.LOOP_BLOCKED, timed, lambda task: seconds(task.blocked_ns))
     yield histogram(
         families.LOOP_LAG,
         LAG_BUCKETS,
-        ((labels, loop.lags, loop.lag_sum_ns) for labels, loop in known if any(loop.lags)),
+        ((labels, loop.lags, loop.lag_sum_ns) for labels, loop in timed),
     )
     yield plain(
         families.LOOP_LAG_MAX,

@@ -14,6 +14,7 @@ from threadwatch.names.memory.snapshot import Memory
 from threadwatch.names.memory.walk import Python
 from threadwatch.tasks.asyncio_loops import AsyncioLoops
 from threadwatch.tasks.frames import Frames
+from threadwatch.tasks.gevent_loops import GEVENT, GeventLoops
 from threadwatch.tasks.imports import Imports
 from threadwatch.tasks.kind import Asleep, LoopReader, Shared, not_known
 from threadwatch.tasks.layout import SOURCE, layout_of
@@ -32,7 +33,7 @@ class Loops:
         :raises Unsupported: a version or build whose tasks cannot be read.
         """
         layout = layout_of(python)
-        self._imports = imports = Imports(python, MODULES | {UVLOOP, TRIO})
+        self._imports = imports = Imports(python, MODULES | {UVLOOP, TRIO, GEVENT})
         self._objects = Objects(python, layout)
         self._shared = shared = Shared(
             python,
@@ -47,6 +48,7 @@ class Loops:
             self._asyncio,
             UvloopLoops(shared),
             TrioLoops(shared),
+            GeventLoops(shared),
         )
         """In this order; of a thread that runs loops of two kinds, the first is seen."""
 

@@ -1,0 +1,77 @@
+"""What is read of hubs of gevent is what their greenlets have written down themselves, or not known."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.harness import until
+from tests.loops_outside import (
+    GEVENTS,
+    Outside,
+    Truth,
+    functions,
+    judge,
+    started,
+    watch,
+)
+from tests.testbed import Interpreter, require
+from threadwatch.model.loops import UNKNOWN
+
+RELEASES = dict(GEVENTS)
+
+
+def test_greenlets(interpreter: Interpreter, tmp_path: Path) -> None:
+    """Each sample has the greenlet or callback that held the loop, and the application's function in it."""
+    with started(interpreter, tmp_path, "mixed", RELEASES[str(interpreter)]) as (pid, files):
+        outside = Outside(pid)
+        outside.find_all(1)
+        taken = watch(outside, files, 120, functions=True)
+        outside.close()
+    (verdict,) = judge(files, taken).values()
+    assert not verdict.wrong
+    assert verdict.strict >= verdict.samples // 4 > 0
+    assert verdict.seen[UNKNOWN] <= verdict.samples // 10
+    assert {"heavy", "named-é", "(callback) tick"} <= verdict.seen.keys()
+    samples = [sample for _, _, sample in taken[pid]]
+    assert {(sample.kind, sample.age_ns) for sample in samples} == {("gevent", None)}
+    told = functions(Truth(files[pid]), taken[pid])
+    for step, function in told:
+        name = {"named-é": "named"}.get(step, step.removeprefix("(callback) "))
+        if interpreter.version < (3, 11):
+            name = name.rpartition(".")[2]
+        assert function in {f"gevent_loops.{name}", None}
+    assert sum(function is None for _, function in told) <= len(told) // 10
+
+
+@pytest.mark.parametrize("version", [(3, 10), (3, 13)], ids=str)
+def test_hubs_of_two_threads(version: tuple[int, int], tmp_path: Path) -> None:
+    """Each greenlet belongs to the thread that runs it."""
+    interpreter = require(*version)
+    with started(interpreter, tmp_path, "threads", RELEASES[str(interpreter)]) as (pid, files):
+        outside = Outside(pid)
+        outside.find_all(2)
+        taken = watch(outside, files, 100)
+        outside.close()
+    for verdict in judge(files, taken).values():
+        assert not verdict.wrong
+        assert verdict.seen[UNKNOWN] <= verdict.samples // 10
+        assert "heavy" in verdict.seen
+
+
+def test_a_hub_at_rest(tmp_path: Path) -> None:
+    """A hub that waits for events has nothing that holds its loop."""
+    interpreter = require(3, 14)
+    with started(interpreter, tmp_path, "idle", RELEASES[str(interpreter)]) as (pid, _):
+        outside = Outside(pid)
+        outside.find_all(1)
+
+        def at_rest() -> bool:
+            (sample,) = outside.sample(time.monotonic_ns())
+            return (sample.tid, sample.kind, sample.holder) == (pid, "gevent", None)
+
+        until(at_rest, "it waits for events")
+        assert outside.loops.census(outside.memory, time.monotonic_ns(), 5_000) == []
+        outside.close()
