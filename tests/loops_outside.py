@@ -41,6 +41,10 @@ from threadwatch.waits.syscalls import epolls
 SAMPLES = 10_000
 _FASTAPI = ("fastapi==0.121.1", "uvicorn==0.38.0", "httptools==0.7.1")
 _HYPERCORN = ("fastapi==0.121.1", "hypercorn==0.17.3")
+_SQLALCHEMY = (
+    *("sqlalchemy==2.0.44", "greenlet==3.2.4", "aiosqlite==0.21.0"),
+    *("starlette==0.50.0", "uvicorn==0.38.0"),
+)
 FRAMEWORKS = (
     ("3.10", ("aiohttp",), "aiohttp==3.13.2"),
     ("3.14", ("fastapi",), "fastapi==0.121.1", "uvicorn==0.38.0"),
@@ -50,8 +54,18 @@ FRAMEWORKS = (
     ("3.11", ("hypercorn",), *_HYPERCORN, "trio==0.27.0"),
     ("3.13", ("hypercorn",), *_HYPERCORN, "trio==0.33.0"),
     ("3.12", ("gunicorn",), "flask==3.1.2", "gunicorn==23.0.0", "gevent==25.9.1"),
+    ("3.10", ("uvicorn", "django"), "django==5.2.8", "uvicorn==0.38.0"),
+    ("3.12", ("hypercorn on asyncio", "django"), "django==5.2.8", "hypercorn==0.18.0"),
+    ("3.13", ("uvicorn", "django"), "django==5.2.8", "uvicorn==0.38.0"),
+    ("3.11", ("uvicorn", "starlette"), "starlette==0.50.0", "uvicorn==0.38.0"),
+    ("3.15", ("hypercorn on asyncio", "starlette"), "starlette==0.50.0", "hypercorn==0.18.0"),
+    ("3.10", ("uvicorn", "sqlalchemy"), *_SQLALCHEMY),
+    ("3.12", ("uvicorn", "sqlalchemy"), *_SQLALCHEMY),
+    ("3.14", ("uvicorn", "sqlalchemy"), *_SQLALCHEMY),
 )
 """An interpreter, the arguments of ``endpoints.py``, and what is to be installed for them."""
+APPLICATIONS = frozenset({"django", "starlette", "sqlalchemy"})
+"""Those that more than one server can serve."""
 SLACK_NS = 1000
 """Between the clock as the loop reads it, in seconds, and as it is written down, in ns."""
 MS_NS = 1_100_000
@@ -430,11 +444,16 @@ def main(arguments: list[str]) -> int:
     return 1 if wrong else 0
 
 
-def _prove_endpoints(
-    version: str, arguments: tuple[str, ...], requirements: list[str], count: int
-) -> int:
-    """Hold the application's functions under a framework's tasks against the endpoints that ran."""
-    (interpreter,) = (one for one in testbed.interpreters() if str(one) == version)
+def endpoints(
+    interpreter: testbed.Interpreter,
+    arguments: tuple[str, ...],
+    requirements: Sequence[str],
+    count: int,
+) -> tuple[list[tuple[str, str | None]], list[tuple[str, str | None]]]:
+    """Hold the application's functions under a framework's tasks against the endpoints that ran.
+
+    Return the endpoint and what was seen, of each sample in one step; and those of them that are wrong.
+    """
     command = python(interpreter, environment(interpreter, *requirements))
     with tempfile.TemporaryDirectory() as directory:
         with running([*command, "-W", "ignore"], "endpoints.py", Path(directory), *arguments) as (
@@ -446,12 +465,23 @@ def _prove_endpoints(
             (taken,) = watch(outside, files, min(count, 4000), functions=True).values()
             outside.close()
         told = functions(Truth(files[pid]), taken)
-    nested = "" if interpreter.version < (3, 11) else f"{arguments[0]}.<locals>."
-    wrong = [
+    around = f"of_{arguments[1]}" if arguments[-1] in APPLICATIONS else arguments[0]
+    nested = "" if interpreter.version < (3, 11) else f"{around}.<locals>."
+    wrong: list[tuple[str, str | None]] = [
         (step, function)
         for step, function in told
-        if function not in {f"endpoints.{nested}{step}", None}
+        # frames end where a greenlet begins: what that runs is the outermost then
+        if function not in {f"endpoints.{nested}{step}", f"endpoints.{nested}{step}_query", None}
     ]
+    return told, wrong
+
+
+def _prove_endpoints(
+    version: str, arguments: tuple[str, ...], requirements: list[str], count: int
+) -> int:
+    """Print how :func:`endpoints` compare; return how many are wrong."""
+    (interpreter,) = (one for one in testbed.interpreters() if str(one) == version)
+    told, wrong = endpoints(interpreter, arguments, requirements, count)
     unknown = sum(function is None for _, function in told)
     print(
         f"{requirements} on {interpreter.release}: {len(told)} samples in one step, {unknown} unknown, "

@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 from tests.harness import environ, until
-from tests.loops_outside import Outside, Truth, Verdict, functions, judge, started, watch
+from tests.loops_outside import (
+    APPLICATIONS,
+    FRAMEWORKS,
+    Outside,
+    Truth,
+    Verdict,
+    endpoints,
+    functions,
+    judge,
+    started,
+    watch,
+)
 from tests.testbed import Interpreter, require
 from threadwatch.errors import Gone, ReadError
 from threadwatch.model.loops import UNKNOWN, TaskCount
@@ -124,6 +135,21 @@ def test_the_application_s_function(interpreter: Interpreter, tmp_path: Path) ->
         if interpreter.version < (3, 11):
             name = name.rpartition(".")[2]
         assert function in {f"loops.{name}", None}  # it may have changed while it was looked at
+    assert sum(function is None for _, function in told) <= len(told) // 10
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in FRAMEWORKS if row[0] in ("3.13", "3.14") and row[1][-1] in APPLICATIONS],
+    ids=lambda row: row[1][-1],
+)
+def test_endpoints_of_real_servers(row: tuple[str, tuple[str, ...], str]) -> None:
+    """Under Django and in the greenlets of SQLAlchemy, each sample has the endpoint that ran."""
+    version, served, *requirements = row
+    major, minor = map(int, version.split("."))
+    told, wrong = endpoints(require(major, minor), served, requirements, 2 * SAMPLES)
+    assert not wrong
+    assert {step for step, function in told if function} == {"dear", "cheap"}
     assert sum(function is None for _, function in told) <= len(told) // 10
 
 
