@@ -1,23 +1,20 @@
 """The loops of one process by its memory: when to look for its Python, and when that is another one.
 
-* A process's Python is looked for at the first :meth:`LoopSource.find`. Where that fails, it is looked for
-  again after 1, 2, 4 … 32 calls: it may be just starting. A process that has no Python that can be read has
-  no loops, and that is no error.
+* A process's Python is looked for at the first :meth:`LoopSource.find`, and later as
+  :mod:`threadwatch.names.memory.search` says. A process that has no Python that can be read has no loops, and
+  that is no error.
 * Its memory ends with its program (exec). The kernel gives each program a vector of its own (``auxv``), with
   addresses that are chosen at random: another vector is another program, and what was found is forgotten.
 """
 
 from __future__ import annotations
 
-from threadwatch.errors import Denied, ReadError, Unsupported
+from threadwatch.errors import Denied, Unsupported
 from threadwatch.model.loops import Census, LoopSample
-from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
-from threadwatch.names.memory.snapshot import Snapshot
+from threadwatch.names.memory.search import PythonSearch
 from threadwatch.procfs import MemoryFile
 from threadwatch.tasks.kind import Asleep
 from threadwatch.tasks.loops import Loops
-
-_LONGEST_WAIT = 32
 
 
 class LoopSource:
@@ -25,12 +22,15 @@ class LoopSource:
 
     def __init__(self, ns_pid: int) -> None:
         """``ns_pid``: the process's PID in its own PID namespace."""
-        self._ns_pid = ns_pid
+        self._search = PythonSearch(ns_pid)
+        self._finds = 0
+        """How often it has been looked for, or could have been."""
+        self._unsupported = False
+        """It is a Python whose tasks cannot be read."""
         self._auxv = b""
         self._ahead_ns = 0
         """The time by which CLOCK_MONOTONIC of the process is ahead of ours."""
         self._loops: Loops | None = None
-        self._skip, self._wait = 0, 1
 
     @property
     def tids(self) -> frozenset[int]:
@@ -45,7 +45,8 @@ class LoopSource:
         self._ahead_ns = ahead_ns
         if auxv != self._auxv:
             self._auxv, self._loops = auxv, None
-            self._skip, self._wait = 0, 1
+            self._search.forget()
+            self._unsupported = False
 
     def find(self, memory: MemoryFile, now_ns: int) -> None:
         """See which threads run a loop now; about once a second. ``now_ns``: CLOCK_MONOTONIC.
@@ -54,20 +55,28 @@ class LoopSource:
         :raises ReadError: its source is ``tasks``; what was found before stays.
         """
         if self._loops is None:
-            if self._skip:
-                self._skip -= 1
-                return
-            self._skip, self._wait = self._wait, min(2 * self._wait, _LONGEST_WAIT)
-            try:
-                python = find_python(Snapshot(memory, FIRST_LOOK), self._auxv, self._ns_pid)
-                self._loops = Loops(python)
-            except Denied:
-                raise
-            except ReadError as error:
-                if isinstance(error, Unsupported):
-                    self._skip = 1 << 62
-                return
-        self._loops.find(memory, now_ns + self._ahead_ns)
+            self._loops = self._first(memory)
+        if self._loops is not None:
+            self._loops.find(memory, now_ns + self._ahead_ns)
+
+    def _first(self, memory: MemoryFile) -> Loops | None:
+        """Return the loops, once the process's Python has been found. Raises Gone or Denied."""
+        if self._unsupported:
+            return None
+        self._finds += 1
+        found = self._search.look_in(memory, self._auxv, self._finds)
+        if found is None:
+            failure = self._search.failure
+            if isinstance(failure, Denied):
+                raise failure
+            self._unsupported = isinstance(failure, Unsupported)
+            return None
+        self._search.forget()  # which would keep the memory open
+        try:
+            return Loops(found.python)
+        except Unsupported:
+            self._unsupported = True
+            return None
 
     def sample(
         self, memory: MemoryFile, now_ns: int, asleep: Asleep, *, functions: bool

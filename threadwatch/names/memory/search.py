@@ -1,7 +1,8 @@
 """Finds the Python of one process, once for each program: when to look, and what was found.
 
 * A process is looked into for the first time in its first poll. Where that fails, it is again after 1, 2, 4 …
-  32 polls: it may be just starting, or about to become another program.
+  32 polls: it may be just starting, or about to become another program. A caller that is not called in each
+  poll counts its calls.
 * Its memory ends with its program (exec). The reader that is told Gone has to :meth:`PythonSearch.forget`
   what was found: the next program is looked into anew.
 """
@@ -45,18 +46,36 @@ class PythonSearch:
         """Look for it, if it is not known and that is due in this poll; return it. Raise nothing."""
         if self.found is not None or not self.is_due(poll):
             return self.found
-        self._next_look = poll + self._wait
-        self._wait = min(2 * self._wait, _LONGEST_WAIT)
+        self._wait_from(poll)
         try:
             # opened before the vector is read: what that says of another program leads nowhere in this one
             memory = process.open_memory()
-            auxv = process.read("auxv", "auxv")
-            python = find_python(Snapshot(memory, FIRST_LOOK), auxv, self._ns_pid)
+            return self._find(memory, process.read("auxv", "auxv"))
         except Gone:
             return None
         except ReadError as error:
             self.failure = error
             return None
+
+    def look_in(self, memory: MemoryFile, auxv: bytes, poll: int) -> Found | None:
+        """Do the same in memory that is open; ``auxv``: the vector of its program. Raises Gone."""
+        if self.found is not None or not self.is_due(poll):
+            return self.found
+        self._wait_from(poll)
+        try:
+            return self._find(memory, auxv)
+        except Gone:
+            raise
+        except ReadError as error:
+            self.failure = error
+            return None
+
+    def _wait_from(self, poll: int) -> None:
+        self._next_look = poll + self._wait
+        self._wait = min(2 * self._wait, _LONGEST_WAIT)
+
+    def _find(self, memory: MemoryFile, auxv: bytes) -> Found:
+        python = find_python(Snapshot(memory, FIRST_LOOK), auxv, self._ns_pid)
         self.found, self.failure, self._wait = Found(python, memory), None, 1
         return self.found
 
