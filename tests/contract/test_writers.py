@@ -19,9 +19,8 @@ from pathlib import Path
 
 from tests.testbed import CHECKOUT
 
-NOT_CHECKED = frozenset({"publisher", "inject", "tasks"})
-"""What runs in a watched process keeps nothing for the daemon. In ``tasks``, a loop is written by the search
-for it and by the looks at it, by turns."""
+NOT_CHECKED = frozenset({"publisher", "inject"})
+"""What runs in a watched process keeps nothing for the daemon."""
 CHANGES = frozenset(
     {
         *("add", "append", "clear", "difference_update", "discard", "extend", "insert"),

@@ -19,10 +19,11 @@ from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
 from threadwatch.names.memory.offsets import tabled
 from threadwatch.names.memory.snapshot import PAGE, Snapshot
 from threadwatch.names.memory.walk import Python
+from threadwatch.tasks.asyncio_loop import Loop
 from threadwatch.tasks.finding import Finding
 from threadwatch.tasks.frames import MOST_FRAMES
 from threadwatch.tasks.layout import layout_of
-from threadwatch.tasks.look import Looks, Loop
+from threadwatch.tasks.look import Looks
 from threadwatch.tasks.loops import Loops
 from threadwatch.tasks.places import Places
 

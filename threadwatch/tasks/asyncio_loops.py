@@ -55,10 +55,10 @@ class AsyncioLoops:
         samples = []
         for loop in self._finding.loops.values():
             sample = self._looks.look(memory, loop, now_ns, functions=functions)
-            loop.looked_ns = now_ns
-            loop.is_sure = sample is not None and sample.holder != UNKNOWN
+            loop.was_looked_at(now_ns, is_sure=sample is not None and sample.holder != UNKNOWN)
             if sample is not None:
-                ready, loop.queue = self._ready.count(memory, loop.address, loop.queue, now_ns)
+                ready, queue = self._ready.count(memory, loop.address, loop.queue, now_ns)
+                loop.waits_in(queue)
                 samples.append(sample._replace(ready=ready))
         return samples
 
@@ -66,7 +66,7 @@ class AsyncioLoops:
         """Note that what the last sample has found holds until now."""
         if self._finding is not None:
             for loop in self._finding.loops.values():
-                loop.looked_ns, loop.is_sure = now_ns, True
+                loop.was_looked_at(now_ns, is_sure=True)
 
     def iterations(self, _: Memory) -> dict[int, int]:
         """Return nothing: the memory tells when an iteration began."""

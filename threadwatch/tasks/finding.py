@@ -10,9 +10,10 @@ from __future__ import annotations
 from threadwatch.errors import ReadError
 from threadwatch.names.memory.snapshot import Memory, half, word
 from threadwatch.names.memory.walk import Python
+from threadwatch.tasks.asyncio_loop import Loop
 from threadwatch.tasks.frames import Frames
 from threadwatch.tasks.layout import malformed
-from threadwatch.tasks.look import Looks, Loop
+from threadwatch.tasks.look import Looks
 from threadwatch.tasks.objects import Objects
 from threadwatch.tasks.places import Places
 from threadwatch.tasks.states import State, States
@@ -23,7 +24,6 @@ MOST_LOOPS = 256
 """Of one process; threads beyond have none."""
 
 _TRIES = 3
-_SURE_FOR = 4
 _STATES_AT_ONCE = 512
 """Of a process with more threads, they are looked at less often."""
 
@@ -69,22 +69,16 @@ class Finding:
             if innermost is not None:
                 without[state.address] = innermost
             elif loop.address:
-                loop.tid = loop.tid or tid_of(self._python, memory, state.ident, state.native)
-                loop.seen = loop.address, loop.frame
-                loop.sure_for = _SURE_FOR
+                loop.was_found(loop.tid or tid_of(self._python, memory, state.ident, state.native))
                 if loop.tid:
                     loops[state.address] = loop
         self.loops, self._without = loops, without
 
     def _goes_on(self, loop: Loop, state: State) -> bool:
         """Return whether a thread runs the loop that was found in it: looks have seen it since."""
-        is_sure, loop.is_sure = loop.is_sure, False
-        loop.sure_for -= 1
-        return (
-            is_sure
-            and loop.sure_for > 0
-            and loop.seen == (loop.address, loop.frame)
-            and self._frames.running_loop(state.data) in (None, loop.address)
+        return loop.need_not_be_found() and self._frames.running_loop(state.data) in (
+            None,
+            loop.address,
         )
 
     def _see(self, memory: Memory, looks: Looks, loop: Loop, data: bytes) -> Innermost | None:
@@ -100,10 +94,10 @@ class Finding:
                 state = self._frames.parse(memory, data, loop.ident, self._places.interpreter)
                 runs = state.running_loop is None or self._is_own(memory, loop, state.running_loop)
             except ReadError:
-                loop.address = 0
+                loop.runs_none()
                 return None
             if not state.frame or not runs:
-                loop.address = 0
+                loop.runs_none()
                 return None
             innermost: Innermost | None = None
             try:
@@ -115,7 +109,7 @@ class Finding:
                 if walk.found is not None:
                     looks.follow(memory, loop, walk.found.address)
                     if state.running_loop is None:
-                        loop.outermost = self._outermost(memory, loop.frame)
+                        loop.begins_above(self._outermost(memory, loop.frame))
                     elif state.running_loop != loop.address:
                         raise malformed("a thread says that it runs another loop")
                     return None

@@ -11,14 +11,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct
 from typing import NamedTuple
 
 from threadwatch.errors import ReadError
-from threadwatch.model.loops import LOOP, UNKNOWN, LoopKind, LoopSample
+from threadwatch.model.loops import LOOP, UNKNOWN, LoopSample
 from threadwatch.names.memory.snapshot import Memory
 from threadwatch.names.memory.walk import Python
+from threadwatch.tasks.asyncio_loop import Loop
 from threadwatch.tasks.current import current_task
 from threadwatch.tasks.frames import Frames, ThreadState, Walk
 from threadwatch.tasks.functions import Functions, within
@@ -26,7 +26,6 @@ from threadwatch.tasks.labels import Labels
 from threadwatch.tasks.layout import TAGS, Layout, malformed
 from threadwatch.tasks.objects import Objects
 from threadwatch.tasks.places import Places
-from threadwatch.tasks.ready import ReadyQueue
 
 _TRIES = 3
 _AHEAD_NS = 1_000_000_000
@@ -36,35 +35,6 @@ _OWN_LOOP = "_UnixSelectorEventLoop"
 _FLOAT = Struct("<Qd")
 _LATEST_S = 1e10
 """No clock shows more seconds."""
-
-
-@dataclass(slots=True)
-class Loop:
-    """A thread, and the loop that it runs."""
-
-    state: int
-    """The address of its thread state."""
-    ident: int
-    looked_ns: int
-    """When it was looked at last."""
-    tid: int = 0
-    address: int = 0
-    """That of the loop."""
-    frame: int = 0
-    """That of the frame of ``_run_once``, as it was found last."""
-    outermost: int = 0
-    """That of the outermost frame of the thread, where the thread does not say which loop it runs."""
-    kind: LoopKind = "asyncio"
-    queue: ReadyQueue | None = None
-    """Its callbacks that are ready, as they were found last."""
-    clock_known: bool = False
-    """Its clock is CLOCK_MONOTONIC: it is asyncio's own, or has been seen to be."""
-    seen: tuple[int, int] = (0, 0)
-    """Its :attr:`address` and :attr:`frame` when it was found last."""
-    sure_for: int = 0
-    """How often it need not be looked for as long as looks see it."""
-    is_sure: bool = False
-    """The last look since it was looked for has seen what has the loop, or that nothing has."""
 
 
 class Iteration(NamedTuple):
@@ -147,9 +117,9 @@ class Looks:
             kind = self._objects.type_at(memory, now.loop)
             if not self._objects.is_a(memory, kind, self._places.loop_type):
                 raise malformed("what runs _run_once is no loop")
-            loop.address = now.loop
-            loop.clock_known = self._objects.type(memory, kind).name == _OWN_LOOP
-        loop.frame = frame
+            own = self._objects.type(memory, kind).name == _OWN_LOOP
+            loop.runs(now.loop, clock_known=own)
+        loop.runs_in(frame)
         return now
 
     def _iteration(self, memory: Memory, frame: int) -> Iteration:
@@ -253,7 +223,7 @@ class Looks:
         except (ReadError, _Ended):
             return False
         if found is not None:
-            loop.frame = found.address
+            loop.runs_in(found.address)
         return found is not None
 
     def _is_live(self, memory: Memory, loop: Loop, task: int, now: Iteration) -> bool:
@@ -276,7 +246,7 @@ class Looks:
     def _age(self, loop: Loop, began_ns: int, now_ns: int) -> int | None:
         """Return how old an iteration is; None if the loop's clock is another than ours."""
         if began_ns > now_ns + _AHEAD_NS:
-            loop.clock_known = False
+            loop.know_clock(known=False)
         elif began_ns > loop.looked_ns:
-            loop.clock_known = True
+            loop.know_clock(known=True)
         return max(0, now_ns - began_ns) if loop.clock_known else None

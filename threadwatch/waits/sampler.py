@@ -37,9 +37,10 @@ from threadwatch.model.readings import Waits
 from threadwatch.procfs import ProcessDir, parse_syscall, read_calls
 from threadwatch.procfs.marks import Lock
 from threadwatch.reading.reader import GuardedReader
-from threadwatch.waits.gil_holder import Answer, MemoryReads
+from threadwatch.waits.gil_holder import Answer
 from threadwatch.waits.kernel_answers import ask_kernel
 from threadwatch.waits.loop_looks import LoopLooks
+from threadwatch.waits.memory_job import guess, read_memory
 from threadwatch.waits.reasons import Ask, AskCondition, AskFd, AskMemory, only_fd, reason
 from threadwatch.waits.records import SampledProcess, SampledThread, Target, thread_of
 from threadwatch.waits.syscalls import ways
@@ -113,7 +114,7 @@ class WaitSampler:
             return
         if lock == "memory":
             process.keep_memory(None)
-            _guess(process)
+            guess(process)
             process.done(now_ns)
         else:
             self.forget(target.key)
@@ -230,31 +231,15 @@ class WaitSampler:
         thread.see(answer, process.sampled_ns)
 
     def _read_memory(self, process: SampledProcess, target: Target, now_ns: int) -> None:
-        """Read the process's memory: the holders of its GILs, and the descriptors that it polls."""
-        hangs = target.hangs
-        if hangs.memory.is_stuck(now_ns):
-            self._complain(process, ReadError("gil", "timeout", "its memory cannot be read"))
-        job = None
-        if not process.memory_denied and self._guarded.may_read(
-            hangs, "memory", target.owner_uid, now_ns
-        ):
-            try:
-                job = _read_job(process, target)
-            except Gone:
-                pass
-            except ReadError as error:
-                self._complain(process, error)
-                if isinstance(error, Denied):
-                    process.deny_memory()
+        """Read the process's memory: the holders of its GILs, and what its threads wait for."""
+
+        def complain(error: ReadError) -> None:
+            self._complain(process, error)
+
+        job = read_memory(process, target, now_ns, self._guarded, complain)
         if job is None:
-            _guess(process)
+            guess(process)
             return
-        process.keep_memory(None if job.gone else job.memory)
-        if job.gone:  # the program has ended; another may have replaced it (exec)
-            _guess(process)
-            return
-        if job.error is not None and job.failed is not None and target.still_tells(job.failed):
-            self._complain(process, job.error)
         for number, holder in enumerate(job.holders):
             if holder is not None:
                 process.see_holder(number, thread_of(holder, target, process), now_ns)
@@ -307,17 +292,3 @@ def _read_call(thread: SampledThread, directory: ProcessDir) -> bytes | Gone | R
         return directory.read_task(thread.tid, "syscall")
     except (Gone, ReadError) as error:
         return error
-
-
-def _read_job(process: SampledProcess, target: Target) -> MemoryReads:
-    """Return the reads of the process's memory. Raises :class:`Gone` and :class:`ReadError`."""
-    memory = process.memory or target.dir.open_memory()
-    job = MemoryReads(memory, process.gils, [ask for _, ask in process.asks])
-    job.run()
-    return job
-
-
-def _guess(process: SampledProcess) -> None:
-    """Count threads that poll as in ``poll``, and on a stack as in ``lock``: the memory cannot be read."""
-    for thread, ask in process.asks:
-        thread.see("lock" if isinstance(ask, AskCondition) else "poll", process.sampled_ns)
