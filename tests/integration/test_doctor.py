@@ -192,7 +192,7 @@ def test_names_that_are_not_read_from_memory(tmp_path: Path) -> None:
     assert source(said, other) == ("memory", None)
     (text,) = (one["text"] for one in said["missing"])
     assert f"PID {other}: names are read from memory." in text
-    assert f"PID {secret}: the configuration forbids to read names from memory" in text
+    assert f"PID {secret}: the configuration does not let names be read from memory" in text
     shown = {
         line.split()[0]: line.split()[-3] for line in done.stdout.splitlines() if " root " in line
     }

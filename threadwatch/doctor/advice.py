@@ -107,7 +107,7 @@ _ONLY_PUBLISHED = (
 )
 _READ = " Names are read from memory."
 _UNREAD: dict[NotRead | None, str] = {
-    "forbidden": " The configuration forbids to read names from memory (names.from_memory: false).",
+    "forbidden": " The configuration does not let names be read from memory (names.from_memory: false).",
     "hidden": " Names cannot be read from memory, which is hidden.",
     "failed": " Names cannot be read from memory, for the reason that is given below.",
     None: "",
