@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, comb
+from fractions import Fraction
+from math import ceil
 
 CONFIDENCE = 0.95
 
@@ -50,11 +51,12 @@ def estimate(values: Sequence[float]) -> Estimate:
 
 def _outside(count: int) -> int:
     """Return how many values on each side the confidence interval of the median leaves out."""
-    allowed = (1 - CONFIDENCE) / 2 * 2**count
-    below, outside = 1, 0  # ways in which none of the values is below the median
+    allowed = (1 - Fraction(str(CONFIDENCE))) / 2 * 2**count
+    below, ways, outside = 1, 1, 0  # ways in which none of the values is below the median
     while below <= allowed and outside < (count - 1) // 2:
         outside += 1
-        below += comb(count, outside)
+        ways = ways * (count - outside + 1) // outside
+        below += ways
     return max(outside - int(below > allowed), 0)
 
 

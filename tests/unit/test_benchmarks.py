@@ -34,7 +34,8 @@ def test_an_estimate_lies_within_its_interval(values: list[float]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "left_out"), [(1, 0), (5, 0), (6, 0), (8, 0), (9, 1), (20, 5), (100, 39)]
+    ("count", "left_out"),
+    [(1, 0), (5, 0), (6, 0), (8, 0), (9, 1), (20, 5), (100, 39), (5000, 2430)],
 )
 def test_the_interval_is_the_binomial_one(count: int, left_out: int) -> None:
     """As many values lie outside on each side as tables of the sign test give for 95 %."""
