@@ -189,10 +189,7 @@ def test_what_the_kernel_counts_of_threads_that_stay(run: Run) -> None:
 
 
 def test_threads_add_up_to_their_group_at_every_scrape(run: Run) -> None:
-    """The sum over threads is the group's CPU time, to 0.1 % and a tick per CPU, in the stored scrapes.
-
-    All but one: a poll that has to wait for a CPU between the threads' clocks and their process's finds more.
-    """
+    """The sum over threads is the group's CPU time, to 0.1 % and a tick per CPU, in every stored scrape."""
     threads: dict[float, float] = defaultdict(float)
     for series in run.server.samples(CPU + '{group="load"}'):
         for time, value in series.values.items():
@@ -202,12 +199,9 @@ def test_threads_add_up_to_their_group_at_every_scrape(run: Run) -> None:
     assert group.values.keys() == threads.keys()
     open_s = [(value - threads[time], value) for time, value in group.values.items()]
     print(f"{len(open_s)} scrapes, up to {max(open_s)[0] * 1e3:.3f} ms open")
-    assert all(missing >= -1e-6 for missing, _ in open_s)
-    # no more threads than CPUs run at one moment
-    most = TICK * (os.cpu_count() or 1)
-    above = [(missing, value) for missing, value in open_s if missing > 0.001 * value + most]
-    assert len(above) <= 1, above
-    assert open_s[-1] not in above  # what is open once is told later
+    for missing, value in open_s:
+        # no more threads than CPUs run at one moment
+        assert -1e-6 <= missing <= 0.001 * value + TICK * (os.cpu_count() or 1)
 
 
 def test_no_counter_has_fallen(run: Run) -> None:

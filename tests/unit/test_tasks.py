@@ -81,7 +81,7 @@ def test_damaged_memory() -> None:
             for _ in range(20):
                 try:
                     for sample in loops.sample(memory, time.monotonic_ns(), functions=True):
-                        assert sample.holder is None or isinstance(sample.holder.encode(), bytes)
+                        assert sample.holder is None or sample.holder.encode()
                         assert sample.age_ns is None or sample.age_ns >= 0
                     loops.find(memory, time.monotonic_ns())
                     loops.census(memory, time.monotonic_ns(), 100)

@@ -188,7 +188,7 @@ class GeventLooks:
                 address = head[o.method_function // 8]
             elif kind.builtin and kind.name == "function":
                 (name,) = words(memory, address + o.function_qualname, 1)
-                return objects.shared_text(memory, name)
+                return objects.shared_text(memory, name) or UNKNOWN
             else:
                 return kind.name
         raise malformed("what a greenlet runs is wrapped too often")

@@ -108,7 +108,7 @@ class GeventLoops:
             greenlet_type=base,
             run=run,
             run_self=layout.frame_locals + 8 * names.index("self"),
-            standard_files=shared.imports.library(memory, objects),
+            standard_files=shared.imports.standard_files(memory, objects),
         )
 
     def _see(

@@ -49,7 +49,7 @@ class Imports:
             else:
                 return
 
-    def library(self, memory: Memory, objects: Objects) -> str:
+    def standard_files(self, memory: Memory, objects: Objects) -> str:
         """Return the directory of Python's own library, with a slash at the end.
 
         :raises Gone: the program has ended.

@@ -95,7 +95,7 @@ class Labels:
         kind = self._objects.type(memory, a_type)
         if not kind.builtin or kind.name not in _COROUTINES:
             return UNKNOWN
-        return self._objects.shared_text(memory, qualname)
+        return self._objects.shared_text(memory, qualname) or UNKNOWN
 
     def of_handle(self, memory: Readable, handle: int, loop: int) -> Label:
         """Return what the callback of a handle is called, or the task that it takes a step of.

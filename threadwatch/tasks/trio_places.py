@@ -94,7 +94,7 @@ def find_places(
         runner_tasks=_slot(shared, snapshot, runner, b"tasks"),
         runner_clock=_slot(shared, snapshot, runner, b"clock"),
         clock_offset=_slot(shared, snapshot, clock, b"offset"),
-        standard_files=shared.imports.library(memory, shared.objects),
+        standard_files=shared.imports.standard_files(memory, shared.objects),
     )
 
 
