@@ -282,13 +282,14 @@ def test_reload_with_good_and_with_bad_configuration(
         until(lambda: has_writer(service.metrics(), "renamed"), "the new configuration")
     assert has_writer(service.metrics(), "renamed")
     assert successful() == 1
+    until(lambda: value(service.metrics(), writer("renamed")) == 1, "the state, by a sample")
 
     cursor = service.cursor()
     machine.write("/etc/threadwatch.yml", "poll_intervall: 1s\n")
     service.do("reload")
     until(lambda: successful() == 0, "the refusal")
     until(lambda: service.show("ActiveState") == "active", "active again")
-    assert has_writer(service.metrics(), "renamed")
+    assert value(service.metrics(), writer("renamed")) == 1
     (error,) = [entry for entry in service.journal(cursor) if entry.priority == 3]
     assert "the new configuration is bad, so the one before stays in use" in error.message
     assert "/etc/threadwatch.yml:1: poll_intervall: unknown key" in error.message
