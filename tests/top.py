@@ -14,12 +14,13 @@ from threadwatch.model.keys import ProcessKey
 from threadwatch.model.view import ProcessView, ThreadView, View
 from threadwatch.stacks.dump import Frame, Stack
 from threadwatch.top.columns import Span
-from threadwatch.top.examine import Examined
-from threadwatch.top.history import ThreadKey
+from threadwatch.model.closeup import Examined
+from threadwatch.model.keys import ThreadKey
 from threadwatch.top.source import Wait
 
 EXAMINED = Examined(
-    syscall="futex(0x7f0000000010, 0x189, 0x0, 0x0, 0x0, 0xffffffff)",
+    syscall="futex",
+    arguments="(0x7f0000000010, 0x189, 0x0, 0x0, 0x0, 0xffffffff)",
     wchan="futex_wait_queue",
     cpus="0-3",
     voluntary_switches=1234,

@@ -21,7 +21,7 @@ from threadwatch.attach import script
 LAYERS: tuple[frozenset[str], ...] = (
     frozenset({"__main__", "commands"}),
     frozenset({"attach", "doctor", "top", "web"}),
-    frozenset({"poll"}),
+    frozenset({"poll", "closeup"}),
     frozenset({"discovery", "threads", "waits"}),
     frozenset({"metrics", "words"}),
     frozenset({"targets"}),

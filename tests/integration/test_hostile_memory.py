@@ -27,7 +27,7 @@ from threadwatch.names.slots import Gil
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS, parse_stat
 from threadwatch.reading.reader import DEADLINE_S
-from threadwatch.top.examine import Examined
+from threadwatch.model.closeup import Examined
 from threadwatch.top.source import ProcSource
 
 SECOND = 1_000_000_000

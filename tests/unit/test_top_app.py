@@ -16,8 +16,8 @@ from tests.harness import DEADLINE
 from tests.top import Scripted, busy, hostile, many, poll, running, shop, thread
 from threadwatch.errors import Unusable
 from threadwatch.top.app import TopApp
-from threadwatch.top.examine import Examined
-from threadwatch.top.history import ThreadKey
+from threadwatch.model.closeup import Examined
+from threadwatch.model.keys import ThreadKey
 from threadwatch.top.model import Top
 
 Keys = Pilot[Any]

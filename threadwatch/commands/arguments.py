@@ -134,6 +134,13 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="the path of the metrics (default: %(default)s)",
     )
     parser.add_argument(
+        "--web.enable-stacks",
+        dest="stacks",
+        action="store_true",
+        help="let every client that may read the page have py-spy read the Python stack of a thread, which stops"
+        " its process for some milliseconds",
+    )
+    parser.add_argument(
         "--web.config.file",
         dest="web_config",
         metavar="FILE",

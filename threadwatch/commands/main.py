@@ -96,6 +96,7 @@ def _serve(options: argparse.Namespace) -> int:
             default_listen=os.environ.get("THREADWATCH_LISTEN_ADDRESS") or DEFAULT_ADDRESS,
             telemetry_path=options.telemetry_path,
             allowed_hosts=tuple(options.allowed_hosts),
+            stacks=options.stacks,
             web_config_file=options.web_config,
             procfs=options.procfs,
             log_level=options.log_level,

@@ -23,6 +23,7 @@ import time
 from dataclasses import dataclass
 
 from threadwatch import __version__, publish
+from threadwatch.closeup.examiner import Examiner
 from threadwatch.commands import log
 from threadwatch.commands.last_resort import end_if_main_thread_hangs
 from threadwatch.commands.service_manager import ServiceManager, take_sockets
@@ -36,9 +37,11 @@ from threadwatch.metrics.exporter import Exporter
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.procfs.own import raise_file_limit
+from threadwatch.stacks.py_spy import stacks_of
 from threadwatch.web.app import App
 from threadwatch.web.audience import Audience
 from threadwatch.web.auth.access import Access
+from threadwatch.web.closeup import CloseUp
 from threadwatch.web.health import Health
 from threadwatch.web.hosts import Hosts
 from threadwatch.web.listen import page_url, parse_listen
@@ -62,6 +65,8 @@ class ServeOptions:
     """Where to listen if :attr:`listen` is empty and no listening socket is inherited."""
     telemetry_path: str
     allowed_hosts: tuple[str, ...]
+    stacks: bool
+    """Whether clients may ask for the Python stacks of threads, which py-spy reads."""
     web_config_file: str | None
     procfs: str
     log_level: str
@@ -134,10 +139,12 @@ def serve(options: ServeOptions) -> int:
     exporter = Exporter()
     audience = Audience()
     host = socket.gethostname()
+    examiner = Examiner(procfs)
+    closeup = CloseUp(exporter, examiner.examine, stacks_of if options.stacks else None)
     listen = options.listen or (() if inherited else (options.default_listen,))
     try:
         addresses = [parse_listen(text) for text in listen]
-        app = App(exporter, health, options.telemetry_path, audience=audience, host=host)
+        app = App(exporter, health, options.telemetry_path, audience=audience, closeup=closeup, host=host)
     except ValueError as error:
         raise Unusable(str(error)) from None
     hosts = Hosts(host, options.allowed_hosts)
@@ -163,6 +170,7 @@ def serve(options: ServeOptions) -> int:
         if handover is not None:
             handover.stop()
         poller.close()
+        examiner.close()
         manager.close()
     _info("stopped")
     return 0

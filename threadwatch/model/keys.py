@@ -60,6 +60,10 @@ class ProcessKey(NamedTuple):
     """Start time in clock ticks since boot: field 22 of ``/proc/PID/stat`` (proc_pid_stat(5))."""
 
 
+ThreadKey = tuple[ProcessKey, int, int]
+"""A thread's identity: its process, its TID, and its start time in clock ticks."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Python:
     """The Python that a process runs, as the source of its thread names says."""

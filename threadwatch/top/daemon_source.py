@@ -19,8 +19,8 @@ from threadwatch import __version__
 from threadwatch.errors import Malformed, Unusable
 from threadwatch.model.view import ProcessView, ThreadView, View
 from threadwatch.stacks.dump import Stack
-from threadwatch.top.examine import Examined
-from threadwatch.top.history import ThreadKey
+from threadwatch.model.closeup import Examined
+from threadwatch.model.keys import ThreadKey
 from threadwatch.top.source import Wait
 from threadwatch.words.from_json import parse_view
 from threadwatch.words.text import cut, printable

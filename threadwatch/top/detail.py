@@ -11,7 +11,7 @@ from threadwatch.model.states import NAMES
 from threadwatch.model.view import ProcessView, ThreadView
 from threadwatch.top.bars import BUSY, LETTERS, MEANINGS, divide, letters
 from threadwatch.top.columns import Span
-from threadwatch.top.examine import Examined
+from threadwatch.model.closeup import Examined
 from threadwatch.top.history import Shares
 from threadwatch.words.text import cut, pad, printable
 from threadwatch.words.wording import age, command, count, duration, percent, thread_name, version
@@ -118,7 +118,7 @@ def _more(more: Examined | str, thread: ThreadView, columns: int) -> list[Line]:
     lines = [
         _entry("CPUs", f"may use {more.cpus}, last on {thread.last_cpu}"),
         *([_entry("switches", switches)] if switches else []),
-        _entry("system call", cut(more.syscall, max(columns - _LABEL - 4, 10))),
+        _entry("system call", cut(more.syscall + more.arguments, max(columns - _LABEL - 4, 10))),
         _entry("waits in", more.wchan),
     ]
     if more.stack_note:

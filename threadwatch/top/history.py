@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from types import MappingProxyType
 
-from threadwatch.model.keys import ProcessKey
+from threadwatch.model.keys import ThreadKey
 from threadwatch.model.view import ThreadView, View
 
 KEPT = 300
@@ -15,8 +15,6 @@ KEPT = 300
 WINDOW = 10.0
 """Seconds that a bar in the list stands for."""
 
-ThreadKey = tuple[ProcessKey, int, int]
-"""A thread: its process, its TID, its start time in ticks."""
 Shares = Mapping[str, float]
 """Shares of a time by state; together 1, or less where part of the time is unknown."""
 

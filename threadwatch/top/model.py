@@ -17,7 +17,7 @@ from threadwatch.errors import Unusable
 from threadwatch.model.keys import ProcessKey
 from threadwatch.model.view import ProcessView, ThreadView, View
 from threadwatch.top.columns import OPTIONAL
-from threadwatch.top.history import KEPT, History, ThreadKey
+from threadwatch.top.history import KEPT, History
 from threadwatch.top.order import SORTS, Sort
 from threadwatch.top.rows import Row, RowKey, Shape, parse_filter, rows
 from threadwatch.words.choose import choose

@@ -7,20 +7,18 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from threadwatch.closeup.examiner import Examiner
 from threadwatch.config.parse import load_config
 from threadwatch.config.settings import sampled_often
 from threadwatch.errors import ReadError, Unusable
-from threadwatch.model.keys import ProcessKey
+from threadwatch.model.closeup import Examined
+from threadwatch.model.keys import ThreadKey
 from threadwatch.model.view import View
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.procfs.own import raise_file_limit
-from threadwatch.reading.hangs import HangRecords
-from threadwatch.reading.reader import GuardedReader, no_thread, owner_of, still_waiting
 from threadwatch.stacks.dump import Stack
 from threadwatch.stacks.py_spy import stacks_of
-from threadwatch.top.examine import Examined, examine
-from threadwatch.top.history import ThreadKey
 from threadwatch.words.wording import left_out
 
 Wait = Callable[[float], object]
@@ -82,9 +80,7 @@ class ProcSource:
         self._denied: set[str] = set()
         self._poller = Poller(self._procfs, sampled_often(config, _RATE), report=self._report)
         self._poller.always_watch(pids)
-        self._examiner = GuardedReader()
-        self._hangs: tuple[ProcessKey | None, HangRecords] = None, HangRecords()
-        """The hangs of the process that was examined last."""
+        self._examiner = Examiner(self._procfs)
         self._interval = interval
         self._polls = 0
         self._due = 0.0
@@ -112,28 +108,10 @@ class ProcSource:
 
     def examine(self, key: ThreadKey) -> Examined | str:
         """See :class:`Source`."""
-        process_key, _, _ = key
-        if self._hangs[0] != process_key:
-            self._hangs = process_key, HangRecords()
-        hangs = self._hangs[1]
-        found: list[Examined] = []
         try:
-            with self._procfs.open_process(process_key.pid) as process:
-                owner = owner_of(process)
-            now_ns = time.monotonic_ns()
-            if not self._examiner.may_read(hangs, "exec", lambda: owner, now_ns):
-                raise still_waiting(process_key.pid)
-            self._examiner.run_all(
-                [key],
-                lambda key: found.append(examine(self._procfs, key)),
-                lambda _, lock: self._examiner.give_up(hangs, lock, owner, now_ns),
-            )
+            return self._examiner.examine(key)
         except ReadError as error:
             return f"cannot be read: {error}"
-        if not found:
-            why = no_thread() if hangs.exec.allows(now_ns) else still_waiting(process_key.pid)
-            return f"cannot be read: {why}"
-        return found[0]
 
     def stack(self, key: ThreadKey) -> Stack | None:
         """See :class:`Source`."""

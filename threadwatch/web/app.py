@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from threadwatch.metrics.exporter import Exporter
 from threadwatch.model.view import View
 from threadwatch.web import files, pages, runbooks
 from threadwatch.web.audience import Audience
+from threadwatch.web.closeup import STACK_PATH, THREAD_PATH, CloseUp
 from threadwatch.web.health import Health
 from threadwatch.web.live import HISTORY_PATH, VIEW_PATH, LiveHistory, LiveView
 from threadwatch.web.messages import NOSNIFF, Request, Response, plain
@@ -18,12 +19,13 @@ HEALTHY_PATH: Final = "/-/healthy"
 READY_PATH: Final = "/-/ready"
 METHODS: Final = ("GET", "HEAD")
 _FOLDERS: Final = ("/static/", runbooks.PATH)
+_TAKEN: Final = (HEALTHY_PATH, READY_PATH, VIEW_PATH, HISTORY_PATH, THREAD_PATH, STACK_PATH)
 
 _TELEMETRY_PATH: Final = re.compile(r"/|(/[\w.~-]+)+", re.ASCII)
 
 
 class App:
-    """The daemon's paths: metrics, health, readiness, the view, the runbooks, landing page."""
+    """The daemon's paths: metrics, health, readiness, the view, single threads, the runbooks, landing page."""
 
     def __init__(
         self,
@@ -32,10 +34,12 @@ class App:
         telemetry_path: str = "/metrics",
         *,
         audience: Audience | None = None,
+        closeup: CloseUp | None = None,
         host: str = "",
     ) -> None:
         """``health`` knows whether polls get on; ``audience`` is told of requests for threads.
 
+        ``closeup`` looks at single threads; None: nothing does.
         ``host``: the machine's name, for the landing page.
 
         Raises ValueError for an unusable path.
@@ -46,7 +50,7 @@ class App:
         self._telemetry_path = check_telemetry_path(telemetry_path)
         self._landing: tuple[View | None, Response] | None = None
         audience = audience or Audience()
-        self._paths: dict[str, Callable[[Request], Response]] = {
+        self._paths: dict[str, Callable[[Request], Response | Awaitable[Response]]] = {
             **files.load(),
             **runbooks.load(),
             "/": self._index,
@@ -54,15 +58,17 @@ class App:
             READY_PATH: self._readiness,
             VIEW_PATH: LiveView(exporter, audience),
             HISTORY_PATH: LiveHistory(exporter, audience),
+            **({THREAD_PATH: closeup.thread, STACK_PATH: closeup.stack} if closeup else {}),
             telemetry_path: self._metrics,  # last: at "/" it takes the landing page's place
         }
 
-    def __call__(self, request: Request) -> Response:
+    def __call__(self, request: Request) -> Response | Awaitable[Response]:
         """Return the response to ``request``; never raises for anything that a client can send."""
-        if request.method not in METHODS:
-            allowed = ", ".join(METHODS)
-            return plain(405, f"Method not allowed: use {allowed}.", ("Allow", allowed))
         path = path_of(request.target)
+        methods = ("POST",) if path == STACK_PATH and path in self._paths else METHODS
+        if request.method not in methods:
+            allowed = ", ".join(methods)
+            return plain(405, f"Method not allowed: use {allowed}.", ("Allow", allowed))
         if path is None:
             return plain(400, "Bad request: the target is neither a path nor an http URL.")
         handler = self._paths.get(path)
@@ -125,7 +131,7 @@ def check_telemetry_path(path: str) -> str:
     message = ""
     if not _TELEMETRY_PATH.fullmatch(path):
         message = "must begin with / and have only letters, digits and . _ ~ - in its parts, like /metrics"
-    elif path in (HEALTHY_PATH, READY_PATH, VIEW_PATH, HISTORY_PATH) or path.startswith(_FOLDERS):
+    elif path in _TAKEN or path.startswith(_FOLDERS):
         message = "is taken; choose another, like /metrics"
     if message:
         message = f"telemetry path {path!r}: {message}"

@@ -184,7 +184,7 @@ class Connection:
         response = await self._keep_out(request, rules)
         if response is None:
             self.served = True
-            response = self._handle(request)
+            response = await self._handle(request)
         await self._send(response, head_only=request.method == "HEAD", last=last)
         logger.debug(
             "%s: %s %r: %d, %d bytes, %.1f ms",
@@ -219,9 +219,13 @@ class Connection:
             return plain(503, "Service unavailable: too many passwords are being checked.")
         return plain(401, "Unauthorized: a user name and a password are needed.", _CHALLENGE)
 
-    def _handle(self, request: Request) -> Response:
+    async def _handle(self, request: Request) -> Response:
         try:
-            return self._handler(request)
+            response = self._handler(request)
+            if isinstance(response, Response):
+                return response
+            with self._waiting(self):
+                return await response
         except Exception:  # a fault of ours ends this request alone
             logger.exception("%s %r failed", request.method, request.target)
             return plain(500, "Internal server error: the log has the details.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -34,8 +34,8 @@ class Response:
 class Handler(Protocol):
     """A function that the server calls for each request. It answers a HEAD as a GET."""
 
-    def __call__(self, request: Request) -> Response:
-        """Return the response to ``request``."""
+    def __call__(self, request: Request) -> Response | Awaitable[Response]:
+        """Return the response to ``request``; or, where it takes long, what to await for it."""
 
 
 def plain(status: int, text: str, *headers: tuple[str, str]) -> Response:

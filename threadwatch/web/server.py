@@ -13,8 +13,8 @@ Rules:
   places from itself.
 - The rules of access (:mod:`threadwatch.web.auth.access`) are applied to each connection and each
   request.
-- Requests are answered on the loop, one at a time: the handler must not block. It is never called
-  with a request that is not HTTP or not complete.
+- Requests are answered on the loop, one at a time: the handler must not block. What takes long it
+  returns as an awaitable. It is never called with a request that is not HTTP or not complete.
 """
 
 from __future__ import annotations

@@ -1,37 +1,19 @@
-"""Reads what only the detail screen needs of a thread: kernel stack, system call, permitted CPUs."""
+"""Reads what the kernel tells of one thread at a moment: system call, kernel stack, permitted CPUs, switches."""
 
 from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 
 from threadwatch.errors import Denied, Gone, Malformed, ReadError
+from threadwatch.model.closeup import Examined
+from threadwatch.model.keys import ThreadKey
 from threadwatch.procfs import ProcessDir, ProcFS, parse_stat, parse_status, parse_syscall
-from threadwatch.top.history import ThreadKey
 from threadwatch.waits.syscalls import names
 from threadwatch.words.text import printable
 
 _FRAME = re.compile(r"\[<[0-9a-fx]+>\] ")
 _MOST_FRAMES = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """One living thread, at one moment. Every text is printable."""
-
-    syscall: str
-    """The system call that it is blocked in, by name; or why that is unknown."""
-    wchan: str
-    """The kernel's function that it sleeps in (proc_pid_wchan(5)), or why that is unknown."""
-    cpus: str
-    """The CPUs that it may use: ``0-3,8``."""
-    voluntary_switches: int | None
-    involuntary_switches: int | None
-    stack: tuple[str, ...]
-    """The kernel's functions, the innermost first; empty while it runs."""
-    stack_note: str
-    """Why there is no stack; empty if there is one."""
 
 
 def examine(procfs: ProcFS, key: ThreadKey) -> Examined:
@@ -48,8 +30,10 @@ def examine(procfs: ProcFS, key: ThreadKey) -> Examined:
         status = parse_status(status_text)
         allowed = re.search(rb"^Cpus_allowed_list:\t([0-9,-]+)$", status_text, re.MULTILINE)
         stack, note = _stack(process, tid)
+        syscall, arguments = _syscall(process, tid)
         return Examined(
-            syscall=_syscall(process, tid),
+            syscall=syscall,
+            arguments=arguments,
             wchan=_wchan(process, tid),
             cpus=allowed[1].decode("ascii") if allowed else "",
             voluntary_switches=status.voluntary_switches,
@@ -83,18 +67,19 @@ def _wchan(process: ProcessDir, tid: int) -> str:
     return printable(wchan) if wchan not in {"", "0"} else "none, or hidden"
 
 
-def _syscall(process: ProcessDir, tid: int) -> str:
+def _syscall(process: ProcessDir, tid: int) -> tuple[str, str]:
+    """Return the name of the system call, or why there is none, and its arguments."""
     try:
         call = parse_syscall(process.read_task(tid, "syscall"))
     except Malformed:
-        return "cannot be read (malformed)"
+        return "cannot be read (malformed)", ""
     except ReadError as error:
         if error.reason == "denied":
-            return "hidden: needs CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
-        return f"cannot be read ({error.reason})"
+            return "hidden: needs CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH", ""
+        return f"cannot be read ({error.reason})", ""
     if call is None:
-        return "none: it runs"
+        return "none: it runs", ""
     if call.number < 0:
-        return "none: blocked outside of system calls"
+        return "none: blocked outside of system calls", ""
     name = names(os.uname().machine).get(call.number, f"number {call.number}")
-    return f"{name}({', '.join(map(hex, call.args))})"
+    return name, f"({', '.join(map(hex, call.args))})"
