@@ -10,12 +10,11 @@ from typing import Any
 
 from tests.views import HOSTILE, NOW_NS, process, view
 from threadwatch.errors import Gone, Unusable
-from threadwatch.model.keys import ProcessKey
+from threadwatch.model.closeup import Examined
+from threadwatch.model.keys import ProcessKey, ThreadKey
 from threadwatch.model.view import ProcessView, ThreadView, View
 from threadwatch.stacks.dump import Frame, Stack
 from threadwatch.top.columns import Span
-from threadwatch.model.closeup import Examined
-from threadwatch.model.keys import ThreadKey
 from threadwatch.top.source import Wait
 
 EXAMINED = Examined(

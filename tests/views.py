@@ -39,6 +39,7 @@ from threadwatch.model.view import (
     View,
 )
 from threadwatch.web.health import Health
+from threadwatch.web.messages import Handler, Request, Response
 
 NOW_NS = 7_000_000_000_000
 """CLOCK_MONOTONIC of every view made here."""
@@ -99,6 +100,13 @@ def health() -> Health:
     health = Health()
     health.polled()
     return health
+
+
+def answered(handler: Handler, request: Request) -> Response:
+    """Return the response of a handler that answers at once."""
+    response = handler(request)
+    assert isinstance(response, Response)
+    return response
 
 
 def thread_totals(**values: Any) -> SeriesTotals:

@@ -21,13 +21,13 @@ from tests.integration.sampling import Watch
 from tests.names_outside import Outside
 from threadwatch.config.parse import parse_config
 from threadwatch.errors import ReadError
+from threadwatch.model.closeup import Examined
 from threadwatch.model.keys import ProcessKey
 from threadwatch.model.view import GroupView, ProcessView, View
 from threadwatch.names.slots import Gil
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS, parse_stat
 from threadwatch.reading.reader import DEADLINE_S
-from threadwatch.model.closeup import Examined
 from threadwatch.top.source import ProcSource
 
 SECOND = 1_000_000_000

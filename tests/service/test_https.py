@@ -679,7 +679,7 @@ def test_prometheus_scrapes_through_a_renewal(site: Site, tmp_path: Path) -> Non
 
     def handler(request: Request) -> Response:
         served.append(request.target)
-        return app(request)
+        return views.answered(app, request)
 
     server = WebServer([Address("127.0.0.1", 0)], handler, access=Access(str(site.config)))
     server.start()

@@ -377,6 +377,16 @@ def test_a_thread_in_detail(page: Page, shop: tuple[Serving, int]) -> None:
         f"CPython {platform.python_version()}",
     ):
         expect(detail).to_contain_text(fact)
+    for title, text in (
+        ("CPUs", r"may use [\d,-]+, last on \d+"),
+        ("Switches", r"[\d,]+ to wait, [\d,]+ because its CPU was taken"),
+        ("System call", r"none: it runs|clock_nanosleep"),
+    ):
+        value = detail.locator("dt", has_text=title).locator("xpath=../dd")
+        expect(value).to_have_text(re.compile(f"^({text})$"), timeout=20_000)
+    expect(
+        detail.get_by_text("not switched on: threadwatch serve --web.enable-stacks")
+    ).to_be_visible()
     expect(detail.get_by_text(f"sudo py-spy dump --pid {pid}")).to_be_visible()
     expect(detail.get_by_text(f"threadwatch ps {pid}")).to_be_visible()
     used = detail.locator("dt", has_text="CPU time").locator("xpath=../dd")
@@ -398,6 +408,28 @@ def test_a_thread_in_detail(page: Page, shop: tuple[Serving, int]) -> None:
     expect(detail).to_be_visible()
     detail.get_by_role("button", name="Close").click()
     expect(detail).to_be_hidden()
+
+
+def test_the_python_stack_of_a_thread(browser: Browser, tmp_path: Path) -> None:
+    """Where it is switched on, a click shows which code a thread runs, by a real py-spy; and again."""
+    with ExitStack() as stack:
+        stack.enter_context(application(name="stacks.py", code=SHOP))
+        daemon = stack.enter_context(serving(tmp_path, "--web.enable-stacks"))
+        page = _open(stack, browser, daemon.url).page
+        _search(page, "stacks.py")
+        _row(page, "burner").click()
+        detail = page.get_by_role("region", name="Thread in detail")
+        code = detail.get_by_label("Python stack")
+        expect(code).to_be_hidden()
+        detail.get_by_role("button", name="Read it").click()
+        expect(code).to_have_text(re.compile(r"^burn  .*stacks\.py:\d+\n.*run  .*"), timeout=20_000)
+        detail.get_by_role("button", name="Read it again").click()
+        expect(code).to_be_visible(timeout=20_000)
+        page.keyboard.press("Escape")
+        _row(page, "waiter").click()
+        expect(code).to_be_hidden()
+        fact = detail.locator("dt", has_text="System call").locator("xpath=../dd")
+        expect(fact).to_have_text("futex", timeout=20_000)
 
 
 def test_tasks_of_a_loop(browser: Browser, tmp_path: Path) -> None:

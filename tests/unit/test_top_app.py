@@ -15,9 +15,9 @@ from tests.golden import regenerate
 from tests.harness import DEADLINE
 from tests.top import Scripted, busy, hostile, many, poll, running, shop, thread
 from threadwatch.errors import Unusable
-from threadwatch.top.app import TopApp
 from threadwatch.model.closeup import Examined
 from threadwatch.model.keys import ThreadKey
+from threadwatch.top.app import TopApp
 from threadwatch.top.model import Top
 
 Keys = Pilot[Any]

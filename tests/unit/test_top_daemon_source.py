@@ -12,14 +12,25 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import trustme
+from hypothesis import given
+from hypothesis import strategies as st
 
-from tests.top import shop
-from threadwatch.errors import Unusable
+from tests.top import EXAMINED, shop
+from threadwatch.errors import Gone, Malformed, Unusable
+from threadwatch.model.keys import ProcessKey
 from threadwatch.model.view import View
+from threadwatch.stacks.dump import Frame, Stack
 from threadwatch.top.daemon_source import AUTH_VARIABLE, DaemonSource
+from threadwatch.words.closeup_json import (
+    examined_json,
+    parse_examined,
+    parse_python_stack,
+    python_stack_json,
+)
 from threadwatch.words.to_json import view_json
 
 Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
@@ -32,6 +43,8 @@ def server(answer: Answer, *, context: ssl.SSLContext | None = None) -> Iterator
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             answer(self)
+
+        do_POST = do_GET
 
         def log_message(self, *_: object) -> None:
             """Log nothing: no code reads it."""
@@ -249,3 +262,63 @@ def test_a_daemon_that_does_not_poll_any_more() -> None:
         source._news = clock() - 60
         with pytest.raises(Unusable, match="has not polled for 60 s"):
             source.next(no_wait)
+
+
+KEY = ProcessKey(4711, 4200), 4714, 4200
+TOLD = json.dumps({**examined_json(EXAMINED), "python_stack_note": ""}).encode()
+FRAMES = (Frame("answer", "/srv/shop.py", 71), Frame("run", "/usr/lib/threading.py", 0))
+
+
+def test_one_thread_is_asked_about() -> None:
+    """The daemon is asked by the numbers of the view, and tells all but the arguments of the system call."""
+    asked: list[str] = []
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        asked.append(f"{handler.command} {handler.path} {handler.headers['X-Threadwatch']}")
+        stack = Stack(4714, "x", True, FRAMES)
+        post = handler.command == "POST"
+        says(200, json.dumps(python_stack_json(stack)).encode() if post else TOLD)(handler)
+
+    with server(answer) as address:
+        source = DaemonSource(f"http://{address}", interval=1)
+        assert source.examine(KEY) == replace(EXAMINED, arguments="")
+        assert source.stack(KEY) == Stack(None, None, True, FRAMES)
+    query = "pid=4711&tid=4714&start_ticks=4200 top"
+    assert asked == [f"GET /api/v1/thread?{query}", f"POST /api/v1/stack?{query}"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (says(200, b"{}"), "syscall is missing"),
+        (says(200, b"no JSON"), "is no JSON"),
+        (says(404, b"Not found. There are: /"), "has no /api/v1/"),
+        (says(403, b"Python stacks are not switched on\n"), "Python stacks are not switched on"),
+        (says(502, b"Cannot be read: stat: denied.\n"), "Cannot be read: stat: denied."),
+        (says(401), "wants a user and a password"),
+    ],
+)
+def test_why_one_thread_is_not_told_of(answer: Answer, words: str) -> None:
+    """Whatever else a daemon answers about a thread is one line."""
+    with server(answer) as address:
+        source = DaemonSource(f"http://{address}", interval=1)
+        said = source.examine(KEY)
+        assert words in str(said)
+        with pytest.raises(Unusable, match=words.replace("syscall", "holds_gil")):
+            source.stack(KEY)
+
+
+def test_a_thread_that_the_daemon_does_not_see_has_ended() -> None:
+    """404 about a thread, from a daemon that knows the path, means that it is gone."""
+    with server(says(404, b"Not found: the thread has ended.\n")) as address:
+        source = DaemonSource(f"http://{address}", interval=1)
+        with pytest.raises(Gone):
+            source.examine(KEY)
+
+
+@given(st.binary())
+def test_any_bytes_about_a_thread(body: bytes) -> None:
+    """Any bytes give what a thread does, its stack, or Malformed."""
+    for parse in (parse_examined, parse_python_stack):
+        with contextlib.suppress(Malformed):
+            parse(body)

@@ -31,7 +31,7 @@ def app(view: View | None = None, *, telemetry_path: str = "/metrics") -> App:
 
 def get(application: App, target: str, method: str = "GET", **headers: str) -> Response:
     """Return the response to a request for ``target``."""
-    return application(Request(method, target, headers))
+    return views.answered(application, Request(method, target, headers))
 
 
 def headers(response: Response) -> dict[str, str]:
@@ -54,7 +54,7 @@ def test_metrics_are_served_as_asked_for() -> None:
     request = Request(
         "GET", "/metrics", {"accept": "application/openmetrics-text", "accept-encoding": "gzip"}
     )
-    packed = headers(application(request))
+    packed = headers(views.answered(application, request))
     assert packed["Content-Type"] == "application/openmetrics-text; version=1.0.0; charset=utf-8"
     assert packed["Content-Encoding"] == "gzip"
 
@@ -165,7 +165,7 @@ def test_other_targets_are_bad_requests(target: str) -> None:
 @given(st.text(), st.dictionaries(st.sampled_from(["accept", "accept-encoding"]), st.text()))
 def test_no_request_fails(target: str, fields: dict[str, str]) -> None:
     """Whatever is asked for has a response, and none of them is a server error."""
-    assert app(views.sample())(Request("GET", target, fields)).status < 500
+    assert views.answered(app(views.sample()), Request("GET", target, fields)).status < 500
 
 
 def test_all_responses_forbid_guessing_their_type() -> None:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests import views
 from threadwatch.metrics.exporter import Exporter
 from threadwatch.shipped import runbooks as texts
 from threadwatch.web import runbooks
@@ -43,7 +44,7 @@ class _Page(HTMLParser):
 
 
 def _get(path: str) -> tuple[int, str]:
-    response = App(Exporter(), Health())(Request("GET", path))
+    response = views.answered(App(Exporter(), Health()), Request("GET", path))
     return response.status, response.body.decode()
 
 

@@ -20,13 +20,8 @@ TRACE = array("H", range(120)).tobytes()
 
 
 def _get(app: App, path: str = "/api/v1/view", **headers: str) -> Response:
-    return app(
-        Request(
-            "GET",
-            path,
-            {name.replace("_", "-"): value for name, value in headers.items()},
-        )
-    )
+    fields = {name.replace("_", "-"): value for name, value in headers.items()}
+    return views.answered(app, Request("GET", path, fields))
 
 
 def test_the_last_view_is_served() -> None:

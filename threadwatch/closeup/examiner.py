@@ -1,4 +1,4 @@
-"""Examines one thread after the other in a reading thread that can be given up, because a read can wait for ever."""
+"""Examines one thread after the other, by a reading thread that can be given up: a read can wait for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reads what the kernel tells of one thread at a moment: system call, kernel stack, permitted CPUs, switches."""
+"""Reads what the kernel tells of one thread at a moment: system call, kernel stack, CPUs, switches."""
 
 from __future__ import annotations
 

@@ -137,8 +137,8 @@ def _add_serve(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "--web.enable-stacks",
         dest="stacks",
         action="store_true",
-        help="let every client that may read the page have py-spy read the Python stack of a thread, which stops"
-        " its process for some milliseconds",
+        help="let every client that may read the page ask for the Python stack of a thread; py-spy reads it,"
+        " and stops the thread's process for some milliseconds",
     )
     parser.add_argument(
         "--web.config.file",

@@ -144,7 +144,9 @@ def serve(options: ServeOptions) -> int:
     listen = options.listen or (() if inherited else (options.default_listen,))
     try:
         addresses = [parse_listen(text) for text in listen]
-        app = App(exporter, health, options.telemetry_path, audience=audience, closeup=closeup, host=host)
+        app = App(
+            exporter, health, options.telemetry_path, audience=audience, closeup=closeup, host=host
+        )
     except ValueError as error:
         raise Unusable(str(error)) from None
     hosts = Hosts(host, options.allowed_hosts)

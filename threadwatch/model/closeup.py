@@ -12,7 +12,7 @@ class Examined:
     syscall: str
     """The system call that it is blocked in, by name; or why that is unknown."""
     arguments: str
-    """The arguments of the system call: ``(0x7, 0x0)``; empty if there is none. Has addresses of the target."""
+    """The arguments of the system call: ``(0x7, 0x0)``; empty if there are none. They hold addresses."""
     wchan: str
     """The kernel's function that it sleeps in (proc_pid_wchan(5)), or why that is unknown."""
     cpus: str

@@ -16,12 +16,13 @@ from email.message import Message
 from typing import IO
 
 from threadwatch import __version__
-from threadwatch.errors import Malformed, Unusable
-from threadwatch.model.view import ProcessView, ThreadView, View
-from threadwatch.stacks.dump import Stack
+from threadwatch.errors import Gone, Malformed, Unusable
 from threadwatch.model.closeup import Examined
 from threadwatch.model.keys import ThreadKey
+from threadwatch.model.view import ProcessView, ThreadView, View
+from threadwatch.stacks.dump import Stack
 from threadwatch.top.source import Wait
+from threadwatch.words.closeup_json import parse_examined, parse_python_stack
 from threadwatch.words.from_json import parse_view
 from threadwatch.words.text import cut, printable
 
@@ -29,9 +30,12 @@ AUTH_VARIABLE = "THREADWATCH_BASIC_AUTH"
 """Holds user:password, to keep them off the command line, which every user can read."""
 
 _PATH = "/api/v1/view"
-_ONLY_THERE = "only on the host itself: threadwatch top, without --url"
 _TIMEOUT = 5.0
 """Seconds that a daemon may take to connect, or between two pieces of an answer."""
+_STACK_TIMEOUT = 30.0
+"""The same where py-spy has to run first."""
+_MOST_LINE = 500
+"""Bytes of an answer that says why there is none."""
 _MOST_BYTES = 64 << 20
 """The largest body of a response: more than 100,000 threads."""
 _STALE = 5.0
@@ -49,14 +53,13 @@ class DaemonSource:
         :raises Unusable: ``url`` is not the URL of a daemon.
         """
         self.where, authorization = _parse(url)
+        self._headers = {
+            "Accept": "application/json",
+            "User-Agent": f"threadwatch-top/{__version__}",
+            **authorization,
+        }
         self._request = urllib.request.Request(  # noqa: S310  # _parse has checked the scheme
-            self.where + _PATH,
-            headers={
-                "Accept": "application/json",
-                "Accept-Encoding": "gzip",
-                "User-Agent": f"threadwatch-top/{__version__}",
-                **authorization,
-            },
+            self.where + _PATH, headers={**self._headers, "Accept-Encoding": "gzip"}
         )
         handlers: list[urllib.request.BaseHandler] = [
             _NoRedirect(),
@@ -99,13 +102,45 @@ class DaemonSource:
             pause = view if isinstance(view, float) else max(daemons / 20, 0.1)
         return None
 
-    def examine(self, key: ThreadKey) -> Examined | str:  # noqa: ARG002  # as a Source has it
-        """Return a line that says that a daemon tells no more than its views have."""
-        return _ONLY_THERE
+    def examine(self, key: ThreadKey) -> Examined | str:
+        """See :class:`threadwatch.top.source.Source`. A daemon does not tell a system call's arguments."""
+        try:
+            return parse_examined(self._ask_about(key, "thread", "GET", _TIMEOUT))
+        except (Unusable, Malformed) as error:
+            return str(error)
 
-    def stack(self, key: ThreadKey) -> Stack | None:  # noqa: ARG002  # as a Source has it
-        """Say that a daemon tells no stacks."""
-        raise Unusable(_ONLY_THERE)
+    def stack(self, key: ThreadKey) -> Stack | None:
+        """See :class:`threadwatch.top.source.Source`."""
+        try:
+            return parse_python_stack(self._ask_about(key, "stack", "POST", _STACK_TIMEOUT))
+        except Malformed as error:
+            raise Unusable(f"{self.where} returns no stack: {_short(error)}") from None
+
+    def _ask_about(self, key: ThreadKey, what: str, method: str, timeout: float) -> bytes:
+        """Return what the daemon answers about one thread.
+
+        :raises Gone: the daemon says that there is no such thread.
+        :raises Unusable: it does not tell, and why.
+        """
+        (pid, _), tid, start_ticks = key
+        request = urllib.request.Request(  # noqa: S310  # _parse has checked the scheme
+            f"{self.where}/api/v1/{what}?pid={pid}&tid={tid}&start_ticks={start_ticks}",
+            method=method,
+            headers={**self._headers, "X-Threadwatch": "top"},
+        )
+        try:
+            with self._opener.open(request, timeout=timeout) as answer:
+                return _read(answer, packed=False)
+        except urllib.error.HTTPError as error:
+            with error:
+                said = error.read(_MOST_LINE).decode("utf-8", "replace").strip()
+                if error.code == 404 and said.startswith("Not found: the "):
+                    raise Gone(said) from None
+                if error.code in {403, 502, 503}:
+                    raise Unusable(_short(said)) from None
+                raise Unusable(f"{self.where} {_complaint(error)}") from None
+        except (OSError, http.client.HTTPException, zlib.error) as error:
+            raise self._no_answer(error) from None
 
     def notes(self) -> str:
         """See :class:`threadwatch.top.source.Source`."""
@@ -128,12 +163,16 @@ class DaemonSource:
                 if error.code == 503 and (after := _seconds(error.headers)):
                     return after
                 raise Unusable(f"{self.where} {_complaint(error)}") from None
-        except urllib.error.URLError as error:
-            raise Unusable(f"{self.where} cannot be reached: {_reason(error.reason)}") from None
         except Malformed as error:
             raise Unusable(f"{self.where} returns no view: {_short(error)}") from None
         except (OSError, http.client.HTTPException, zlib.error) as error:
-            raise Unusable(f"{self.where} does not answer as it should: {_reason(error)}") from None
+            raise self._no_answer(error) from None
+
+    def _no_answer(self, error: Exception) -> Unusable:
+        """Return the line that says what has come instead of an answer."""
+        if isinstance(error, urllib.error.URLError):
+            return Unusable(f"{self.where} cannot be reached: {_reason(error.reason)}")
+        return Unusable(f"{self.where} does not answer as it should: {_reason(error)}")
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -206,7 +245,7 @@ def _complaint(error: urllib.error.HTTPError) -> str:
     if error.code == 401:
         return f"wants a user and a password: give them in {AUTH_VARIABLE}=USER:PASSWORD"
     if error.code == 404:
-        return f"is no threadwatch daemon, or one that is too old: it has no {_PATH}"
+        return f"is no threadwatch daemon, or one that is too old: it has no {urllib.parse.urlsplit(error.url).path}"
     if 300 <= error.code < 400:
         return f"redirects to {_short(error.headers.get('Location', 'nowhere'))}: give that URL"
     return f"answers with status {error.code} {_short(error.reason)}"

@@ -6,12 +6,12 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 
+from threadwatch.model.closeup import Examined
 from threadwatch.model.keys import TICKS_PER_SECOND, Source
 from threadwatch.model.states import NAMES
 from threadwatch.model.view import ProcessView, ThreadView
 from threadwatch.top.bars import BUSY, LETTERS, MEANINGS, divide, letters
 from threadwatch.top.columns import Span
-from threadwatch.model.closeup import Examined
 from threadwatch.top.history import Shares
 from threadwatch.words.text import cut, pad, printable
 from threadwatch.words.wording import age, command, count, duration, percent, thread_name, version

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from threadwatch.errors import Unusable
-from threadwatch.model.keys import ProcessKey
+from threadwatch.model.keys import ProcessKey, ThreadKey
 from threadwatch.model.view import ProcessView, ThreadView, View
 from threadwatch.top.columns import OPTIONAL
 from threadwatch.top.history import KEPT, History

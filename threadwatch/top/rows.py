@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from threadwatch.model.keys import ThreadKey
 from threadwatch.model.loops import TaskView
 from threadwatch.model.view import ProcessView, ThreadView
 from threadwatch.top.figures import Figures, figures_of, figures_of_task, sum_of
-from threadwatch.model.keys import ThreadKey
 from threadwatch.top.order import SORTS, Sort, sort_key
 from threadwatch.words.text import printable
 from threadwatch.words.wording import (

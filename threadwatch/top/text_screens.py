@@ -13,10 +13,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 
 from threadwatch.errors import Gone, Unusable
+from threadwatch.model.closeup import Examined
 from threadwatch.model.view import ProcessView, ThreadView
 from threadwatch.top.columns import Span
 from threadwatch.top.detail import ASK_FOR_STACK, detail
-from threadwatch.model.closeup import Examined
 from threadwatch.top.guide import guide
 from threadwatch.top.history import Shares
 from threadwatch.top.session import WHEEL, Session, SessionScreen

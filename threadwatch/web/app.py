@@ -25,7 +25,7 @@ _TELEMETRY_PATH: Final = re.compile(r"/|(/[\w.~-]+)+", re.ASCII)
 
 
 class App:
-    """The daemon's paths: metrics, health, readiness, the view, single threads, the runbooks, landing page."""
+    """The daemon's paths: metrics, health, readiness, views and threads, runbooks, landing page."""
 
     def __init__(
         self,

@@ -65,9 +65,7 @@ class Aside:
             except RuntimeError:  # the loop is closed: the server has stopped
                 return
 
-    def _done(
-        self, result: asyncio.Future[Any], value: object, failure: Exception | None
-    ) -> None:
+    def _done(self, result: asyncio.Future[Any], value: object, failure: Exception | None) -> None:
         self._under_way -= 1
         with contextlib.suppress(asyncio.InvalidStateError):  # the caller has been cancelled
             if failure is None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -21,7 +20,8 @@ from threadwatch.model.view import ThreadView
 from threadwatch.stacks.dump import Stack
 from threadwatch.web.aside import Aside, Busy
 from threadwatch.web.messages import NOSNIFF, Request, Response, plain
-from threadwatch.words.stack_text import pair, stack_json
+from threadwatch.words.closeup_json import examined_json, python_stack_json
+from threadwatch.words.stack_text import pair
 
 THREAD_PATH: Final = "/api/v1/thread"
 STACK_PATH: Final = "/api/v1/stack"
@@ -69,8 +69,8 @@ class CloseUp:
             return found
 
         def ask(key: ThreadKey, thread: ThreadView) -> object:
-            (one,) = stack_json(pair([thread], read_stacks(key[0].pid)))
-            return {"holds_gil": one["holds_gil"], "frames": one["frames"]}
+            ((_, found),) = pair([thread], read_stacks(key[0].pid))
+            return python_stack_json(found)
 
         return self._answer(ask, *found)
 
@@ -79,7 +79,9 @@ class CloseUp:
         query = parse_qs(request.target.partition("?")[2], max_num_fields=16)
         values = [query.get(key, [""])[-1] for key in _KEYS]
         if not all(value.isascii() and value.isdecimal() and len(value) < 20 for value in values):
-            return plain(400, "Bad request: needs ?pid=N&tid=N&start_ticks=N, as the view has them.")
+            return plain(
+                400, "Bad request: needs ?pid=N&tid=N&start_ticks=N, as the view has them."
+            )
         pid, tid, start_ticks = map(int, values)
         view = self._exporter.view
         for process in view.processes if view is not None else ():
@@ -109,6 +111,5 @@ class CloseUp:
         return Response(200, _HEADERS, json.dumps(found, separators=(",", ":")).encode())
 
     def _look(self, key: ThreadKey, _thread: ThreadView) -> object:
-        document = asdict(self._examine(key))
-        del document["arguments"]
-        return {**document, "python_stack_note": SWITCHED_OFF if self._read_stacks is None else ""}
+        note = SWITCHED_OFF if self._read_stacks is None else ""
+        return {**examined_json(self._examine(key)), "python_stack_note": note}

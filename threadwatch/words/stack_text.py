@@ -7,6 +7,7 @@ from typing import Any
 
 from threadwatch.model.view import ProcessView, ThreadView
 from threadwatch.stacks.dump import Stack
+from threadwatch.words.closeup_json import python_stack_json
 from threadwatch.words.text import cut, printable
 from threadwatch.words.wording import command, thread_name, version
 
@@ -55,13 +56,7 @@ def stack_json(paired: Sequence[Paired]) -> list[dict[str, Any]]:
             "tid": thread.tid,
             "name": thread.name,
             "state": thread.state,
-            "holds_gil": stack is not None and stack.holds_gil,
-            "frames": None
-            if stack is None
-            else [
-                {"function": frame.function, "file": frame.file, "line": frame.line or None}
-                for frame in stack.frames
-            ],
+            **python_stack_json(stack),
         }
         for thread, stack in paired
     ]

@@ -215,7 +215,7 @@ def environment(directory: Path, wheel: Path) -> Path:
         [
             *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
             *("--only-binary=:all:", f"--python-version={python}", f"--target={site_packages}"),
-            f"prometheus-threadwatch[daemon] @ {wheel.as_uri()}",
+            f"prometheus-threadwatch[daemon,stack] @ {wheel.as_uri()}",
         ],
         check=True,
         timeout=100,

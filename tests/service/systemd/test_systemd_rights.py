@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -117,6 +119,42 @@ def test_what_is_lost_is_absent_and_counted(fast: Service, machine: Machine, nam
         check_cpu(machine, metrics, group)
     hidden = "Permission hides some: threadwatch doctor says what." in fast.show("StatusText")
     assert hidden == bool(rights.denied)
+
+
+def test_python_stacks(fast: Service, machine: Machine) -> None:
+    """With drop-in and option, py-spy reads other users' threads for the page; else a line says why not."""
+    fast.options("--config.file=/etc/threadwatch.yml", "--web.enable-stacks")
+    fast.start()
+    url = f"http://127.0.0.1:{fast.port}/api/v1"
+
+    def view() -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = json.loads(machine.get(f"{url}/view") or "{}").get(
+            "processes", []
+        )
+        return found
+
+    until(lambda: {process["group"] for process in view()} >= TARGETS.keys(), "the threads")
+
+    def ask(group: str) -> str:
+        (process,) = (process for process in view() if process["group"] == group)
+        (thread,) = (thread for thread in process["threads"] if thread["name"] == WRITER)
+        query = f"pid={process['pid']}&tid={thread['tid']}&start_ticks={thread['start_ticks']}"
+        return machine.run(
+            *("curl", "--silent", "--request", "POST", "--header", "X-Threadwatch: test"),
+            f"{url}/stack?{query}",
+        )
+
+    assert ask("shop").startswith("Cannot be read: process ")
+    fast.drop_in((DROP_INS / "stacks.conf").read_text(), "stacks")
+    fast.do("restart")
+    until(lambda: {process["group"] for process in view()} >= TARGETS.keys(), "the threads")
+    for group in TARGETS:
+        frames = json.loads(ask(group))["frames"]
+        assert [frame["function"].rpartition(".")[2] for frame in frames] == [
+            "run",
+            "_bootstrap_inner",
+            "_bootstrap",
+        ]
 
 
 @pytest.mark.parametrize("way", ["both", "none", "none-group"])

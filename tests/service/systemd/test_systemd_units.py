@@ -63,6 +63,7 @@ def _install(directory: Path, unit: Path, *drop_ins: Path, name: str = "") -> Pa
         ("threadwatch.service", ["own-user"]),
         ("threadwatch.service", ["own-user", "hidepid"]),
         ("threadwatch.service", ["no-network"]),
+        ("threadwatch.service", ["stacks"]),
     ],
 )
 def test_unit_is_accepted_without_a_word(

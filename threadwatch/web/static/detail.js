@@ -2,6 +2,7 @@
 
 import { element, say, set } from "./dom.js";
 import { Cpu, States } from "./chart.js";
+import { CloseUp } from "./closeup.js";
 import { MEANING } from "./states.js";
 import { age, count, loopLabel, percent, printable, pythonLabel } from "./text.js";
 
@@ -21,7 +22,6 @@ const FACTS = [
   ["Python", ({ node }) => (node.process.implementation === null ? "not known" : pythonLabel(node.process))],
   ["Series", ({ node }) => printable(node.thread.series)],
   ["Started", ({ node }) => `${new Date(node.started * 1000).toLocaleString()}, ${age(node.age)} ago`],
-  ["Last CPU", ({ node }) => String(node.thread.last_cpu)],
   ["CPU time", ({ node: { thread } }) => `${seconds(thread.cpu_seconds)}: user ${seconds(thread.user_seconds)}, system ${seconds(thread.system_seconds)}`],
   ["Now", ({ node }) => `${node.state}: ${MEANING.get(node.state) ?? ""}`],
   ["Loop", ({ node: { thread } }) => loop(thread.loop)],
@@ -58,7 +58,8 @@ export class Detail {
     this.commands = ["", ""].map(() => command());
     this.states = new States();
     this.cpu = new Cpu();
-    this.more = element("p", { class: "more" }, "Shares are means of the last 10 s. System call, kernel stack and context switches: Enter in threadwatch top, on the host.");
+    this.more = element("p", { class: "more" }, "Shares are means of the last 10 s.");
+    this.closeup = new CloseUp();
     this.box = element(
       "section",
       { class: "detail", "aria-label": "Thread in detail", hidden: "" },
@@ -73,8 +74,8 @@ export class Detail {
       element(
         "div",
         { class: "columns" },
-        element("div", {}, this.list, ...this.commands.map(({ box }) => box), this.more),
-        element("div", {}, this.states.box, this.cpu.box),
+        element("div", {}, this.list, this.closeup.facts, ...this.commands.map(({ box }) => box), this.more),
+        element("div", {}, this.states.box, this.cpu.box, this.closeup.stacks),
       ),
     );
     this.key = null;
@@ -84,6 +85,7 @@ export class Detail {
     this.box.hidden = true;
     this.key = null;
     this.seen = undefined;
+    this.closeup.leave();
   }
 
   /** Shows the thread that was chosen, {pid, tid}. `found`: it, its process and group, as they are now; undefined:
@@ -112,7 +114,8 @@ export class Detail {
     }
     this.commands[0].say(`sudo py-spy dump --pid ${chosen.pid}`);
     this.commands[1].say(`threadwatch ps ${chosen.pid}`);
-    if (!here) return; // its pictures stay as they were
+    if (!here) return; // its pictures and stacks stay as they were
+    this.closeup.show(here.node);
     this.states.show(past.line(here.node.key));
     this.cpu.show(traces.values(here.node));
   }
