@@ -44,7 +44,8 @@ def server(answer: Answer, *, context: ssl.SSLContext | None = None) -> Iterator
         def do_GET(self) -> None:
             answer(self)
 
-        do_POST = do_GET
+        def do_POST(self) -> None:
+            answer(self)
 
         def log_message(self, *_: object) -> None:
             """Log nothing: no code reads it."""

@@ -245,7 +245,8 @@ def _complaint(error: urllib.error.HTTPError) -> str:
     if error.code == 401:
         return f"wants a user and a password: give them in {AUTH_VARIABLE}=USER:PASSWORD"
     if error.code == 404:
-        return f"is no threadwatch daemon, or one that is too old: it has no {urllib.parse.urlsplit(error.url).path}"
+        path = urllib.parse.urlsplit(error.url).path
+        return f"is no threadwatch daemon, or one that is too old: it has no {path}"
     if 300 <= error.code < 400:
         return f"redirects to {_short(error.headers.get('Location', 'nowhere'))}: give that URL"
     return f"answers with status {error.code} {_short(error.reason)}"
