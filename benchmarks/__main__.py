@@ -19,6 +19,7 @@ from benchmarks import (
     polling,
     profile,
     publisher,
+    terminal,
     waits,
 )
 from benchmarks.report import Result, as_markdown, as_text
@@ -36,6 +37,7 @@ NAMES = (
     "agreement",
     "peers",
     "sweep",
+    "terminal",
     "profile",
 )
 _USUAL = ("publisher", "poll", "memory", "waits", "loops", "peers")
@@ -49,6 +51,7 @@ _USUAL_IN_FULL = (
     "agreement",
     "peers",
     "sweep",
+    "terminal",
 )
 
 _EPILOG = """\
@@ -63,6 +66,7 @@ benchmarks:
   agreement  whether they agree on which thread holds the GIL; only when named or with --full
   peers      the cost of polls beside process-exporter, node_exporter, psutil, top and ps
   sweep      how the cost grows with threads and with active threads; only when named or with --full
+  terminal   what `top` costs beside htop; only when named or with --full
   profile    where the time of a poll goes, by function; only when named
 
 The quick version takes about ten minutes, --full about two hours; what polling costs, beside its peers
@@ -84,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "agreement": lambda: agreement.run(full=options.full),
         "peers": lambda: comparison.run_peers(full=options.full),
         "sweep": lambda: comparison.run_sweep(full=options.full),
+        "terminal": lambda: terminal.run(full=options.full),
         "profile": profile.run,
     }
     print("\n".join(f"{key}: {value}" for key, value in machine.facts().items()), end="\n\n")
