@@ -1,4 +1,4 @@
-"""What ``threadwatch top`` costs beside htop, both on terminals of their own, on the same host in the same seconds."""
+"""What ``threadwatch top`` costs beside htop: each on a terminal of its own, in the same seconds."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from benchmarks.report import Result, Table, against
 from benchmarks.running import CHECKOUT, DEADLINE, BenchmarkError, Load, process_clock_ns
 
 WHAT = """\
-`threadwatch top` and `htop` run beside each other, each on a terminal of 160 × 50, and show every thread of the
-host once a second. 200 processes of 6 threads do not publish; 60 of them are awake, with 3 threads each that wake
-5 times a second and work for 0.2 ms. CPU time of each program by its process's clock, in windows of 10 s, from the
-20th second on; *later* begins when `top` has made 300 polls, which is all the history that it keeps."""
+`threadwatch top` and `htop` run beside each other, each on a terminal of 160 × 50, and show every thread
+of the host once a second. 200 processes of 6 threads do not publish; 60 of them are awake, with 3 threads
+each that wake 5 times a second and work for 0.2 ms. CPU time of each program by its process's clock, in
+windows of 10 s, from the 20th second on; *later* begins when `top` has made 300 polls, which is all the
+history that it keeps."""
 
 _ROWS, _COLUMNS = 50, 160
 _LOAD = (
