@@ -310,16 +310,18 @@ def test_why_one_thread_is_not_told_of(answer: Answer, words: str) -> None:
 
 
 def test_a_thread_that_the_daemon_does_not_see_has_ended() -> None:
-    """404 about a thread, from a daemon that knows the path, means that it is gone."""
-    with server(says(404, b"Not found: the thread has ended.\n")) as address:
+    """A null about a thread means that it is gone."""
+    with server(says(200, b"null")) as address:
         source = DaemonSource(f"http://{address}", interval=1)
         with pytest.raises(Gone):
             source.examine(KEY)
+        with pytest.raises(Unusable, match="has ended"):
+            source.stack(KEY)
 
 
 @given(st.binary())
 def test_any_bytes_about_a_thread(body: bytes) -> None:
     """Any bytes give what a thread does, its stack, or Malformed."""
     for parse in (parse_examined, parse_python_stack):
-        with contextlib.suppress(Malformed):
+        with contextlib.suppress(Malformed, Gone):
             parse(body)

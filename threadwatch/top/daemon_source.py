@@ -115,11 +115,12 @@ class DaemonSource:
             return parse_python_stack(self._ask_about(key, "stack", "POST", _STACK_TIMEOUT))
         except Malformed as error:
             raise Unusable(f"{self.where} returns no stack: {_short(error)}") from None
+        except Gone as error:
+            raise Unusable(str(error)) from None
 
     def _ask_about(self, key: ThreadKey, what: str, method: str, timeout: float) -> bytes:
         """Return what the daemon answers about one thread.
 
-        :raises Gone: the daemon says that there is no such thread.
         :raises Unusable: it does not tell, and why.
         """
         (pid, _), tid, start_ticks = key
@@ -134,8 +135,6 @@ class DaemonSource:
         except urllib.error.HTTPError as error:
             with error:
                 said = error.read(_MOST_LINE).decode("utf-8", "replace").strip()
-                if error.code == 404 and said.startswith("Not found: the "):
-                    raise Gone(said) from None
                 if error.code in {403, 502, 503}:
                     raise Unusable(_short(said)) from None
                 raise Unusable(f"{self.where} {_complaint(error)}") from None

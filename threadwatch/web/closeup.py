@@ -55,7 +55,7 @@ class CloseUp:
     def thread(self, request: Request) -> Response | Awaitable[Response]:
         """Answer :data:`THREAD_PATH`: what the kernel tells of a thread."""
         found = self._find(request)
-        return found if isinstance(found, Response) else self._answer(self._look, *found)
+        return found if isinstance(found, Response) else self._run(self._look, *found)
 
     def stack(self, request: Request) -> Response | Awaitable[Response]:
         """Answer :data:`STACK_PATH`: the Python stack of a thread."""
@@ -72,11 +72,14 @@ class CloseUp:
             ((_, found),) = pair([thread], read_stacks(key[0].pid))
             return python_stack_json(found)
 
-        return self._answer(ask, *found)
+        return self._run(ask, *found)
 
     def _find(self, request: Request) -> tuple[ThreadKey, ThreadView] | Response:
         """Return the thread that a request is about, or the answer that says why there is none."""
-        query = parse_qs(request.target.partition("?")[2], max_num_fields=16)
+        try:
+            query = parse_qs(request.target.partition("?")[2], max_num_fields=16)
+        except ValueError:  # there are more
+            query = {}
         values = [query.get(key, [""])[-1] for key in _KEYS]
         if not all(value.isascii() and value.isdecimal() and len(value) < 20 for value in values):
             return plain(
@@ -89,9 +92,9 @@ class CloseUp:
                 for thread in process.threads:
                     if (thread.tid, thread.start_ticks) == (tid, start_ticks):
                         return (process.key, tid, start_ticks), thread
-        return plain(404, "Not found: the last poll has not seen that thread.")
+        return _answer(None)
 
-    async def _answer(
+    async def _run(
         self,
         look: Callable[[ThreadKey, ThreadView], object],
         key: ThreadKey,
@@ -101,15 +104,20 @@ class CloseUp:
             async with asyncio.timeout(_SECONDS):
                 found = await self._aside.run(lambda: look(key, thread))
         except Gone:
-            return plain(404, "Not found: the thread has ended.")
+            return _answer(None)
         except (ReadError, Unusable) as error:
             return plain(502, f"Cannot be read: {error}.")
         except (TimeoutError, Busy):
             return plain(
                 503, "Service unavailable: others are being looked at.", ("Retry-After", "1")
             )
-        return Response(200, _HEADERS, json.dumps(found, separators=(",", ":")).encode())
+        return _answer(found)
 
     def _look(self, key: ThreadKey, _thread: ThreadView) -> object:
         note = SWITCHED_OFF if self._read_stacks is None else ""
         return {**examined_json(self._examine(key)), "python_stack_note": note}
+
+
+def _answer(document: object) -> Response:
+    """Return the answer; None: there is no such thread (any more), which is no error."""
+    return Response(200, _HEADERS, json.dumps(document, separators=(",", ":")).encode())

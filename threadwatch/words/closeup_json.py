@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from threadwatch.errors import Malformed
+from threadwatch.errors import Gone, Malformed
 from threadwatch.model.closeup import Examined
 from threadwatch.stacks.dump import Frame, Stack
 from threadwatch.words.json_object import JsonObject
@@ -33,7 +33,11 @@ def python_stack_json(stack: Stack | None) -> dict[str, object]:
 
 
 def parse_examined(body: bytes) -> Examined:
-    """Return what :func:`examined_json` was made of, without arguments. Raises Malformed."""
+    """Return what :func:`examined_json` was made of, without arguments.
+
+    :raises Gone: the daemon says that there is no such thread.
+    :raises Malformed: it is something else.
+    """
     found = _object(body)
     return Examined(
         syscall=printable(found.text("syscall")),
@@ -48,7 +52,11 @@ def parse_examined(body: bytes) -> Examined:
 
 
 def parse_python_stack(body: bytes) -> Stack | None:
-    """Return what :func:`python_stack_json` was made of, without TID and name. Raises Malformed."""
+    """Return what :func:`python_stack_json` was made of, without TID and name.
+
+    :raises Gone: the daemon says that there is no such thread.
+    :raises Malformed: it is something else.
+    """
     found = _object(body)
     holds_gil = found.flag("holds_gil")
     if found.is_null("frames"):
@@ -66,6 +74,9 @@ def _number(found: JsonObject, key: str) -> int | None:
 
 def _object(body: bytes) -> JsonObject:
     try:
-        return JsonObject(json.loads(body), "")
+        document = json.loads(body)
     except (ValueError, RecursionError) as error:
         raise Malformed("view", f"is no JSON: {error}") from None
+    if document is None:
+        raise Gone("the daemon says that it has ended")
+    return JsonObject(document, "")

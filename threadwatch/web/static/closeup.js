@@ -51,7 +51,7 @@ export class CloseUp {
     const answer = await this.#fetch("api/v1/thread", node);
     if (this.node?.key !== node.key) return; // another one is shown by now
     this.asking = false;
-    if (answer.gone) return; // the view will say so
+    if (answer.told === null) return; // it has ended: the view will say so
     if (answer.trouble) {
       for (const { value } of this.values) say(value, "not known");
       this.kernel.show([], answer.trouble);
@@ -74,6 +74,7 @@ export class CloseUp {
     say(this.ask, "Read it again");
     const at = `at ${new Date().toLocaleTimeString()}`;
     if (answer.trouble) this.python.show([], answer.trouble);
+    else if (answer.told === null) this.python.show([], "it has ended");
     else if (!answer.told.frames?.length) this.python.show([], `no Python code runs on it, ${at}`);
     else {
       const holds = answer.told.holds_gil ? ", it held the GIL" : "";
@@ -81,14 +82,14 @@ export class CloseUp {
     }
   }
 
-  /** Asks the daemon about a thread: {told}, or {trouble, gone}. */
+  /** Asks the daemon about a thread: {told}, null if it has ended, or {trouble}. */
   async #fetch(path, node, options = {}) {
     const { process, thread } = node;
     const query = new URLSearchParams({ pid: process.pid, tid: thread.tid, start_ticks: thread.start_ticks });
     try {
       const response = await fetch(`${path}?${query}`, { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS), ...options });
       if (response.ok) return { told: await response.json() };
-      return { trouble: (await response.text()).trim(), gone: response.status === 404 };
+      return { trouble: (await response.text()).trim() };
     } catch {
       return { trouble: "The daemon does not answer." };
     }
