@@ -379,7 +379,7 @@ def test_a_thread_in_detail(page: Page, shop: tuple[Serving, int]) -> None:
         expect(detail).to_contain_text(fact)
     for title, text in (
         ("CPUs", r"may use [\d,-]+, last on \d+"),
-        ("Switches", r"[\d,]+ to wait, [\d,]+ because its CPU was taken"),
+        ("Switches", r"[\d,]+ voluntary, [\d,]+ involuntary"),
         ("System call", r"none: it runs|clock_nanosleep"),
     ):
         value = detail.locator("dt", has_text=title).locator("xpath=../dd")

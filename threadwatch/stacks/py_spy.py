@@ -7,6 +7,7 @@ Docs: https://github.com/benfred/py-spy
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -60,4 +61,8 @@ def _why(pid: int, said: str) -> str:
     first = said.strip().partition("\n")[0]
     if first.startswith("Permission Denied"):
         return f"process {pid} may not be read: run as root, or with CAP_SYS_PTRACE"
-    return f"py-spy cannot read process {pid}: {first.removeprefix('Error: ') or 'no reason given'}"
+    causes = dict.fromkeys(
+        re.findall(r"^ +\d+: (.+)$", said.partition("Stack backtrace")[0], re.MULTILINE)
+    )
+    words = ": ".join([first.removeprefix("Error: ") or "no reason given", *causes])
+    return f"py-spy cannot read process {pid}: {words}"

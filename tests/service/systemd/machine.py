@@ -220,6 +220,7 @@ def environment(directory: Path, wheel: Path) -> Path:
         check=True,
         timeout=100,
     )
+    (site_packages / "bin/py-spy").rename(directory / "bin/py-spy")
     command = directory / "bin/threadwatch"
     command.write_text(
         f"#!/opt/threadwatch/bin/python{python}\n"

@@ -16,13 +16,13 @@ const FACTS = [
 function switches(voluntary, involuntary) {
   if (voluntary === null || involuntary === null) return "not known";
   const [waits, taken] = [voluntary, involuntary].map((number) => number.toLocaleString("en"));
-  return `${waits} to wait, ${taken} because its CPU was taken`;
+  return `${waits} voluntary, ${taken} involuntary`;
 }
 
 export class CloseUp {
   constructor() {
     this.values = FACTS.map(([title, text]) => ({ title, text, value: element("dd", {}) }));
-    this.facts = element("dl", {}, ...this.values.map(({ title, value }) => element("div", {}, element("dt", {}, title), value)));
+    this.facts = this.values.map(({ title, value }) => element("div", {}, element("dt", {}, title), value));
     this.kernel = stackBox("Kernel stack");
     this.python = stackBox("Python stack");
     this.ask = element("button", { type: "button", onclick: () => this.#read(), title: "py-spy reads it, and stops the process for some milliseconds" }, "Read it");

@@ -54,12 +54,13 @@ export class Detail {
     this.swatch = element("span", { class: "swatch", "aria-hidden": "true" });
     this.gone = element("span", { class: "gone", role: "status" });
     this.facts = FACTS.map(([title, text]) => ({ title, text, value: element("dd", {}) }));
-    this.list = element("dl", {}, ...this.facts.map(({ title, value }) => element("div", {}, element("dt", {}, title), value)));
+    this.closeup = new CloseUp();
+    const facts = this.facts.map(({ title, value }) => element("div", {}, element("dt", {}, title), value));
+    this.list = element("dl", {}, ...facts, ...this.closeup.facts);
     this.commands = ["", ""].map(() => command());
     this.states = new States();
     this.cpu = new Cpu();
     this.more = element("p", { class: "more" }, "Shares are means of the last 10 s.");
-    this.closeup = new CloseUp();
     this.box = element(
       "section",
       { class: "detail", "aria-label": "Thread in detail", hidden: "" },
@@ -74,7 +75,7 @@ export class Detail {
       element(
         "div",
         { class: "columns" },
-        element("div", {}, this.list, this.closeup.facts, ...this.commands.map(({ box }) => box), this.more),
+        element("div", {}, this.list, ...this.commands.map(({ box }) => box), this.more),
         element("div", {}, this.states.box, this.cpu.box, this.closeup.stacks),
       ),
     );
