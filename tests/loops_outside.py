@@ -6,7 +6,6 @@ interpreter. Prints what it has seen, and ends with 1 if a label or an age was w
 
 from __future__ import annotations
 
-import bisect
 import contextlib
 import json
 import os
@@ -17,18 +16,18 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from struct import Struct
 
 from tests import testbed
 from tests.harness import DEADLINE, TARGETS, environ
+from tests.loops_truth import Taken, Truth, Verdict, check, functions, is_enough, judge
 from tests.natives import library_of
 from tests.programs import environment, python
-from tests.targets.loops import BACK, LABELS, NOTHING, SELECTS
+from tests.targets.loops import LABELS
 from threadwatch.errors import ReadError
-from threadwatch.model.loops import CALLBACK, LOOP, UNKNOWN, LoopSample
+from threadwatch.model.loops import CALLBACK, UNKNOWN, LoopSample
 from threadwatch.names.memory.interpreter import FIRST_LOOK, find_python
 from threadwatch.names.memory.snapshot import Snapshot
 from threadwatch.procfs import ProcFS, parse_schedstat, parse_switches, parse_syscall
@@ -38,7 +37,10 @@ from threadwatch.tasks.loops import Loops
 from threadwatch.waits.on_cpu import Turns, has_run
 from threadwatch.waits.syscalls import epolls
 
-SAMPLES = 10_000
+PROOF = 10_000
+"""Samples of the long proof, on each interpreter."""
+FUNCTIONS = 100
+"""So many samples within one endpoint are enough."""
 _FASTAPI = ("fastapi==0.121.1", "uvicorn==0.38.0", "httptools==0.7.1")
 _HYPERCORN = ("fastapi==0.121.1", "hypercorn==0.17.3")
 _SQLALCHEMY = (
@@ -66,13 +68,7 @@ FRAMEWORKS = (
 """An interpreter, the arguments of ``endpoints.py``, and what is to be installed for them."""
 APPLICATIONS = frozenset({"django", "starlette", "sqlalchemy"})
 """Those that more than one server can serve."""
-SLACK_NS = 1000
-"""Between the clock as the loop reads it, in seconds, and as it is written down, in ns."""
-MS_NS = 1_100_000
-"""The same for uvloop, whose clock has milliseconds."""
 EPOLLS = epolls(os.uname().machine)
-GAP = "(what writes nothing down)"
-"""Tasks and callbacks of the program that only start others, and those of asyncio itself."""
 UVLOOPS = (
     ("3.9", "uvloop==0.17.0"),
     ("3.10", "uvloop==0.19.0"),
@@ -103,7 +99,10 @@ GEVENTS = (
     ("3.15", "gevent==26.9.0"),
 )
 """The same of gevent."""
-_PAIR = Struct("=QQ")
+LOOKS_BETWEEN = 50
+"""How many looks are taken before it is asked again whether that is enough."""
+LASTS_S = 2 * DEADLINE
+"""So long programs run, and their records have room for it: longer than anything looks at them."""
 
 
 class Outside:
@@ -173,7 +172,7 @@ def started(
     elif library:
         interpreter, extra = on_uvloop(interpreter, library, directory)
     command = (*interpreter.command, "-W", "ignore")
-    return running(command, program, directory, scenario, "60", **extra)
+    return running(command, program, directory, scenario, str(LASTS_S), **extra)
 
 
 def on_uvloop(
@@ -227,194 +226,60 @@ def running(
         process.communicate()
 
 
-class Truth:
-    """What a loop has written down."""
-
-    def __init__(self, file: Path, names: Sequence[str] = LABELS) -> None:
-        """``names``: what the steps are called, in the order of LABELS."""
-        self.names = names
-        self.known = frozenset({None, LOOP, UNKNOWN, *names[BACK + 1 :]})
-        pairs = [pair for pair in _PAIR.iter_unpack(file.read_bytes()) if pair[0]]
-        self._times: list[int] = [moment for moment, _ in pairs]
-        self._what: list[int] = [number for _, number in pairs]
-
-    def between(self, first_ns: int, last_ns: int) -> range:
-        """Return the numbers of the entries that hold at some moment of that time."""
-        first = bisect.bisect_right(self._times, first_ns) - 1
-        return range(max(first, 0), bisect.bisect_right(self._times, last_ns))
-
-    def ends_ns(self) -> int:
-        """Return the moment of the last entry."""
-        return self._times[-1]
-
-    def may_be(self, entry: int) -> set[str | None]:
-        """Return what may have the loop while an entry holds.
-
-        While a step is taken, only that. Between two steps the loop itself, what has just written down its
-        end or is about to write down its beginning, or what writes nothing down (see :data:`GAP`).
-        """
-        what = self._what[entry]
-        if what > BACK:
-            return {self.names[what]}
-        if what == SELECTS:
-            # On a CPU there, a loop in C does its own work, for all that can be seen.
-            return {None} if self.names is LABELS else {None, LOOP}
-        before = next((n for n in self._what[entry::-1] if n > BACK), NOTHING)
-        after = next((n for n in self._what[entry:] if n > BACK), NOTHING)
-        return {None, LOOP, GAP, *(self.names[n] for n in (before, after) if n > BACK)}
-
-    def step_at(self, first_ns: int, last_ns: int) -> str | None:
-        """Return the step that was taken all that time; None: there was none."""
-        entries = self.between(first_ns, last_ns)
-        if len(entries) != 1 or last_ns > self.ends_ns() or not self.is_step(entries[0]):
-            return None
-        return self.names[self._what[entries[0]]]
-
-    def selects_between(self, first_ns: int, last_ns: int) -> bool:
-        """Return whether the loop has gone to its selector between two moments."""
-        first, last = (bisect.bisect_right(self._times, at) for at in (first_ns, last_ns))
-        return SELECTS in self._what[first:last]
-
-    def waits_ns(self, at_ns: int) -> int:
-        """Return how long an event waits that comes at that moment: until the loop goes to its selector."""
-        entry = bisect.bisect_right(self._times, at_ns) - 1
-        if self._what[entry] == SELECTS:
-            return 0
-        return self._times[self._what.index(SELECTS, entry)] - at_ns
-
-    def is_step(self, entry: int) -> bool:
-        """Return whether a step is taken while an entry holds."""
-        return self._what[entry] > BACK
-
-    def began_ns(self, entry: int) -> tuple[int, int] | None:
-        """Return between which moments the iteration began that runs in an entry; None: none does."""
-        while (entry >= 0 and self._what[entry] > BACK) or self._what[entry] == NOTHING:
-            entry -= 1
-        if entry < 0 or self._what[entry] == SELECTS:
-            return None
-        after = (
-            self._times[entry + 1] if entry + 1 < len(self._times) else self._times[entry] + 10**12
-        )
-        return self._times[entry], after
-
-
-@dataclass
-class Verdict:
-    """How samples compare with the truth."""
-
-    samples: int = 0
-    strict: int = 0
-    """Those taken while one step was taken, so that only one answer was right."""
-    seen: Counter[str | None] = field(default_factory=Counter)
-    wrong: list[str] = field(default_factory=list)
-    wrong_ages: list[str] = field(default_factory=list)
-    lasting: bool = True
-    """The loop is the same all the time. Of others, one can be in an iteration of the number that another
-    was in, and cannot be told from that."""
-    _before: tuple[int, int, LoopSample] | None = None
-
-    def add(self, truth: Truth, taken: tuple[int, int, LoopSample]) -> None:
-        """Judge a sample, taken between two moments."""
-        start_ns, end_ns, sample = taken
-        if end_ns > truth.ends_ns():
-            return
-        self.samples += 1
-        self.seen[sample.holder] += 1
-        entries = truth.between(start_ns, end_ns)
-        allowed: set[str | None] = set()
-        for entry in entries:
-            allowed |= truth.may_be(entry)
-        self.strict += len(entries) == 1 and len(allowed) == 1
-        holder = GAP if sample.holder not in truth.known else sample.holder
-        if holder not in allowed and holder != UNKNOWN:
-            self.wrong.append(f"{sample.holder}, not {allowed}, in {end_ns - start_ns} ns")
-        before = None
-        if sample.iteration is not None:
-            before, self._before = self._before, taken
-            if before and not self.lasting and before[2].iteration == sample.iteration:
-                return
-        self._judge_age(truth, entries, start_ns, sample)
-        if before is not None:
-            self._judge_iteration(truth, before, taken)
-
-    def _judge_age(self, truth: Truth, entries: range, start_ns: int, sample: LoopSample) -> None:
-        if sample.age_ns is None:
-            return
-        if sample.age_ns == 0 and (len(entries) > 1 or not truth.is_step(entries[0])):
-            return  # an iteration may have begun or ended meanwhile
-        began = [found for entry in entries if (found := truth.began_ns(entry)) is not None]
-        began_ns = start_ns - sample.age_ns
-        if sample.iteration is not None:  # it is as old as that at least
-            fits = any(first - MS_NS <= began_ns for first, _ in began)
-        else:
-            fits = any(first - SLACK_NS <= began_ns <= last + SLACK_NS for first, last in began)
-        if not fits:
-            self.wrong_ages.append(f"{sample} at {start_ns}: {began}")
-
-    def _judge_iteration(
-        self, truth: Truth, before: tuple[int, int, LoopSample], taken: tuple[int, int, LoopSample]
-    ) -> None:
-        """Judge the number of an iteration: it is another if the loop has gone to its selector since."""
-        first, second = before[2], taken[2]
-        if first.iteration == second.iteration:
-            wrong = truth.selects_between(before[1] + SLACK_NS, taken[0])
-        else:
-            wrong = not truth.selects_between(before[0], taken[1])
-        if wrong:
-            self.wrong_ages.append(f"iterations {before} {taken}")
-
-
 def watch(
-    outside: Outside, files: dict[int, Path], count: int, *, functions: bool = False
-) -> dict[int, list[tuple[int, int, LoopSample]]]:
-    """Take that many samples at random moments, and look for loops now and then."""
-    taken: dict[int, list[tuple[int, int, LoopSample]]] = {tid: [] for tid in files}
+    outside: Outside,
+    files: dict[int, Path],
+    enough: Callable[[Taken], bool],
+    *,
+    functions: bool = False,
+) -> Taken:
+    """Take samples at random moments until they are ``enough``, or until :data:`DEADLINE`.
+
+    Loops are looked for now and then, and whenever a thread runs none that is known.
+    """
+    taken: Taken = {tid: [] for tid in files}
     found_ns = 0
-    for _ in range(count):
-        time.sleep(random.uniform(0, 0.008))
-        if time.monotonic_ns() - found_ns > 300_000_000:
-            outside.find()
-            found_ns = time.monotonic_ns()
-        start_ns = time.monotonic_ns()
-        samples = outside.sample(start_ns, functions=functions)
-        end_ns = time.monotonic_ns()
-        for sample in samples:
-            taken[sample.tid].append((start_ns, end_ns, sample))
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end and not enough(taken):
+        for _ in range(LOOKS_BETWEEN):
+            time.sleep(random.uniform(0, 0.008))
+            if outside.loops.tids < files.keys() or time.monotonic_ns() - found_ns > 300_000_000:
+                outside.find()
+                found_ns = time.monotonic_ns()
+            start_ns = time.monotonic_ns()
+            samples = outside.sample(start_ns, functions=functions)
+            end_ns = time.monotonic_ns()
+            for sample in samples:
+                taken[sample.tid].append((start_ns, end_ns, sample))
     return taken
 
 
-def judge(
+def watch_enough(
+    outside: Outside,
     files: dict[int, Path],
-    taken: dict[int, list[tuple[int, int, LoopSample]]],
+    labels: Iterable[str],
     names: Sequence[str] = LABELS,
     *,
-    lasting: bool = True,
-) -> dict[int, Verdict]:
-    """Hold samples against the truth, by TID. The last two are as in :class:`Truth` and :class:`Verdict`."""
-    verdicts = {}
-    for tid, file in files.items():
-        truth, verdict = Truth(file, names), Verdict(lasting=lasting)
-        for one in taken[tid]:
-            verdict.add(truth, one)
-        verdicts[tid] = verdict
-    return verdicts
+    functions: bool = False,
+) -> Taken:
+    """Take samples until :func:`.is_enough` says so, and check them; return them."""
+    found = frozenset(labels)
+    taken = watch(
+        outside, files, lambda so_far: is_enough(files, so_far, found, names), functions=functions
+    )
+    check(files, taken, found, names)
+    return taken
 
 
-def functions(
-    truth: Truth, taken: list[tuple[int, int, LoopSample]]
-) -> list[tuple[str, str | None]]:
-    """Return for each sample that was taken within one step: the step, and the function that was read."""
-    return [
-        (step, sample.function)
-        for start_ns, end_ns, sample in taken
-        if (step := truth.step_at(start_ns, end_ns)) is not None
-    ]
+def at_least(count: int) -> Callable[[Taken], bool]:
+    """Return what says whether there are that many samples of each thread."""
+    return lambda taken: all(len(samples) >= count for samples in taken.values())
 
 
 def main(arguments: list[str]) -> int:
     """Run the long proof."""
     testbed.enter()
-    count = int(arguments[0]) if arguments else SAMPLES
+    count = int(arguments[0]) if arguments else PROOF
     wrong = 0
     chosen = [
         one for one in testbed.interpreters() if not arguments[1:] or str(one) in arguments[1:]
@@ -448,11 +313,12 @@ def endpoints(
     interpreter: testbed.Interpreter,
     arguments: tuple[str, ...],
     requirements: Sequence[str],
-    count: int,
+    count: int = FUNCTIONS,
 ) -> tuple[list[tuple[str, str | None]], list[tuple[str, str | None]]]:
     """Hold the application's functions under a framework's tasks against the endpoints that ran.
 
-    Return the endpoint and what was seen, of each sample in one step; and those of them that are wrong.
+    Return the endpoint and what was seen, of each sample in one step; and those of them that are wrong. There
+    are ``count`` of them, and both endpoints were seen, unless that takes longer than :data:`DEADLINE`.
     """
     command = python(interpreter, environment(interpreter, *requirements))
     with tempfile.TemporaryDirectory() as directory:
@@ -460,9 +326,14 @@ def endpoints(
             pid,
             files,
         ):
+
+            def enough(taken: Taken) -> bool:
+                told = functions(Truth(files[pid]), taken[pid])
+                return len(told) >= count and len({one for one, found in told if found}) > 1
+
             outside = Outside(pid)
             outside.find_all(1)
-            (taken,) = watch(outside, files, min(count, 4000), functions=True).values()
+            (taken,) = watch(outside, files, enough, functions=True).values()
             outside.close()
         told = functions(Truth(files[pid]), taken)
     around = f"of_{arguments[1]}" if arguments[-1] in APPLICATIONS else arguments[0]
@@ -481,7 +352,7 @@ def _prove_endpoints(
 ) -> int:
     """Print how :func:`endpoints` compare; return how many are wrong."""
     (interpreter,) = (one for one in testbed.interpreters() if str(one) == version)
-    told, wrong = endpoints(interpreter, arguments, requirements, count)
+    told, wrong = endpoints(interpreter, arguments, requirements, min(count, 4000))
     unknown = sum(function is None for _, function in told)
     print(
         f"{requirements} on {interpreter.release}: {len(told)} samples in one step, {unknown} unknown, "
@@ -493,14 +364,14 @@ def _prove_endpoints(
 def _proof(
     interpreter: testbed.Interpreter, scenario: str, count: int, library: str
 ) -> list[Verdict]:
-    """Take that many samples of one program, again as often as its record is full."""
+    """Take that many samples of one program, which is started again as often as that takes."""
     verdicts: list[Verdict] = []
     while sum(verdict.samples for verdict in verdicts) < count:
         with tempfile.TemporaryDirectory() as directory:
             with started(interpreter, Path(directory), scenario, library) as (pid, files):
                 outside = Outside(pid)
                 outside.find_all(len(files))
-                taken = watch(outside, files, min(count, 4000))
+                taken = watch(outside, files, at_least(min(count, 4000)))
                 outside.close()
             names = names_of(interpreter, library)
             verdicts += judge(files, taken, names, lasting=scenario != "again").values()

@@ -8,17 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.harness import until
-from tests.loops_outside import (
-    GEVENTS,
-    Outside,
-    Truth,
-    functions,
-    judge,
-    started,
-    watch,
-)
+from tests.loops_outside import GEVENTS, Outside, started, watch_enough
+from tests.loops_truth import check_functions
 from tests.testbed import Interpreter, require
-from threadwatch.model.loops import UNKNOWN
 
 RELEASES = dict(GEVENTS)
 
@@ -28,22 +20,12 @@ def test_greenlets(interpreter: Interpreter, tmp_path: Path) -> None:
     with started(interpreter, tmp_path, "mixed", RELEASES[str(interpreter)]) as (pid, files):
         outside = Outside(pid)
         outside.find_all(1)
-        taken = watch(outside, files, 120, functions=True)
+        labels = {"heavy", "named-é", "(callback) tick"}
+        taken = watch_enough(outside, files, labels, functions=True)
         outside.close()
-    (verdict,) = judge(files, taken).values()
-    assert not verdict.wrong
-    assert verdict.strict >= verdict.samples // 4 > 0
-    assert verdict.seen[UNKNOWN] <= verdict.samples // 10
-    assert {"heavy", "named-é", "(callback) tick"} <= verdict.seen.keys()
     samples = [sample for _, _, sample in taken[pid]]
     assert {(sample.kind, sample.age_ns) for sample in samples} == {("gevent", None)}
-    told = functions(Truth(files[pid]), taken[pid])
-    for step, function in told:
-        name = {"named-é": "named"}.get(step, step.removeprefix("(callback) "))
-        if interpreter.version < (3, 11):
-            name = name.rpartition(".")[2]
-        assert function in {f"gevent_loops.{name}", None}
-    assert sum(function is None for _, function in told) <= len(told) // 10
+    check_functions(files[pid], taken[pid], "gevent_loops", interpreter.version)
 
 
 @pytest.mark.parametrize("version", [(3, 10), (3, 13)], ids=str)
@@ -53,12 +35,8 @@ def test_hubs_of_two_threads(version: tuple[int, int], tmp_path: Path) -> None:
     with started(interpreter, tmp_path, "threads", RELEASES[str(interpreter)]) as (pid, files):
         outside = Outside(pid)
         outside.find_all(2)
-        taken = watch(outside, files, 100)
+        watch_enough(outside, files, {"heavy"})
         outside.close()
-    for verdict in judge(files, taken).values():
-        assert not verdict.wrong
-        assert verdict.seen[UNKNOWN] <= verdict.samples // 10
-        assert "heavy" in verdict.seen
 
 
 def test_a_hub_at_rest(tmp_path: Path) -> None:

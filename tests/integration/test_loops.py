@@ -15,33 +15,22 @@ from tests.loops_outside import (
     APPLICATIONS,
     FRAMEWORKS,
     Outside,
-    Truth,
-    Verdict,
     endpoints,
-    functions,
-    judge,
     started,
-    watch,
+    watch_enough,
 )
+from tests.loops_truth import check_functions
 from tests.testbed import Interpreter, require
 from threadwatch.errors import Gone, ReadError
-from threadwatch.model.loops import UNKNOWN, TaskCount
+from threadwatch.model.loops import TaskCount
 from threadwatch.names.memory.snapshot import Memory, Place
 from threadwatch.names.ownership import clocks_ahead
 from threadwatch.procfs import ProcFS
 from threadwatch.tasks.kind import not_known
 from threadwatch.tasks.source import LoopSource
 
-SAMPLES = 150
-
-
-def check(verdict: Verdict, *, labels: set[str]) -> None:
-    """Check that nothing is wrong, most is known, and those labels were seen."""
-    assert not verdict.wrong
-    assert not verdict.wrong_ages
-    assert verdict.strict >= verdict.samples // 4 > 0
-    assert verdict.seen[UNKNOWN] <= verdict.samples // 10
-    assert labels <= verdict.seen.keys()
+CALLED = "(callback) run_later.<locals>.inner"
+"""A callback that runs in each iteration."""
 
 
 def test_tasks_and_callbacks(interpreter: Interpreter, tmp_path: Path) -> None:
@@ -49,11 +38,8 @@ def test_tasks_and_callbacks(interpreter: Interpreter, tmp_path: Path) -> None:
     with started(interpreter, tmp_path, "mixed") as (pid, files):
         outside = Outside(pid)
         outside.find_all(1)
-        taken = watch(outside, files, SAMPLES)
+        watch_enough(outside, files, {"heavy", "named-é", CALLED})
         outside.close()
-    (verdict,) = judge(files, taken).values()
-    check(verdict, labels={"heavy", "named-é"})
-    assert any(str(holder).startswith("(callback) ") for holder in verdict.seen)
 
 
 @pytest.mark.parametrize("version", [(3, 9), (3, 12), (3, 15)], ids=str)
@@ -63,10 +49,8 @@ def test_loops_of_several_threads(version: tuple[int, int], tmp_path: Path) -> N
         outside = Outside(pid)
         outside.find_all(3)
         assert outside.loops.tids == files.keys()
-        taken = watch(outside, files, SAMPLES // 2)
+        watch_enough(outside, files, {"heavy"})
         outside.close()
-    for verdict in judge(files, taken).values():
-        check(verdict, labels={"heavy"})
 
 
 @pytest.mark.parametrize("version", [(3, 10), (3, 11), (3, 14)], ids=str)
@@ -75,10 +59,8 @@ def test_loops_that_end_and_begin_again(version: tuple[int, int], tmp_path: Path
     with started(require(*version), tmp_path, "again") as (pid, files):
         outside = Outside(pid)
         outside.find_all(1)
-        taken = watch(outside, files, SAMPLES)
+        watch_enough(outside, files, {"later"})
         outside.close()
-    (verdict,) = judge(files, taken).values()
-    check(verdict, labels={"later"})
 
 
 @pytest.mark.parametrize("version", [(3, 9), (3, 13)], ids=str)
@@ -88,11 +70,9 @@ def test_the_loop_of_a_forked_child(version: tuple[int, int], tmp_path: Path) ->
         outside = Outside(pid)
         outside.find_all(1)
         assert outside.loops.tids == files.keys() == {pid}
-        taken = watch(outside, files, SAMPLES // 2)
+        watch_enough(outside, files, {"heavy"})
         outside.close()
         os.kill(pid, 9)
-    (verdict,) = judge(files, taken).values()
-    check(verdict, labels={"heavy"})
 
 
 def test_all_tasks_are_counted(interpreter: Interpreter, tmp_path: Path) -> None:
@@ -124,18 +104,9 @@ def test_the_application_s_function(interpreter: Interpreter, tmp_path: Path) ->
     with started(interpreter, tmp_path, "mixed") as (pid, files):
         outside = Outside(pid)
         outside.find_all(1)
-        (taken,) = watch(outside, files, SAMPLES // 2, functions=True).values()
+        taken = watch_enough(outside, files, {"heavy", "light", CALLED}, functions=True)[pid]
         outside.close()
-    told = functions(Truth(files[pid]), taken)
-    assert len({function for _, function in told}) > 3
-    for step, function in told:
-        name = {"named-é": "named"}.get(step, step.removeprefix("(callback) "))
-        if name == "Callable":
-            name = "Callable.__call__"
-        if interpreter.version < (3, 11):
-            name = name.rpartition(".")[2]
-        assert function in {f"loops.{name}", None}  # it may have changed while it was looked at
-    assert sum(function is None for _, function in told) <= len(told) // 10
+    assert len(check_functions(files[pid], taken, "loops", interpreter.version)) > 3
 
 
 @pytest.mark.parametrize(
@@ -147,7 +118,7 @@ def test_endpoints_of_real_servers(row: tuple[str, tuple[str, ...], str]) -> Non
     """Under Django and in the greenlets of SQLAlchemy, each sample has the endpoint that ran."""
     version, served, *requirements = row
     major, minor = map(int, version.split("."))
-    told, wrong = endpoints(require(major, minor), served, requirements, 2 * SAMPLES)
+    told, wrong = endpoints(require(major, minor), served, requirements)
     assert not wrong
     assert {step for step, function in told if function} == {"dear", "cheap"}
     assert sum(function is None for _, function in told) <= len(told) // 10

@@ -8,31 +8,13 @@ from pathlib import Path
 import pytest
 
 from tests.harness import until
-from tests.loops_outside import (
-    TRIOS,
-    Outside,
-    Truth,
-    Verdict,
-    functions,
-    judge,
-    names_of,
-    started,
-    watch,
-)
+from tests.loops_outside import TRIOS, Outside, names_of, started, watch_enough
+from tests.loops_truth import check_functions
 from tests.testbed import Interpreter, require
 from threadwatch.errors import ReadError
-from threadwatch.model.loops import UNKNOWN, TaskCount
+from threadwatch.model.loops import TaskCount
 
 RELEASES = dict(TRIOS)
-
-
-def check(verdict: Verdict, *labels: str) -> None:
-    """Check that nothing is wrong, most is known, and those labels were seen."""
-    assert not verdict.wrong
-    assert not verdict.wrong_ages
-    assert verdict.strict >= verdict.samples // 4 > 0
-    assert verdict.seen[UNKNOWN] <= verdict.samples // 10
-    assert set(labels) <= verdict.seen.keys()
 
 
 def test_tasks(interpreter: Interpreter, tmp_path: Path) -> None:
@@ -42,20 +24,13 @@ def test_tasks(interpreter: Interpreter, tmp_path: Path) -> None:
     with started(interpreter, tmp_path, "mixed", release) as (pid, files):
         outside = Outside(pid)
         outside.find_all(1)
-        taken = watch(outside, files, 120, functions=True)
+        labels = {"__main__.heavy", "named-é"}
+        taken = watch_enough(outside, files, labels, names, functions=True)
         outside.close()
-    (verdict,) = judge(files, taken, names).values()
-    check(verdict, "__main__.heavy", "named-é")
     samples = [sample for _, _, sample in taken[pid]]
     assert {sample.kind for sample in samples} == {"trio"}
     assert sum(sample.age_ns is None for sample in samples) <= len(samples) // 10
-    told = functions(Truth(files[pid], names), taken[pid])
-    for step, function in told:
-        name = {"named-é": "named"}.get(step, step.removeprefix("__main__."))
-        if interpreter.version < (3, 11):
-            name = name.rpartition(".")[2]
-        assert function in {f"trio_loops.{name}", None}
-    assert sum(function is None for _, function in told) <= len(told) // 10
+    check_functions(files[pid], taken[pid], "trio_loops", interpreter.version)
 
 
 @pytest.mark.parametrize(
@@ -72,10 +47,9 @@ def test_loops_of_threads_and_runs(
     with started(interpreter, tmp_path, scenario, release) as (pid, files):
         outside = Outside(pid)
         outside.find_all(count)
-        taken = watch(outside, files, 100)
+        label = "__main__.later" if scenario == "again" else "__main__.heavy"
+        watch_enough(outside, files, {label}, names_of(interpreter, release))
         outside.close()
-    for verdict in judge(files, taken, names_of(interpreter, release)).values():
-        check(verdict, "__main__.later" if scenario == "again" else "__main__.heavy")
 
 
 def test_all_tasks_are_counted(tmp_path: Path) -> None:

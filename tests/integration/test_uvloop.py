@@ -9,15 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.harness import environ, until
-from tests.loops_outside import (
-    Outside,
-    Truth,
-    functions,
-    judge,
-    started,
-    uvloop_names,
-    watch,
-)
+from tests.loops_outside import Outside, started, uvloop_names, watch_enough
+from tests.loops_truth import check_functions
 from tests.programs import environment, python
 from tests.testbed import require
 from tests.unit.test_names_memory import Damaged
@@ -45,24 +38,12 @@ def test_tasks_and_callbacks(version: tuple[int, int], release: str, tmp_path: P
     with started(interpreter, tmp_path, "mixed", release) as (pid, files):
         outside = Outside(pid)
         outside.find_all(1)
-        taken = watch(outside, files, 120, functions=True)
+        taken = watch_enough(outside, files, {"heavy", "named-é"}, names, functions=True)
         outside.close()
-    (verdict,) = judge(files, taken, names).values()
-    assert not verdict.wrong
-    assert not verdict.wrong_ages
-    assert verdict.strict >= verdict.samples // 4 > 0
-    assert verdict.seen[UNKNOWN] <= verdict.samples // 10
-    assert {"heavy", "named-é"} <= verdict.seen.keys()
     samples = [sample for _, _, sample in taken[pid] if sample.holder != UNKNOWN]
     assert {sample.kind for sample in samples} == {"uvloop"}
     assert {sample.iteration is not None for sample in samples} == {release in COUNTS}
-    told = functions(Truth(files[pid], names), taken[pid])
-    for step, function in told:
-        name = {"named-é": "named"}.get(step, step.removeprefix("(callback) "))
-        if version < (3, 11):
-            name = name.rpartition(".")[2]
-        assert function in {f"loops.{name}", None}
-    assert sum(function is None for _, function in told) <= len(told) // 10
+    check_functions(files[pid], taken[pid], "loops", version)
 
 
 READY = """
