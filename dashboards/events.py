@@ -1,4 +1,4 @@
-"""Events that are marked in each graph: alerts that fire, and restarts."""
+"""Events that are marked in each graph: alerts that fire, and restarts. Of a large fleet, some at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from dashboards.model import annotation
 from dashboards.promql import of_ours, select, total
 
 _FIRING = ('alertstate="firing"', 'alertname=~"Threadwatch.+"')
+_OF_AN_ALERT = 5
+_STARTS = 20
 _MAIN = 'thread="MainThread"'
 
 
@@ -16,14 +18,14 @@ def events(scope: str) -> list[Json]:
     found = [
         annotation(
             "Alerts",
-            select("ALERTS", scope, *_FIRING),
+            f"topk by (alertname) ({_OF_AN_ALERT}, {select('ALERTS', scope, *_FIRING)})",
             title="{{alertname}}",
             text="{{group}} {{thread}} on {{instance}}",
             colour="red",
         ),
         annotation(
             "threadwatch started",
-            f"1000 * {restarted}",
+            f"topk({_STARTS}, 1000 * {restarted})",
             title="threadwatch started",
             text="on {{instance}}",
             colour="blue",

@@ -1,4 +1,7 @@
-"""All hosts: which application, and which of its threads, uses the CPU, and what cannot be seen."""
+"""All hosts: which application, and which of its threads, uses the CPU, and what cannot be seen.
+
+It is for two hosts as well as for thousands: no panel has a line or a row for each of them.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,10 @@ from dashboards.model import (
 from dashboards.promql import gil_utilisation, most, of_ours, published_share, rate, select, total
 
 UID = "threadwatch-fleet"
-_BY = "job, instance, group"
+_HOST = "job, instance"
+_BY = f"{_HOST}, group"
+_ROWS = 50
+"""Rows of a table at most."""
 _CPUS = "CPUs of the hosts"
 _EACH = f"{_BY}, thread"
 _SERIES = of_series("instance", "group")
@@ -33,6 +39,14 @@ def _cpu(scope: str, by: str) -> str:
 
 def _ten(by: str, metric: str) -> str:
     return most(10, by, lambda over: total(by, rate(metric, "groups", over=over)))
+
+
+def _without_name(over: str) -> str:
+    cpu = total("group", rate("threadwatch_group_cpu_seconds_total", "groups", over=over))
+    unattributed = rate(
+        "threadwatch_thread_cpu_seconds_total", "groups", 'thread="(unattributed)"', over=over
+    )
+    return f"(\n  {total('group', unattributed)}\n  or 0 * {cpu}\n) / ({cpu} > 0)"
 
 
 def build() -> Json:
@@ -93,6 +107,8 @@ def build() -> Json:
         ),
     )
     grid.heading("Which application")
+    cpu = rate("threadwatch_group_cpu_seconds_total", "groups")
+    busiest_hosts = _ten(_HOST, "threadwatch_group_cpu_seconds_total")
     grid.line(
         9,
         graph(
@@ -107,11 +123,10 @@ def build() -> Json:
         ),
         graph(
             "CPU by host",
-            "CPUs used by the watched processes of each host, and how many CPUs these hosts have.",
-            Query(
-                total("instance", rate("threadwatch_group_cpu_seconds_total", "groups")),
-                "{{instance}}",
-            ),
+            "CPUs used by the watched processes of the ten busiest hosts, of all others together, and how "
+            "many CPUs all hosts have.",
+            Query(busiest_hosts, "{{instance}}"),
+            Query(f"clamp_min(\n  sum({cpu})\n  - sum(\n{busiest_hosts}\n), 0)", "(other)"),
             Query(f"sum({select('threadwatch_host_cpus', 'host')})", _CPUS),
             unit="short",
             stacked=True,
@@ -120,27 +135,38 @@ def build() -> Json:
             wide=True,
         ),
     )
+    busiest = f"topk({_ROWS}, {total(_BY, cpu)})"
+    is_busiest = f"and on ({_BY}) {busiest}"
     grid.line(
         10,
         table(
             "Each application",
-            "Each group on each host: its Python, its processes and threads, the CPUs it uses, how "
-            "much of the time its GIL is held, and how many of its threads wait for the GIL at once. "
+            f"The {_ROWS} groups, each on its host, that use most CPU now: Python, processes, threads, "
+            "CPUs, how much of the time its GIL is held, and how many threads wait for the GIL at once. "
             "An empty cell is something that cannot be seen, not a zero. A click on a group leads "
             "to its threads, on a host to its page.",
-            Query(total(_BY, rate("threadwatch_group_cpu_seconds_total", "groups")), "CPUs"),
+            Query(busiest, "CPUs"),
             *(
-                Query(total(_BY, select(metric, "groups")), name, decimals=0)
+                Query(f"{total(_BY, select(metric, 'groups'))} {is_busiest}", name, decimals=0)
                 for name, metric in (
                     ("Processes", "threadwatch_group_processes"),
                     ("Published", "threadwatch_group_published_processes"),
                     ("Threads", "threadwatch_threads"),
                 )
             ),
-            Query(gil_utilisation("groups"), "GIL held", unit="percentunit", colours=_SHARE),
-            Query(total(_BY, rate("threadwatch_gil_wait_seconds_total", "groups")), "Wait for GIL"),
             Query(
-                f"count by ({_BY}, version, gil) ({select('threadwatch_group_info', 'groups')})",
+                f"{gil_utilisation('groups')} {is_busiest}",
+                "GIL held",
+                unit="percentunit",
+                colours=_SHARE,
+            ),
+            Query(
+                f"{total(_BY, rate('threadwatch_gil_wait_seconds_total', 'groups'))} {is_busiest}",
+                "Wait for GIL",
+            ),
+            Query(
+                f"count by ({_BY}, version, gil) ({select('threadwatch_group_info', 'groups')}) "
+                f"{is_busiest}",
             ),
             labels=("instance", "group", "version", "gil"),
             hide=("job",),
@@ -229,11 +255,11 @@ def build() -> Json:
         8,
         table(
             "Processes that do not publish",
-            "How many processes of a group do not publish their threads. To lose nothing, start them by "
-            "threadwatch run, or with THREADWATCH=1. Empty if all do.",
+            f"How many processes of a group do not publish their threads, in the {_ROWS} groups with most of "
+            "them. To lose nothing, start them by threadwatch run, or with THREADWATCH=1. Empty if all do.",
             Query(
-                f"{total(_BY, select('threadwatch_group_processes', 'groups'))}\n"
-                f"  - {total(_BY, select('threadwatch_group_published_processes', 'groups'))} > 0",
+                f"topk(\n  {_ROWS}, {total(_BY, select('threadwatch_group_processes', 'groups'))}\n"
+                f"  - {total(_BY, select('threadwatch_group_published_processes', 'groups'))} > 0\n)",
                 "Processes",
                 decimals=0,
             ),
@@ -247,35 +273,24 @@ def build() -> Json:
             "Groups whose GIL is not seen",
             "Groups with processes, but without a series of the GIL: permission is missing, sampling is off, "
             "or their Python has no GIL, or is not known. threadwatch doctor, run on the host, says "
-            "which. Empty if all are seen.",
+            f"which. Empty if all are seen; at most {_ROWS} groups.",
             Query(
-                f"{total(_BY, select('threadwatch_group_processes', 'groups'))} > 0\n"
-                f"  unless {total(_BY, rate('threadwatch_gil_held_seconds_total', 'groups'))}",
+                f"topk(\n  {_ROWS}, {total(_BY, select('threadwatch_group_processes', 'groups'))} > 0\n"
+                f"  unless {total(_BY, rate('threadwatch_gil_held_seconds_total', 'groups'))}\n)",
                 "Processes",
                 decimals=0,
             ),
             labels=("instance", "group"),
             hide=("job",),
+            sort="Processes",
             unit="short",
             links=of_row("instance", "group"),
         ),
         graph(
             "CPU time without a name",
             "The share of CPU time that no known thread used: of threads that lived between two polls "
-            "in processes that do not publish. Above a few percent, they should.",
-            Query(
-                "(\n  "
-                + total(
-                    "group",
-                    rate(
-                        "threadwatch_thread_cpu_seconds_total",
-                        "groups",
-                        'thread="(unattributed)"',
-                    ),
-                )
-                + f"\n  or 0 * {_cpu('groups', 'group')}\n) / ({_cpu('groups', 'group')} > 0)",
-                "{{group}}",
-            ),
+            "in processes that do not publish. Above a few percent, they should. The ten groups with most.",
+            Query(most(10, "group", _without_name), "{{group}}"),
             unit="percentunit",
             decimals=1,
         ),

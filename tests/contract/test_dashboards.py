@@ -348,6 +348,20 @@ def test_legends_and_columns_name_labels_of_their_queries(dashboard: Json) -> No
                 assert values == ({"Value"} if single else {f"Value #{one}" for one in letters})
 
 
+def test_a_fleet_of_thousands_fits() -> None:
+    """Each query of the fleet, and of its events, is one number, or is cut down to the series with most.
+
+    How many series the answers have, tests/service/test_fleet.py finds from Prometheus.
+    """
+    asked = [query.text for query in EXPRESSIONS if query.dashboard == "fleet"]
+    asked += [event["expr"] for event in grafana.events(DASHBOARDS["fleet"])]
+    assert len(asked) > 25
+    unbounded = [
+        text for text in asked if "topk" not in text and not re.match(r"(sum|count) ?\(", text)
+    ]
+    assert unbounded == []
+
+
 def test_every_metric_is_on_a_dashboard() -> None:
     """Each metric of docs/metrics.md is shown somewhere, or listed as unused; none is both."""
     shown = {selector.metric for asked in EXPRESSIONS for selector in promql.selectors(asked.text)}
