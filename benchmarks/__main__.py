@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks import (
     agreement,
     comparison,
+    fleet,
     harm,
     loops,
     machine,
@@ -38,6 +39,7 @@ NAMES = (
     "peers",
     "sweep",
     "terminal",
+    "fleet",
     "profile",
 )
 _USUAL = ("publisher", "poll", "memory", "waits", "loops", "peers")
@@ -67,6 +69,8 @@ benchmarks:
   peers      the cost of polls beside process-exporter, node_exporter, psutil, top and ps
   sweep      how the cost grows with threads and with active threads; only when named or with --full
   terminal   what `top` costs beside htop; only when named or with --full
+  fleet      what 50 daemons and more cost a Prometheus, and the Fleet dashboard's queries; only when named;
+             with --full half an hour; needs root, and 6 GB of memory
   profile    where the time of a poll goes, by function; only when named
 
 The quick version takes about ten minutes, --full about two hours; what polling costs, beside its peers
@@ -89,6 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "peers": lambda: comparison.run_peers(full=options.full),
         "sweep": lambda: comparison.run_sweep(full=options.full),
         "terminal": lambda: terminal.run(full=options.full),
+        "fleet": lambda: fleet.run(full=options.full),
         "profile": profile.run,
     }
     print("\n".join(f"{key}: {value}" for key, value in machine.facts().items()), end="\n\n")
@@ -126,7 +131,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "names",
         nargs="*",
         metavar="NAME",
-        help="by default publisher, poll, memory, waits, loops and peers, with --full all but profile",
+        help="by default publisher, poll, memory, waits, loops and peers; with --full all but fleet and "
+        "profile",
     )
     parser.add_argument("--full", action="store_true", help="good figures rather than quick ones")
     parser.add_argument(

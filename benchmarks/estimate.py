@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
+from statistics import linear_regression
 
 CONFIDENCE = 0.95
 
@@ -79,3 +80,22 @@ def ratios(with_: Sequence[float], without: Sequence[float]) -> list[float]:
 def differences(with_: Sequence[float], without: Sequence[float]) -> list[float]:
     """Return the difference of each pair. Raises ValueError where the two are not pairs."""
     return [a - b for a, b in zip(with_, without, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class StraightLine:
+    """A value that grows in proportion."""
+
+    at_zero: float
+    slope: float
+
+    def at(self, place: float) -> float:
+        """Return the value there."""
+        return self.at_zero + self.slope * place
+
+
+def straight_line(points: Sequence[tuple[float, float]]) -> StraightLine:
+    """Return the line of least squares. Raises ValueError for points at fewer than two places."""
+    places, values = zip(*points, strict=True)
+    slope, at_zero = linear_regression(places, values)
+    return StraightLine(at_zero, slope)

@@ -46,9 +46,18 @@ class Prometheus:
     """Runs while its context is entered. ``directory`` is where its configuration, log and data go."""
 
     def __init__(
-        self, directory: Path, *, config: str, command: Sequence[str] = ON_PATH, port: int = 0
+        self,
+        directory: Path,
+        *,
+        config: str,
+        command: Sequence[str] = ON_PATH,
+        port: int = 0,
+        agent: bool = False,
     ) -> None:
-        """``command`` is the program with what must stand before it; port 0 is a free one."""
+        """``command`` is the program with what must stand before it; port 0 is a free one.
+
+        ``agent``: it scrapes and sends on, and answers no queries.
+        """
         self.config = directory / "prometheus.yml"
         self.config.write_text(config)
         self.log = directory / "prometheus.log"
@@ -56,7 +65,8 @@ class Prometheus:
         self._command = (
             *command,
             f"--config.file={self.config}",
-            f"--storage.tsdb.path={directory / 'data'}",
+            *(("--agent",) if agent else ()),
+            f"--storage.{'agent' if agent else 'tsdb'}.path={directory / 'data'}",
             f"--web.listen-address=127.0.0.1:{port}",
         )
         self._process: subprocess.Popen[bytes] | None = None

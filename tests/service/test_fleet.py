@@ -1,0 +1,54 @@
+"""A small fleet: real daemons and Prometheus 3, measured as the benchmark measures fifty."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+
+from benchmarks import fleet
+from benchmarks.fleet import Measured, Plan
+from benchmarks.fleet_flow import blocks
+
+
+@pytest.fixture(scope="module")
+def measured() -> Measured:
+    """Return what two daemons cost, alone and scraped as 30 hosts."""
+    return fleet.measure(Plan((2, 30), hosts=2, interval=0.5, range=4, asked=1))
+
+
+def test_series_grow_with_hosts(measured: Measured) -> None:
+    """Copies of a host have as many series again."""
+    (two, thirty) = measured.scraping
+    assert thirty.series > 10 * two.series
+
+
+def test_no_panel_has_a_series_for_each_host(measured: Measured) -> None:
+    """On 30 hosts with 180 groups, each query of the Fleet dashboard has some dozens of series at most."""
+    assert len(measured.panels) > 15
+    too_many = {
+        panel: asked[-1].series for panel, asked in measured.panels.items() if asked[-1].series > 50
+    }
+    assert too_many == {}
+    assert measured.panels["CPU by host"][-1].series == 10
+    assert measured.panels["Each application"][-1].series == 50
+
+
+def test_relabelings_cut_series(measured: Measured) -> None:
+    """Each relabeling of docs/scaling.md leaves fewer series than the one before."""
+    left = [measured.left[name] for name in ("everything", *blocks("metric_relabel_configs"))]
+    assert len(left) == 4
+    assert all(less < more for more, less in pairwise(left)), measured.left
+
+
+def test_what_an_agent_sends_arrives(measured: Measured) -> None:
+    """Of three scrapes all samples have arrived, of one with every value; measuring compares them."""
+    assert measured.arrived.scrapes >= 3
+    assert measured.arrived.equal > 1000
+
+
+def test_what_is_federated(measured: Measured) -> None:
+    """What docs/scaling.md federates are series of groups, a small part of all."""
+    count, _ = measured.federated
+    everything = 2 * measured.left["everything"]
+    assert 2 * 6 * 4 < count < 0.1 * everything
