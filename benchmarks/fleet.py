@@ -22,8 +22,8 @@ from tests import grafana, prometheus, testbed
 WHAT = f"""\
 What a fleet costs Prometheus 3, on this machine. Each host is a PID namespace of its own with a real daemon
 and {APPLICATIONS} real applications of {NAMES} thread names and the main one, whose groups, as in
-containers, are no other host's. So that many fit, threads work for 0.2 ms every 15 s on average, and the
-daemons poll every 5 s and sample twice a second: neither changes the number of series. Hosts beyond those
+containers, are no other host's. So that many fit, threads work for 0.2 ms every 30 s on average, and the
+daemons poll every 10 s and sample once a second: neither changes the number of series. Hosts beyond those
 that run are the same daemons, scraped again as other hosts with other groups (relabeled).
 
 *Scraping*: each number of hosts has a Prometheus of its own, all at the same time, which scrapes and
@@ -65,7 +65,7 @@ class Plan:
 
 
 QUICK = Plan((10, 25, 50), 50, 15, 300)
-FULL = Plan((10, 25, 50, 100, 200), 50, 15, 900)
+FULL = Plan((10, 25, 50, 100, 200), 50, 15, 600)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +138,7 @@ def measure(plan: Plan) -> Measured:
         above = stack.enter_context(fleet_flow.federated(real, place / "above", plan.interval))
         for size, server in servers.items():
             _wait_for_targets(server, size)
+        arrived = fleet_flow.arrived(receiver, nodes[0], 3)
         end = time.time() + plan.range + 4 * plan.interval
         sleep_until(end - plan.range / 2)
         before = {size: server.snapshot() for size, server in servers.items()}
@@ -150,7 +151,6 @@ def measure(plan: Plan) -> Measured:
             per_second = (now.samples - then.samples) / seconds
             cpu = (now.cpu_seconds - then.cpu_seconds) / seconds
             scraping.append(Scraped(size, each.value, now.series, per_second, cpu, now.resident))
-        arrived = fleet_flow.arrived(receiver, nodes[0], 3)
         left, federated = fleet_flow.left(cut), fleet_flow.taken(above, real)
         at = time.time() - plan.interval
         for server in servers.values():

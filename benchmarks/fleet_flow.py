@@ -13,14 +13,17 @@ from typing import Any
 import yaml
 
 from benchmarks.fleet_nodes import AS_PROMETHEUS, Node, Series, exposed
-from benchmarks.fleet_prometheus import RECEIVER, Prometheus, config, scrape_config
+from benchmarks.fleet_prometheus import JOB, RECEIVER, Prometheus, config, scrape_config
 from benchmarks.running import CHECKOUT, BenchmarkError
 from tests import prometheus
 from tests.harness import until
 
 PAGE = CHECKOUT / "docs" / "scaling.md"
-_OF_SCRAPES = re.compile(r"up|scrape_\w+")
-"""Prometheus' own series of each target."""
+_ABOVE = "a Prometheus above others"
+_ACCOUNT = "scrape_samples_post_metric_relabeling"
+"""How many samples a scrape had, as Prometheus itself says."""
+_LATELY = "1m"
+_TOOK = "scrape_duration_seconds"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +31,9 @@ class Arrived:
     """What has been compared at the receiver of an agent."""
 
     scrapes: int
-    """Scrapes of which the receiver has as many samples as the agent has said that it scraped."""
+    """Scrapes of which the receiver has as many samples as the agent says that they had."""
     samples: int
+    """Of these scrapes."""
     equal: int
     """Samples of one scrape whose every value is that of the daemon's page at the time."""
 
@@ -57,7 +61,7 @@ def cut(nodes: Sequence[Node], place: Path, interval: float) -> Iterator[Prometh
 
 def left(server: Prometheus) -> dict[str, float]:
     """Return how many series of a host each job keeps, by its name."""
-    query = "avg by (job) (scrape_samples_post_metric_relabeling)"
+    query = f"avg by (job) ({_ACCOUNT})"
     return {result.labels["job"]: result.value for result in server.wait_for(query)}
 
 
@@ -81,47 +85,54 @@ def sent_on(
 def arrived(receiver: Prometheus, node: Node, scrapes: int) -> Arrived:
     """Compare what has arrived of a host with what was scraped; BenchmarkError where they differ.
 
-    Of each scrape, the number of samples is compared with the agent's own account of it. Of one scrape that
+    Of the last scrapes, the number of samples is compared with the agent's own account of it. Of one that
     lies between two equal answers of the daemon, every single value is.
     """
-    of_node = f'{{job="threadwatch", instance="{node.target().instance}"}}'
+    of_node = f'{{job="{JOB}", instance="{node.target().instance}"}}'
     pages: list[tuple[float, bytes]] = []
 
-    def between() -> tuple[dict[float, dict[Series, float]], float, bytes] | None:
+    def between() -> tuple[float, bytes] | None:
         pages.append((time.time(), node.get("/metrics", **AS_PROMETHEUS)))
-        found = _by_time(receiver, of_node)
-        whole = [moment for moment, samples in found.items() if _account(samples) is not None]
-        if len(whole) < scrapes:
+        known = [receiver.samples(name + of_node, _LATELY) for name in (_ACCOUNT, _TOOK)]
+        if not all(known) or len(known[0][0].values) < scrapes:
             return None
-        for moment in whole:
+        for moment, took in known[1][0].values.items():
             before = [page for at, page in pages if at < moment]
-            after = [page for at, page in pages if at > moment + 0.3]
+            after = [page for at, page in pages if at > moment + took]
             if before and after and before[-1] == after[0]:
-                return found, moment, before[-1]
+                return moment, before[-1]
         return None
 
-    result = until(between, "a scrape between two equal answers", every=0.2)
-    assert result is not None
-    found, moment, page = result
-    accounts = {at: _account(samples) for at, samples in found.items()}
-    for at, samples in found.items():
-        scraped = sum(not _OF_SCRAPES.fullmatch(name) for name, _ in samples)
-        if accounts[at] is not None and scraped != accounts[at]:
-            raise BenchmarkError(f"{scraped} samples of {accounts[at]:.0f} have arrived")
-    got = {key: value for key, value in found[moment].items() if not _OF_SCRAPES.fullmatch(key[0])}
+    found = until(between, "a scrape between two equal answers", every=0.2)
+    assert found is not None
+    moment, page = found
+    samples = {at: each for at, each in _by_time(receiver, of_node).items() if at <= moment}
+    accounts = [_complete(each) for each in samples.values()]
+    got = {key: value for key, value in samples[moment].items() if not _of_scrape(key)}
     if got != (said := exposed(page)):
-        wrong = {key: (got.get(key), said.get(key)) for key in got.keys() | said.keys()}
-        raise BenchmarkError(
-            f"{[each for each in wrong.items() if len(set(each[1])) > 1]} have changed"
-        )
-    complete = [number for number in accounts.values() if number is not None]
-    return Arrived(len(complete), int(sum(complete)), len(got))
+        both = {key: (got.get(key), said.get(key)) for key in got.keys() | said.keys()}
+        differ = [(key, pair) for key, pair in both.items() if pair[0] != pair[1]]
+        raise BenchmarkError(f"the daemon said something else: {differ}")
+    return Arrived(len(accounts), sum(accounts), len(got))
+
+
+def _complete(samples: Mapping[Series, float]) -> int:
+    """Return how many samples of a scrape have arrived; BenchmarkError if it had more."""
+    count = sum(not _of_scrape(key) for key in samples)
+    account = samples[_ACCOUNT, frozenset()]
+    if count != account:
+        raise BenchmarkError(f"{count} samples of {account:.0f} have arrived")
+    return count
+
+
+def _of_scrape(key: Series) -> bool:
+    return key[0] == "up" or key[0].startswith("scrape_")
 
 
 def _by_time(receiver: Prometheus, selector: str) -> dict[float, dict[Series, float]]:
     """Return the samples of each scrape, by its time; without what Prometheus has added to the labels."""
     found: dict[float, dict[Series, float]] = {}
-    for series in receiver.samples(selector):
+    for series in receiver.samples(selector, _LATELY):
         labels = dict(series.labels)
         name = labels.pop("__name__")
         kept = frozenset((k, v) for k, v in labels.items() if k not in {"job", "instance"})
@@ -130,16 +141,11 @@ def _by_time(receiver: Prometheus, selector: str) -> dict[float, dict[Series, fl
     return found
 
 
-def _account(samples: Mapping[Series, float]) -> float | None:
-    """Return how many samples a scrape had, as the agent says; None if that has not arrived."""
-    return samples.get(("scrape_samples_post_metric_relabeling", frozenset()))
-
-
 @contextlib.contextmanager
 def federated(source: Prometheus, place: Path, interval: float) -> Iterator[Prometheus]:
     """Yield a Prometheus that takes from another what the page says."""
     place.mkdir()
-    ((job,),) = blocks("scrape_configs").values()
+    (job,) = blocks("scrape_configs")[_ABOVE]
     job = {**job, "static_configs": [{"targets": [f"127.0.0.1:{source.port}"]}]}
     with Prometheus(place, config=config([job], interval), command=prometheus.IN_TESTBED) as server:
         yield server
@@ -149,7 +155,7 @@ def taken(server: Prometheus, source: Prometheus) -> tuple[float, float]:
     """Return how many series are federated, in how many seconds; BenchmarkError if one is no source's."""
     (count,) = server.wait_for('scrape_samples_scraped{job="federate"} > 0')
     (seconds,) = server.query('scrape_duration_seconds{job="federate"}')
-    (job,) = next(iter(blocks("scrape_configs").values()))
+    (job,) = blocks("scrape_configs")[_ABOVE]
     for selector in job["params"]["match[]"]:
         theirs = {frozenset(each.items()) for each in source.series(selector)}
         ours = {frozenset(each.items()) for each in server.series(selector)}

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import threadwatch
 
-_REST = (5.0, 25.0)
+_REST = (10.0, 50.0)
 """Seconds between two moments in which a thread works: a fleet of them fits on one machine."""
 _WORK = 0.0002
 

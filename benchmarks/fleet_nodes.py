@@ -21,8 +21,8 @@ AS_PROMETHEUS = {"Accept": "application/openmetrics-text;version=1.0.0", "Accept
 """What is rendered for it is what Prometheus gets, of the daemon's own process as well."""
 
 _CONFIG = """\
-poll_interval: 5s
-waits: {{rate: 2}}
+poll_interval: 10s
+waits: {{rate: 1}}
 unmatched: ignore
 groups:
 - {{name: 'shop-{{number}}@{container}', match: {{comm: '^shop-(?P<number>\\d+)$'}}}}
