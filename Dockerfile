@@ -11,7 +11,8 @@ RUN python3 -m venv /opt/build \
  && python3 -m venv --without-pip /opt/threadwatch \
  && /opt/build/bin/pip --python /opt/threadwatch/bin/python install --no-cache-dir \
       "prometheus-threadwatch[daemon] @ file://$(echo /opt/wheels/*.whl)" \
- && cp /opt/threadwatch/lib/python3*/site-packages/threadwatch/commands/healthcheck.py /opt/threadwatch/
+ && cp /opt/threadwatch/lib/python3*/site-packages/threadwatch/commands/healthcheck.py /opt/threadwatch/ \
+ && /opt/threadwatch/bin/python packaging/sbom.py > /opt/threadwatch/sbom.cdx.json
 
 FROM ${BASE} AS daemon
 COPY --from=build /opt/threadwatch /opt/threadwatch
@@ -42,7 +43,8 @@ LABEL org.opencontainers.image.title="threadwatch" \
 
 FROM build AS build-debug
 RUN /opt/build/bin/pip --python /opt/threadwatch/bin/python install --no-cache-dir \
-      "prometheus-threadwatch[top] @ file://$(echo /opt/wheels/*.whl)"
+      "prometheus-threadwatch[top] @ file://$(echo /opt/wheels/*.whl)" \
+ && /opt/threadwatch/bin/python packaging/sbom.py > /opt/threadwatch/sbom.cdx.json
 
 # In a pod's PID namespace, as root with the engine's own capabilities and SYS_PTRACE (kubectl debug --profile=general).
 FROM daemon AS debug

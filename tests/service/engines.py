@@ -17,15 +17,21 @@ from typing import Any
 import pytest
 import yaml
 
-from tests import images, kubernetes
+from tests import images, kubernetes, programs
 from tests.harness import until
-from tests.testbed import CHECKOUT
+from tests.testbed import CHECKOUT, require
 
 DAEMON, DEBUG = "localhost/threadwatch:here", "localhost/threadwatch-debug:here"
 APPLICATION = (
     "exec threadwatch run -- python3"
     " /opt/threadwatch/lib/python3*/site-packages/threadwatch/commands/demo_app.py"
 )
+VALIDATE = """
+import sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+sys.exit(JsonStrictValidator(SchemaVersion.V1_6).validate_str(sys.stdin.read()) and "not CycloneDX 1.6")
+"""
 ASK = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1], timeout=10).read().decode())"
 
 
@@ -111,6 +117,35 @@ def test_every_version_of_kubernetes() -> None:
         *kubernetes.template("--set=prometheus.podMonitor.enabled=true"),
     ]
     assert kubernetes.faults([objects], *kubernetes.VERSIONS) == [[]]
+
+
+def test_the_bill_of_materials_is_valid(docker: Engine) -> None:
+    """CycloneDX's own library accepts the list that each image has, strictly; the debug image's has more."""
+    lists = [
+        docker(
+            "run",
+            "--rm",
+            "--network=none",
+            "--entrypoint=cat",
+            image,
+            "/opt/threadwatch/sbom.cdx.json",
+        )
+        for image in (DAEMON, DEBUG)
+    ]
+    interpreter = require(3, 11)
+    library = programs.environment(interpreter, "cyclonedx-python-lib[json-validation]==11.12.0")
+    for text in lists:
+        said = subprocess.run(
+            [*programs.python(interpreter, library), "-c", VALIDATE],
+            input=text,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (said.returncode, said.stderr) == (0, ""), said.stderr
+    daemon, debug = ({each["name"] for each in json.loads(text)["components"]} for text in lists)
+    assert "textual" in debug - daemon
 
 
 def test_the_daemon_set(docker: Engine, demo: str, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ its own, so that the port and the health check are the ones that the image says.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -73,6 +74,33 @@ def test_image_holds_no_build_tools(image: Image, container: str) -> None:
     assert "threadwatch" in listed
     assert "prometheus_client" in listed
     assert not {"pip", "wheels", "build", "src", "hatchling"} & set(listed)
+
+
+def test_the_bill_of_materials_is_complete(image: Image, container: str) -> None:
+    """The SBOM in the image has each package, Python's and Debian's, with its version, and no other."""
+    run = ("run", "--isolation", "chroot", container, "--", "sh", "-c")
+    found = json.loads(image.buildah(*run, "cat /opt/threadwatch/sbom.cdx.json"))
+    python = image.buildah(
+        *run, "cd /opt/threadwatch/lib/python3*/site-packages; ls -d *.dist-info"
+    )
+    debian = image.buildah(*run, "dpkg-query -W -f '${Package} ${Version}\\n'")
+    listed = {
+        kind: {
+            (component["name"].lower().replace("-", "_"), component["version"])
+            for component in found["components"]
+            if component["purl"].startswith(f"pkg:{kind}/")
+        }
+        for kind in ("pypi", "deb")
+    }
+    assert listed["pypi"] == {
+        tuple(name.removesuffix(".dist-info").lower().split("-")) for name in python.split()
+    }
+    assert listed["deb"] == {
+        (name.replace("-", "_"), version)
+        for name, version in (line.split() for line in debian.splitlines())
+    }
+    assert len(listed["deb"]) > 50
+    assert ("prometheus_threadwatch", __version__) in listed["pypi"]
 
 
 @pytest.mark.parametrize(
