@@ -325,3 +325,22 @@ def test_any_bytes_about_a_thread(body: bytes) -> None:
     for parse in (parse_examined, parse_python_stack):
         with contextlib.suppress(Malformed, Gone):
             parse(body)
+
+
+def test_a_daemon_that_has_just_come_back_has_time_to_poll(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A daemon without a view is late from its first answer on, not from the time in which it was away."""
+    now = 1000.0
+    monkeypatch.setattr("threadwatch.top.daemon_source.time.monotonic", lambda: now)
+    asked = 0
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        nonlocal asked
+        asked += 1
+        (says(503, Retry_After="1") if asked < 3 else says(200, encoded(shop(1))))(handler)
+
+    with server(answer) as address:
+        source = DaemonSource(f"http://{address}", interval=1)
+        now += 100
+        assert source.next(no_wait) is not None

@@ -12,7 +12,7 @@ from threadwatch.top.bars import divide, letters
 from threadwatch.top.figures import Figures
 from threadwatch.top.history import WINDOW, Shares
 from threadwatch.top.order import Sort
-from threadwatch.top.rows import Row
+from threadwatch.top.row import Row
 from threadwatch.words.text import cut, cut_middle, pad, printable, width
 from threadwatch.words.wording import age, duration, percent
 

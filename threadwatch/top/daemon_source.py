@@ -70,8 +70,8 @@ class DaemonSource:
         self._opener = urllib.request.build_opener(*handlers)
         self._interval = interval
         self._last: View | None = None
-        self._news = time.monotonic()
-        """When the last new view came."""
+        self._news: float | None = None
+        """When the last new view came, or else the first answer; None: the daemon does not answer."""
         self._due = 0.0
 
     def check(self) -> None:
@@ -85,8 +85,14 @@ class DaemonSource:
         """See :class:`threadwatch.top.source.Source`."""
         pause = self._due - time.monotonic()
         while not wait(max(pause, 0.0)):
-            view = self._ask()
+            try:
+                view = self._ask()
+            except Unusable:
+                self._news = None
+                raise
             now = time.monotonic()
+            if self._news is None:
+                self._news = now
             last = self._last
             if isinstance(view, View) and (last is None or view.sequence != last.sequence):
                 self._last = view = _same(view, last)

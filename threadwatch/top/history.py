@@ -36,6 +36,8 @@ class History:
         self._polls_in: dict[float, int] = {}
         """How many of the last polls began within a number of seconds; computed once for all threads."""
         self._threads: dict[ThreadKey, deque[ThreadView]] = {}
+        self._shares: dict[tuple[ThreadKey, float], Shares] = {}
+        """What :meth:`shares` has worked out since the last poll: lines of several kinds ask."""
 
     def add(self, view: View) -> None:
         """Remember one more poll. Threads that it does not have are forgotten."""
@@ -43,6 +45,7 @@ class History:
             self._elapsed_ns.appendleft(max(view.monotonic_ns - self._last_ns, 1))
         self._last_ns = view.monotonic_ns
         self._polls_in.clear()
+        self._shares.clear()
         before = self._threads
         self._threads = now = {}
         for process in view.processes:
@@ -57,6 +60,12 @@ class History:
 
     def shares(self, key: ThreadKey, seconds: float = WINDOW) -> Shares:
         """Return the shares of the thread's time in the last ``seconds``, as far as it is known."""
+        found = self._shares.get((key, seconds))
+        if found is None:
+            found = self._shares[key, seconds] = self._mean(key, seconds)
+        return found
+
+    def _mean(self, key: ThreadKey, seconds: float) -> Shares:
         line = self._threads.get(key)
         if line is None:
             return NOTHING

@@ -19,7 +19,8 @@ from threadwatch.model.view import ProcessView, ThreadView, View
 from threadwatch.top.columns import OPTIONAL
 from threadwatch.top.history import KEPT, History
 from threadwatch.top.order import SORTS, Sort
-from threadwatch.top.rows import Row, RowKey, Shape, parse_filter, rows
+from threadwatch.top.row import Row, RowKey, Rows
+from threadwatch.top.rows import Shape, parse_filter, rows
 from threadwatch.words.choose import choose
 
 
@@ -54,7 +55,7 @@ class Top:
         self._kept: deque[View] = deque(maxlen=KEPT)
         self._processes: tuple[ProcessView, ...] = ()
         self._members: frozenset[ProcessKey] = frozenset()
-        self._rows: list[Row] | None = None
+        self._rows: Rows | None = None
         self._at = 0
 
     def take(self, view: View) -> None:
@@ -85,7 +86,7 @@ class Top:
         return self.view.boottime_ns / 1e9 if self.view else 0.0
 
     @property
-    def rows(self) -> Sequence[Row]:
+    def rows(self) -> Rows:
         """Return the list as it stands."""
         if self._rows is None:
             self._rows = rows(self._processes, self.shape)
@@ -97,11 +98,11 @@ class Top:
         listed = self.rows
         if self.cursor is None:
             self._at = 0
-        elif not (self._at < len(listed) and listed[self._at].key == self.cursor):
-            found = next((n for n, row in enumerate(listed) if row.key == self.cursor), None)
+        elif not (self._at < len(listed) and listed.key(self._at) == self.cursor):
+            found = listed.find(self.cursor)
             self._at = min(self._at if found is None else found, max(len(listed) - 1, 0))
             if found is None and listed:
-                self.cursor = listed[self._at].key
+                self.cursor = listed.key(self._at)
         return self._at
 
     @property
@@ -113,7 +114,7 @@ class Top:
         """Move the cursor to a row; on the first row it counts as not moved."""
         if self.rows:
             self._at = min(max(to, 0), len(self.rows) - 1)
-            self.cursor = self.rows[self._at].key if self._at else None
+            self.cursor = self.rows.key(self._at) if self._at else None
 
     def sort(self, sort: Sort) -> None:
         """Order by this column; reverse the order if it is this column already."""

@@ -4,55 +4,27 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass
+from functools import partial
 
-from threadwatch.model.keys import ThreadKey
-from threadwatch.model.loops import TaskView
 from threadwatch.model.view import ProcessView, ThreadView
-from threadwatch.top.figures import Figures, figures_of, figures_of_task, sum_of
+from threadwatch.top.figures import Figures, figures_of, sum_of
 from threadwatch.top.order import SORTS, Sort, sort_key
-from threadwatch.words.text import printable
-from threadwatch.words.wording import (
-    busiest_tasks,
-    command,
-    count,
-    loop_held,
-    percent,
-    tasks_alive,
-    thread_name,
+from threadwatch.top.row import (
+    Entry,
+    Member,
+    RowKey,
+    Rows,
+    command_of,
+    group_row,
+    loop_note,
+    process_row,
+    task_row,
+    thread_entry,
+    thread_key,
 )
-
-RowKey = tuple[object, ...]
-"""Identifies a row from poll to poll."""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the list."""
-
-    key: RowKey
-    kind: Literal["group", "process", "thread", "task"]
-    depth: int
-    name: str
-    """Printable."""
-    figures: Figures | ThreadView
-    threads: tuple[ThreadKey, ...]
-    """The threads that the row stands for; of a task, its thread."""
-    process: ProcessView | None = None
-    """None for a group."""
-    thread: ThreadView | None = None
-    group: str = ""
-    """Printable."""
-    note: str = ""
-    """A remark behind its name, dimmed."""
-    opened: bool | None = None
-    """Whether the rows below it are shown; None: there are none."""
-
-    @property
-    def timed(self) -> tuple[ThreadKey, ...]:
-        """Return the threads whose time its bar shows: none for a task."""
-        return () if self.kind == "task" else self.threads
+from threadwatch.words.text import printable
+from threadwatch.words.wording import busiest_tasks, thread_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,149 +47,76 @@ def parse_filter(text: str) -> tuple[str, ...]:
     return tuple(word for part in text.split("|") if (word := part.strip().lower()))
 
 
-def rows(processes: Sequence[ProcessView], shape: Shape) -> list[Row]:
+def rows(processes: Sequence[ProcessView], shape: Shape) -> Rows:
     """Return the lines of the list."""
     order = sort_key(shape.sort, reverse=shape.reverse)
-    if shape.flat:
-        parents = {process.key.pid: process for process in processes}
-        found = [
-            _thread_row(process, thread, 0, note=printable(process.group))
-            for process in processes
-            for thread in _shown(process, shape, parents)
-        ]
-        found.sort(key=lambda row: order(row.figures))
-        return found
-    return list(_tree(processes, shape, order))
+    if not shape.flat:
+        return Rows(list(_tree(processes, shape, order)))
+    parents = {process.key.pid: process for process in processes}
+    found = [
+        (process, thread) for process in processes for thread in _shown(process, shape, parents)
+    ]
+    found.sort(key=lambda pair: order(pair[1]))
+    return Rows(
+        [thread_entry(process, thread, 0, printable(process.group)) for process, thread in found]
+    )
 
 
 def _tree(
     processes: Sequence[ProcessView],
     shape: Shape,
     order: Callable[[Figures | ThreadView], tuple[object, ...]],
-) -> Iterable[Row]:
+) -> Iterable[Entry]:
     parents = {process.key.pid: process for process in processes}
     sizes = Counter(process.group for process in processes)  # hidden processes count, too
-    families: dict[str, list[tuple[ProcessView, list[ThreadView], Figures]]] = {}
+    families: dict[str, list[Member]] = {}
     for process in processes:
         threads = _shown(process, shape, parents)
         if threads or not (shape.words or shape.busy):
-            families.setdefault(process.group, []).append((process, threads, figures_of(process)))
-    groups = [(name, members, sum_of(m[2] for m in members)) for name, members in families.items()]
+            member = Member(process, threads, figures_of(process))
+            families.setdefault(process.group, []).append(member)
+    groups = [
+        (name, members, sum_of(m.figures for m in members)) for name, members in families.items()
+    ]
     groups.sort(key=lambda entry: (order(entry[2]), entry[0]))
     for name, members, figures in groups:
-        shown = printable(name)
         together = sizes[name] > 1
         if together:
             key: RowKey = ("group", name)
             opened = key not in shape.closed or bool(shape.words)
-            number = sum(len(process.threads) for process, _, _ in members)
-            yield Row(
-                key,
-                "group",
-                0,
-                shown,
-                figures,
-                tuple(
-                    (process.key, thread.tid, thread.start_ticks)
-                    for process, threads, _ in members
-                    for thread in threads
-                ),
-                group=shown,
-                note=count(len(members), "process", "processes")
-                + ", "
-                + count(number, "thread", "threads"),
-                opened=opened,
-            )
+            yield Entry(key, partial(group_row, key, name, members, figures, opened))
             if not opened:
                 continue
         depth = int(together)
-        members.sort(key=lambda entry: order(entry[2]))
-        for process, threads, its in members:
-            key = ("process", process.key)
+        members.sort(key=lambda member: order(member.figures))
+        for member in members:
+            key = ("process", member.process.key)
             opened = key not in shape.closed or bool(shape.words)
-            text = _command(process, parents)
-            yield Row(
-                key,
-                "process",
-                depth,
-                text if depth else shown,
-                its,
-                tuple((process.key, thread.tid, thread.start_ticks) for thread in threads),
-                process=process,
-                group=shown,
-                note="" if depth else text,
-                opened=opened if threads else None,
-            )
+            yield Entry(key, partial(process_row, key, member, depth, opened, parents))
             if opened:
-                threads.sort(key=order)
-                for thread in threads:
-                    yield from _with_tasks(process, thread, depth + 1, shape)
+                member.threads.sort(key=order)
+                for thread in member.threads:
+                    if thread.loop is None:
+                        yield thread_entry(member.process, thread, depth + 1, "")
+                    else:
+                        yield from _with_tasks(member.process, thread, depth + 1, shape)
 
 
 def _with_tasks(
     process: ProcessView, thread: ThreadView, depth: int, shape: Shape
-) -> Iterable[Row]:
+) -> Iterable[Entry]:
     """Yield the row of a thread, and those of the tasks of its loop."""
-    row = _thread_row(process, thread, depth, note=_loop_note(thread))
     tasks = busiest_tasks(thread)
     if not tasks:
-        yield row
+        yield thread_entry(process, thread, depth, loop_note(thread))
         return
-    opened = row.key not in shape.closed or bool(shape.words)
-    yield replace(row, opened=opened)
+    key = thread_key(process, thread)
+    opened = key not in shape.closed or bool(shape.words)
+    yield thread_entry(process, thread, depth, loop_note(thread), opened=opened)
     if opened:
         for task in tasks:
-            yield Row(
-                (*row.key, task.name),
-                "task",
-                depth + 1,
-                printable(task.name),
-                figures_of_task(task, thread),
-                row.threads,
-                process=process,
-                group=process.group,
-                note=_task_note(task),
-            )
-
-
-def _loop_note(thread: ThreadView) -> str:
-    """Return what is known of a thread's loop: how often it is held, how late it was, and what waits."""
-    loop, held = thread.loop, loop_held(thread)
-    if loop is None:
-        return ""
-    parts = [] if held is None else [f"loop held {percent(held)} %"]
-    if loop.age_ns:
-        parts.append(f"{loop.age_ns / 1e6:.0f} ms late")
-    if loop.ready:
-        parts.append(f"{loop.ready} ready")
-    return ", ".join(parts)
-
-
-def _task_note(task: TaskView) -> str:
-    parts = [f"held {percent(task.held_ratio)} %"] if task.held_ratio else []
-    alive = tasks_alive(task)
-    return ", ".join([*parts, alive] if alive else parts)
-
-
-def _thread_row(process: ProcessView, thread: ThreadView, depth: int, note: str = "") -> Row:
-    identity = (process.key, thread.tid, thread.start_ticks)
-    return Row(
-        ("thread", *identity),
-        "thread",
-        depth,
-        thread_name(thread),
-        thread,
-        (identity,),
-        process=process,
-        thread=thread,
-        group=process.group,
-        note=note,
-    )
-
-
-def _command(process: ProcessView, processes: Mapping[int, ProcessView]) -> str:
-    parent = processes.get(process.ppid)
-    return command(process, parent if parent and parent.group == process.group else None)
+            of_task: RowKey = (*key, task.name)
+            yield Entry(of_task, partial(task_row, of_task, process, thread, task, depth + 1))
 
 
 def _shown(
@@ -229,7 +128,7 @@ def _shown(
         threads = filter(is_busy, threads)
     words = shape.words
     if words:
-        whole = f"{process.key.pid} {process.group} {_command(process, processes)}".lower()
+        whole = f"{process.key.pid} {process.group} {command_of(process, processes)}".lower()
         if not any(word in whole for word in words):
             threads = [thread for thread in threads if _fits(thread, words)]
     return list(threads)
