@@ -34,6 +34,7 @@ from threadwatch.procfs import ProcFS, parse_schedstat, parse_switches, parse_sy
 from threadwatch.procfs.reader import ProcessDir
 from threadwatch.tasks.kind import ELSEWHERE
 from threadwatch.tasks.loops import Loops
+from threadwatch.waits.ends import Ends
 from threadwatch.waits.on_cpu import Turns, has_run
 from threadwatch.waits.syscalls import epolls
 
@@ -167,20 +168,21 @@ def started(
     program = "loops.py"
     if library.startswith(("trio", "gevent")):
         program = library.partition("=")[0] + "_loops.py"
+    if library.startswith("trio"):
         command = python(interpreter, environment(interpreter, library))
         interpreter = replace(interpreter, command=command)
     elif library:
-        interpreter, extra = on_uvloop(interpreter, library, directory)
+        interpreter, extra = with_ring(interpreter, library, directory)
     command = (*interpreter.command, "-W", "ignore")
     return running(command, program, directory, scenario, str(LASTS_S), **extra)
 
 
-def on_uvloop(
+def with_ring(
     interpreter: testbed.Interpreter, release: str, directory: Path
 ) -> tuple[testbed.Interpreter, dict[str, str]]:
-    """Return an interpreter with a release of uvloop (pip's words), and the environment that uses it.
+    """Return an interpreter with a release of a library (pip's words), and the environment for its loop in C.
 
-    ``directory``: has what is compiled for it.
+    There, waits in an epoll are written down. ``directory``: has what is compiled for that.
     """
     command = python(interpreter, environment(interpreter, release))
     ring = str(library_of("ring", directory))
@@ -203,6 +205,8 @@ def names_of(interpreter: testbed.Interpreter, library: str) -> Sequence[str]:
     """Return what the steps of LABELS are called on a library, which is as for :func:`started`."""
     if library.startswith("trio"):
         return [name if name in ("", "named-é") else f"__main__.{name}" for name in LABELS]
+    if library.startswith("gevent"):
+        return list(LABELS)  # but its loop is in C
     return uvloop_names(interpreter) if library.startswith("uvloop") else LABELS
 
 
@@ -271,6 +275,33 @@ def watch_enough(
     return taken
 
 
+def lags(outside: Outside, tid: int, count: int) -> list[tuple[int, int]]:
+    """Learn at random moments how long an event waits for a process's loop, as the daemon does.
+
+    Return the moments and the waits: ``count`` of them, or as many as there are by :data:`DEADLINE`.
+    """
+    told: list[tuple[int, int]] = []
+    end = time.monotonic() + DEADLINE
+    while time.monotonic() < end and len(told) < count:
+        time.sleep(random.uniform(0, 0.008))
+        outside.find()
+        sample = next(iter(outside.sample(time.monotonic_ns())), None)
+        now_ns = time.monotonic_ns()
+        if sample is None or sample.iteration is None:
+            continue
+        if sample.holder is None:
+            told.append((now_ns, 0))
+            continue
+        ends = Ends()
+        ends.look(sample.iteration, now_ns, sample.holder, sample.age_ns or 0, 0)
+        while ends.due_ns is not None:
+            time.sleep(max(ends.due_ns - time.monotonic_ns(), 0) / 1e9)
+            ends.see(outside.loops.iterations(outside.memory).get(tid), time.monotonic_ns())
+        (wait,) = ends.take()
+        told.append((now_ns, wait.lag_ns))
+    return told
+
+
 def at_least(count: int) -> Callable[[Taken], bool]:
     """Return what says whether there are that many samples of each thread."""
     return lambda taken: all(len(samples) >= count for samples in taken.values())
@@ -303,10 +334,33 @@ def main(arguments: list[str]) -> int:
                 print("   ", dict(verdict.seen.most_common()))
                 for line in (*verdict.wrong[:5], *verdict.wrong_ages[:5]):
                     print("    wrong:", line)
+        if library.startswith(("uvloop", "gevent")):
+            _prove_lags(interpreter, library, count)
     for version, served, *requirements in FRAMEWORKS:
         if not arguments[1:] or version in arguments[1:]:
             wrong += _prove_endpoints(version, served, requirements, count)
     return 1 if wrong else 0
+
+
+def _prove_lags(interpreter: testbed.Interpreter, library: str, count: int) -> None:
+    """Print how lags that are told by ends of iterations compare with what events waited."""
+    with tempfile.TemporaryDirectory() as directory:
+        with started(interpreter, Path(directory), "mixed", library) as (pid, files):
+            outside = Outside(pid)
+            outside.find_all(1)
+            told = lags(outside, pid, min(count, 2000))
+            outside.close()
+        truth = Truth(files[pid], names_of(interpreter, library))
+    judged = [(truth.waits_ns(at), lag) for at, lag in told if truth.selects_after(at)]
+    shares = []
+    for bound in (0.001, 0.005, 0.01, 0.025):
+        true, seen = (
+            sum(one[which] > bound * 1e9 for one in judged) / max(len(judged), 1)
+            for which in (0, 1)
+        )
+        error = (true * (1 - true) / max(len(judged), 1)) ** 0.5
+        shares.append(f"> {bound:g} s: {seen:.3f}, truly {true:.3f} ± {error:.3f}")
+    print(f"    lags of {len(judged)} looks: {'; '.join(shares)}")
 
 
 def endpoints(

@@ -92,6 +92,11 @@ class Truth:
         first, last = (bisect.bisect_right(self._times, at) for at in (first_ns, last_ns))
         return SELECTS in self._what[first:last]
 
+    def selects_after(self, at_ns: int) -> bool:
+        """Return whether the loop has waited for events at that moment, or has gone to its selector since."""
+        entry = bisect.bisect_right(self._times, at_ns) - 1
+        return entry >= 0 and SELECTS in self._what[entry:]
+
     def waits_ns(self, at_ns: int) -> int:
         """Return how long an event waits that comes at that moment: until the loop goes to its selector."""
         entry = bisect.bisect_right(self._times, at_ns) - 1

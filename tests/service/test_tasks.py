@@ -18,7 +18,7 @@ import pytest
 from tests import testbed
 from tests.harness import until
 from tests.loads import Load
-from tests.loops_outside import on_uvloop
+from tests.loops_outside import with_ring
 from tests.serving import Serving, serving
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
@@ -154,7 +154,7 @@ def run() -> Iterator[Run]:
             interpreter = testbed.require(*version)
             extra: dict[str, str] = {}
             if name in UVLOOPS:
-                interpreter, extra = on_uvloop(interpreter, UVLOOPS[name], Path(place))
+                interpreter, extra = with_ring(interpreter, UVLOOPS[name], Path(place))
             load = Load(
                 *(interpreter, "load_tasks.py", f"{mark}-{name}", plan),
                 mode=mode,

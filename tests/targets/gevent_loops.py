@@ -1,7 +1,7 @@
 """Runs greenlets of gevent, and writes down from inside which step each takes at which moment.
 
-``gevent_loops.py DIRECTORY SCENARIO SECONDS``: as ``loops.py``. When the hub waits for events is not written
-down: the hub does so in C.
+``gevent_loops.py DIRECTORY SCENARIO SECONDS``: as ``loops.py`` on uvloop: when the hub waits for events is
+written down by the library of ``ring.c``, whose path is in the environment variable RING.
 """
 
 import functools
@@ -12,7 +12,7 @@ import threading
 import time
 
 import gevent
-from loops import NOTHING, NUMBERS, Ring
+from loops import NOTHING, NUMBERS, ring
 
 
 class Program:
@@ -110,7 +110,7 @@ def main():
     started = threading.Barrier(len(names))
 
     def run(name):
-        programs[name] = program = Program(Ring(directory, name), end)
+        programs[name] = program = Program(ring(directory, name), end)
         started.wait()
         if name == "one":
             found = {name: program.tid for name, program in programs.items()}

@@ -6,16 +6,19 @@ waits, runs a callback, whose frames lie inside that of ``Hub.run``, or does its
 
 from __future__ import annotations
 
+import contextlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from threadwatch.errors import ReadError
 from threadwatch.model.loops import CALLBACK, LOOP, UNKNOWN, LoopSample
 from threadwatch.names.memory.objects import KEYS_HEAD, parse_keys
 from threadwatch.names.memory.snapshot import Memory, word
+from threadwatch.tasks.beginning import Beginning
 from threadwatch.tasks.functions import Functions
-from threadwatch.tasks.kind import Shared
+from threadwatch.tasks.kind import ELSEWHERE, Shared
 from threadwatch.tasks.layout import malformed
+from threadwatch.tasks.libev import EvLoop, Libev, Turn
 from threadwatch.tasks.objects import words
 
 MAIN = "(main greenlet)"
@@ -62,6 +65,13 @@ class GeventHub:
     """That of the thread's main greenlet."""
     running: int
     """That of greenlet's struct of the thread: the main greenlet, and the one that runs."""
+    loop: EvLoop | None = None
+    """None: its loop is none of libev, or one that is reached through cffi; or it has not been found yet."""
+    wants_loop: bool = True
+    """It is to be looked for."""
+    beginning: Beginning = field(default_factory=Beginning)
+    is_in_epoll: bool = False
+    """It waits for events in an epoll: it has been seen there."""
 
 
 class GeventLooks:
@@ -72,9 +82,10 @@ class GeventLooks:
         self._places = places
         self._interpreter = interpreter
         self._functions = Functions(shared.objects, places.standard_files)
+        self._libev = Libev(shared.python, shared.objects)
 
     def look(
-        self, memory: Memory, hub: GeventHub, slept: int | None, *, functions: bool
+        self, memory: Memory, hub: GeventHub, now_ns: int, slept: int | None, *, functions: bool
     ) -> LoopSample | None:
         """Return what has the thread of a hub now; None: the thread has ended. Raises Gone.
 
@@ -87,15 +98,58 @@ class GeventLooks:
             except ReadError:
                 return None
             try:
-                greenlet = self._current(memory, hub)
-                if greenlet == hub.address:
-                    return self._with_hub(memory, hub, state.frame, slept, functions=functions)
-                name = MAIN if greenlet == hub.main else self._name(memory, greenlet)
-                function = self._function(memory, hub, greenlet) if functions else None
-                return LoopSample(hub.tid, "gevent", name, function, None, None)
+                turn = self._turn(memory, hub)
+                sample = self._holder(memory, hub, state.frame, slept, functions=functions)
             except ReadError:
                 continue
+            return self._with_age(memory, hub, sample, turn, now_ns)
         return LoopSample(hub.tid, "gevent", UNKNOWN, None, None, None)
+
+    def follow(self, memory: Memory, hub: GeventHub) -> GeventHub:
+        """Look for the loop of a hub, if that is still to be done; return the hub. Raises Gone."""
+        if hub.wants_loop:
+            with contextlib.suppress(ReadError):  # it is looked for again
+                hub.loop = self._libev.find(memory, hub.address)
+                hub.wants_loop = False
+        return hub
+
+    def iteration(self, memory: Memory, hub: GeventHub) -> int | None:
+        """Return the number of a hub's iteration now; None: its loop does not count. Raises Gone."""
+        return None if hub.loop is None else self._libev.iteration(memory, hub.loop)
+
+    def _turn(self, memory: Memory, hub: GeventHub) -> Turn | None:
+        """Return what the loop of a hub says now; None: it is none of libev. Raises Gone."""
+        if hub.loop is None:
+            return None
+        try:
+            return self._libev.turn(memory, hub.loop)
+        except ReadError:
+            hub.loop, hub.wants_loop = None, True
+            return None
+
+    def _with_age(
+        self, memory: Memory, hub: GeventHub, sample: LoopSample, turn: Turn | None, now_ns: int
+    ) -> LoopSample:
+        """Return a sample with what its loop of libev tells, as it was before. Raises Gone."""
+        if hub.loop is None or turn is None:
+            return sample
+        lasted = self.iteration(memory, hub) == turn.iteration
+        sample = sample._replace(
+            iteration=turn.iteration, ready=self._libev.ready(memory, hub.loop)
+        )
+        age_ns = hub.beginning.age_ns(sample, turn.time_ns, now_ns, lasted=lasted)
+        return sample._replace(age_ns=age_ns)
+
+    def _holder(
+        self, memory: Memory, hub: GeventHub, innermost: int, slept: int | None, *, functions: bool
+    ) -> LoopSample:
+        """Return a sample with what has the thread. Raises Gone or ReadError."""
+        greenlet = self._current(memory, hub)
+        if greenlet == hub.address:
+            return self._with_hub(memory, hub, innermost, slept, functions=functions)
+        name = MAIN if greenlet == hub.main else self._name(memory, greenlet)
+        function = self._function(memory, hub, greenlet) if functions else None
+        return LoopSample(hub.tid, "gevent", name, function, None, None)
 
     def _current(self, memory: Memory, hub: GeventHub) -> int:
         """Return the address of the greenlet that runs. Raises Gone or ReadError."""
@@ -117,9 +171,10 @@ class GeventLooks:
             name = CALLBACK + shared.objects.code(memory, inside[0].code).name
             function = self._functions.outermost(memory, inside) if functions else None
             return LoopSample(hub.tid, "gevent", name, function, None, None)
-        if slept is not None:  # nothing but its wait for events sleeps there
-            return LoopSample(hub.tid, "gevent", None, None, None, None)
-        return LoopSample(hub.tid, "gevent", LOOP, None, None, None, woken=True)
+        hub.is_in_epoll |= slept not in (None, ELSEWHERE)
+        if slept is None or (slept == ELSEWHERE and hub.is_in_epoll):  # it waits for the GIL there
+            return LoopSample(hub.tid, "gevent", LOOP, None, None, None, woken=slept is None)
+        return LoopSample(hub.tid, "gevent", None, None, None, None)
 
     def _has_code(self, memory: Memory, code: int) -> bool:
         """Return whether a frame is one of Python code, and not the interpreter's own. Raises Gone."""

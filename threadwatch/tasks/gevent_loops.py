@@ -70,7 +70,7 @@ class GeventLoops:
             found = self._see(memory, self._places, state, ident, native)
             if isinstance(found, GeventHub):
                 if len(hubs) < MOST_LOOPS:
-                    hubs[state] = found
+                    hubs[state] = self._looks.follow(memory, found)
             elif found is not None:
                 without[state] = found
         self._hubs, self._without = hubs, without
@@ -183,22 +183,31 @@ class GeventLoops:
             return False
 
     def sample(
-        self, memory: Memory, _: int, asleep: Asleep, *, functions: bool
+        self, memory: Memory, now_ns: int, asleep: Asleep, *, functions: bool
     ) -> list[LoopSample]:
         """Return what has each hub's thread now."""
         samples = []
         if self._looks is not None:
             for state, hub in list(self._hubs.items()):
-                sample = self._looks.look(memory, hub, asleep(hub.tid), functions=functions)
+                sample = self._looks.look(memory, hub, now_ns, asleep(hub.tid), functions=functions)
                 if sample is None:
                     del self._hubs[state]
                 else:
                     samples.append(sample)
         return samples
 
-    def iterations(self, _: Memory) -> dict[int, int]:
-        """Return nothing: the iterations of libev are not read."""
-        return {}
+    def skip(self, now_ns: int) -> None:
+        """Note that what the last sample has found holds until now."""
+        for hub in self._hubs.values():
+            hub.beginning.skip(now_ns)
+
+    def iterations(self, memory: Memory) -> dict[int, int]:
+        """Return by TID the number of the iteration that each loop of libev is in."""
+        looks = self._looks
+        if looks is None:
+            return {}
+        found = {hub.tid: looks.iteration(memory, hub) for hub in self._hubs.values()}
+        return {tid: number for tid, number in found.items() if number is not None}
 
     def census(self, _: Memory, __: int) -> list[Census]:
         """Return nothing: no registry has all greenlets."""

@@ -80,6 +80,9 @@ class LoopReader(Protocol):
     ) -> list[LoopSample]:
         """Return what has each loop now; a thread that runs none any more is missing. Raises Gone."""
 
+    def skip(self, now_ns: int, /) -> None:
+        """Note that what the last sample has found holds until now: all threads have slept since."""
+
     def iterations(self, memory: Memory, /) -> dict[int, int]:
         """Return by TID the number of the iteration of each loop, where samples have one. Raises Gone."""
 

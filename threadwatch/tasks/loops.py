@@ -43,9 +43,8 @@ class Loops:
             PlacesFinder(python, layout, self._objects, imports),
             imports,
         )
-        self._asyncio = AsyncioLoops(shared)
         self._kinds: tuple[LoopReader, ...] = (
-            self._asyncio,
+            AsyncioLoops(shared),
             UvloopLoops(shared),
             TrioLoops(shared),
             GeventLoops(shared),
@@ -97,7 +96,8 @@ class Loops:
 
     def skip(self, now_ns: int) -> None:
         """Note that what the last sample has found of all loops holds still: their threads sleep."""
-        self._asyncio.skip(now_ns)
+        for kind in self._kinds:
+            kind.skip(now_ns)
 
     def iterations(self, memory: Memory) -> dict[int, int]:
         """Return by TID the number of the iteration that each loop is in now, where samples have one.

@@ -10,17 +10,14 @@ CPython, Lib/asyncio/base_events.py, Modules/_collectionsmodule.c (dequeobject, 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from struct import Struct
 
 from threadwatch.errors import Gone, ReadError
 from threadwatch.names.memory.attributes import Attributes
 from threadwatch.names.memory.snapshot import Memory, Place, Snapshot
 from threadwatch.names.memory.walk import Python
-from threadwatch.tasks.objects import REMEMBERED_NS, Objects
+from threadwatch.tasks.objects import REMEMBERED_NS, Objects, Readable, words
 
 _NAME = b"_ready"
-_HEAD = Struct("<QQ")
-"""A deque's type and length."""
 _MOST_PAGES = 64
 _MOST = 1 << 40
 """No loop has more callbacks: they would not fit into memory."""
@@ -38,6 +35,15 @@ class ReadyQueue:
     """What stays the same as long as the loop has this deque."""
     contents: list[bytes]
     checked_ns: int
+
+
+def length(memory: Readable, objects: Objects, ob_type: int, address: int, kind: str) -> int | None:
+    """Return how many items a list or a deque has; None: it is not of that ``kind``.
+
+    ``ob_type``: where objects have their type. Raises Gone or ReadError.
+    """
+    a_type, count = words(memory, address + ob_type, 2)
+    return count if count < _MOST and objects.type(memory, a_type).name == kind else None
 
 
 class Ready:
@@ -59,13 +65,10 @@ class Ready:
         if not known.address:
             return None, known
         try:
-            data = memory.read(known.address + self._python.offsets.ob_type, _HEAD.size)
-            kind, length = _HEAD.unpack(data)
-            if length < _MOST and self._objects.type(memory, kind).name == "deque":
-                return length, known
+            ob_type = self._python.offsets.ob_type
+            return length(memory, self._objects, ob_type, known.address, "deque"), known
         except ReadError:
-            pass
-        return None, known
+            return None, known
 
     @staticmethod
     def _is_valid(memory: Memory, known: ReadyQueue, now_ns: int) -> bool:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from struct import Struct
-from typing import NamedTuple
 
 from threadwatch.errors import ReadError
 from threadwatch.model.loops import LOOP, UNKNOWN, LoopSample
@@ -19,6 +18,7 @@ from threadwatch.tasks.functions import Functions
 from threadwatch.tasks.kind import Shared
 from threadwatch.tasks.layout import TAGS, malformed
 from threadwatch.tasks.objects import words
+from threadwatch.tasks.trio_frame import Now, TrioFrame
 from threadwatch.tasks.trio_places import TrioPlaces
 
 _TRIES = 3
@@ -50,19 +50,6 @@ class TrioLoop:
     """That of the frame of ``unrolled_run``."""
 
 
-class Now(NamedTuple):
-    """The frame of ``unrolled_run`` at one moment."""
-
-    caller: int
-    """The address of the frame that has called it; 0: none has, so the loop waits for events."""
-    runner: int
-    """The address of the ``Runner``."""
-    task: int
-    """The address of the task that takes a step; 0: none does."""
-    now: int
-    """The address of the time when the iteration began; of that before, in the first moments of one."""
-
-
 class TrioLooks:
     """Looks at the loops of trio in one process."""
 
@@ -71,13 +58,8 @@ class TrioLooks:
         self._places = places
         self._interpreter = interpreter
         self._functions = Functions(shared.objects, places.standard_files)
-        layout = shared.layout
-        last = max(
-            *(places.loop_runner, places.loop_task, places.loop_now),
-            *(layout.frame_code, layout.frame_previous),
-        )
-        self._span = last + 8
-        self._last_of_run = max(places.run_generator, layout.frame_code) + 8
+        self.frame = TrioFrame(shared, places)
+        self._last_of_run = max(places.run_generator, shared.layout.frame_code) + 8
         self._clock_span = places.clock_offset + 8
 
     def follow(self, memory: Memory, state: int, ident: int, tid: int, frame: int) -> TrioLoop:
@@ -134,39 +116,29 @@ class TrioLooks:
         """Return what has the loop now; None: its thread runs it no more. Raises Gone."""
         for tries_left in reversed(range(_TRIES)):
             try:
-                now = self.now(memory, loop)
+                now = self.frame.read(memory, loop.loop)
                 if not now.caller:
                     if self._waits(memory, loop):
-                        return LoopSample(loop.tid, "trio", None, None, 0, None)
+                        ready = self.frame.ready(memory, loop.loop, now)
+                        return LoopSample(loop.tid, "trio", None, None, 0, ready)
                     if not tries_left:
                         return None
                     continue
                 self._prove(memory, loop, now)
                 if not now.task:
                     age_ns = self._age_without_task(memory, loop, now, now_ns)
-                    return LoopSample(loop.tid, "trio", LOOP, None, age_ns, None)
+                    ready = self.frame.ready(memory, loop.loop, now)
+                    return LoopSample(loop.tid, "trio", LOOP, None, age_ns, ready)
                 age_ns = self._age(memory, loop, now, now_ns)
                 name = self._name(memory, now.task)
                 function = self._function(memory, loop, now.task) if functions else None
-                return LoopSample(loop.tid, "trio", name, function, age_ns, None)
+                ready = self.frame.ready(memory, loop.loop, now)
+                return LoopSample(loop.tid, "trio", name, function, age_ns, ready)
             except ReadError:
                 continue
         if self._has_ended(memory, loop):
             return None
         return LoopSample(loop.tid, "trio", UNKNOWN, None, None, None)
-
-    def now(self, memory: Memory, loop: TrioLoop) -> Now:
-        """Return what the frame of ``unrolled_run`` says now. Raises Gone or ReadError."""
-        layout, places = self._shared.layout, self._places
-        data = memory.read(loop.loop, self._span)
-        if word(data, layout.frame_code) & ~TAGS != places.loop:
-            raise malformed("a frame is no more of trio's loop")
-        return Now(
-            word(data, layout.frame_previous) & ~TAGS,
-            word(data, places.loop_runner) & ~TAGS,
-            word(data, places.loop_task) & ~TAGS,
-            word(data, places.loop_now) & ~TAGS,
-        )
 
     def _prove(self, memory: Memory, loop: TrioLoop, now: Now) -> None:
         """See that the thread's own frame of ``run`` has resumed the loop. Raises ReadError if not."""
@@ -221,7 +193,7 @@ class TrioLooks:
                 state = frames.state(memory, loop.state, loop.ident, self._interpreter)
                 walk = frames.walk(memory, state.frame, self._places.loop)
                 found = self._functions.outermost(memory, reversed(walk.frames))
-                if self.now(memory, loop).task != task:
+                if self.frame.read(memory, loop.loop).task != task:
                     return None
             except ReadError:
                 continue
@@ -239,7 +211,7 @@ class TrioLooks:
             try:
                 began_s = self._float(memory, now.now)
                 offset_s = self._offset(memory, now.runner)
-                again = self.now(memory, loop)
+                again = self.frame.read(memory, loop.loop)
             except ReadError:
                 return None
             if offset_s is None:
@@ -263,7 +235,7 @@ class TrioLooks:
             return None
         for _ in range(_REREADS):
             try:
-                again = self.now(memory, loop)
+                again = self.frame.read(memory, loop.loop)
                 if again.now != now.now:
                     return 0
                 if again.task or not again.caller:

@@ -117,6 +117,9 @@ class TrioLoops:
                     samples.append(sample)
         return samples
 
+    def skip(self, _: int) -> None:
+        """Note nothing: no look depends on the one before."""
+
     def iterations(self, _: Memory) -> dict[int, int]:
         """Return nothing: the memory tells when an iteration began."""
         return {}
@@ -130,7 +133,7 @@ class TrioLoops:
         if places is None or looks is None:
             return Census(loop.tid, "trio", {})
         objects = shared.objects
-        now = looks.now(memory, loop)
+        now = looks.frame.read(memory, loop.loop)
         if objects.type_at(memory, now.runner) != places.runner_type:
             raise malformed("what should be trio's runner is none")
         (tasks,) = words(memory, now.runner + places.runner_tasks, 1)

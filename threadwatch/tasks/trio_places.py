@@ -38,11 +38,13 @@ class TrioPlaces:
     loop_runner: int
     loop_task: int
     loop_now: int
+    loop_batch: int
     # Slots
     task_name: int
     task_next: int
     """What is called to resume the task: None, if it waits."""
     runner_tasks: int
+    runner_queue: int
     runner_clock: int
     clock_offset: int
     standard_files: str
@@ -68,13 +70,14 @@ def find_places(
     )
     run_locals, loop_locals = (shared.objects.local_names(memory, code) for code in (run, loop))
     try:
-        run_generator, loop_runner, loop_task, loop_now = (
+        run_generator, loop_runner, loop_task, loop_now, loop_batch = (
             shared.layout.frame_locals + 8 * names_of.index(name)
             for names_of, name in (
                 (run_locals, "gen"),
                 (loop_locals, "runner"),
                 (loop_locals, "task"),
                 (loop_locals, "now"),
+                (loop_locals, "batch"),
             )
         )
     except ValueError:
@@ -89,9 +92,11 @@ def find_places(
         loop_runner=loop_runner,
         loop_task=loop_task,
         loop_now=loop_now,
+        loop_batch=loop_batch,
         task_name=_slot(shared, snapshot, task, b"name"),
         task_next=_slot(shared, snapshot, task, b"_next_send_fn"),
         runner_tasks=_slot(shared, snapshot, runner, b"tasks"),
+        runner_queue=_slot(shared, snapshot, runner, b"runq"),
         runner_clock=_slot(shared, snapshot, runner, b"clock"),
         clock_offset=_slot(shared, snapshot, clock, b"offset"),
         standard_files=shared.imports.standard_files(memory, shared.objects),

@@ -11,21 +11,22 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from threadwatch.errors import ReadError
 from threadwatch.model.loops import CALLBACK, LOOP, UNKNOWN, LoopKind, LoopSample
 from threadwatch.names.memory.snapshot import Memory, word
 from threadwatch.tasks.bases import Base, Bases
+from threadwatch.tasks.beginning import Beginning
 from threadwatch.tasks.current import current_task
 from threadwatch.tasks.frames import Frame, ThreadState
 from threadwatch.tasks.functions import Functions
 from threadwatch.tasks.kind import Shared
 from threadwatch.tasks.labels import Labels
 from threadwatch.tasks.layout import malformed
-from threadwatch.tasks.objects import words
 from threadwatch.tasks.places import Places
+from threadwatch.tasks.ready import length
 from threadwatch.tasks.uvloop_layout import (
     COUNT,
     LOOP_SIZE,
@@ -39,7 +40,6 @@ _CLOCK_MONOTONIC_COARSE = 6
 """<time.h>"""
 _COARSE_NS = round(time.clock_getres(_CLOCK_MONOTONIC_COARSE) * 1e9)
 _MS = 1_000_000
-_MOST_READY = 1 << 40
 _ROUNDED_NS = round((_MS + (_COARSE_NS if _COARSE_NS <= _MS else 0)) / 2)
 """By how much libuv's time is too early, on average: it has milliseconds, and is from the coarse clock where
 that is as fine (libuv: src/unix/linux.c, uv__hrtime())."""
@@ -65,12 +65,7 @@ class UvLoop:
     kind: LoopKind = "uvloop"
     counter: int = 0
     """The address of the number of its iteration, which is 0 if it does not count; 0: not known yet."""
-    iteration: int = 0
-    """That of the last look that found something at work."""
-    began_ns: int = 0
-    """When that iteration began, at the latest."""
-    looked_ns: int = 0
-    """When it was looked at last."""
+    beginning: Beginning = field(default_factory=Beginning)
 
 
 class _Now(NamedTuple):
@@ -117,7 +112,7 @@ class UvLooks:
             try:
                 now = self._now(memory, loop)
                 if now is None:
-                    loop.iteration = 0
+                    loop.beginning.forget()
                     return None
                 if now.task:
                     sample = self._with_task(memory, loop, now, functions=functions)
@@ -125,7 +120,9 @@ class UvLooks:
                     sample = self._without_task(memory, loop, now, slept, functions=functions)
             except ReadError:
                 continue
-            return sample._replace(age_ns=_age_ns(loop, now, sample, now_ns))
+            read_ns = now.time_ms * _MS + _ROUNDED_NS
+            age_ns = loop.beginning.age_ns(sample, read_ns, now_ns, lasted=now.lasted)
+            return sample._replace(age_ns=age_ns)
         return LoopSample(loop.tid, loop.kind, UNKNOWN, None, None, None)
 
     @staticmethod
@@ -161,18 +158,13 @@ class UvLooks:
         if uv.loop != loop.address:
             raise malformed("a loop of libuv belongs to another loop")
         if loop.layout.counts and loop.counter != uv.internal_fields + COUNT:
-            loop.counter, loop.iteration = uv.internal_fields + COUNT, 0
+            loop.counter = uv.internal_fields + COUNT
+            loop.beginning.forget()
             raise malformed("a loop is new, or another has its address")
         lasted = self.iteration(memory, loop) == number
-        ready = self._ready(memory, head.ready)
+        ob_type = shared.python.offsets.ob_type
+        ready = length(memory, shared.objects, ob_type, head.ready, "deque")
         return _Now(state, task, uv.backend_fd, uv.time_ms, number, ready, lasted)
-
-    def _ready(self, memory: Memory, deque: int) -> int | None:
-        """Return how many callbacks a deque has; None: it is none. Raises Gone or ReadError."""
-        a_type, length = words(memory, deque + self._shared.python.offsets.ob_type, 2)
-        if length >= _MOST_READY or self._shared.objects.type(memory, a_type).name != "deque":
-            return None
-        return length
 
     def _with_task(self, memory: Memory, loop: UvLoop, now: _Now, *, functions: bool) -> LoopSample:
         """Return the task that runs."""
@@ -265,25 +257,3 @@ class UvLooks:
                 raise malformed("a task has begun")
             return now.sample(loop, CALLBACK + code.name, function)
         return now.sample(loop, LOOP)
-
-
-def _age_ns(loop: UvLoop, now: _Now, sample: LoopSample, now_ns: int) -> int | None:
-    """Return how old the iteration of a sample is at least; None: the loop does not count iterations.
-
-    Libuv's time is not that of the iteration's beginning if a timer has been started since, or once the
-    selector's events have been handled. But an iteration has not begun later than it was seen.
-    """
-    looked_ns, loop.looked_ns = loop.looked_ns, now_ns
-    if now.iteration is None:
-        return None
-    if sample.holder is None:
-        return 0
-    began_ns = now.time_ms * _MS + _ROUNDED_NS
-    if loop.iteration == now.iteration:
-        began_ns = min(loop.began_ns, began_ns)
-    else:
-        # Of a thread that has just been woken, it can still be the time of the iteration before.
-        began_ns = max(began_ns, looked_ns)
-    if now.lasted and not sample.woken:
-        loop.iteration, loop.began_ns = now.iteration, began_ns
-    return max(now_ns - began_ns, 0)

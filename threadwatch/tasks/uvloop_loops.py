@@ -178,6 +178,11 @@ class UvloopLoops:
                     samples.append(sample)
         return samples
 
+    def skip(self, now_ns: int) -> None:
+        """Note that what the last sample has found holds until now."""
+        for loop in self._loops.values():
+            loop.beginning.skip(now_ns)
+
     def iterations(self, memory: Memory) -> dict[int, int]:
         """Return by TID the number of the iteration that each loop is in."""
         found = {loop.tid: UvLooks.iteration(memory, loop) for loop in self._loops.values()}

@@ -98,8 +98,7 @@ class SeenLoop:
         last = self._last
         if not slept or given != self._holds_for or last is None:
             return None
-        waits = last.holder is None and last.iteration is None and not last.age_ns
-        return last if waits else None
+        return last if last.holder is None and not last.age_ns else None
 
     def turns(self) -> Turns | None:
         """Return its turns on CPUs; None: the kernel does not count them."""
