@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.harness import run, until
+from tests.harness import DEADLINE, run, until
 from tests.serving import application, serving
+from tests.testbed import CHECKOUT
 from threadwatch.procfs import parse_cpu_stat
 
 UID = "f6f2d169-f2ae-4afa-95ed-06ff2ed6b288"
@@ -123,3 +126,59 @@ def test_a_limit_of_cpu_time_is_told_from_a_busy_host(tmp_path: Path) -> None:
         until(lambda: throttled("shop") > 0, "the limit is seen")
         assert throttled("shop") <= kernel() - before
         assert daemon.metric(name.format("free")) == "0.0"
+
+
+_IN_A_NAMESPACE = """
+echo $$ >"$1/cgroup.procs"
+shift
+exec unshare --cgroup --mount sh -ec 'umount "$3"; mount -t "$1" -o "$2" none "$3"; shift 3; exec "$@"' - "$@"
+"""
+_LOOK = """
+import os, sys
+from threadwatch.procfs import CgroupTree, parse_cgroup
+with open(f"/proc/{sys.argv[1]}/cgroup", "rb") as file:
+    path = parse_cgroup(file.read()).cpu
+place = CgroupTree(proc=sys.argv[2]).place(path)
+print(path, place and os.stat(os.path.join(*place, "cpu.stat")).st_ino)
+"""
+
+
+def test_a_limit_is_found_from_a_cgroup_namespace_of_our_own(tmp_path: Path) -> None:
+    """A daemon whose cgroup namespace hides an application's cgroup finds the very one by way of PID 1.
+
+    PID 1 is the test, which has all cgroups mounted: that of the machine lets not everybody look.
+    """
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/root").symlink_to(f"/proc/{os.getpid()}/root")
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2/stat").write_text("2 (kthreadd) S 0 0 0 0 -1 2097152 0 0\n")
+    with ExitStack() as stack:
+        place, _ = stack.enter_context(limited())
+        v1 = place.parent.name == "cpu"
+        for name in ("daemon", "app"):
+            (place / name).mkdir()
+            stack.callback(_remove, place / name)
+        shop = stack.enter_context(application(name="shop.py"))
+        (place / "app/cgroup.procs").write_text(str(shop.pid))
+        mount = ("cgroup", "cpu") if v1 else ("cgroup2", "rw")
+        look = (sys.executable, "-c", _LOOK, str(shop.pid), str(tmp_path))
+        done = subprocess.run(
+            [
+                "sh",
+                "-c",
+                _IN_A_NAMESPACE,
+                "-",
+                str(place / "daemon"),
+                *mount,
+                str(place.parent),
+                *look,
+            ],
+            cwd=CHECKOUT,
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE,
+            check=False,
+        )
+        path = "cpu/../app" if v1 else "../app"
+        inode = (place / "app/cpu.stat").stat().st_ino
+        assert (done.stdout, done.stderr) == (f"{path} {inode}\n", "")

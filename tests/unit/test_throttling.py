@@ -13,7 +13,7 @@ from threadwatch.accounting.group import GroupRules
 from threadwatch.errors import Malformed
 from threadwatch.model.keys import ProcessKey
 from threadwatch.poll.throttling import Throttling
-from threadwatch.procfs import Throttled, parse_cpu_stat
+from threadwatch.procfs import CgroupTree, Place, Throttled, parse_cpu_stat
 
 RULES = GroupRules("group", 200, str, 60_000_000_000)
 STEP_NS = 5_000_000_000
@@ -52,7 +52,7 @@ class Tree:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.account = Account()
-        self.throttling = Throttling(self.account, str(root))
+        self.throttling = Throttling(self.account, CgroupTree(str(root)))
         self.processes: dict[str, Any] = {}
         self.now_ns = 0
 
@@ -127,3 +127,76 @@ def test_looks_are_five_seconds_apart(tmp_path: Path) -> None:
     tree.throttling.look(tree.processes.values(), tree.now_ns + STEP_NS - 1)
     (group,) = tree.account.groups(tree.now_ns)
     assert group.throttled_ns == 0
+
+
+@pytest.fixture
+def namespace(tmp_path: Path) -> tuple[Path, CgroupTree]:
+    """Return the host's cgroups, and what a daemon in a cgroup namespace of its own sees of them."""
+    proc = tmp_path / "proc"
+    host = proc / "1/root/sys/fs/cgroup"
+    (host / "kubepods/pod-a/daemon").mkdir(parents=True)
+    (host / "system.slice").mkdir()
+    (proc / "2").mkdir()
+    flags = 0x00208040  # PF_KTHREAD among others
+    (proc / "2/stat").write_text(f"2 (kthreadd) S 0 0 0 0 -1 {flags} 0 0\n")
+    return host, CgroupTree(str(host / "kubepods/pod-a/daemon"), str(proc))
+
+
+@pytest.mark.parametrize(
+    ("path", "directory"),
+    [
+        ("..", "kubepods/pod-a"),
+        ("../app", "kubepods/pod-a/app"),
+        ("../../pod-b/app", "kubepods/pod-b/app"),
+        ("../../../system.slice/shop.service", "system.slice/shop.service"),
+        ("../../..", ""),
+    ],
+)
+def test_a_cgroup_outside_of_our_namespace_is_found(
+    namespace: tuple[Path, CgroupTree], path: str, directory: str
+) -> None:
+    """Its path from our own place leads to its directory in the host's tree, as that of its first process."""
+    host, tree = namespace
+    assert tree.place(path) == Place(f"{host}/", directory)
+
+
+def test_a_cgroup_in_our_namespace_is_read_there(namespace: tuple[Path, CgroupTree]) -> None:
+    """A path without dots is one of our own mount."""
+    host, tree = namespace
+    assert tree.place("app") == Place(str(host / "kubepods/pod-a/daemon"), "app")
+
+
+def test_each_hierarchy_has_a_tree_of_its_own(tmp_path: Path) -> None:
+    """With cgroup v1, our place in the hierarchy of the cpu controller counts."""
+    proc = tmp_path / "proc"
+    host = proc / "1/root/sys/fs/cgroup"
+    (host / "cpu/docker/ours").mkdir(parents=True)
+    (proc / "2").mkdir()
+    (proc / "2/stat").write_text("2 (kthreadd) S 0 0 0 0 -1 2097152 0 0\n")
+    (tmp_path / "mounted").mkdir()
+    (tmp_path / "mounted/cpu").symlink_to(host / "cpu/docker/ours")
+    tree = CgroupTree(str(tmp_path / "mounted"), str(proc))
+    assert tree.place("cpu/../theirs") == Place(f"{host}/cpu/", "docker/theirs")
+
+
+def test_the_first_process_of_a_container_is_not_believed(
+    namespace: tuple[Path, CgroupTree],
+) -> None:
+    """Without a thread of the kernel as PID 2, PID 1 can be anybody: nothing is looked at below its root."""
+    host, tree = namespace
+    (host.parents[4] / "2/stat").write_text("2 (shop) S 1 2 2 0 -1 4194304 0 0\n")
+    assert tree.place("../app") is None
+
+
+@pytest.mark.parametrize("path", ["../../../../..", "../../../../x"])
+def test_no_cgroup_is_above_the_root(namespace: tuple[Path, CgroupTree], path: str) -> None:
+    """More levels up than we are deep lead nowhere."""
+    _, tree = namespace
+    assert tree.place(path) is None
+
+
+def test_without_the_right_to_look_there_is_nothing(tmp_path: Path) -> None:
+    """Where the root of PID 1 cannot be followed, a cgroup outside is out of sight."""
+    (tmp_path / "2").mkdir()
+    (tmp_path / "2/stat").write_text("2 (kthreadd) S 0 0 0 0 -1 2097152 0 0\n")
+    assert CgroupTree(str(tmp_path), str(tmp_path)).place("../app") is None

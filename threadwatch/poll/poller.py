@@ -24,7 +24,7 @@ from threadwatch.poll.parents import Parents
 from threadwatch.poll.process_views import ProcessViews
 from threadwatch.poll.stats import PollStats
 from threadwatch.poll.throttling import Throttling
-from threadwatch.procfs import ProcFS
+from threadwatch.procfs import CgroupTree, ProcFS
 from threadwatch.procfs.marks import Lock
 from threadwatch.procfs.own import has_schedstat
 from threadwatch.reading.reader import GuardedReader, no_thread, owner_of, still_waiting
@@ -73,7 +73,9 @@ class Poller:
         self._account = Account(os.cpu_count() or 1)
         self._parents = Parents(procfs, self._discovery, self._reader, self._account)
         self._views = ProcessViews(self._account)
-        self._throttling = Throttling(self._account) if procfs.same_namespace else None
+        self._throttling = (
+            Throttling(self._account, CgroupTree()) if procfs.same_namespace else None
+        )
         self._openings = Openings(self._account, self._parents)
         self._one = ProcessPolls(
             self._errors,

@@ -1,6 +1,7 @@
 """Reads the kernel's files and the targets' thread tables: one reader, and pure parsers beside it."""
 
 from threadwatch.procfs.cgroup import Cgroup, parse_cgroup
+from threadwatch.procfs.cgroup_tree import CgroupTree, Place
 from threadwatch.procfs.cmdline import parse_cmdline
 from threadwatch.procfs.comm import decode_comm
 from threadwatch.procfs.cpu_stat import Throttled, parse_cpu_stat
@@ -33,11 +34,13 @@ __all__ = [
     "RUNNING",
     "TABLE_LINK",
     "Cgroup",
+    "CgroupTree",
     "ClockOffsets",
     "CpuTimer",
     "FdInfo",
     "Io",
     "MemoryFile",
+    "Place",
     "ProcFS",
     "ProcessDir",
     "ProgramFile",

@@ -63,7 +63,8 @@ class Cgroup:
     pod_uid: str | None = None
     """The pod of Kubernetes, as its API spells it."""
     cpu: str | None = None
-    """Where its CPU time is limited: the directory below ``/sys/fs/cgroup``. None: out of our sight."""
+    """Where its CPU time is limited: the directory below ``/sys/fs/cgroup``. In a cgroup namespace of our own
+    its path from there, ``../..`` first, if it is outside. None: it is in no hierarchy."""
 
 
 @lru_cache(_KNOWN)
@@ -98,8 +99,8 @@ def parse_cgroup(data: bytes) -> Cgroup:
 
 
 def _directory(path: str | None) -> str | None:
-    """Return a path without slashes at its ends; None if it leads out of our cgroup namespace."""
-    return None if path is None or "/.." in path else path.strip("/")
+    """Return a path without slashes at its ends."""
+    return None if path is None else path.strip("/")
 
 
 def _unit(innermost_first: list[str]) -> str | None:

@@ -336,14 +336,15 @@ class TestCgroup:
             (b"0::/\n", ""),
             (b"4:cpu,cpuacct:/docker/x\n0::/docker/y\n", "cpu/docker/x"),
             (b"4:cpuset:/docker/x\n2:cpu:/\n1:name=systemd:/a\n", "cpu"),
-            (b"0::/../kubepods/x\n", None),
+            (b"0::/../kubepods/x\n", "../kubepods/x"),
+            (b"2:cpu:/../x\n0::/../y\n", "cpu/../x"),
             (b"0::/a (deleted)\n", "a"),
             (b"1:name=systemd:/a\n", None),
             (b"", None),
         ],
     )
     def test_where_cpu_time_is_limited(self, data: bytes, directory: str | None) -> None:
-        """The cpu controller's directory is that of v1, or else of v2, and none outside of our namespace."""
+        """The directory for CPU time is that of v1, or else of v2; outside of our namespace it has dots."""
         assert parse_cgroup(data).cpu == directory
 
     @pytest.mark.parametrize(
