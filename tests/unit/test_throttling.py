@@ -133,7 +133,7 @@ def test_looks_are_five_seconds_apart(tmp_path: Path) -> None:
 def namespace(tmp_path: Path) -> tuple[Path, CgroupTree]:
     """Return the host's cgroups, and what a daemon in a cgroup namespace of its own sees of them."""
     proc = tmp_path / "proc"
-    host = proc / "1/root/sys/fs/cgroup"
+    host = proc / "1/root" / "sys/fs/cgroup"
     (host / "kubepods/pod-a/daemon").mkdir(parents=True)
     (host / "system.slice").mkdir()
     (proc / "2").mkdir()
@@ -169,7 +169,7 @@ def test_a_cgroup_in_our_namespace_is_read_there(namespace: tuple[Path, CgroupTr
 def test_each_hierarchy_has_a_tree_of_its_own(tmp_path: Path) -> None:
     """With cgroup v1, our place in the hierarchy of the cpu controller counts."""
     proc = tmp_path / "proc"
-    host = proc / "1/root/sys/fs/cgroup"
+    host = proc / "1/root" / "sys/fs/cgroup"
     (host / "cpu/docker/ours").mkdir(parents=True)
     (proc / "2").mkdir()
     (proc / "2/stat").write_text("2 (kthreadd) S 0 0 0 0 -1 2097152 0 0\n")

@@ -21,7 +21,7 @@ _MOST = 50_000
 
 
 class Place(NamedTuple):
-    """Where a cgroup is."""
+    """The place of a cgroup."""
 
     root: str
     """The directory of its hierarchy."""
