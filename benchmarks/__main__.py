@@ -13,6 +13,7 @@ from benchmarks import (
     comparison,
     fleet,
     harm,
+    installed,
     loops,
     machine,
     memory,
@@ -30,6 +31,7 @@ DOCS = CHECKOUT / "docs"
 PLOT = "benchmarks-poll.svg"
 NAMES = (
     "publisher",
+    "installed",
     "poll",
     "memory",
     "waits",
@@ -42,9 +44,10 @@ NAMES = (
     "fleet",
     "profile",
 )
-_USUAL = ("publisher", "poll", "memory", "waits", "loops", "peers")
+_USUAL = ("publisher", "installed", "poll", "memory", "waits", "loops", "peers")
 _USUAL_IN_FULL = (
     "publisher",
+    "installed",
     "poll",
     "memory",
     "waits",
@@ -59,6 +62,7 @@ _USUAL_IN_FULL = (
 _EPILOG = """\
 benchmarks:
   publisher  what publishing costs the application, on each interpreter
+  installed  what a daemon costs with the default configuration, beside process-exporter
   poll       what a poll and a scrape cost under various loads, in CPU time, memory and descriptors
   memory     what it costs to read names from the memory of processes that do not publish
   waits      what it costs to sample what threads wait for
@@ -73,7 +77,7 @@ benchmarks:
              with --full half an hour; needs root, and 6 GB of memory
   profile    where the time of a poll goes, by function; only when named
 
-The quick version takes about ten minutes, --full about two hours; what polling costs, beside its peers
+The quick version takes about 25 minutes, --full about three hours; what polling costs, beside its peers
 and as it grows, is ten minutes of its own: `poll peers sweep --docs`. Measure on a machine that has
 nothing else to do; how busy it was is in the results.
 """
@@ -84,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     run: dict[str, Callable[[], Result]] = {
         "publisher": lambda: publisher.run(full=options.full, everywhere=options.all_interpreters),
+        "installed": lambda: installed.run(full=options.full),
         "poll": lambda: polling.run(full=options.full),
         "memory": lambda: memory.run(full=options.full),
         "waits": lambda: waits.run(full=options.full),
@@ -131,8 +136,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "names",
         nargs="*",
         metavar="NAME",
-        help="by default publisher, poll, memory, waits, loops and peers; with --full all but fleet and "
-        "profile",
+        help="by default publisher, installed, poll, memory, waits, loops and peers; with --full all but "
+        "fleet and profile",
     )
     parser.add_argument("--full", action="store_true", help="good figures rather than quick ones")
     parser.add_argument(

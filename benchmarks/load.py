@@ -7,8 +7,9 @@ standard input ends.
 
 Four kinds of threads: *sleeping* ones wait for a lock that is never released, and never run again;
 *active* ones wake every ``--period`` seconds (or at random, up to ``--longest``) and work for ``--work``
-seconds of CPU; *busy* ones compute in Python all the time; *short* ones are started by ``--spawners``
-threads, ``--churn`` per second in all, work for ``--work`` seconds and end.
+seconds of CPU (``--seldom`` of them wake only every 1 to 5 s); *busy* ones compute in Python all
+the time; *short* ones are started by ``--spawners`` threads, ``--churn`` per second in all, work for
+``--work`` seconds and end.
 Threads are named after ``--roles`` roles in turn, ``role-03_17``, as pools name theirs.
 """
 
@@ -25,6 +26,8 @@ import time
 
 _STACK = 64 * 1024
 """Bytes of stack per thread: as little as the C library and Python can do with."""
+_SELDOM = (1.0, 5.0)
+"""Seconds, at least and at most, from one time that a thread wakes seldom to the next."""
 
 
 def main() -> None:
@@ -67,6 +70,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--active-processes", type=int, default=1, help="that the active ones are in"
     )
+    parser.add_argument("--seldom", type=int, default=0, help="of the active ones")
     parser.add_argument("--period", type=float, default=0.2)
     parser.add_argument("--longest", type=float, default=0.0, help="0: always the period")
     parser.add_argument("--work", type=float, default=0.0)
@@ -82,26 +86,26 @@ def _threads(options: argparse.Namespace) -> int:
     return int(options.processes * (1 + options.threads + options.busy + spawners))
 
 
-def _active_here(options: argparse.Namespace, number: int) -> int:
-    """Return how many of this process's threads are active: the first processes share them evenly."""
+def _share(options: argparse.Namespace, number: int, count: int) -> int:
+    """Return how many of ``count`` threads are in this process: the first processes share them evenly."""
     if number >= options.active_processes:
         return 0
-    share, rest = divmod(options.active, options.active_processes)
+    share, rest = divmod(count, options.active_processes)
     return int(share + (number < rest))
 
 
 def _start_threads(options: argparse.Namespace, number: int) -> None:
     gate = threading.Lock()
     gate.acquire()
-    active = _active_here(options, number)
+    active = _share(options, number, options.active)
+    seldom = _share(options, number, options.seldom)
     for index in range(options.threads):
         name = f"role-{index % options.roles:02d}_{index // options.roles}"
         if index < active:
+            often = options.period, max(options.longest, options.period)
+            times = _SELDOM if index < seldom else often
             threading.Thread(
-                target=_be_active,
-                args=(options.period, max(options.longest, options.period), options.work),
-                name=name,
-                daemon=True,
+                target=_be_active, args=(*times, options.work), name=name, daemon=True
             ).start()
         else:
             threading.Thread(target=gate.acquire, name=name, daemon=True).start()

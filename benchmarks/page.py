@@ -19,7 +19,7 @@ written by
 $ ./dev bench --full --docs
 ```
 
-which takes about two hours; `./dev bench` is a quick version of about ten minutes, `./dev bench
+which takes about three hours; `./dev bench` is a quick version of about 25 minutes, `./dev bench
 --help` says more, and `--json FILE` keeps every single value. Figures are CPU time unless they say
 real time. The compared programs take turns in one run (A B A B …), and a ratio is the median of the
 ratios of all pairs. A range in parentheses is the interval that holds the true median with 95 %

@@ -35,12 +35,16 @@ class Peer:
 
 
 @contextlib.contextmanager
-def all_peers() -> Iterator[tuple[list[Peer], list[str]]]:
-    """Yield every peer that is installed, running where it has to, and a line for each that is not."""
+def all_peers(*, exporter_alone: bool = False) -> Iterator[tuple[list[Peer], list[str]]]:
+    """Yield every peer that is installed, running where it has to, and a line for each that is not.
+
+    ``exporter_alone``: only process-exporter.
+    """
     peers: list[Peer] = []
     missing: list[str] = []
+    others = () if exporter_alone else (_node_exporter, _psutil, _top, _ps)
     with contextlib.ExitStack() as stack:
-        for start in (_process_exporter, _node_exporter, _psutil, _top, _ps):
+        for start in (_process_exporter, *others):
             try:
                 peers.append(start(stack))
             except _MissingError as error:

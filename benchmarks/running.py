@@ -247,10 +247,11 @@ class Daemon(Server):
 
     readiness = "/-/ready"
 
-    def __init__(self, config: str) -> None:
-        """``config`` is the path of its configuration. Returns after the first poll."""
-        command = [sys.executable, "-m", "threadwatch", "serve"]
-        command += ["--web.listen-address=127.0.0.1:0", f"--config.file={config}"]
+    def __init__(self, config: str | None) -> None:
+        """``config``: the path of its configuration; None: the default one. Returns after the first poll."""
+        command = [sys.executable, "-m", "threadwatch", "serve", "--web.listen-address=127.0.0.1:0"]
+        if config is not None:
+            command.append(f"--config.file={config}")
         super().__init__(command, r"address=\S*127\.0\.0\.1:(\d+)")
 
     def answering_clock_ns(self) -> int:
