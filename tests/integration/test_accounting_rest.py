@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from typing import Any
+
+import pytest
 
 from tests import testbed
 from tests.loads import Load, Watch
+from threadwatch.procfs import ProcessDir
 
 ROUNDS = 25
 ASLEEP = ("sleeping", "pipe")
@@ -46,6 +50,38 @@ def test_threads_at_rest_are_shown_as_they_are() -> None:
         for load in loads:
             load.close()
     assert stale == []
+
+
+def test_a_process_at_rest_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads at rest are not read again while they have their turns to be looked at for what they wait for."""
+    monkeypatch.setattr("threadwatch.threads.wait_looks._LOOKS_PER_POLL", 0)
+    read: Counter[str] = Counter()
+    read_task = ProcessDir.read_task
+
+    def counted(directory: ProcessDir, tid: int, name: str) -> bytes:
+        read[name] += 1
+        return read_task(directory, tid, name)
+
+    monkeypatch.setattr(ProcessDir, "read_task", counted)
+    watch = Watch()
+    load = Load(testbed.require(3, 11), "load_rest.py", watch.mark, "1", "60", "1")
+    try:
+        load.hear("ready")
+        watch.poll_until(lambda: states(watch, load) == {"pipe"}, "all are seen to wait for a pipe")
+    finally:
+        watch.close()
+        load.close()
+    threads, polls = read["syscall"], len(watch.views)
+    assert threads > 60
+    # when they are met, and once more if the clock of the process has moved meanwhile
+    assert read["schedstat"] <= 3 * threads < polls * threads
+
+
+def states(watch: Watch, load: Load) -> set[str]:
+    """Return the states in which the load's threads are shown."""
+    process = watch.process(load.pid)
+    assert process is not None
+    return {thread.state for thread in process.threads}
 
 
 def differences(

@@ -14,7 +14,7 @@ from threadwatch.poll.parents import Parents
 from threadwatch.reading.reader import GuardedReader, owner_of
 from threadwatch.targets.process import LastPoll, Process
 from threadwatch.threads.idle import IdleProcesses
-from threadwatch.threads.reader import ThreadReader
+from threadwatch.threads.reader import NOTHING_NEW, ThreadReader
 from threadwatch.waits.schedule import Sampling
 
 
@@ -76,9 +76,12 @@ class ProcessPolls:
         last, book = watched.last, watched.threads
         at_rest = clock_ns == last.clock_ns and not book.show_again
         self._openings.open(watched, now, now_ns)
-        reading = self._reader.read(
-            watched, clock_ns, lambda: self._idle.clock_ns(watched), now.poll
-        )
+        if at_rest and watched.rest.read_whole:
+            reading = NOTHING_NEW
+        else:
+            reading = self._reader.read(
+                watched, clock_ns, lambda: self._idle.clock_ns(watched), now.poll
+            )
         waits, all_seen = self._waits(watched, now, at_rest=at_rest)
         user_ticks, system_ticks = book.ticks
         self._account.charge(
@@ -116,7 +119,7 @@ class ProcessPolls:
             last.left_out,
         )
         self._idle.weigh_timer(watched, now.poll)
-        watched.rest.settle(at_rest=at_rest and reading.complete and all_seen)
+        watched.rest.settle(read_whole=at_rest and reading.complete, looked=all_seen)
         return reading.names_lost
 
     def _waits(

@@ -17,6 +17,8 @@ class Rest:
 
     at_rest: bool = False
     """While its clock stands still, nothing needs to be read: all is known."""
+    read_whole: bool = False
+    """While its clock stands still, nothing is to be read but what some of its threads wait for."""
     rested: int = 0
     """The number of polls in which it has rested. Written by :mod:`threadwatch.threads.idle`."""
     check_in: int = 0
@@ -34,13 +36,17 @@ class Rest:
 
     def disturb(self) -> None:
         """Have it read in the next poll, even if its clock stands still."""
-        self.at_rest = False
+        self.at_rest = self.read_whole = False
         if self.roused is not None:
             self.roused()
 
-    def settle(self, *, at_rest: bool) -> None:
-        """Note after a poll whether it rests from now on."""
-        self.at_rest = at_rest
+    def settle(self, *, read_whole: bool, looked: bool) -> None:
+        """Note after a poll whether it rests from now on.
+
+        ``read_whole``: its clock has stood still, and all was read; ``looked``: what each of its threads
+        waits for is known, too.
+        """
+        self.read_whole, self.at_rest = read_whole, read_whole and looked
 
     def start_timer(self, pid: int) -> None:
         """Make its clock cheap. Raises :class:`OSError` if the kernel refuses."""

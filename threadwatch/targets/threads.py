@@ -87,6 +87,8 @@ class ThreadBook:
     """The sum of the known threads' clocks."""
     ended_ns: int = 0
     """What the process clock had beyond that sum when all were last read together: ended threads."""
+    whole_at_ns: int = -1
+    """The process clock, if it stood still while all were last read together; else -1."""
     ticks: tuple[int, int] = (0, 0)
     """User and system time of the process, in ticks, as of :attr:`ticks_read`."""
     ticks_read: int = -1
@@ -146,12 +148,14 @@ class ThreadBook:
         """Note that ended threads have used this much more: it need not be looked for."""
         self.ended_ns += cpu_ns
 
-    def balance(self, clock_ns: int, *, complete: bool) -> None:
+    def balance(self, clock_ns: int, *, complete: bool, stood_still: bool = False) -> None:
         """Note that all threads were read when the process clock was this; what is beyond was of ended ones.
 
         ``complete``: each of them could be read; else all are to be read again in the next poll.
+        ``stood_still``: the clock was the same before the first of them was read.
         """
         self.ended_ns = clock_ns - self.known_ns
+        self.whole_at_ns = clock_ns if stood_still else -1
         self.read_all = not complete
 
     def distrust(self) -> None:

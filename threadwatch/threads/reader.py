@@ -61,6 +61,10 @@ class Reading(NamedTuple):
     """The source of its names was lost: the process may be another program now."""
 
 
+NOTHING_NEW = Reading((), [], (), None, 0, behind=False, complete=True, names_lost=False)
+"""The reading of a process that has not run since all of it was read."""
+
+
 class ThreadReader:
     """Reads the threads of watched processes, one process at a time.
 
@@ -113,7 +117,7 @@ class ThreadReader:
         if whole and few:
             lost = self._residuals.read_few(watched, ran, clock_ns)
         elif whole:
-            lost = self._residuals.read_all(watched, ran, clock, poll)
+            lost = self._residuals.read_all(watched, ran, clock_ns, clock, poll)
             listed = True
         else:
             lost = self._clocks.read(watched, self.checks.due(watched, poll), ran)

@@ -40,7 +40,7 @@ class Residuals:
             not self._known
             # A thread that ran while all were read is in no residual: at rest, all are read once
             # more.
-            or clock_ns == watched.last.clock_ns
+            or clock_ns == watched.last.clock_ns != book.whole_at_ns
             or book.read_all
             or watched.key.pid not in book.known
             or book.unexplained_ns(clock_ns) > (0 if few else RESIDUAL_NS)
@@ -61,10 +61,15 @@ class Residuals:
         self,
         watched: Process,
         ran: dict[int, KnownThread],
+        before_ns: int,
         clock: Callable[[], int],
         poll: int,
     ) -> bool:
-        """Read the list and the clocks of all but the hot threads; return whether one has ended."""
+        """Read the list and the clocks of all but the hot threads; return whether one has ended.
+
+        ``before_ns``: the process's clock before any of its threads was read.
+        """
+        errors = len(self._errors)
         self._lists.read(watched, ran, poll)
         lost = self._clocks.read(watched, _others(watched, ran), ran)
         # That took a while, in which running threads went on. So that the two sums are of one
@@ -73,7 +78,8 @@ class Residuals:
         now = watched.threads.known
         again = [known for tid, known in ran.items() if now.get(tid) is known]
         lost |= self._clocks.read(watched, again, {})
-        watched.threads.balance(clock_ns, complete=True)
+        stood_still = clock_ns == before_ns and len(self._errors) == errors
+        watched.threads.balance(clock_ns, complete=True, stood_still=stood_still)
         return lost
 
 
