@@ -53,7 +53,7 @@ def test_threads_at_rest_are_shown_as_they_are() -> None:
 
 
 def test_a_process_at_rest_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads at rest are not read again while they have their turns to be looked at for what they wait for."""
+    """Threads at rest are not read again while they have their turns to be looked at for their waits."""
     monkeypatch.setattr("threadwatch.threads.wait_looks._LOOKS_PER_POLL", 0)
     read: Counter[str] = Counter()
     read_task = ProcessDir.read_task

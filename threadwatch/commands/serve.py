@@ -238,7 +238,7 @@ def _run(
         poller.skip(missed)
         due_ns += (missed + 1) * config.poll_interval_ns
         while (now_ns := time.monotonic_ns()) < due_ns:
-            sample_ns = poller.next_sample_ns()
+            sample_ns = poller.next_sample_ns(due_ns)
             until_ns = due_ns if sample_ns is None else min(sample_ns, due_ns)
             caught = signal.sigtimedwait(_SIGNALS, max(until_ns - now_ns, 0) / 1e9)
             # After SIGSTOP and SIGCONT sigtimedwait() returns a meaningless number: ignore it

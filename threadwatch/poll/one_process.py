@@ -129,7 +129,7 @@ class ProcessPolls:
 
         None: the process is not sampled.
         """
-        waits = self._sampling.take(watched)
+        waits = self._sampling.take(watched, now.started_ns)
         if waits is None:
             return None, True
         looked, all_seen = self._reader.looks.choose(watched, at_rest=at_rest)

@@ -122,9 +122,12 @@ class Poller:
         self._guarded.close()
         self._inbox.close()
 
-    def next_sample_ns(self) -> int | None:
-        """Return when :meth:`sample` is due (CLOCK_MONOTONIC); None: not before the next poll."""
-        return self._sampling.next_ns()
+    def next_sample_ns(self, poll_ns: int) -> int | None:
+        """Return when :meth:`sample` is due (CLOCK_MONOTONIC); None: not before the next poll.
+
+        ``poll_ns``: when that is due, in which the moments of samples lie.
+        """
+        return self._sampling.next_ns(poll_ns)
 
     def sample(self) -> None:
         """Sample what threads wait for, if a sample is due."""
@@ -134,7 +137,7 @@ class Poller:
         """Let this time pass by ``wait``, and sample meanwhile; end early if ``wait`` returns True."""
         end_ns = time.monotonic_ns() + round(seconds * 1e9)
         while (now_ns := time.monotonic_ns()) < end_ns:
-            due_ns = min(self.next_sample_ns() or end_ns, end_ns)
+            due_ns = min(self.next_sample_ns(end_ns) or end_ns, end_ns)
             if wait(max(due_ns - now_ns, 0) / 1e9):
                 return
             if due_ns < end_ns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from threadwatch.errors import ReadError
 from threadwatch.model.keys import ProcessKey
@@ -17,6 +18,9 @@ from threadwatch.waits.loop_records import LoopTarget
 from threadwatch.waits.reasons import AskCondition, AskMemory
 
 _RENEW_NS = 1_000_000_000
+_CALM_AFTER_NS = 2_000_000_000
+"""How long nothing has to have changed in a process until it counts as calm."""
+_NO_WAIT = frozenset({"", "running"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +48,19 @@ class Target:
         return owner_of(self.dir)
 
 
+class Held(NamedTuple):
+    """The thread that holds a GIL, as of the last sample."""
+
+    tid: int | None
+    """None: no thread does, or none that is known."""
+    since_ns: int
+    """Up to when such a thread has been credited with that; 0: no sample has seen the GIL yet."""
+
+
 class SampledThread:
     """A thread that is sampled, and the time to credit to it."""
 
-    __slots__ = ("file", "raw", "since_ns", "state", "tid", "times")
+    __slots__ = ("file", "raw", "since_ns", "state", "tid", "times", "waited")
 
     def __init__(self, tid: int, file: TaskFile | None, now_ns: int) -> None:
         self.tid = tid
@@ -59,6 +72,8 @@ class SampledThread:
         self.since_ns = now_ns
         """The moment up to which the thread's time has been credited; later time belongs to :attr:`state`."""
         self.times: dict[str, int] = {}
+        self.waited = ""
+        """The last state of waiting in which it was when its times were taken."""
 
     def know(self, raw: bytes) -> None:
         """Note what its file says: the same again means the same state."""
@@ -74,9 +89,16 @@ class SampledThread:
             self.credit(before_ns)
             self.state = state
 
-    def forget_times(self) -> None:
-        """Begin to credit time anew."""
+    def take(self) -> bool:
+        """Begin to credit time anew; return whether it has waited for the same thing all along.
+
+        A wait for the GIL is never the same. That it ran in between says nothing: clocks know how long.
+        """
+        waits = {*self.times, self.state, self.waited} - _NO_WAIT
         self.times = {}
+        if self.state != "running":
+            self.waited = self.state
+        return len(waits) <= 1 and "gil" not in waits
 
     def credit(self, until_ns: int) -> None:
         """Credit its state with the time until then."""
@@ -92,7 +114,9 @@ class SampledProcess:
         self.complaints = complaints
         """Source and reason of errors that have been reported."""
         self.sampled_ns = 0
-        """When it was last sampled."""
+        """Up to when its last sample stands for the time."""
+        self._stirred_ns = 0
+        """When something had last changed in it, as far as samples have seen."""
         self.denied = False
         self.threads: dict[int, SampledThread] = {}
         """By TID: living threads that are sampled."""
@@ -115,15 +139,17 @@ class SampledProcess:
         self.waits_on_stacks: bool | None = None
         """Whether its threads can wait for a GIL on their own stacks, as on musl; None: not known yet."""
         self._renew_ns = 0
-        self._holder_seen_ns: list[int] = []
+        self._holders: list[Held] = []
+        """Of each GIL: the thread that holds it, by the last sample."""
         self._held_ns: dict[int, int] = {}
 
     def begin(self, gils: tuple[Gil, ...], now_ns: int) -> None:
         """Drop cached states that may no longer hold: the GIL may be another, a descriptor another file."""
         self.asks.clear()
+        self.sampled_ns = min(self.sampled_ns, now_ns)  # a poll can come before it is due
         if gils != self.gils:
             self.gils = gils
-            self._holder_seen_ns = [0] * len(gils)
+            self._holders = [Held(None, 0)] * len(gils)
             self.memory = None
             self.waits_on_stacks = None
             self.perishable = list(self.threads.values())
@@ -134,9 +160,9 @@ class SampledProcess:
             self.perishable.clear()
             self._renew_ns = now_ns + _RENEW_NS
 
-    def done(self, now_ns: int) -> None:
-        """End a sample."""
-        self.sampled_ns = now_ns
+    def done(self, until_ns: int) -> None:
+        """End a sample, which stands for the time up to then."""
+        self.sampled_ns = until_ns
 
     def deny(self) -> None:
         """Sample the process no more: permission hides it."""
@@ -200,28 +226,53 @@ class SampledProcess:
         return closed
 
     def see_holder(self, number: int, tid: int | None, now_ns: int) -> None:
-        """Note that this thread, or no known thread, holds the GIL of that number."""
-        since_ns = self._holder_seen_ns[number]
-        self._holder_seen_ns[number] = now_ns
-        if tid is not None and since_ns:
-            self._held_ns[tid] = self._held_ns.get(tid, 0) + now_ns - since_ns
+        """Note that this thread, or no known thread, holds the GIL of that number.
 
-    def take(self) -> dict[int, Waits]:
-        """Return the waits that samples have seen since the last call, by TID."""
+        It is taken to have held it since the sample before.
+        """
+        held = self._holders[number]
+        if not held.since_ns:
+            self._holders[number] = Held(tid, now_ns)
+        elif tid != held.tid:
+            self._credit_holder(held, self.sampled_ns)
+            self._holders[number] = Held(tid, max(self.sampled_ns, held.since_ns))
+
+    def take(self, now_ns: int | None = None) -> dict[int, Waits]:
+        """Return the waits that samples have seen since the last call, by TID.
+
+        ``now_ns``: up to when; None: up to when the last sample stands for the time.
+        """
+        if now_ns is not None and self.sampled_ns:
+            self.sampled_ns = now_ns
+        for number, held in enumerate(self._holders):
+            if held.since_ns:
+                self._credit_holder(held, self.sampled_ns)
+                self._holders[number] = Held(held.tid, max(self.sampled_ns, held.since_ns))
+        still, taken = True, {}
         for thread in self.threads.values():
             thread.credit(self.sampled_ns)
-        taken = {}
         for thread in (*self.left.values(), *self.threads.values()):
             held_ns = self._held_ns.pop(thread.tid, 0)
             taken[thread.tid] = Waits(thread.state, thread.times, held_ns)
-            thread.forget_times()
+            still &= thread.take()
         for tid, held_ns in self._held_ns.items():
             taken[tid] = Waits("running", {}, held_ns)
         self._held_ns.clear()
         if self.left:
             self.left.clear()
             self.listed = ()  # another thread may get one of those TIDs, and be asked for
+        if not still or not self._stirred_ns:
+            self._stirred_ns = self.sampled_ns
         return taken
+
+    def is_calm(self, now_ns: int) -> bool:
+        """Return whether each of its threads has waited for the same thing for a while, not for the GIL."""
+        return 0 < self._stirred_ns <= now_ns - _CALM_AFTER_NS
+
+    def _credit_holder(self, held: Held, until_ns: int) -> None:
+        if held.tid is not None and until_ns > held.since_ns:
+            spent_ns = self._held_ns.get(held.tid, 0) + until_ns - held.since_ns
+            self._held_ns[held.tid] = spent_ns
 
 
 def thread_of(holder: Holder, target: Target, process: SampledProcess) -> int | None:

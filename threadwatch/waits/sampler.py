@@ -3,8 +3,9 @@
 Rules:
 
 * **Time is credited by the clock, not by count**: the state that a sample sees is credited with the
-time since the sample of that thread before. So a sample that is late or missing costs only detail.
-The first sample of a thread credits nothing.
+time since that for which the sample before stands, up to the end of the part of the time in which its moment
+was chosen (:mod:`.moments`), and after the last one up to the poll. So a sample that is late or missing
+costs only detail. The first sample of a thread credits nothing before it.
 * **What has not changed takes one read.** A thread's file ``syscall`` stays open while it is
 sampled, and the same bytes again mean the same state. If the state depends on the file behind a
 descriptor, that file is looked up again once a second, because the number may belong to another
@@ -78,8 +79,10 @@ class WaitSampler:
         self._guarded = guarded
         self._processes: dict[ProcessKey, SampledProcess] = {}
 
-    def sample(self, target: Target, now_ns: int) -> None:
+    def sample(self, target: Target, now_ns: int, until_ns: int | None = None) -> None:
         """Take one sample of a process. ``now_ns`` is CLOCK_MONOTONIC.
+
+        ``until_ns``: up to when it stands for the time; None: up to now.
 
         On a machine whose system calls are not known, nothing is sampled.
         """
@@ -105,7 +108,7 @@ class WaitSampler:
             self._loops.look(process, target, target.loops, now_ns)
         if process.gils or process.asks:
             self._read_memory(process, target, now_ns)
-        process.done(now_ns)
+        process.done(now_ns if until_ns is None else until_ns)
 
     def go_on_without(self, target: Target, lock: Lock, now_ns: int) -> None:
         """Go on without a process, or without its memory, because it made the sampling thread wait."""
@@ -119,14 +122,21 @@ class WaitSampler:
         else:
             self.forget(target.key)
 
-    def take(self, key: ProcessKey) -> Mapping[int, Waits]:
+    def take(self, key: ProcessKey, now_ns: int | None = None) -> Mapping[int, Waits]:
         """Return the waits of the process's threads that samples have seen since the last call, by TID.
+
+        ``now_ns``: up to when; None: up to when the last sample stands for the time.
 
         The result has no thread of a process that permission hides. For a thread that has not been
         sampled, but has held a GIL, :attr:`Waits.times` is empty.
         """
         process = self._processes.get(key)
-        return {} if process is None or process.denied else process.take()
+        return {} if process is None or process.denied else process.take(now_ns)
+
+    def is_calm(self, key: ProcessKey, now_ns: int) -> bool:
+        """Return whether samples have seen nothing change in a process for a while."""
+        process = self._processes.get(key)
+        return process is not None and process.is_calm(now_ns)
 
     def forget(self, key: ProcessKey) -> None:
         """Forget a process that has ended or rests. Waits that were not taken are lost."""

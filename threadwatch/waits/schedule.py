@@ -2,9 +2,12 @@
 
 Rules:
 
-* Samples are taken between polls, as many per second as the group asks for. The time between two is
-random, from half to one and a half times the period: a thread that wakes ten times a second must
-not be seen always at the same point of its cycle.
+* Samples are taken between polls, as many per second as the group asks for, at random moments
+(:mod:`.moments`): a thread that wakes ten times a second must not be seen always at the same point of its
+cycle.
+* A process is *calm* if samples have seen nothing change for two seconds, and it uses next to no CPU time
+(docs/decisions/0048-calm-processes.md). Until the next poll it is sampled once a second. What is past
+decides, so no state is favoured. A process that runs a loop is never calm: looks are part of samples.
 * Only processes that are awake, or were a few polls ago, are sampled, and of their threads those
 that have run lately. One sample looks at a limited number of threads; if more run, they take turns
 from poll to poll.
@@ -15,7 +18,6 @@ again. The poll requests that by :meth:`Sampling.look`, when it has read the thr
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Collection, Iterable, Mapping
 from typing import TypeVar
@@ -29,6 +31,7 @@ from threadwatch.reading.reader import GuardedReader, owner_of, still_waiting
 from threadwatch.targets.process import Process
 from threadwatch.waits.loop_looks import LoopLooks
 from threadwatch.waits.loop_records import LoopTarget
+from threadwatch.waits.moments import Moments
 from threadwatch.waits.records import Target
 from threadwatch.waits.sampler import WaitSampler
 
@@ -36,6 +39,10 @@ _T = TypeVar("_T")
 
 _AWAKE_FOR = 10
 """For this many polls at rest a process still counts as awake."""
+_CALM_RATE = 1
+"""Samples per second of a calm process."""
+_CALM_USES = 0.02
+"""CPUs that a calm process uses at most."""
 _NEW_FOR = 2
 """Polls after which the running threads of a new process are known."""
 _MOST = 256
@@ -62,8 +69,13 @@ class Sampling:
         self._looker = WaitSampler(errors, guarded, keep=0, complaints=self._complaints)
         self._targets: dict[int, list[Target]] = {}
         """By rate: the processes to sample until the next poll."""
-        self._due_ns: dict[int, int] = {}
-        """By rate: when the next sample is due (CLOCK_MONOTONIC)."""
+        self._clocks: dict[ProcessKey, int] = {}
+        """The CPU time of these processes at the last poll."""
+        self._chosen_ns = 0
+        self._poll_ns: int | None = None
+        """When the next poll is due, as it was when the moments were chosen; None: they are to be chosen."""
+        self._moments: dict[int, Moments] = {}
+        """By rate: when samples are due (CLOCK_MONOTONIC)."""
         self._turn = 0
         self.samples = 0
         """The number of samples of processes so far."""
@@ -83,29 +95,47 @@ class Sampling:
         wanted = sum(len(tids) for _, tids in awake)
         self._turn += 1
         self._targets.clear()
+        clocks, passed_ns = self._clocks, max(now_ns - self._chosen_ns, 1)
+        self._clocks, self._chosen_ns = {}, now_ns
         for one, tids in awake:
             some = tids
             if wanted > _MOST:
                 most = max(_MOST * len(tids) // wanted, 1)
                 first = self._turn * most % max(len(tids), 1)
                 some = (list(tids) * 2)[first : first + most]
-            self._targets.setdefault(one.membership.config.wait_rate, []).append(
-                _target(one, tuple(some), self._loops_of(one, looped, now_ns))
+            clock_ns = self._clocks[one.key] = one.last.clock_ns
+            used_ns = clock_ns - clocks.get(one.key, 0)
+            rate = one.membership.config.wait_rate
+            if self._is_calm(one, used_ns / passed_ns, now_ns):
+                rate = min(rate, _CALM_RATE)
+            self._targets.setdefault(rate, []).append(
+                _target(one, tuple(some), self._loops_of(one, rate, looped, now_ns))
             )
-        self._due_ns = {r: self._due_ns.get(r) or _next(r, now_ns) for r in self._targets}
+        self._poll_ns = None
 
-    def _loops_of(self, watched: Process, looped: int, now_ns: int) -> LoopTarget | None:
-        """Return how to look at the process's loops; ``looped``: how many processes have some."""
+    def _is_calm(self, watched: Process, used: float, now_ns: int) -> bool:
+        """Return whether few samples of a process are enough. ``used``: how many CPUs it has used lately."""
+        return (
+            used < _CALM_USES
+            and not watched.loops.tids
+            and self._sampler.is_calm(watched.key, now_ns)
+        )
+
+    def _loops_of(self, watched: Process, rate: int, looped: int, now_ns: int) -> LoopTarget | None:
+        """Return how to look at the loops of a process that is sampled at this rate.
+
+        ``looped``: how many processes have some.
+        """
         config = watched.membership.config
         if not config.tasks.rate or not self._loops.is_due(watched.key, now_ns):
             return None
-        chance = min(config.tasks.rate / config.wait_rate, 1.0)
+        chance = min(config.tasks.rate / rate, 1.0)
         if looped > _MOST_LOOPED:
             chance *= _MOST_LOOPED / looped
         return LoopTarget(
             source=watched.loops,
             chance=chance,
-            usual_ns=round(1e9 / (config.wait_rate * chance)),
+            usual_ns=round(1e9 / (rate * chance)),
             functions=config.tasks.by == "function",
             clock_ns=watched.last.clock_ns,
         )
@@ -124,28 +154,36 @@ class Sampling:
                 self.forget(self._held.pop(key))
         return [one for key, one in rest.items() if key in self._held]
 
-    def next_ns(self) -> int | None:
-        """Return when the next sample is due (CLOCK_MONOTONIC); None while no process is to be sampled."""
+    def next_ns(self, poll_ns: int) -> int | None:
+        """Return when the next sample is due (CLOCK_MONOTONIC); None: not before the next poll.
+
+        ``poll_ns``: when that is due.
+        """
+        if self._poll_ns != poll_ns:
+            begin_ns = self._chosen_ns if self._poll_ns is None else time.monotonic_ns()
+            self._poll_ns = poll_ns
+            self._moments = {rate: Moments(rate, begin_ns, poll_ns) for rate in self._targets}
+        due = [one.due_ns for one in self._moments.values() if one.due_ns is not None]
         followed_ns = self._loops.next_ns()
-        due_ns = (
-            self._due_ns.values() if followed_ns is None else (*self._due_ns.values(), followed_ns)
-        )
-        return min(due_ns, default=None)
+        if followed_ns is not None:
+            due.append(followed_ns)
+        return min(due, default=None)
 
     def sample(self, now_ns: int) -> None:
         """Take the samples that are due."""
         began_ns = time.thread_time_ns() + self._guarded.cpu_ns
-        due = [rate for rate, due_ns in self._due_ns.items() if due_ns <= now_ns]
+        due = [
+            (target, until_ns)
+            for rate, until_ns in self._take_due(now_ns)
+            for target in self._targets[rate]
+        ]
         if due:
-            targets = [target for rate in due for target in self._targets[rate]]
             self._guarded.run_all(
-                targets,
-                lambda target: self._sampler.sample(target, now_ns),
-                lambda target, lock: self._go_on_without(target, lock, now_ns),
+                due,
+                lambda one: self._sampler.sample(one[0], now_ns, one[1]),
+                lambda one, lock: self._go_on_without(one[0], lock, now_ns),
             )
-            self.samples += len(targets)
-            for rate in due:
-                self._due_ns[rate] = _next(rate, now_ns)
+            self.samples += len(due)
         elif followed := self._loops.followed(now_ns):
             self._guarded.run_all(
                 followed,
@@ -154,21 +192,29 @@ class Sampling:
             )
         self.cpu_ns += time.thread_time_ns() + self._guarded.cpu_ns - began_ns
 
+    def _take_due(self, now_ns: int) -> list[tuple[int, int]]:
+        """Return the rates whose samples are due, and up to when these stand for the time."""
+        return [
+            (rate, moments.take(now_ns))
+            for rate, moments in self._moments.items()
+            if moments.due_ns is not None and moments.due_ns <= now_ns
+        ]
+
     def _go_on_without(self, target: Target, lock: Lock, now_ns: int) -> None:
         self._sampler.go_on_without(target, lock, now_ns)
         self._guarded.give_up(target.hangs, lock, owner_of(target.dir), now_ns)
         if lock == "exec":
             self._errors.append(still_waiting(target.key.pid))
 
-    def take(self, watched: Process) -> dict[Identity, Waits] | None:
-        """Return the waits that samples of the process have seen since the last call.
+    def take(self, watched: Process, now_ns: int) -> dict[Identity, Waits] | None:
+        """Return the waits that samples of the process have seen since the last call, up to now.
 
         None: the process is not sampled.
         """
         if not self._is_sampled(watched):
             self.forget(watched)
             return None
-        return _by_identity(watched, self._sampler.take(watched.key))
+        return _by_identity(watched, self._sampler.take(watched.key, now_ns))
 
     def take_loops(self, watched: Process) -> dict[Identity, LoopReading] | None:
         """Return what looks at the loops of the process have seen since the last call; None: it has none."""
@@ -214,10 +260,6 @@ def _running_tids(watched: Process) -> Collection[int]:
     """Return the TIDs of threads that have run lately; for a process in its first polls, all TIDs."""
     last, book = watched.last, watched.threads
     return book.known if last.poll < last.met + _NEW_FOR else book.hot
-
-
-def _next(rate: int, now_ns: int) -> int:
-    return now_ns + round(random.uniform(0.5, 1.5) * 1e9 / rate)  # noqa: S311  # no secret
 
 
 def _target(watched: Process, tids: Collection[int], loops: LoopTarget | None = None) -> Target:
