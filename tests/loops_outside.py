@@ -102,6 +102,8 @@ GEVENTS = (
 """The same of gevent."""
 LOOKS_BETWEEN = 50
 """How many looks are taken before it is asked again whether that is enough."""
+_EARLY_NS = 2_000_000
+"""A sleep is no longer than to this time before its end, because it can take longer."""
 LASTS_S = 2 * DEADLINE
 """So long programs run, and their records have room for it: longer than anything looks at them."""
 
@@ -285,8 +287,8 @@ def lags(outside: Outside, tid: int, count: int) -> list[tuple[int, int]]:
     while time.monotonic() < end and len(told) < count:
         time.sleep(random.uniform(0, 0.008))
         outside.find()
-        sample = next(iter(outside.sample(time.monotonic_ns())), None)
         now_ns = time.monotonic_ns()
+        sample = next(iter(outside.sample(now_ns)), None)
         if sample is None or sample.iteration is None:
             continue
         if sample.holder is None:
@@ -295,7 +297,9 @@ def lags(outside: Outside, tid: int, count: int) -> list[tuple[int, int]]:
         ends = Ends()
         ends.look(sample.iteration, now_ns, sample.holder, sample.age_ns or 0, 0)
         while ends.due_ns is not None:
-            time.sleep(max(ends.due_ns - time.monotonic_ns(), 0) / 1e9)
+            time.sleep(max(ends.due_ns - time.monotonic_ns() - _EARLY_NS, 0) / 1e9)
+            while time.monotonic_ns() < ends.due_ns:
+                pass  # what is late is one thing; what is told of what is on time, another
             ends.see(outside.loops.iterations(outside.memory).get(tid), time.monotonic_ns())
         (wait,) = ends.take()
         told.append((now_ns, wait.lag_ns))

@@ -104,6 +104,27 @@ class Truth:
             return 0
         return self._times[self._what.index(SELECTS, entry)] - at_ns
 
+    def spent_ns(self, first_ns: int, last_ns: int) -> Counter[str | None]:
+        """Return for how long each step was taken between two moments; as None, how long the loop waited."""
+        spent: Counter[str | None] = Counter()
+        for entry in self.between(first_ns, min(last_ns, self.ends_ns() - 1)):
+            what, (began_ns, end_ns) = self._what[entry], self._times[entry : entry + 2]
+            if what not in (NOTHING, BACK):
+                name = None if what == SELECTS else self.names[what]
+                spent[name] += max(min(end_ns, last_ns) - max(began_ns, first_ns), 0)
+        return spent
+
+    def late_ns(self, first_ns: int, last_ns: int, bound_ns: int) -> int:
+        """Return for how long, between two moments, an event would have had to wait for longer than that."""
+        late_ns, back_ns = 0, first_ns
+        for entry in self.between(first_ns, last_ns):
+            if self._what[entry] == BACK:
+                back_ns = self._times[entry]
+            elif self._what[entry] == SELECTS:
+                late_ns += max(self._times[entry] - max(back_ns, first_ns) - bound_ns, 0)
+                back_ns = last_ns
+        return late_ns
+
     def is_step(self, entry: int) -> bool:
         """Return whether a step is taken while an entry holds."""
         return self._what[entry] > BACK

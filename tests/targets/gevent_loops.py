@@ -33,8 +33,13 @@ class Program:
         time.sleep(seconds)
         self.ring.note(NOTHING)
 
-    def run(self):
-        """Run all kinds of greenlets and callbacks."""
+    def run(self, scenario):
+        """Run all kinds of greenlets and callbacks, or but two that leave the loop time to wait."""
+        greenlet = gevent.Greenlet.spawn(named, self)
+        greenlet.name = "named-é"
+        if scenario == "few":
+            gevent.joinall([greenlet, gevent.spawn(dear, self)])
+            return
         timer = gevent.get_hub().loop.timer(0.006, repeat=0.006)
         timer.start(tick, self)
         works = [
@@ -42,9 +47,8 @@ class Program:
             gevent.spawn(functools.partial(light, self)),
             gevent.spawn(Job(self).work),
             gevent.spawn(generations, self),
-            gevent.Greenlet.spawn(named, self),
+            greenlet,
         ]
-        works[-1].name = "named-é"
         gevent.joinall(works)
 
 
@@ -87,6 +91,13 @@ def named(program):
         gevent.sleep(0.002)
 
 
+def dear(program):
+    """Hold the loop for longer, and not for most of the time."""
+    while program.goes_on():
+        program.step("dear", 0.012)
+        gevent.sleep(0.02)
+
+
 def generations(program):
     """Many short greenlets, whose memory is used again and again."""
 
@@ -115,7 +126,7 @@ def main():
         if name == "one":
             found = {name: program.tid for name, program in programs.items()}
             print(json.dumps([os.getpid(), found]), flush=True)
-        program.run()
+        program.run(scenario)
 
     threads = [threading.Thread(target=run, args=(name,)) for name in names[1:]]
     for thread in threads:

@@ -67,6 +67,13 @@ async def named(program):
         await trio.sleep(0.002)
 
 
+async def dear(program):
+    """Hold the loop for longer, and not for most of the time."""
+    while program.goes_on():
+        program.step("dear", 0.012)
+        await trio.sleep(0.02)
+
+
 async def innermost(program):
     """Run below another coroutine."""
     program.step("outer", 0.001)
@@ -133,6 +140,12 @@ class Program:
         time.sleep(seconds)
         self.ring.note(NOTHING)
 
+    async def few(self):
+        """Run two tasks that leave the loop time to wait."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(dear, self)
+            nursery.start_soon(named, self, name="named-é")
+
     async def mixed(self):
         """Run all kinds of tasks."""
         async with trio.open_nursery() as nursery:
@@ -151,7 +164,7 @@ class Program:
     def run(self, scenario):
         """Run one loop, or loops one after the other, below more and fewer frames, with pauses."""
         if scenario != "again":
-            trio.run(self.mixed)
+            trio.run(self.few if scenario == "few" else self.mixed)
             return
         depth = 0
         while self.goes_on():

@@ -113,6 +113,8 @@ class LoopLooks:
         if not seen.loops:
             return
         given = _given(seen)
+        # What an event waits that comes now is told by the end of the iteration that is read next.
+        now_ns = time.monotonic_ns()
         samples = _at_rest(seen, process, given)
         if samples is None:
             samples = self._sample(process, loops, target, memory)
@@ -122,9 +124,9 @@ class LoopLooks:
         if any(_wants(process, tid) for tid in missing):
             source.find(memory, now_ns)  # perhaps it runs another loop by now
             seen.follow(target.dir, _ours(target, source.tids))
+            now_ns = time.monotonic_ns()
             again = self._sample(process, loops, target, memory)
             samples |= {tid: again[tid] for tid in missing & again.keys()}
-        now_ns = time.monotonic_ns()
         for tid, loop in list(seen.loops.items()):
             try:
                 self._note(
