@@ -20,8 +20,8 @@ from tests.serving import Serving, serving
 from tests.testbed import require
 
 LIBRARIES = {"trio": ((3, 13), dict(TRIOS)["3.13"]), "gevent": ((3, 12), dict(GEVENTS)["3.12"])}
-LOOKS = 600
-"""At each loop: some six seconds."""
+LOOKS = 500
+"""At each loop: some five seconds."""
 LATE_S = 0.4
 """So much of the time can be missing or too much at both ends, because polls and scrapes are not at once."""
 BOUND_S = 0.005
