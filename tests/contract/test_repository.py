@@ -90,7 +90,13 @@ def test_no_test_is_skipped() -> None:
     assert not skipped, "\n".join(skipped)
 
 
-@pytest.mark.parametrize("script", ["dev", ".ci/run", "tests/setup-testbed"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        *("dev", ".ci/run", "tests/debian-install", "tests/debian-tree"),
+        *("tests/setup-engines", "tests/setup-kernels", "tests/setup-testbed"),
+    ],
+)
 def test_scripts_can_be_run(script: str) -> None:
     """The shell scripts are executable, and bash can parse them."""
     path = CHECKOUT / script

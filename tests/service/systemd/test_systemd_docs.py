@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 import pytest
 
 from tests.harness import until
 from tests.service.systemd.machine import SOURCE, Machine, Service
-from tests.testbed import CHECKOUT
+from tests.service.systemd.steps import steps
 
 URL = "http://127.0.0.1:9749/-/ready"
 
 
-def _steps() -> dict[str, list[str]]:
-    """Return the blocks of commands for root, by the heading or the bold words before them."""
-    text = (CHECKOUT / "docs/systemd.md").read_text()
-    found: dict[str, list[str]] = {}
-    heading = ""
-    for index, part in enumerate(re.split(r"```console\n(.*?)```", text, flags=re.DOTALL)):
-        if index % 2 and (commands := re.findall(r"^# (.+)$", part, re.MULTILINE)):
-            found[heading] = commands
-        for words in re.findall(r"^(?:## |\*\*)([^*\n]+)", part, re.MULTILINE):
-            heading = words
-    return found
-
-
-STEPS = _steps()
+STEPS = steps()
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""``./dev kernels``: the daemon on kernels that this machine does not run, in QEMU."""
