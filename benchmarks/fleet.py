@@ -30,7 +30,10 @@ that run are the same daemons, scraped again as other hosts with other groups (r
 *Scraping*: each number of hosts has a Prometheus of its own, all at the same time, which scrapes and
 evaluates our rules every 15 s. Series are those of its head: what is scraped, Prometheus' own five of each
 target, and what the rules record. CPU is the process clock's over the second half of the time, per second.
-Memory is RSS at its end. *Rules* is the CPU time of all rules that are evaluated every 15 s, asked once each.
+Memory is RSS at its end. *Rules* is the CPU time of all rules that are evaluated every 15 s, each asked once
+as a query: with the text of the answer, which a rule does not make, so it is the most that they can cost.
+Where there are fewer samples per second than a fifteenth of the series, this machine was too busy to scrape
+and evaluate in time, and CPUs are too low as well.
 
 *Panels*: then scraping and rules are switched off, and every query of the Fleet dashboard is asked as of
 the moment before, as Grafana does: tables and numbers at that moment, graphs over the range in steps of

@@ -61,8 +61,11 @@ def cut(nodes: Sequence[Node], place: Path, interval: float) -> Iterator[Prometh
 
 def left(server: Prometheus) -> dict[str, float]:
     """Return how many series of a host each job keeps, by its name."""
-    query = f"avg by (job) ({_ACCOUNT})"
-    return {result.labels["job"]: result.value for result in server.wait_for(query)}
+    found = {
+        result.labels["job"]: result.value
+        for result in server.wait_for(f"avg by (job) ({_ACCOUNT})")
+    }
+    return {name: found[name] for name in ("everything", *blocks("metric_relabel_configs"))}
 
 
 @contextlib.contextmanager
