@@ -109,7 +109,7 @@ def test_nothing_is_missing() -> None:
     version = "{}.{}.{}".format(*sys.version_info)
     application = re.escape("python -c")
     assert re.fullmatch(
-        rf" +{pid}  root +{application} +CPython {version} +yes +found +table +yes +yes", row
+        rf" +{pid}  root +{application} +CPython {version} +yes +found +table +none +yes +yes", row
     )
     assert seen(said, pid) == VISIBLE
     assert said["situation"]["pid_namespace"] == "host"

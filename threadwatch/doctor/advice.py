@@ -73,6 +73,7 @@ def notes(
         found.append(f"hidepid={situation.hidepid} hides nothing from this process.")
     found += _nameless(findings)
     found += _handed_over(findings, daemons)
+    found += _loops(findings)
     if any(
         finding.reason is not None and finding.reason.kind != "no-python" for finding in findings
     ):
@@ -185,6 +186,16 @@ def _nameless(findings: Sequence[Finding]) -> Iterator[str]:
                 f"{processes(found)}: {count(threads, 'thread has', 'threads have')} the kernel's name: "
                 f"{text}"
             )
+
+
+def _loops(findings: Sequence[Finding]) -> Iterator[str]:
+    if off := [finding for finding in findings if finding.loops.why_none == "off"]:
+        yield (
+            f"{processes(off)}: the configuration has no loops looked at (tasks.rate or waits.rate is 0)."
+        )
+    for detail in sorted({finding.loops.detail for finding in findings} - {""}):
+        about = [finding for finding in findings if finding.loops.detail == detail]
+        yield f"{processes(about)}: the daemon sees no tasks: {printable(detail)}."
 
 
 def _full(findings: Sequence[Finding]) -> Iterator[Missing]:

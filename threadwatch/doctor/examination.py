@@ -14,11 +14,13 @@ from threadwatch.doctor.findings import (
     Daemon,
     Finding,
     GilState,
+    LoopsFound,
     NotRead,
     TableState,
     cause_of,
 )
 from threadwatch.doctor.handed import was_sent
+from threadwatch.doctor.loops import loops_of
 from threadwatch.doctor.reasons import reason
 from threadwatch.doctor.situation import Situation
 from threadwatch.doctor.threads import labels_of, learn_names, living_threads, nameless
@@ -112,6 +114,7 @@ class _Examination:
         self._source: Source = "comm"
         self._not_read: NotRead | None = None
         self._daemons = daemons
+        self._loops = LoopsFound()
         self._gil_in_memory: GilState = "unknown"
 
     def run(self) -> Finding:
@@ -155,6 +158,7 @@ class _Examination:
             labels=labels_of(watched, threads),
             source=self._source if header is None else "published",
             not_read=self._not_read,
+            loops=LoopsFound(why_none="hidden") if memory == "hidden" else self._loops,
             handed_over=header is not None and self._was_sent(),
             held_by=tuple(one.pid for one in self._daemons if self._is_held_by(one)),
         )
@@ -242,6 +246,7 @@ class _Examination:
         hangs, now_ns = self._watched.hangs, time.monotonic_ns()
         if not self._guarded.may_read(hangs, "memory", self._dir.owner_uid, now_ns):
             raise ReadError("mem", "timeout", "it, or others of its user, give no answer")
+        self._loops = loops_of(self._watched, file)
         if self._watched.tables.header is None:
             if self._watched.membership.config.names_from_memory:
                 return self._read_names(file)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from threadwatch.doctor.reasons import Reason
 from threadwatch.doctor.situation import Situation
 from threadwatch.model.keys import Source
+from threadwatch.model.loops import LoopKind
 from threadwatch.procfs.credentials import Credentials
 
 Access = Literal["yes", "hidden", "no"]
@@ -26,6 +27,10 @@ NotRead = Literal["forbidden", "hidden", "failed"]
 """Why names are not read from a process's memory. ``forbidden``: by the configuration; ``hidden``: by the
 kernel; ``failed``: no Python that is known is found in it."""
 
+NoLoops = Literal["off", "hidden", "unsupported", "failed"]
+"""Why the loops of a process are not seen. ``off``: by the configuration; ``hidden``: by the kernel;
+``unsupported``: by this Python, or none is known; ``failed``: a library's loops are not as they are known."""
+
 GilState = Literal["found", "free-threaded", "not found", "unknown"]
 
 Cause = Literal["other user", "not dumpable", "more privileges", "yama", "refused"]
@@ -34,6 +39,19 @@ Cause = Literal["other user", "not dumpable", "more privileges", "yama", "refuse
 _ATTACH = frozenset({"syscall", "mem"})
 """Files that need the right to trace a process, and not only to look at it (PTRACE_MODE_ATTACH in
 fs/proc)."""
+
+
+class LoopsFound(NamedTuple):
+    """The loops that threads of a process run."""
+
+    kinds: tuple[LoopKind, ...] = ()
+    why_none: NoLoops | None = None
+    """None: some run, or none does, as far as can be seen."""
+    detail: str = ""
+    """The same in the words of the error."""
+
+
+_NO_LOOPS = LoopsFound()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +89,7 @@ class Finding:
     """Where the daemon has its threads' names from, with the same configuration and rights."""
     not_read: NotRead | None = None
     """Why that is not its memory; None: it is, or the process publishes."""
+    loops: LoopsFound = _NO_LOOPS
     handed_over: bool = False
     """Whether it has sent its table to a daemon's socket."""
     held_by: tuple[int, ...] = ()

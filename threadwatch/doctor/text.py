@@ -21,11 +21,18 @@ _LABEL: Final = 15
 
 _TITLES: Final = (
     *("PID", "USER", "APPLICATION", "INTERPRETER"),
-    *("PUBLISHES", "GIL", "NAMES FROM", "STATES", "MEMORY"),
+    *("PUBLISHES", "GIL", "NAMES FROM", "LOOPS", "STATES", "MEMORY"),
 )
 _RIGHT: Final = frozenset({"PID"})
 _BAD: Final = frozenset({"hidden", "no", "not found", "malformed", "other layout"})
 _TABLE: Final = {"found": "yes", "none": "no", "hidden": "?", "closed": "closed"}
+_NO_LOOPS: Final = {
+    None: "none",
+    "off": "off",
+    "hidden": "hidden",
+    "unsupported": "?",
+    "failed": "?",
+}
 _GIL: Final = {"unknown": "?"}
 
 
@@ -190,6 +197,7 @@ def _cells(finding: Finding) -> tuple[str, ...]:
         _TABLE.get(finding.table, finding.table),
         _GIL.get(finding.gil, finding.gil),
         _names(finding),
+        ", ".join(finding.loops.kinds) or _NO_LOOPS[finding.loops.why_none],
         finding.states,
         finding.memory,
     )
