@@ -194,7 +194,9 @@ def test_names_that_are_not_read_from_memory(tmp_path: Path) -> None:
     assert f"PID {other}: names are read from memory." in text
     assert f"PID {secret}: the configuration does not let names be read from memory" in text
     shown = {
-        line.split()[0]: line.split()[-3] for line in done.stdout.splitlines() if " root " in line
+        words[0]: words[-4]
+        for words in map(str.split, done.stdout.splitlines())
+        if words and words[0].isdigit()
     }
     assert (shown[str(secret)], shown[str(other)]) == ("kernel", "memory")
 
