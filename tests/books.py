@@ -125,9 +125,13 @@ class Books:
         open_ns: int = 0,
         published: bool = True,
         first: bool = False,
+        elapsed_ns: int = SECOND,
         **values: Any,
     ) -> tuple[ThreadView, ...]:
-        """Charge a sample one second on. ``open_ns``: how much of the clock may still belong to no thread."""
+        """Charge a sample one second on. ``open_ns``: how much of the clock may still belong to no thread.
+
+        ``elapsed_ns``: the time since the process was read before, which takes its turn within a poll.
+        """
         self.now_ns += SECOND
         if key not in self._open:
             self.open(key)
@@ -137,7 +141,7 @@ class Books:
             values |= {"names_from": "published", "python": PYTHON}
         read = sample(*threads, clock_ns=clock_ns, time_ns=self.now_ns, key=key, **values)
         self.account.charge(read)
-        views = self.account.views(key, None if first else SECOND)
+        views = self.account.views(key, None if first else elapsed_ns)
         for group in self.groups().values():
             assert 0 <= group.cpu_ns - threads_ns(group) <= open_ns, group
         return views

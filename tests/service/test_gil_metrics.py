@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import signal
@@ -42,6 +43,8 @@ STATE = "threadwatch_thread_state_seconds_total"
 HELD = "threadwatch_gil_held_seconds_total"
 WAIT = "threadwatch_gil_wait_seconds_total"
 ERRORS = "threadwatch_read_errors_total"
+PS_SAMPLES = 50
+"""What ps takes in a second; chance moves a share by 4.5 standard errors in one of 150,000 runs."""
 POLLS = "threadwatch_polls_total"
 SAMPLES = "threadwatch_wait_samples_total"
 
@@ -96,11 +99,6 @@ def polls(daemon: Serving, count: int) -> None:
     until(lambda: number(daemon, POLLS) >= before + count, f"{count} polls")
 
 
-def moment(daemon: Serving) -> float:
-    """Return the time of the last poll."""
-    return number(daemon, "threadwatch_last_poll_timestamp_seconds")
-
-
 def hup(daemon: Serving, place: Path, text: str) -> None:
     """Have it read another configuration."""
     reads = daemon.text().count("configuration read again")
@@ -118,15 +116,16 @@ def test_who_holds_it_and_who_waits(place: Path) -> None:
     ):
         until(lambda: (HELD, "counter") in scrape(daemon), "the GIL")
         polls(daemon, 5)
-        before, began = scrape(daemon), moment(daemon)
+        before = scrape(daemon)
         polls(daemon, 10)
-        after, ended = scrape(daemon), moment(daemon)
+        after = scrape(daemon)
         info = daemon.get("/metrics")[1]
     gained = {key: value - before.get(key, 0) for key, value in after.items()}
-    elapsed = ended - began
+    # All time of a thread that stays is in some state: between the two polls there was this much.
+    elapsed = sum(s for key, s in gained.items() if key[:2] == (STATE, "receiver"))
+    assert elapsed > 1
     states = {key[2]: s / elapsed for key, s in gained.items() if key[:2] == (STATE, "counter")}
-    # a poll's time is written when it has ended, but its values are from its beginning
-    assert sum(states.values()) == pytest.approx(3, rel=0.1)
+    assert sum(states.values()) == pytest.approx(3, rel=0.01)
     assert gained[WAIT, "counter"] == pytest.approx(gained[STATE, "counter", "gil"])
     busy = states["running"] + states.get("runnable", 0)
     assert states["gil"] == pytest.approx(3 - busy, abs=0.3)
@@ -134,7 +133,7 @@ def test_who_holds_it_and_who_waits(place: Path) -> None:
     assert held["counter"] > 0.8 * min(states["running"], 1)
     assert sum(held.values()) < 1.1
     assert held["receiver"] == gained[WAIT, "receiver"] == 0
-    assert gained[STATE, "receiver", "socket"] == pytest.approx(elapsed, rel=0.1)
+    assert gained[STATE, "receiver", "socket"] == pytest.approx(elapsed, rel=0.01)
     assert 'build="default",gil="on",group="shop"' in info
 
 
@@ -241,8 +240,13 @@ def test_ps_shows_the_gil_where_it_can(place: Path) -> None:
         threads.setdefault(thread["name"], []).append(thread)
     held = [thread["gil_held_percent"] for thread in threads["counter"]]
     waited = [thread["gil_wait_percent"] for thread in threads["counter"]]
-    assert process["gil_held_percent"] == pytest.approx(sum(held), abs=5)
-    assert 50 < sum(held) <= 105
+    # None: of a thread that no sample has seen
+    every = [thread["gil_held_percent"] or 0 for thread in process["threads"]]
+    assert process["gil_held_percent"] == pytest.approx(sum(every), abs=0.1)
+    assert process["gil_held_percent"] <= 100.01  # rounded
+    # Who computes holds it. Where CPUs are missing, it is free while the next one waits for a CPU.
+    cpu = sum(thread["cpu_percent"] for thread in threads["counter"])
+    assert sum(held) > min(cpu, 100) - 4.5 * 50 / math.sqrt(PS_SAMPLES)
     # on a busy machine a CPU is what they wait for, most of all
     spent = [
         thread["cpu_percent"] + thread["runqueue_wait_percent"] for thread in threads["counter"]

@@ -90,3 +90,13 @@ def test_a_thread_at_rest_keeps_its_view() -> None:
     (now,) = books.charge(resting)
     assert now is before
     assert now.states == {"sleeping": 1.0}
+
+
+def test_the_gil_is_shared_out_over_the_time_that_samples_stand_for() -> None:
+    """However late in its poll a process has been read, a GIL that was always held was held 100 %."""
+    books = Books()
+    books.charge(thread(100), waits={WHO: Waits("running", {}, 0)}, has_gil=True, first=True)
+    waits = {WHO: Waits("running", {"gil": SECOND // 4}, SECOND)}
+    for elapsed_ns in (700 * MS, 1300 * MS):
+        (view,) = books.charge(thread(100), waits=waits, has_gil=True, elapsed_ns=elapsed_ns)
+        assert (view.gil_held_ratio, view.gil_wait_ratio) == (1.0, 0.25)

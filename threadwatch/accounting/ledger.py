@@ -79,6 +79,8 @@ class Ledger:
         self._late: set[Identity] = set()
         """Threads that have gone before all that their publisher tells could be read."""
         self._shown: dict[Identity, ThreadViewMaker] = {}
+        self._charged_ns = self._shown_ns = 0
+        """Up to when samples have been charged, and had been when the threads were last shown."""
         self._newborn: list[ThreadReading] = []
         """Threads whose names are about to come: they are shown, and charged once they have one."""
 
@@ -97,6 +99,7 @@ class Ledger:
         now_ns = sample.time_ns
         self.group.touch()
         self._balance.read(sample)
+        self._charged_ns = now_ns
         waits = sample.waits or {}
         for identity, seen in waits.items():
             # First of all: until now, the threads' time has passed in the states before, not in these.
@@ -147,9 +150,10 @@ class Ledger:
         either.
         """
         shown, self._shown = self._shown, {}
+        span_ns, self._shown_ns = self._charged_ns - self._shown_ns, self._charged_ns
         views = []
         for identity, account in sorted(self._accounts.items()):
-            one = ThreadViewMaker.of(account, shown.get(identity), elapsed_ns)
+            one = ThreadViewMaker.of(account, shown.get(identity), elapsed_ns, span_ns)
             self._shown[identity] = one
             loop = self._loops.view(identity, elapsed_ns)
             views.append(one.view if loop is None else replace(one.view, loop=loop))

@@ -27,8 +27,14 @@ class ThreadViewMaker:
     """As in :class:`threadwatch.accounting.thread_account.ThreadAccount`."""
 
     @classmethod
-    def of(cls, account: ThreadAccount, before: Self | None, elapsed_ns: int | None) -> Self:
-        """Return the thread now; changes since ``before`` happened in the last ``elapsed_ns``."""
+    def of(
+        cls, account: ThreadAccount, before: Self | None, elapsed_ns: int | None, span_ns: int
+    ) -> Self:
+        """Return the thread now; changes since ``before`` happened in the last ``elapsed_ns``.
+
+        What samples saw of the GIL happened in the ``span_ns`` that they stand for: from the beginning of the
+        poll of ``before`` to that of this one. Within a poll, a process may have to wait for its turn.
+        """
         spent = account.spent()
         sample = account.sample
         if (
@@ -49,9 +55,11 @@ class ThreadViewMaker:
         old = before.spent if before is not None else None
         cpu, runqueue, held, wait = (
             None
-            if old is None or elapsed_ns is None or now is None
-            else (now - (then or 0)) / max(elapsed_ns, 1)
-            for now, then in zip(spent, old or spent, strict=True)
+            if old is None or over_ns is None or now is None
+            else (now - (then or 0)) / max(over_ns, 1)
+            for now, then, over_ns in zip(
+                spent, old or spent, (elapsed_ns, elapsed_ns, span_ns, span_ns), strict=True
+            )
         )
         system = states = None
         if before is not None and elapsed_ns is not None:

@@ -38,8 +38,8 @@ class Usage:
     count it."""
     gil_held_ratio: float | None
     gil_wait_ratio: float | None
-    """Time that it held the GIL, and that it waited for the GIL, by samples, per elapsed time; None
-    where that cannot be seen."""
+    """The shares of the time that samples stand for in which it held the GIL, and waited for it; None
+    where that cannot be seen. It runs from the beginning of one poll to that of the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class ProcessView:
 
     @property
     def gil_held_ratio(self) -> float | None:
-        """Time that its threads held a GIL, by samples, per elapsed time; None where that cannot be seen."""
+        """Return the sum over its threads: 1 at most for each GIL; None where that cannot be seen."""
         held = [t.gil_held_ratio for t in self.threads if t.gil_held_ratio is not None]
         return sum(held) if held else None
 
