@@ -25,6 +25,7 @@ import logging
 import queue
 import secrets
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,7 +40,9 @@ _SIGNIFICANT: Final = 72
 _RIGHT_KEPT: Final = 256
 _WRONG_KEPT: Final = 1024
 _LAST_CHECK_S: Final = 3.0
-"""How long the end of the process waits for a check that has begun: enough for a cost of 14."""
+"""CPU time that a check which has begun may still use when the process ends: enough for a cost of 14."""
+_STILL_S: Final = 0.05
+"""How often its CPU time is looked at meanwhile."""
 
 
 @dataclass(eq=False, slots=True)
@@ -69,6 +72,8 @@ class Passwords:
         self._busy = False
         self._work: queue.SimpleQueue[_Check | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._clock: int | None = None
+        """The thread's CPU clock, once it runs."""
 
     async def let_in(self, users: Mapping[bytes, bytes], authorization: str, client: str) -> bool:
         """Return whether the header's user is one of ``users``, with this password."""
@@ -137,11 +142,12 @@ class Passwords:
                 target=self._run, args=(loop,), name="passwords", daemon=True
             )
             self._thread.start()
-            atexit.register(_end, self._thread, self._work)
+            atexit.register(self._end, self._thread)
         self._work.put(check)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         """Check one password after the other, in the thread."""
+        self._clock = time.pthread_getcpuclockid(threading.get_ident())
         while (check := self._work.get()) is not None:
             try:
                 right = bcrypt.checkpw(check.password, check.hashed)
@@ -161,15 +167,26 @@ class Passwords:
         check.result.set_result(right)
         self._begin_next()
 
+    def _end(self, thread: threading.Thread) -> None:
+        """Wait for the thread to come back from bcrypt, before the interpreter ends.
 
-def _end(thread: threading.Thread, work: queue.SimpleQueue[_Check | None]) -> None:
-    """Wait for the thread to come back from bcrypt, before the interpreter ends.
+        Until 3.13, Python ends a thread that comes back later by unwinding its stack (pthread_exit), which
+        aborts the whole process where there is Rust on it. The limit is one of CPU time: on a busy machine
+        the same check takes longer.
+        """
+        self._work.put(None)
+        before_s = self._used_s()
+        while thread.is_alive() and self._used_s() - before_s < _LAST_CHECK_S:
+            thread.join(_STILL_S)
 
-    Until 3.13, Python ends a thread that comes back later by unwinding its stack (pthread_exit), which
-    aborts the whole process where there is Rust on it.
-    """
-    work.put(None)
-    thread.join(_LAST_CHECK_S)
+    def _used_s(self) -> float:
+        """Return the CPU time that the thread has used; 0 before it runs and once it has ended."""
+        if self._clock is None:
+            return 0.0
+        try:
+            return time.clock_gettime(self._clock)
+        except OSError:  # EINVAL: it has ended
+            return 0.0
 
 
 def credentials(authorization: str) -> tuple[bytes, bytes] | None:
