@@ -104,7 +104,7 @@ class Ledger:
         for identity, seen in waits.items():
             # First of all: until now, the threads' time has passed in the states before, not in these.
             account = self._accounts.get(identity)
-            if account is not None:
+            if account is not None and (seen.times or seen.gil_held_ns):
                 account.credit(seen, now_ns, has_gil=sample.has_gil)
         living = sample.living
         gone: set[Identity] = set()

@@ -84,6 +84,15 @@ class Series:
         self.now[state] -= 1
         self._count(wait, -1, now_ns)
 
+    def change(self, state: str, wait: str, to: tuple[str, str], now_ns: int) -> None:
+        """Count a thread in another state and wait from now on: the two in ``to``."""
+        self.touch(now_ns)
+        self.now[state] -= 1
+        self.now[to[0]] = self.now.get(to[0], 0) + 1
+        if to[1] != wait:
+            self._count(wait, -1, now_ns)
+            self._count(to[1], 1, now_ns)
+
     def begin(self, state: str, wait: str, cpu_ns: int, runqueue_ns: int, now_ns: int) -> None:
         """Begin with a thread. Its life so far is in no state, because states count from now on."""
         self.started += 1

@@ -90,8 +90,7 @@ class ThreadAccount:
             # Neither stopped nor dead, then; what it will wait for is not known yet.
             wait = "sleeping" if self.wait in _HALTED else self.wait
         if state != self.state or wait != self.wait:
-            self.series.leave(self.state, self.wait, now_ns)
-            self.series.enter(state, wait, now_ns)
+            self.series.change(self.state, self.wait, (state, wait), now_ns)
             self.state, self.wait = state, wait
 
     def gain(self, thread: ThreadReading, now_ns: int, before: Series | None = None) -> int:

@@ -10,6 +10,7 @@ exact.
 from __future__ import annotations
 
 from threadwatch.errors import ReadError
+from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.targets.process import Process
 from threadwatch.targets.threads import KnownThread
 from threadwatch.threads.clocks import ThreadClocks
@@ -22,8 +23,8 @@ _AT_LEAST = 8
 """How often stat may be read in each process even so."""
 _TURNS = 4
 """The number of polls in which each of many threads that have used little has its turn."""
-_MUCH_NS = 1_000_000
-"""CPU time since the last read from which a thread's stat is read before others'."""
+_MUCH_NS = NS_PER_TICK
+"""CPU time since the last read from which a thread's stat is read before others': it counts in ticks."""
 
 
 class StatTurns:
