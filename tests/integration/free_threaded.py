@@ -6,6 +6,7 @@ takes minutes. Then: ``pytest tests/integration/free_threaded.py``.
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 from collections.abc import Mapping
@@ -13,13 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import until
+from tests.harness import run, until
 from tests.integration.conftest import Fleet
 from tests.integration.sampling import promptly
+from tests.integration.test_doctor_loops import ASYNCIO
 from tests.integration.test_gil_found import observe, tables_of
 from tests.integration.test_names_from_memory import until as names_until
 from tests.integration.test_states import Lab, Window, lab
 from tests.names_outside import Outside, started
+from tests.serving import ready
 from tests.testbed import TESTBED, Interpreter
 from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.metrics.exporter import Exporter
@@ -183,3 +186,12 @@ def test_a_gil_that_is_switched_on_later(interpreter: Interpreter, tmp_path: Pat
         finally:
             poller.close()
             process.kill()
+
+
+def test_loops_are_not_read() -> None:
+    """No loop is told of, and doctor says why."""
+    with ready(str(PYTHON), "-c", ASYNCIO) as process:
+        said = json.loads(run("doctor", str(process.pid), "--json").stdout)
+    (found,) = said["processes"]
+    assert (found["loops"], found["no_loops_because"]) == ([], "unsupported")
+    assert found["no_loops_detail"] == "tasks of free-threaded builds are not read"
