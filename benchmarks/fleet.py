@@ -66,12 +66,14 @@ class Plan:
     """Seconds between scrapes."""
     range: float
     """Seconds that graphs show: scraping takes as long, and two minutes more for the first rates."""
+    federated: int
+    """The number of hosts whose Prometheus is federated."""
     asked: int = 3
     """How often each query is asked."""
 
 
-QUICK = Plan((10, 25, 50), 50, 15, 300)
-FULL = Plan((10, 25, 50, 100, 200), 50, 15, 480)
+QUICK = Plan((10, 25, 50), 50, 15, 300, 50)
+FULL = Plan((10, 25, 50, 100, 200), 50, 15, 480, 50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +142,8 @@ def measure(plan: Plan) -> Measured:
             fleet_flow.sent_on(few, place / "sent", min(plan.interval, 5))
         )
         cut = stack.enter_context(fleet_flow.cut(few, place / "cut", plan.interval))
-        real = servers[plan.hosts]
-        above = stack.enter_context(fleet_flow.federated(real, place / "above", plan.interval))
+        source = servers[plan.federated]
+        above = stack.enter_context(fleet_flow.federated(source, place / "above", plan.interval))
         for size, server in servers.items():
             _wait_for_targets(server, size)
         arrived = fleet_flow.arrived(receiver, nodes[0], 3)
@@ -157,7 +159,7 @@ def measure(plan: Plan) -> Measured:
             per_second = (now.samples - then.samples) / seconds
             cpu = (now.cpu_seconds - then.cpu_seconds) / seconds
             scraping.append(Scraped(size, each.value, now.series, per_second, cpu, now.resident))
-        left, federated = fleet_flow.left(cut), fleet_flow.taken(above, real)
+        left, federated = fleet_flow.left(cut), fleet_flow.taken(above, source)
         at = time.time() - plan.interval
         for server in servers.values():
             server.stop_scraping()
@@ -169,7 +171,7 @@ def measure(plan: Plan) -> Measured:
                 panels.setdefault(panel, []).append(_together(size, asked))
             asked = [_median(server, rule, at, 0, plan) for rule in rules()]
             recorded.append(_together(size, asked))
-        return Measured(scraping, panels, recorded, left, arrived, federated, plan.hosts)
+        return Measured(scraping, panels, recorded, left, arrived, federated, plan.federated)
 
 
 def _wait_for_targets(server: Prometheus, size: int) -> None:
