@@ -189,19 +189,29 @@ def test_what_the_kernel_counts_of_threads_that_stay(run: Run) -> None:
 
 
 def test_threads_add_up_to_their_group_at_every_scrape(run: Run) -> None:
-    """The sum over threads is the group's CPU time, to 0.1 % and a tick per CPU, in every stored scrape."""
+    """The sum over threads is the group's CPU time, to 0.1 % and a tick per CPU, in every stored scrape.
+
+    But for those of a load's start. Until a process publishes, its main thread's name is about to come for a
+    third of a second, and what Python's start has used belongs to no name: some 50 ms.
+    """
     threads: dict[float, float] = defaultdict(float)
     for series in run.server.samples(CPU + '{group="load"}'):
         for time, value in series.values.items():
             threads[time] += value
     (group,) = run.server.samples('threadwatch_group_cpu_seconds_total{group="load"}')
-    assert len(group.values) > SECONDS
     assert group.values.keys() == threads.keys()
-    open_s = [(value - threads[time], value) for time, value in group.values.items()]
-    print(f"{len(open_s)} scrapes, up to {max(open_s)[0] * 1e3:.3f} ms open")
-    for missing, value in open_s:
+    processes, published = (
+        run.server.samples(f'threadwatch_group_{what}{{group="load"}}')[0].values
+        for what in ("processes", "published_processes")
+    )
+    open_s = {time: value - threads[time] for time, value in group.values.items()}
+    assert min(open_s.values()) >= -1e-6
+    named = [time for time in open_s if published[time] == processes[time]]
+    assert len(named) > SECONDS
+    print(f"{len(named)} scrapes, up to {max(open_s[time] for time in named) * 1e3:.3f} ms open")
+    for time in named:
         # no more threads than CPUs run at one moment
-        assert -1e-6 <= missing <= 0.001 * value + TICK * (os.cpu_count() or 1)
+        assert open_s[time] <= 0.001 * group.values[time] + TICK * (os.cpu_count() or 1)
 
 
 def test_no_counter_has_fallen(run: Run) -> None:
