@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks import (
     agreement,
     comparison,
+    encoding,
     fleet,
     harm,
     installed,
@@ -33,6 +34,7 @@ NAMES = (
     "publisher",
     "installed",
     "poll",
+    "encoding",
     "memory",
     "waits",
     "loops",
@@ -44,11 +46,12 @@ NAMES = (
     "fleet",
     "profile",
 )
-_USUAL = ("publisher", "installed", "poll", "memory", "waits", "loops", "peers")
+_USUAL = ("publisher", "installed", "poll", "encoding", "memory", "waits", "loops", "peers")
 _USUAL_IN_FULL = (
     "publisher",
     "installed",
     "poll",
+    "encoding",
     "memory",
     "waits",
     "loops",
@@ -64,6 +67,7 @@ benchmarks:
   publisher  what publishing costs the application, on each interpreter
   installed  what a daemon costs with the default configuration, beside process-exporter
   poll       what a poll and a scrape cost under various loads, in CPU time, memory and descriptors
+  encoding   what a scrape's text costs to write, beside prometheus_client
   memory     what it costs to read names from the memory of processes that do not publish
   waits      what it costs to sample what threads wait for
   loops      what it costs to look at loops and their tasks, and what being looked at costs a server
@@ -90,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "publisher": lambda: publisher.run(full=options.full, everywhere=options.all_interpreters),
         "installed": lambda: installed.run(full=options.full),
         "poll": lambda: polling.run(full=options.full),
+        "encoding": lambda: encoding.run(full=options.full),
         "memory": lambda: memory.run(full=options.full),
         "waits": lambda: waits.run(full=options.full),
         "loops": lambda: loops.run(full=options.full),
@@ -136,8 +141,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "names",
         nargs="*",
         metavar="NAME",
-        help="by default publisher, installed, poll, memory, waits, loops and peers; with --full all but "
-        "fleet and profile",
+        help="by default publisher, installed, poll, encoding, memory, waits, loops and peers; with --full "
+        "all but fleet and profile",
     )
     parser.add_argument("--full", action="store_true", help="good figures rather than quick ones")
     parser.add_argument(

@@ -10,13 +10,11 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, exposition
 from prometheus_client.core import Metric
-from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
-from prometheus_client.registry import Collector
 
+from benchmarks.encoding import theirs
 from tests import views
 from threadwatch.metrics.collector import collect
 from threadwatch.metrics.exporter import Exporter
@@ -28,32 +26,6 @@ ASKS_OPENMETRICS = "application/openmetrics-text"
 PARSERS = {Format.TEXT: parse_text, Format.OPENMETRICS: parse_openmetrics}
 SIZE = 10_000
 """Samples of the large view."""
-
-
-class _Collector(Collector):
-    """Gives prometheus_client families that are there already."""
-
-    def __init__(self, metrics: list[Metric]) -> None:
-        self._metrics = metrics
-
-    def collect(self) -> list[Metric]:
-        """Return the families."""
-        return self._metrics
-
-
-def _registry(metrics: list[Metric]) -> CollectorRegistry:
-    registry = CollectorRegistry()
-    registry.register(_Collector(metrics))
-    return registry
-
-
-def _theirs(metrics: list[Metric], form: Format) -> bytes:
-    """Return what prometheus_client makes of the families."""
-    if form is Format.TEXT:
-        return exposition.generate_latest(_registry(metrics))
-    made = openmetrics.generate_latest(_registry(metrics))  # type: ignore[no-untyped-call]  # has no types
-    assert isinstance(made, bytes)
-    return made
 
 
 def _cpu_seconds(function: Callable[[], object], *, of: int) -> float:
@@ -71,7 +43,7 @@ def _cpu_seconds(function: Callable[[], object], *, of: int) -> float:
 def test_encoding_is_prometheus_clients(view: View, form: Format) -> None:
     """Our encoder gives prometheus_client's bytes, hostile names included."""
     metrics = list(collect(view))
-    assert encode(metrics, form) == _theirs(metrics, form)
+    assert encode(metrics, form) == theirs(metrics, form)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +54,7 @@ def test_numbers_are_written_as_prometheus_client_writes_them(value: float) -> N
     metric = Metric("m", "help", "gauge")
     metric.add_sample("m", {}, value)
     for form in Format:
-        assert encode([metric], form) == _theirs([metric], form)
+        assert encode([metric], form) == theirs([metric], form)
 
 
 def _names(view: View, form: Format) -> list[str]:
@@ -297,12 +269,3 @@ def test_a_second_scrape_of_a_view_costs_next_to_nothing() -> None:
             again = _cpu_seconds(lambda a=accept, e=encoding: exporter.render(a, e), of=5)  # type: ignore[misc]  # mypy cannot infer defaults of a lambda
             assert exporter.render(accept, encoding) is first
             assert again < 0.001
-
-
-def test_a_new_view_costs_less_than_with_prometheus_client() -> None:
-    """Encoding ourselves is worth having: it takes at most two thirds of prometheus_client's CPU time."""
-    metrics = list(collect(views.large(SIZE)))
-    for form in Format:
-        ours = _cpu_seconds(lambda f=form: encode(metrics, f), of=5)  # type: ignore[misc]  # as above
-        theirs = _cpu_seconds(lambda f=form: _theirs(metrics, f), of=5)  # type: ignore[misc]  # as above
-        assert ours < theirs * 2 / 3, f"{form.name}: {ours:.3f} s against {theirs:.3f} s"
