@@ -98,6 +98,7 @@ def test_memory_is_read_where_it_is(memory: MemoryFile) -> None:
     """The bytes of an address; an error where nothing is, or no address can be."""
     text = ctypes.create_string_buffer(b"what is here")
     assert memory.read(ctypes.addressof(text), 12) == b"what is here"
+    assert memory.read(ctypes.addressof(text), 0) == b""
     for address in (0, 2**63 - 8, 2**63, 2**64 - 8, -8):
         with pytest.raises(ReadError, match=r"^mem: eio"):
             memory.read(address, 8)

@@ -158,7 +158,7 @@ class MemoryFile:
             raise failure(error, "mem") from None
         finally:
             leave(marks)
-        if not data:
+        if not data and size:
             raise Gone("mem: the program has ended")
         if len(data) < size:
             raise ReadError("mem", "eio", f"the mapping ends after {address + len(data):#x}")

@@ -16,7 +16,7 @@ from threadwatch.names.memory.objects import KEYS_HEAD, parse_keys
 from threadwatch.names.memory.snapshot import Memory, word
 from threadwatch.tasks.beginning import Beginning
 from threadwatch.tasks.functions import Functions
-from threadwatch.tasks.kind import ELSEWHERE, Shared
+from threadwatch.tasks.kind import Shared
 from threadwatch.tasks.layout import malformed
 from threadwatch.tasks.libev import EvLoop, Libev, Turn
 from threadwatch.tasks.objects import words
@@ -70,8 +70,6 @@ class GeventHub:
     wants_loop: bool = True
     """It is to be looked for."""
     beginning: Beginning = field(default_factory=Beginning)
-    is_in_epoll: bool = False
-    """It waits for events in an epoll: it has been seen there."""
 
 
 class GeventLooks:
@@ -171,10 +169,9 @@ class GeventLooks:
             name = CALLBACK + shared.objects.code(memory, inside[0].code).name
             function = self._functions.outermost(memory, inside) if functions else None
             return LoopSample(hub.tid, "gevent", name, function, None, None)
-        hub.is_in_epoll |= slept not in (None, ELSEWHERE)
-        if slept is None or (slept == ELSEWHERE and hub.is_in_epoll):  # it waits for the GIL there
-            return LoopSample(hub.tid, "gevent", LOOP, None, None, None, woken=slept is None)
-        return LoopSample(hub.tid, "gevent", None, None, None, None)
+        if slept is not None:  # nothing but its wait for events sleeps there
+            return LoopSample(hub.tid, "gevent", None, None, None, None)
+        return LoopSample(hub.tid, "gevent", LOOP, None, None, None, woken=True)
 
     def _has_code(self, memory: Memory, code: int) -> bool:
         """Return whether a frame is one of Python code, and not the interpreter's own. Raises Gone."""
