@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from tests.harness import DEADLINE, threadwatch, until
+from tests.harness import DEADLINE, run, threadwatch, until
 from tests.testbed import CHECKOUT
 
 
@@ -55,6 +56,13 @@ class Serving:
         """Return the value of a metric that has no labels, or with them as they stand in ``name``."""
         found = re.search(rf"^{re.escape(name)} (\S+)$", self.get("/metrics")[1], re.MULTILINE)
         return found[1] if found else None
+
+
+def threads_of(pid: int) -> dict[str, int]:
+    """Return the TIDs of a daemon's threads by the names that it publishes."""
+    done = run("ps", "--json", "--interval=0", str(pid), check=True)
+    (process,) = json.loads(done.stdout)
+    return {thread["name"]: thread["tid"] for thread in process["threads"]}
 
 
 @contextlib.contextmanager

@@ -13,8 +13,9 @@ import re
 import ssl
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import bcrypt
@@ -23,7 +24,7 @@ import trustme
 
 from tests import certificates, siege
 from tests.harness import until
-from tests.serving import Serving, serving
+from tests.serving import Serving, serving, threads_of
 from tests.testbed import CHECKOUT
 
 TLS = "tls_server_config:\n  cert_file: cert.pem\n  key_file: key.pem\n"
@@ -71,6 +72,12 @@ def scrape(daemon: Serving, context: ssl.SSLContext | None) -> tuple[float, str]
     return time.monotonic() - began, body
 
 
+def without_cpu_s(tids: Iterable[int]) -> float:
+    """Return the seconds for which these threads have been ready to run, but had no CPU (schedstat)."""
+    waits = (Path(f"/proc/{tid}/schedstat").read_text().split()[1] for tid in tids)
+    return sum(map(int, waits)) / 1e9
+
+
 def value(body: str, name: str) -> float:
     """Return a metric without labels."""
     found = re.search(rf"^{name} (\S+)$", body, re.MULTILINE)
@@ -83,7 +90,8 @@ def test_a_siege_delays_neither_scrapes_nor_polls(tmp_path: Path, secure: bool) 
     """While 780 clients hold on, a scrape is answered within a second, and no poll is late.
 
     500 say nothing, 200 send a byte a second, 10 make no sense, 10 send 50 requests at once, 50 scrape;
-    and with passwords 10 guess them, at a cost of bcrypt that takes a CPU for all of the time.
+    and with passwords 10 guess them, at a cost of bcrypt that takes a CPU for all of the time. The
+    time for which the kernel gives no CPU to the threads that ask, answer and poll is not counted.
     """
     arguments, options, context = [], list[str](), None
     if secure:
@@ -99,19 +107,29 @@ def test_a_siege_delays_neither_scrapes_nor_polls(tmp_path: Path, secure: bool) 
         skipped = "threadwatch_polls_skipped_total"
         until(lambda: skipped in scrape(daemon, context)[1], "the first poll")
         before = value(scrape(daemon, context)[1], skipped)
+        tids = threads_of(daemon.process.pid)
+        both, polling = (
+            (tids["web"], threading.get_native_id()),
+            (tids["MainThread"], tids["reader"]),
+        )
+        starved = without_cpu_s(polling)
         with besieged(daemon, *options) as process:
             times, ages, body = list[float](), list[float](), ""
             for _ in range(SCRAPES):
+                missing, missed = without_cpu_s(both), without_cpu_s(polling)
                 took, body = scrape(daemon, context)
-                times.append(took)
-                ages.append(time.time() - value(body, "threadwatch_last_poll_timestamp_seconds"))
+                missing = without_cpu_s(both) - missing
+                times.append(took - missing)
+                age = time.time() - value(body, "threadwatch_last_poll_timestamp_seconds")
+                ages.append(age - missing - (without_cpu_s(polling) - missed))
                 time.sleep(0.2)  # the pause of a scraper, not for anything to happen
             assert process.poll() is None
             done = json.loads(process.communicate(timeout=60)[0].splitlines()[-1])
+        starved = without_cpu_s(polling) - starved
         after = value(body, skipped)
     assert done["slow"] >= siege.SLOW, done
     assert min(done["malformed"], done["pipelined"], done["scrapes"]) >= 50, done
     assert sorted(times)[-2] < 1, times  # the machine may be busy with something else once
-    assert after == before
+    assert after - before <= starved // 1  # a poll is skipped where one is late by a second
     assert max(ages) < 2, ages
     assert "level=error" not in daemon.text(), daemon.text()
