@@ -17,9 +17,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -78,6 +79,21 @@ def until(
         assert time.monotonic() < end, f"not within {deadline:.0f} s: {what}"
         time.sleep(every)
     return value
+
+
+def without_cpu_s(tids: Iterable[int]) -> float:
+    """Return the seconds for which these threads have been ready to run, but had no CPU (schedstat)."""
+    waits = (Path(f"/proc/{tid}/schedstat").read_text().split()[1] for tid in tids)
+    return sum(map(int, waits)) / 1e9
+
+
+def asking_and_answering() -> list[int]:
+    """Return the TIDs of this thread, which asks, and of a web server's in this process, which answers."""
+    return [threading.get_native_id()] + [
+        thread.native_id
+        for thread in threading.enumerate()
+        if thread.name == "web" and thread.native_id is not None
+    ]
 
 
 def command(interpreter: Interpreter, *prefix: str) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import bcrypt
@@ -23,7 +23,7 @@ import pytest
 import trustme
 
 from tests import certificates, siege
-from tests.harness import until
+from tests.harness import until, without_cpu_s
 from tests.serving import Serving, serving, threads_of
 from tests.testbed import CHECKOUT
 
@@ -70,12 +70,6 @@ def scrape(daemon: Serving, context: ssl.SSLContext | None) -> tuple[float, str]
         body = response.read().decode()
     assert response.status == 200
     return time.monotonic() - began, body
-
-
-def without_cpu_s(tids: Iterable[int]) -> float:
-    """Return the seconds for which these threads have been ready to run, but had no CPU (schedstat)."""
-    waits = (Path(f"/proc/{tid}/schedstat").read_text().split()[1] for tid in tids)
-    return sum(map(int, waits)) / 1e9
 
 
 def value(body: str, name: str) -> float:
