@@ -97,9 +97,11 @@ def arrived(receiver: Prometheus, node: Node, scrapes: int) -> Arrived:
     def between() -> tuple[float, bytes] | None:
         pages.append((time.time(), node.get("/metrics", **AS_PROMETHEUS)))
         known = [receiver.samples(name + of_node, _LATELY) for name in (_ACCOUNT, _TOOK)]
-        if not all(known) or len(known[0][0].values) < scrapes:
+        if not all(known):
             return None
-        for moment, took in known[1][0].values.items():
+        for moment, took in sorted(known[1][0].values.items())[scrapes - 1 :]:
+            if moment not in known[0][0].values:
+                continue
             before = [page for at, page in pages if at < moment]
             after = [page for at, page in pages if at > moment + took]
             if before and after and before[-1] == after[0]:

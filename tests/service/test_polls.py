@@ -54,9 +54,7 @@ def test_missed_polls_are_counted_and_never_made_up_for(tmp_path: Path) -> None:
         more, left_out, passed = (
             now - before for now, before in zip(polls(daemon), first, strict=True)
         )
-        due = (
-            passed / 0.2
-        )  # by the daemon's own word of the same moment: an answer may take its time
+        due = passed / 0.2  # by the daemon's own word of that moment: an answer may take its time
         assert left_out >= 18
         assert due - 3 <= more + left_out <= due + 3
 
