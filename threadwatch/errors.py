@@ -33,6 +33,11 @@ class ReadError(ThreadwatchError):
         Written by :mod:`threadwatch.poll.poller`.
         """
 
+    def to_keep(self) -> "ReadError":
+        """Return it without the calls that have led to it, which would keep open what they had open."""
+        self.__context__ = self.__cause__ = self.__traceback__ = None
+        return self
+
 
 class Denied(ReadError):
     """The kernel refused permission (EACCES or EPERM)."""

@@ -90,7 +90,7 @@ class UvloopLoops:
                 try:
                     loop = self._see(memory, places, state, ident, native, address, loop_type)
                 except ReadError as error:
-                    failed = error
+                    failed = error.to_keep()
                     continue
             if loop is not None:
                 loops[state] = loop

@@ -116,7 +116,7 @@ class MemoryReads:
                 try:
                     self.holders.append(find_holder(self.memory.read, gil))
                 except ReadError as error:
-                    self.error, self.failed = error, gil
+                    self.error, self.failed = error.to_keep(), gil
                     self.holders.append(None)
             in_lists: set[int] | None = None
             if any(isinstance(ask, AskCondition) for ask in self.asks):

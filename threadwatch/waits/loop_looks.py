@@ -85,12 +85,15 @@ class LoopLooks:
         except Gone:
             process.keep_memory(None)  # the program has ended, or the process
         except ReadError as error:
-            told = (
-                error if error.source == SOURCE else ReadError(SOURCE, error.reason, error.detail)
-            )
-            self._complain(process, told)
+            self._tell(process, error)
             if isinstance(error, Denied | Unsupported) or error.reason in ("denied", "unsupported"):
                 seen.deny()
+
+    def _tell(self, process: SampledProcess, error: ReadError) -> None:
+        """Report an error with what a process has in its memory."""
+        if error.source != SOURCE:
+            error = ReadError(SOURCE, error.reason, error.detail)
+        self._complain(process, error)
 
     def _complain(self, process: SampledProcess, error: ReadError) -> None:
         if process.is_news(error):

@@ -161,20 +161,27 @@ class WaitSampler:
             if raw != thread.raw
         ]
         for thread, raw in looked:
+            if not isinstance(raw, bytes):
+                self._miss(process, thread, raw)
+                continue
             try:
-                if not isinstance(raw, bytes):
-                    raise raw
                 self._look(process, target, thread, raw)
-            except Gone:
-                self._drop(process, [thread])
-            except Denied:
-                raise
-            except (
-                ReadError
-            ) as error:  # perhaps out of memory or descriptors: the next sample may work
-                self._complain(process, error)
-                thread.doubt()
-                thread.see("other", process.sampled_ns)
+            except (Gone, ReadError) as error:
+                self._miss(process, thread, error)
+
+    def _miss(
+        self, process: SampledProcess, thread: SampledThread, error: Gone | ReadError
+    ) -> None:
+        """Go on without a thread's file. Raises Denied."""
+        if isinstance(error, Gone):
+            self._drop(process, [thread])
+            return
+        if isinstance(error, Denied):
+            raise error
+        # perhaps out of memory or descriptors: the next sample may work
+        self._complain(process, error)
+        thread.doubt()
+        thread.see("other", process.sampled_ns)
 
     def _follow(
         self, process: SampledProcess, directory: ProcessDir, listed: tuple[int, ...], now_ns: int

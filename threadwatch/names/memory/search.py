@@ -54,7 +54,7 @@ class PythonSearch:
         except Gone:
             return None
         except ReadError as error:
-            self.failure = error
+            self.failure = error.to_keep()
             return None
 
     def look_in(self, memory: MemoryFile, auxv: bytes, poll: int) -> Found | None:
@@ -67,7 +67,7 @@ class PythonSearch:
         except Gone:
             raise
         except ReadError as error:
-            self.failure = error
+            self.failure = error.to_keep()
             return None
 
     def _wait_from(self, poll: int) -> None:
