@@ -35,7 +35,7 @@ asyncio wakes ten times a second, and works for 0.2 ms."""
 _WINDOW = 10.0
 """Seconds."""
 _SETTLED = 45.0
-"""Seconds after the first poll from which on the state is steady: idle processes cost least by then."""
+"""Seconds from the first poll to the steady state, in which idle processes cost least."""
 _FIRST = 30.0
 _GOAL = 500
 """How many times less CPU than process-exporter."""

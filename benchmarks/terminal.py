@@ -67,7 +67,7 @@ def run(*, full: bool) -> Result:
 
 
 def _windows(pids: dict[str, int], start: float, count: int) -> dict[str, list[float]]:
-    """Return the per cent of a CPU that each process uses in each of so many windows, from a moment on."""
+    """Return the CPU use of each process in ``count`` windows from ``start`` on, in per cent of a CPU."""
     used: dict[str, list[float]] = {name: [] for name in pids}
     time.sleep(max(start - time.monotonic(), 0))
     for _ in range(count):

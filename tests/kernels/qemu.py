@@ -6,6 +6,7 @@ virtio port goes to a file, line by line.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from collections.abc import Iterator
@@ -100,7 +101,8 @@ class Machine:
                 elif time.monotonic() - last > SILENCE:
                     raise Died(f"no word for {SILENCE:.0f} s: {self.last_words()}")
                 else:
-                    time.sleep(0.2)
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(0.2)
 
     def last_words(self) -> str:
         """Return the end of its console."""

@@ -182,7 +182,7 @@ def test_each_hierarchy_has_a_tree_of_its_own(tmp_path: Path) -> None:
 def test_the_first_process_of_a_container_is_not_believed(
     namespace: tuple[Path, CgroupTree],
 ) -> None:
-    """Without a thread of the kernel as PID 2, PID 1 can be anybody: nothing is looked at below its root."""
+    """Where PID 2 is no thread of the kernel, PID 1 may be a container's: its root is not looked into."""
     host, tree = namespace
     (host.parents[4] / "2/stat").write_text("2 (shop) S 1 2 2 0 -1 4194304 0 0\n")
     assert tree.place("../app") is None

@@ -56,7 +56,7 @@ class CgroupTree:
         )
 
     def _own_parts(self, hierarchy: str) -> list[str] | None:
-        """Return the path of our namespace's root in the host's tree; None if that is not to be had."""
+        """Return the path of our namespace's root in the host's tree; None: it cannot be found."""
         host = f"{self._proc}/1/root{CGROUPS}/{hierarchy}"
         try:
             if not self._shows_the_host():
