@@ -9,8 +9,18 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests import testbed
-from tests.deadline import Deadline
+_HERE = Path(__file__).parent
+# So that what is checked outside of test modules says as well what it has found.
+pytest.register_assert_rewrite(
+    *(
+        f"tests.{path.stem}"
+        for path in _HERE.glob("*.py")
+        if path.stem not in ("__init__", "conftest")
+    )
+)
+
+from tests import testbed  # noqa: E402  # what is imported before is not rewritten
+from tests.deadline import Deadline  # noqa: E402
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -87,10 +87,18 @@ class Truth:
             return None
         return self.names[self._what[entries[0]]]
 
-    def selects_between(self, first_ns: int, last_ns: int) -> bool:
-        """Return whether the loop has gone to its selector between two moments."""
+    def counts_within(self, first_ns: int, last_ns: int) -> bool:
+        """Return whether the loop has counted an iteration between two moments, for sure.
+
+        It counts between the last entry before it goes to its selector and the entry of that.
+        """
         first, last = (bisect.bisect_right(self._times, at) for at in (first_ns, last_ns))
-        return SELECTS in self._what[first:last]
+        return SELECTS in self._what[first + 1 : last]
+
+    def may_count_within(self, first_ns: int, last_ns: int) -> bool:
+        """Return whether the loop may have counted an iteration between two moments."""
+        first, last = (bisect.bisect_right(self._times, at) for at in (first_ns, last_ns))
+        return SELECTS in self._what[first : last + 1]
 
     def selects_after(self, at_ns: int) -> bool:
         """Return whether the loop has waited for events at that moment, or has gone to its selector since."""
@@ -204,9 +212,9 @@ class Verdict:
         """Judge the number of an iteration: it is another if the loop has gone to its selector since."""
         first, second = before[2], taken[2]
         if first.iteration == second.iteration:
-            wrong = truth.selects_between(before[1] + SLACK_NS, taken[0])
+            wrong = truth.counts_within(before[1] + SLACK_NS, taken[0])
         else:
-            wrong = not truth.selects_between(before[0], taken[1])
+            wrong = not truth.may_count_within(before[0], taken[1])
         if wrong:
             self.wrong_ages.append(f"iterations {before} {taken}")
 
@@ -251,8 +259,8 @@ def check(
 ) -> None:
     """Check that nothing is wrong of any loop, that most is known of enough samples, and labels were seen."""
     for tid, verdict in judge(files, taken, names).items():
-        assert not verdict.wrong
-        assert not verdict.wrong_ages
+        assert not verdict.wrong, verdict.wrong[:3]
+        assert not verdict.wrong_ages, verdict.wrong_ages[:3]
         assert verdict.is_enough(labels), f"{tid}: {verdict}"
         assert verdict.seen[UNKNOWN] <= verdict.samples // 10
 

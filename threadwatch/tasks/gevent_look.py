@@ -128,14 +128,20 @@ class GeventLooks:
     def _with_age(
         self, memory: Memory, hub: GeventHub, sample: LoopSample, turn: Turn | None, now_ns: int
     ) -> LoopSample:
-        """Return a sample with what its loop of libev tells, as it was before. Raises Gone."""
-        if hub.loop is None or turn is None:
+        """Return a sample with what its loop of libev tells. Raises Gone.
+
+        ``turn``: what that has told before; the number of the iteration is of then.
+        """
+        if turn is None:
             return sample
-        lasted = self.iteration(memory, hub) == turn.iteration
+        after = self._turn(memory, hub)
+        if hub.loop is None or after is None:
+            return sample
         sample = sample._replace(
             iteration=turn.iteration, ready=self._libev.ready(memory, hub.loop)
         )
-        age_ns = hub.beginning.age_ns(sample, turn.time_ns, now_ns, lasted=lasted)
+        lasted = after.iteration == turn.iteration
+        age_ns = hub.beginning.age_ns(sample, after.time_ns, now_ns, lasted=lasted)
         return sample._replace(age_ns=age_ns)
 
     def _holder(

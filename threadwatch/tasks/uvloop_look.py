@@ -117,7 +117,7 @@ class UvLooks:
                 if now.task:
                     sample = self._with_task(memory, loop, now, functions=functions)
                 else:
-                    sample = self._without_task(memory, loop, now, slept, functions=functions)
+                    sample, now = self._without_task(memory, loop, now, slept, functions=functions)
             except ReadError:
                 continue
             read_ns = now.time_ms * _MS + _ROUNDED_NS
@@ -204,8 +204,8 @@ class UvLooks:
 
     def _without_task(
         self, memory: Memory, loop: UvLoop, now: _Now, slept: int | None, *, functions: bool
-    ) -> LoopSample:
-        """Return what has a loop that runs no task."""
+    ) -> tuple[LoopSample, _Now]:
+        """Return what has a loop that runs no task, and the loop after that was read."""
         inner = None
         if loop.base is not None:
             inner = self._bases.inside(memory, now.state.frame, loop.base)
@@ -219,8 +219,8 @@ class UvLooks:
             inner = ()
         if not inner:
             if slept == now.backend_fd:
-                return now.sample(loop, None)
-            return now.sample(loop, LOOP)._replace(woken=slept is None)
+                return now.sample(loop, None), now
+            return now.sample(loop, LOOP)._replace(woken=slept is None), now
         return self._callback(memory, loop, now, inner, functions=functions)
 
     def _learn(self, memory: Memory, loop: UvLoop, now: _Now) -> None:
@@ -243,8 +243,8 @@ class UvLooks:
         inner: tuple[Frame, ...],
         *,
         functions: bool,
-    ) -> LoopSample:
-        """Return the callback that has those frames, the innermost first."""
+    ) -> tuple[LoopSample, _Now]:
+        """Return the callback that has those frames, the innermost first, and the loop after it was read."""
         for frame in reversed(inner):
             code = self._bases.code(memory, frame)
             if code is None:
@@ -253,7 +253,7 @@ class UvLooks:
             if self._shared.frames.step(memory, frame.address)[0] != frame.code:
                 raise malformed("a callback has ended")
             again = self._now(memory, loop)
-            if again is None or again.task:
-                raise malformed("a task has begun")
-            return now.sample(loop, CALLBACK + code.name, function)
-        return now.sample(loop, LOOP)
+            if again is None or again.task or again.iteration != now.iteration:
+                raise malformed("a task has begun, or another iteration")
+            return again.sample(loop, CALLBACK + code.name, function), again
+        return now.sample(loop, LOOP), now
