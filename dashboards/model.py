@@ -193,6 +193,11 @@ def graph(
     }
     if links:
         defaults["links"] = list(links)
+        overrides += [  # what has a name of its own has no labels for a link
+            _override("byName", query.legend, {"links": []})
+            for query in queries
+            if "{{" not in query.legend
+        ]
     legend: Json = {"showLegend": True, "displayMode": "list", "placement": "bottom", "calcs": []}
     if wide:
         legend |= {"displayMode": "table", "placement": "right", "calcs": ["mean", "max"]}

@@ -20,7 +20,7 @@ pytest.register_assert_rewrite(
 )
 
 from tests import testbed  # noqa: E402  # what is imported before is not rewritten
-from tests.deadline import Deadline  # noqa: E402
+from tests.deadline import Deadline  # noqa: E402  # the same
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -11,6 +11,7 @@ import json
 import re
 import types
 import typing
+import urllib.parse
 import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ DIRECTORY = CHECKOUT / "config" / "grafana" / "dashboards"
 FILES = sorted(DIRECTORY.glob("*.json"))
 
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::(\w+))?\})")
+_LABEL = re.compile(r"\{\{(\w+)\}\}")
+_IN_LINKS = re.compile(r"\$\{(?P<path>[\w.]+)(?::(?P<form>\w+))?\}")
 _LABEL_VALUES = re.compile(r"label_values\((?P<selector>.+), (?P<label>\w+)\)")
 
 Json = dict[str, Any]
@@ -80,6 +83,7 @@ class Expression:
     text: str
     instant: bool
     letter: str
+    legend: str
 
     def __str__(self) -> str:
         return f"{self.dashboard}-{self.panel}-{self.letter}".replace(" ", "_")
@@ -88,7 +92,14 @@ class Expression:
 def expressions() -> list[Expression]:
     """Return every query of every panel of every dashboard."""
     return [
-        Expression(path.stem, panel["title"], query["expr"], query["instant"], query["refId"])
+        Expression(
+            path.stem,
+            panel["title"],
+            query["expr"],
+            query["instant"],
+            query["refId"],
+            query["legendFormat"],
+        )
         for path in FILES
         for panel in panels(load(path))
         for query in panel["targets"]
@@ -135,6 +146,69 @@ def interpolate(text: str, dashboard: Json, values: Mapping[str, str | list[str]
 
 def _for_regex(value: str) -> str:
     return re.sub(r"[$^*{}\[\]+?.()|]", r"\\\\\g<0>", value.replace("\\", "\\\\\\\\"))
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Where a click leads to."""
+
+    title: str
+    url: str
+    """The page of a host; empty: it is a dashboard."""
+    uid: str
+    """That of the dashboard."""
+    variables: frozenset[tuple[str, str]]
+
+
+def followed(
+    panel: Json, legend: str, labels: Mapping[str, str], values: Mapping[str, str]
+) -> list[Followed]:
+    """Return where the links of a series lead to; of a row of a table, those of all of its columns.
+
+    ``legend``: that of the query, with labels in double braces; ``values``: the dashboard's own variables.
+    What is not there stays in the link as it is.
+    """
+    known = {"__url_time_range": "from=now-1h&to=now", **values}
+
+    def put(match: re.Match[str]) -> str:
+        path, form = match["path"], match["form"]
+        name = path.removeprefix("__data.fields.").removeprefix("__field.labels.")
+        found = (labels if name != path else known).get(name)
+        if found is None:
+            return match[0]
+        if form == "queryparam":
+            return f"var-{name}={urllib.parse.quote(found, safe='')}"
+        return urllib.parse.quote(found, safe="") if form == "percentencode" else found
+
+    made = []
+    for link in _links(panel, _LABEL.sub(lambda match: labels.get(match[1], ""), legend), labels):
+        title, url = (_IN_LINKS.sub(put, link[part]) for part in ("title", "url"))
+        split = urllib.parse.urlsplit(url)
+        query = urllib.parse.parse_qs(split.query, strict_parsing=bool(split.query))
+        variables = frozenset(
+            (name.removeprefix("var-"), value)
+            for name, (value,) in query.items()
+            if name.startswith("var-")
+        )
+        page = url if split.scheme else ""
+        made.append(
+            Followed(title, page, "" if page else split.path.removeprefix("/d/"), variables)
+        )
+    return made
+
+
+def _links(panel: Json, name: str, labels: Mapping[str, str]) -> list[Json]:
+    """Return the links of a series of that name, or of all columns of a row."""
+    config = panel["fieldConfig"]
+    given = {
+        override["matcher"]["options"]: found["value"]
+        for override in config["overrides"]
+        for found in override["properties"]
+        if found["id"] == "links"
+    }
+    if panel["type"] == "table":
+        return [link for column in labels for link in given.get(column, [])]
+    return list(given.get(name, config["defaults"].get("links", [])))
 
 
 def faults(dashboard: Json) -> list[str]:

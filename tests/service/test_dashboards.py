@@ -21,6 +21,7 @@ from tests import grafana, prometheus
 from tests.grafana import Expression
 from tests.harness import until
 from tests.prometheus import Prometheus
+from tests.serving import request
 from tests.testbed import CHECKOUT
 from tests.watched import RULES, scraping, watched
 
@@ -180,6 +181,46 @@ def test_the_timeline_shows_what_threads_do(server: Prometheus) -> None:
     )
     texts = {int(number): shown["text"] for number, shown in mapping["options"].items()}
     assert texts == {state.grafana.number: state.name for state in STATES}
+
+
+UIDS = {dashboard["uid"]: name for name, dashboard in DASHBOARDS.items()}
+CLICKED = {"datasource": "prometheus", "job": "$__all", "instance": "$__all", "group": "demo_app"}
+"""The variables of a dashboard on which is clicked."""
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_clicks_lead_to_what_was_clicked(servers: dict[str, Prometheus], name: str) -> None:
+    """Each link of a series or row leads to its host's page, or to its group or thread and nothing else."""
+    server = servers["3"]
+    found: set[grafana.Followed] = set()
+    for panel in grafana.panels(DASHBOARDS[name]):
+        for asked in grafana.expressions():
+            if (asked.dashboard, asked.panel) == (name, panel["title"]):
+                for labels, _ in _answer(server, asked, _values(name)):
+                    found |= {*grafana.followed(panel, asked.legend, labels, CLICKED)}
+    assert found
+    for one in found:
+        assert "$" not in one.title
+        if one.url:
+            status, page = request(one.url)
+            assert status == 200
+            assert "threadwatch</title>" in page
+        else:
+            _leads_there(server, UIDS[one.uid], dict(one.variables))
+
+
+def _leads_there(server: Prometheus, name: str, chosen: Mapping[str, str]) -> None:
+    """Check that each variable has what was chosen, and that graphs show that alone."""
+    assert chosen["datasource"] == CLICKED["datasource"]
+    values: dict[str, str | list[str]] = {**_values(name), **chosen}
+    for variable, (selector, label) in grafana.queries_of_variables(DASHBOARDS[name]).items():
+        series = server.series(grafana.interpolate(selector, DASHBOARDS[name], values))
+        offered = {labels[label] for labels in series}
+        assert values[variable] in {"$__all", *offered}
+    shown = _answer(server, _named(name, "CPU by thread"), values)
+    assert shown
+    if "thread" in chosen:
+        assert {labels["thread"] for labels, _ in shown} == {chosen["thread"]}
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
