@@ -14,6 +14,7 @@ import json
 import os
 import selectors
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -82,9 +83,28 @@ def until(
 
 
 def without_cpu_s(tids: Iterable[int]) -> float:
-    """Return the seconds for which these threads have been ready to run, but had no CPU (schedstat)."""
+    """Return the seconds for which these threads have been ready to run, but had no CPU.
+
+    They waited for one (schedstat), or the CPU that they had was itself without one: what a virtual machine
+    is told of that (proc_stat(5), steal) is of all its CPUs.
+    """
     waits = (Path(f"/proc/{tid}/schedstat").read_text().split()[1] for tid in tids)
-    return sum(map(int, waits)) / 1e9
+    stolen = int(Path("/proc/stat").read_text().split(maxsplit=9)[8])
+    return sum(map(int, waits)) / 1e9 + stolen / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def reserved_port() -> Iterator[int]:
+    """Yield a port of 127.0.0.1 that no other program is given meanwhile.
+
+    A server that asks for this very port can listen on it, and a later one again, if it sets SO_REUSEADDR;
+    while none listens, connections are refused. What keeps the port is a socket that never listens
+    (Linux: inet_csk_bind_conflict() in net/ipv4/inet_connection_sock.c).
+    """
+    with socket.socket() as keeper:
+        keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        keeper.bind(("127.0.0.1", 0))
+        yield keeper.getsockname()[1]
 
 
 def asking_and_answering() -> list[int]:

@@ -28,14 +28,17 @@ def request(url: str) -> tuple[int, str]:
 
 
 class Serving:
-    """``threadwatch serve`` on a free port, with its log in a file."""
+    """``threadwatch serve``, on a free port unless told otherwise, with its log in a file."""
 
-    def __init__(self, directory: Path, *arguments: str, prefix: Sequence[str] = ()) -> None:
+    def __init__(
+        self, directory: Path, *arguments: str, prefix: Sequence[str] = (), port: int = 0
+    ) -> None:
         """``prefix``: a command that runs it with other rights."""
+        listen = f"--web.listen-address=127.0.0.1:{port}"
         self.log = directory / "serve.log"
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*prefix, *threadwatch("serve", "--web.listen-address=127.0.0.1:0", *arguments)],
+                [*prefix, *threadwatch("serve", listen, *arguments)],
                 cwd=CHECKOUT,
                 stderr=log,
             )
@@ -66,9 +69,11 @@ def threads_of(pid: int) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def serving(directory: Path, *arguments: str, prefix: Sequence[str] = ()) -> Iterator[Serving]:
+def serving(
+    directory: Path, *arguments: str, prefix: Sequence[str] = (), port: int = 0
+) -> Iterator[Serving]:
     """Run a daemon meanwhile."""
-    daemon = Serving(directory, *arguments, prefix=prefix)
+    daemon = Serving(directory, *arguments, prefix=prefix, port=port)
     try:
         yield daemon
     finally:

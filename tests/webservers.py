@@ -15,12 +15,11 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.harness import TARGETS, until
+from tests.harness import DEADLINE, TARGETS, reserved_port, until
 from tests.testbed import CHECKOUT
 
 UWSGI = ("uwsgi_python3",)
 """Debian's, of the packages uwsgi-core and uwsgi-plugin-python3."""
-DEADLINE = 60.0
 
 
 def environ(**extra: str) -> dict[str, str]:
@@ -136,19 +135,22 @@ Require all granted
 """
 
 
-def apache(directory: Path) -> contextlib.AbstractContextManager[Server]:
-    """Apache with mod_wsgi, which makes the application's interpreter with the first request."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+@contextlib.contextmanager
+def apache(directory: Path) -> Iterator[Server]:
+    """Run Apache with mod_wsgi, which makes the application's interpreter with the first request."""
     path = environ()["PYTHONPATH"]
     configuration = directory / "httpd.conf"
-    text = _APACHE.format(
-        place=directory, port=port, modules="/usr/lib/apache2/modules", path=path, targets=TARGETS
-    )
-    configuration.write_text(text)
     directory.chmod(0o755)
     command = ["apache2", "-f", str(configuration), "-DFOREGROUND"]
-    return running(
-        command, ("127.0.0.1", port), directory / "httpd.out", asked=False, BACKGROUND="1"
-    )
+    out = directory / "httpd.out"
+    with reserved_port() as port:
+        text = _APACHE.format(
+            place=directory,
+            port=port,
+            modules="/usr/lib/apache2/modules",
+            path=path,
+            targets=TARGETS,
+        )
+        configuration.write_text(text)
+        with running(command, ("127.0.0.1", port), out, asked=False, BACKGROUND="1") as server:
+            yield server

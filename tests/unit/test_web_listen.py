@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.harness import DEADLINE, reserved_port
 from tests.testbed import CHECKOUT
 from threadwatch.errors import Unusable
 from threadwatch.web.listen import Address, bind, bound_address, parse_listen_address
@@ -89,7 +90,7 @@ def test_bound_addresses_accept_connections(text: str, client: str) -> None:
         assert isinstance(bound, Address)
         port = bound.port
         assert port != 0
-        socket.create_connection((client, port), timeout=5).close()
+        socket.create_connection((client, port), timeout=DEADLINE).close()
 
 
 def test_a_host_name_stands_for_its_ipv4_address() -> None:
@@ -102,13 +103,13 @@ def test_a_host_name_stands_for_its_ipv4_address() -> None:
 
 def test_a_port_can_be_bound_again_at_once() -> None:
     """A restart does not have to wait for old connections to be forgotten."""
-    with bind(Address("127.0.0.1", 0)) as first:
-        port = first.getsockname()[1]
-        client = socket.create_connection(("127.0.0.1", port), timeout=5)
-        accepted, _ = first.accept()
-        accepted.close()  # our side closes first, so the kernel remembers the connection
-        client.close()
-    bind(Address("127.0.0.1", port)).close()
+    with reserved_port() as port:
+        with bind(Address("127.0.0.1", port)) as first:
+            client = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
+            accepted, _ = first.accept()
+            accepted.close()  # our side closes first, so the kernel remembers the connection
+            client.close()
+        bind(Address("127.0.0.1", port)).close()
 
 
 def test_a_port_in_use_is_told_in_one_line() -> None:
