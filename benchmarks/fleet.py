@@ -35,9 +35,9 @@ as a query: with the text of the answer, which a rule does not make, so it is th
 Where there are fewer samples per second than a fifteenth of the series, this machine was too busy to scrape
 and evaluate in time, and CPUs are too low as well.
 
-*Panels*: then scraping and rules are switched off, and every query of the Fleet dashboard is asked as of
-the moment before, as Grafana does: tables and numbers at that moment, graphs over the range in steps of
-15 s. CPU time is what Prometheus' process clock gains by all queries of a panel, garbage collection
+*Panels*: then scraping and rules are switched off, and every query of the dashboards of all hosts is
+asked as of the moment before, as Grafana does: tables and numbers at that moment, graphs over the range in
+steps of 15 s. CPU time is what Prometheus' process clock gains by all queries of a panel, garbage collection
 included: the median of three. Prometheus evaluates a query in one thread, so with free CPUs a panel takes
 no longer.
 
@@ -106,6 +106,9 @@ class Measured:
 
     scraping: list[Scraped]
     panels: dict[str, list[Asked]]
+    """Of the dashboard *Fleet*."""
+    panels_of_daemons: dict[str, list[Asked]]
+    """Of *threadwatch itself*."""
     rules: list[Asked]
     left: dict[str, float]
     """Series of a host, by what the relabeling of the job is called."""
@@ -120,7 +123,8 @@ def run(*, full: bool) -> Result:
     found = measure(plan)
     tables = (
         _table_of_scraping(found.scraping, found.rules),
-        _table_of_panels(found, plan),
+        _table_of_panels("Fleet", found.panels, plan),
+        _table_of_panels("threadwatch itself", found.panels_of_daemons, plan),
         _table_of_flow(found),
     )
     return Result("fleet", WHAT, tables, {"plan": asdict(plan), **asdict(found)})
@@ -163,15 +167,14 @@ def measure(plan: Plan) -> Measured:
         at = time.time() - plan.interval
         for server in servers.values():
             server.stop_scraping()
-        panels: dict[str, list[Asked]] = {}
-        recorded = []
-        for size, server in servers.items():
-            for panel, queries in _panels(plan).items():
-                asked = [_median(server, query, at, over, plan) for query, over in queries]
-                panels.setdefault(panel, []).append(_together(size, asked))
-            asked = [_median(server, rule, at, 0, plan) for rule in rules()]
-            recorded.append(_together(size, asked))
-        return Measured(scraping, panels, recorded, left, arrived, federated, plan.federated)
+        panels, of_daemons = (_asked(servers, name, at, plan) for name in ("fleet", "daemon"))
+        recorded = [
+            _together(size, [_median(server, rule, at, 0, plan) for rule in rules()])
+            for size, server in servers.items()
+        ]
+        return Measured(
+            *(scraping, panels, of_daemons, recorded, left, arrived, federated, plan.federated)
+        )
 
 
 def _wait_for_targets(server: Prometheus, size: int) -> None:
@@ -191,10 +194,21 @@ def _scraping(
         yield server
 
 
-def _panels(plan: Plan) -> dict[str, list[tuple[str, float]]]:
-    """Return the queries of each panel of Fleet, as Grafana sends them, with the range of each."""
-    path = grafana.DIRECTORY / "fleet.json"
-    dashboard = grafana.load(path)
+def _asked(
+    servers: Mapping[int, Prometheus], name: str, at: float, plan: Plan
+) -> dict[str, list[Asked]]:
+    """Return what each panel of a dashboard costs, asked of each server."""
+    found: dict[str, list[Asked]] = {}
+    for size, server in servers.items():
+        for panel, queries in _panels(name, plan).items():
+            asked = [_median(server, query, at, over, plan) for query, over in queries]
+            found.setdefault(panel, []).append(_together(size, asked))
+    return found
+
+
+def _panels(name: str, plan: Plan) -> dict[str, list[tuple[str, float]]]:
+    """Return the queries of each panel of a dashboard, as Grafana sends them, with the range of each."""
+    dashboard = grafana.load(grafana.DIRECTORY / f"{name}.json")
     chosen: Mapping[str, str | list[str]] = {
         "__rate_interval": f"{4000 * plan.interval:.0f}ms",
         "__range": f"{1000 * plan.range:.0f}ms",
@@ -202,7 +216,7 @@ def _panels(plan: Plan) -> dict[str, list[tuple[str, float]]]:
     }
     found: dict[str, list[tuple[str, float]]] = {}
     for asked in grafana.expressions():
-        if asked.dashboard == path.stem:
+        if asked.dashboard == name:
             query = grafana.interpolate(asked.text, dashboard, chosen)
             found.setdefault(asked.panel, []).append((query, 0 if asked.instant else plan.range))
     return found
@@ -266,9 +280,9 @@ def _numbers(
     )
 
 
-def _table_of_panels(found: Measured, plan: Plan) -> Table:
+def _table_of_panels(name: str, panels: Mapping[str, Sequence[Asked]], plan: Plan) -> Table:
     rows = []
-    for panel, asked in found.panels.items():
+    for panel, asked in panels.items():
         cpu, samples = _line(asked, "cpu_seconds"), _line(asked, "peak_samples")
         at_most = max(one.series for one in asked)
         measured = [f"{1000 * one.cpu_seconds:,.0f}" for one in asked]
@@ -280,7 +294,7 @@ def _table_of_panels(found: Measured, plan: Plan) -> Table:
         *(f"{size} hosts, ms of CPU" for size in plan.sizes),
         *(f"{hosts:,} (by the line): s of CPU, samples" for hosts in _FURTHER),
     )
-    title = f"panels of Fleet, over {plan.range / 60:g} minutes"
+    title = f"panels of {name}, over {plan.range / 60:g} minutes"
     return Table(title, columns, tuple(rows))
 
 

@@ -1,4 +1,7 @@
-"""threadwatch itself: what it costs, what it cannot read, what it leaves out."""
+"""threadwatch itself: what it costs, what it cannot read, what it leaves out.
+
+It is for thousands of daemons as well: no graph has a line for each of them, but for the ten with most.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,15 @@ from dashboards.model import (
     table,
     variables,
 )
-from dashboards.promql import of_ours, rate, select, total
+from dashboards.promql import ALL, NOW, most, of_ours, rate, select, total
 
 UID = "threadwatch-daemon"
 _HOST = "host"
 _BY = "job, instance"
+_LINES = 10
+_ROWS = 50
 _WATCH = "{{instance}}"
+_SKIPPED = "threadwatch_polls_skipped_total"
 _CONFIGURED = "threadwatch_config_last_reload_success_timestamp_seconds"
 _PAGE = of_series("instance")
 _GROUP = of_series("instance", "group")
@@ -28,6 +34,27 @@ _GROUP = of_series("instance", "group")
 
 def _each(metric: str, *matchers: str) -> str:
     return total(_BY, rate(metric, _HOST, *matchers))
+
+
+def _ten(by: str, metric: str) -> str:
+    return most(_LINES, by, lambda over: total(by, rate(metric, _HOST, over=over)))
+
+
+def _of_ten(expression: str, metric: str) -> str:
+    """Return what an expression says of the ten daemons with most of a counter."""
+    return (
+        f"{expression}\nand on ({_BY})\ntopk({_LINES}, {total(_BY, rate(metric, _HOST, over=ALL))})"
+    )
+
+
+def _with_cpu(over: str) -> str:
+    return total(_BY, of_ours(rate("process_cpu_seconds_total", _HOST, over=over)))
+
+
+def _at_most(metric: str) -> str:
+    """Return the ten daemons of which a gauge was largest in all of the range that is shown."""
+    largest = of_ours(f"max_over_time({select(metric, _HOST)}{ALL})")
+    return f"{of_ours(select(metric, _HOST))}\nand on ({_BY})\ntopk({_LINES}, {largest})"
 
 
 def _quantile(q: float) -> str:
@@ -92,13 +119,13 @@ def build() -> Json:
         _each("threadwatch_poll_cpu_seconds_total"),
         _each("threadwatch_wait_sample_cpu_seconds_total"),
     )
-    everything = total(_BY, of_ours(rate("process_cpu_seconds_total", _HOST)))
+    everything = _with_cpu(NOW)
     grid.line(
         9,
         graph(
             "CPU",
-            "CPUs that each daemon uses, in all: polls, samples and scrapes.",
-            Query(everything, _WATCH),
+            "CPUs that the ten dearest daemons use, in all: polls, samples and scrapes.",
+            Query(most(_LINES, _BY, _with_cpu), _WATCH),
             unit="percentunit",
             decimals=1,
             links=_PAGE,
@@ -116,10 +143,20 @@ def build() -> Json:
         ),
         graph(
             "CPU per poll and per sample",
-            "CPU time of one poll, and of one look at one process between polls.",
-            Query(f"{polls} / ({_each('threadwatch_polls_total')} > 0)", "poll, {{instance}}"),
+            "CPU time of one poll, and of one look at one process between polls, of the ten daemons whose "
+            "polls, or looks, cost most.",
             Query(
-                f"{samples} / ({_each('threadwatch_wait_samples_total')} > 0)",
+                _of_ten(
+                    f"{polls} / ({_each('threadwatch_polls_total')} > 0)",
+                    "threadwatch_poll_cpu_seconds_total",
+                ),
+                "poll, {{instance}}",
+            ),
+            Query(
+                _of_ten(
+                    f"{samples} / ({_each('threadwatch_wait_samples_total')} > 0)",
+                    "threadwatch_wait_sample_cpu_seconds_total",
+                ),
                 "sample, {{instance}}",
             ),
             unit="s",
@@ -142,16 +179,17 @@ def build() -> Json:
         graph(
             "Polls",
             "Polls per second, upwards, and those left out, downwards: the one before took too long, or "
-            "the daemon got no CPU.",
-            Query(_each("threadwatch_polls_total"), "{{instance}}"),
-            Query(_each("threadwatch_polls_skipped_total"), "{{instance}} left out"),
+            "the daemon got no CPU. Of the ten daemons that left out most.",
+            Query(_of_ten(_each("threadwatch_polls_total"), _SKIPPED), "{{instance}}"),
+            Query(_of_ten(_each(_SKIPPED), _SKIPPED), "{{instance}} left out"),
             unit="cps",
             below_zero=".* left out$",
         ),
         graph(
             "Samples",
-            "Looks at a process per second: waits.rate for each process that is awake.",
-            Query(_each("threadwatch_wait_samples_total"), _WATCH),
+            "Looks at a process per second: waits.rate for each process that is awake. Of the ten daemons "
+            "that take most.",
+            Query(_ten(_BY, "threadwatch_wait_samples_total"), _WATCH),
             unit="cps",
             links=_PAGE,
         ),
@@ -162,9 +200,9 @@ def build() -> Json:
         graph(
             "Read errors by reason",
             "By source and reason. denied is want of permission: threadwatch doctor says of what. "
-            "malformed should not be. Empty if there has been none.",
+            "malformed should not be. The ten with most. Empty if there has been none.",
             Query(
-                total("instance, source, reason", rate("threadwatch_read_errors_total", _HOST)),
+                _ten("instance, source, reason", "threadwatch_read_errors_total"),
                 "{{source}} {{reason}} on {{instance}}",
             ),
             unit="cps",
@@ -173,9 +211,9 @@ def build() -> Json:
         graph(
             "Tables handed over",
             "Sent by processes to the daemon's socket, by what has come of them. For others than believed, "
-            "known and ended, see the table in docs/metrics.md. Empty without a socket.",
+            "known and ended, see the table in docs/metrics.md. The ten with most. Empty without a socket.",
             Query(
-                total("instance, result", rate("threadwatch_tables_handed_over_total", _HOST)),
+                _ten("instance, result", "threadwatch_tables_handed_over_total"),
                 "{{result}} on {{instance}}",
             ),
             unit="cps",
@@ -188,9 +226,9 @@ def build() -> Json:
         graph(
             "Thread names without a series",
             "How often per second a name found no place under its group's cap and went into (other). "
-            "Names that change, with numbers in them, need a name rule.",
+            "Names that change, with numbers in them, need a name rule. The ten groups with most.",
             Query(
-                total("instance, group", rate("threadwatch_series_dropped_total", _HOST)),
+                _ten("instance, group", "threadwatch_series_dropped_total"),
                 "{{group}} on {{instance}}",
             ),
             unit="cps",
@@ -199,12 +237,10 @@ def build() -> Json:
         graph(
             "Ended processes without a name",
             "CPUs that child processes used between polls and their ends, beyond what bears the names of "
-            "their threads. Much of it: workers live too briefly for poll_interval.",
+            "their threads. Much of it: workers live too briefly for poll_interval. The ten groups with "
+            "most.",
             Query(
-                total(
-                    "instance, group",
-                    rate("threadwatch_group_ended_children_cpu_seconds_total", _HOST),
-                ),
+                _ten("instance, group", "threadwatch_group_ended_children_cpu_seconds_total"),
                 "{{group}} on {{instance}}",
             ),
             unit="short",
@@ -212,32 +248,32 @@ def build() -> Json:
         ),
         graph(
             "Samples per scrape",
-            "How many samples Prometheus stores at each scrape: what this costs there.",
-            Query(
-                of_ours(select("scrape_samples_scraped", _HOST)),
-                _WATCH,
-            ),
+            "How many samples Prometheus stores at each scrape: what this costs there. Of the ten daemons "
+            "with most.",
+            Query(_at_most("scrape_samples_scraped"), _WATCH),
             unit="short",
             decimals=0,
             links=_PAGE,
         ),
     )
     grid.heading("The process")
+    started = total(_BY, of_ours(select("process_start_time_seconds", _HOST)))
+    latest = f"and on ({_BY})\ntopk({_ROWS}, {started})"
     grid.line(
         8,
         graph(
             "Memory",
-            "Physical memory of each daemon.",
-            Query(of_ours(select("process_resident_memory_bytes", _HOST)), _WATCH),
+            "Physical memory of the ten largest daemons.",
+            Query(_at_most("process_resident_memory_bytes"), _WATCH),
             unit="bytes",
             links=_PAGE,
         ),
         graph(
             "File descriptors",
             "Open ones as a share of what is allowed. One is kept for each thread that runs now and "
-            "then: at 100 % it still works, at a higher cost.",
+            "then: at 100 % it still works, at a higher cost. Of the ten daemons with most.",
             Query(
-                f"{of_ours(select('process_open_fds', _HOST))}\n"
+                f"({_at_most('process_open_fds')})\n"
                 f"  / on ({_BY}) {select('process_max_fds', _HOST)}",
                 _WATCH,
             ),
@@ -251,18 +287,19 @@ def build() -> Json:
         7,
         table(
             "Daemons",
-            "Version, Python, how long each has run, and how long ago it read its configuration.",
+            "Version, Python, how long each has run, and how long ago it read its configuration. The fifty "
+            "that were started last.",
             Query(
                 f"count by ({_BY}, version, pythonversion) "
-                f"({select('threadwatch_build_info', _HOST)})"
+                f"({select('threadwatch_build_info', _HOST)})\n{latest}"
             ),
             Query(
-                f"floor(time() - {total(_BY, of_ours(select('process_start_time_seconds', _HOST)))})",
+                f"floor(time() - {started})\n{latest}",
                 "Running for",
                 unit="dtdurations",
             ),
             Query(
-                f"floor(time() - {total(_BY, select(_CONFIGURED, _HOST))})",
+                f"floor(time() - {total(_BY, select(_CONFIGURED, _HOST))})\n{latest}",
                 "Configured for",
                 unit="dtdurations",
             ),

@@ -288,6 +288,7 @@ def test_target_rate_interval_and_counter_rules(asked: Expression) -> None:
     """Counters are in rate(), over $__rate_interval, and nothing else is in it.
 
     To choose the series of a graph, in topk(), it is over all that is shown: they are the same at each point.
+    So is max_over_time(), to choose by what is no counter.
     """
     counters = {family.name for family in FAMILIES if family.type == "counter"}
     counters |= {name for name in promql.known() if name.endswith(("_bucket", "_sum", "_count"))}
@@ -295,9 +296,11 @@ def test_target_rate_interval_and_counter_rules(asked: Expression) -> None:
         before, after = asked.text[: selector.start], asked.text[selector.end :]
         rated = before.endswith("rate(")
         assert rated == (selector.metric in counters)
+        largest = before.endswith("max_over_time(")
         chooses = not asked.instant and re.search(r"topk\(\d+, ", before) is not None
+        assert chooses or not largest
         over = "[$__range] @ end())" if chooses else "[$__rate_interval])"
-        assert after.startswith(over) == rated
+        assert after.startswith(over) == (rated or largest)
         # whether a host had a threadwatch is asked of a day, whatever the graph shows
         assert after.startswith("[1d]") == before.endswith("last_over_time(")
 
@@ -308,6 +311,7 @@ def test_series_that_every_exporter_has_are_of_ours_alone(asked: Expression) -> 
     for selector in promql.selectors(asked.text):
         if not selector.metric.startswith("threadwatch_"):
             after = asked.text[selector.end :].removeprefix("[$__rate_interval])")
+            after = after.removeprefix("[$__range] @ end())")  # it chooses what is shown
             before = asked.text[: selector.start]
             assert after.startswith(" and on (job, instance) last_over_time(threadwatch_") or (
                 before.endswith("/ on (job, instance) ")
