@@ -6,8 +6,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.harness import DEADLINE
 from tests.testbed import TestbedError
 
 FLAGS = (
@@ -23,7 +24,7 @@ FLAGS = (
 
 @contextmanager
 def chromium() -> Iterator[Browser]:
-    """Yield the browser, headless, with a fresh profile.
+    """Yield the browser, headless, with a fresh profile. What it does may take as long as anything else.
 
     :raises TestbedError: there is none.
     """
@@ -33,8 +34,11 @@ def chromium() -> Iterator[Browser]:
             "no chromium is installed: run tests/setup-testbed (Debian: apt-get install chromium)"
         )
         raise TestbedError(message)
+    expect.set_options(timeout=1000 * DEADLINE)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=list(FLAGS))
+        browser = playwright.chromium.launch(
+            executable_path=path, args=list(FLAGS), timeout=1000 * DEADLINE
+        )
         try:
             yield browser
         finally:
@@ -46,6 +50,7 @@ class Opened:
 
     def __init__(self, page: Page) -> None:
         self.page = page
+        page.set_default_timeout(1000 * DEADLINE)
         self.errors: list[str] = []
         self.requests: list[str] = []
         page.on("pageerror", lambda error: self.errors.append(str(error)))
