@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests import testbed
-from tests.harness import until
+from tests.harness import monotonic_at, until
 from tests.loads import Load
 from tests.loops_outside import with_ring
 from tests.serving import Serving, serving
@@ -40,6 +40,8 @@ WRONG = 4.5
 """Standard errors: what chance exceeds once in 150,000 times."""
 LATE = 0.03
 """How much of the time can be missing or too much at both ends, because polls and reports are not at once."""
+APART_S = 0.9
+"""So many seconds can lie between polls and reports, at both ends together: polls, and waits of the loop."""
 
 BOUNDS = (0.005, 0.05, 0.1)
 """Those of load_tasks.py."""
@@ -56,6 +58,11 @@ def scrape(daemon: Serving) -> Scrape:
 
     Of threads, only those that run a loop: libuv can have another, for io_uring.
     """
+    return look(daemon)[0]
+
+
+def look(daemon: Serving) -> tuple[Scrape, float]:
+    """Return a scrape, and when the last poll before it was (CLOCK_MONOTONIC)."""
     found: dict[tuple[str, str, str], float] = {}
     text = daemon.get("/metrics")[1]
     for metric, inside, value in re.findall(r"^(threadwatch_\w+){(.*)} (\S+)$", text, re.MULTILINE):
@@ -64,7 +71,8 @@ def scrape(daemon: Serving) -> Scrape:
             continue
         key = metric, labels.get("group", ""), labels.get("task") or labels.get("le") or ""
         found[key] = found.get(key, 0.0) + float(value)
-    return found
+    polled = re.search(r"^threadwatch_last_poll_timestamp_seconds (\S+)$", text, re.MULTILINE)
+    return found, monotonic_at(float(polled[1])) if polled else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +84,19 @@ class Told:
     first: Scrape
     last: Scrape
     group: str
+    first_at: float
+    """When the last poll before the scrape was (CLOCK_MONOTONIC)."""
+    last_at: float
 
     @property
     def seconds(self) -> float:
         """Return the time between both."""
         return float(self.after["time"] - self.before["time"])
+
+    def late(self, of: float) -> float:
+        """Return the share of so many seconds that can be missing or too much."""
+        apart = abs(self.before["time"] - self.first_at) + abs(self.after["time"] - self.last_at)
+        return LATE + max(float(apart) - APART_S, 0.0) / of
 
     def seen(self, metric: str, last: str = "") -> float:
         """Return what a counter has gained."""
@@ -170,16 +186,18 @@ def run() -> Iterator[Run]:
             "the loops",
         )
         began = {name: settled(daemon, name) for name in PLANNED}
-        first, before = scrape(daemon), _asked(loads)
+        (first, first_at), before = look(daemon), _asked(loads)
 
         def seen() -> bool:
             now = scrape(daemon)
             return all(now[COUNT, n, ""] - first[COUNT, n, ""] >= LOOKS for n in PLANNED)
 
         until(seen, f"{LOOKS} looks at each loop", 180)
-        last, after = scrape(daemon), _asked(loads)
+        (last, last_at), after = look(daemon), _asked(loads)
         told = {
-            name: Told(before.get(name, {}), after.get(name, {}), first, last, name)
+            name: Told(
+                before.get(name, {}), after.get(name, {}), first, last, name, first_at, last_at
+            )
             for name in loads
         }
         yield Run(daemon, told, {name: (began[name], settled(daemon, name)) for name in PLANNED})
@@ -221,7 +239,7 @@ def test_cpu_time_by_task(run: Run, name: str) -> None:
         share = told.used(task) / thread
         found = seen / thread
         print(f"{name} {task}: {found:.3f}, of itself {share:.3f}, by {looks:.0f} looks")
-        assert found == pytest.approx(share, abs=told.error(share, looks) + LATE), task
+        assert found == pytest.approx(share, abs=told.error(share, looks) + told.late(thread)), task
 
 
 @every_loop
@@ -230,13 +248,13 @@ def test_a_task_that_blocks_holds_its_loop(run: Run, name: str) -> None:
     told = run.told[name]
     slept = float(told.after["slept"] - told.before["slept"]) / told.seconds
     held = told.seen(HELD, "sleeper") / told.seconds
-    assert held == pytest.approx(slept, abs=told.error(slept, told.looks) + LATE)
+    assert held == pytest.approx(slept, abs=told.error(slept, told.looks) + told.late(told.seconds))
     assert told.seen(CPU, "sleeper") < 0.05 * told.seconds
     assert 0 < told.seen(BLOCKED, "sleeper") <= told.seen(HELD, "sleeper") + 1e-6
     everything = sum(
         told.seen(HELD, task) for metric, of, task in told.last if (metric, of) == (HELD, name)
     )
-    assert everything <= told.seconds * (1 + LATE)
+    assert everything <= told.seconds * (1 + told.late(told.seconds))
 
 
 @every_loop
@@ -247,7 +265,9 @@ def test_lags(run: Run, name: str) -> None:
         true = float(told.after["away"][number] - told.before["away"][number]) / told.seconds
         later = 1 - told.seen("threadwatch_loop_lag_seconds_bucket", str(bound)) / told.looks
         print(f"{name} > {bound}: {later:.3f}, of itself {true:.3f}, by {told.looks:.0f} looks")
-        assert later == pytest.approx(true, abs=told.error(true, told.looks) + LATE), bound
+        assert later == pytest.approx(
+            true, abs=told.error(true, told.looks) + told.late(told.seconds)
+        ), bound
     assert told.last["threadwatch_loop_lag_max_seconds", name, ""] > 0.15
 
 
@@ -267,7 +287,7 @@ def test_a_process_that_rests_with_its_loop_held(run: Run) -> None:
     What is ready to run waits for it.
     """
     told = run.told["blocked"]
-    seconds = run.told[next(iter(PLANNED))].seconds
+    seconds = told.last_at - told.first_at
     assert told.seen(BLOCKED, STUCK) == pytest.approx(seconds, abs=1.5)
     assert told.last["threadwatch_loop_lag_max_seconds", "blocked", ""] > seconds
     assert told.last["threadwatch_loop_ready", "blocked", ""] == 3

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ import pytest
 from tests.harness import until
 from tests.loops_outside import GEVENTS, TRIOS, names_of, started
 from tests.loops_truth import Truth
-from tests.service.test_tasks import COUNT, FIRST, HELD, WRONG, Scrape, scrape
+from tests.service.test_tasks import COUNT, FIRST, HELD, WRONG, Scrape, look, scrape
 from tests.serving import Serving, serving
 from tests.testbed import require
 
@@ -23,7 +22,7 @@ LIBRARIES = {"trio": ((3, 13), dict(TRIOS)["3.13"]), "gevent": ((3, 12), dict(GE
 LOOKS = 500
 """At each loop: some five seconds."""
 LATE_S = 0.4
-"""So much of the time can be missing or too much at both ends, because polls and scrapes are not at once."""
+"""So much of the time can be missing or too much at both ends, because polls and samples are not at once."""
 BOUND_S = 0.005
 
 
@@ -72,19 +71,19 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         path.write_text(json.dumps({**rest, "tasks": {"rate": 100}, "groups": groups}))
         daemon = stack.enter_context(serving(place, f"--config.file={path}", prefix=FIRST))
         until(lambda: all((COUNT, name, "") in scrape(daemon) for name in LIBRARIES), "the loops")
-        first, first_ns = scrape(daemon), time.monotonic_ns()
+        first, first_s = look(daemon)
 
         def looked() -> bool:
             now = scrape(daemon)
             return all(now[COUNT, name, ""] - first[COUNT, name, ""] >= LOOKS for name in LIBRARIES)
 
         until(looked, f"{LOOKS} looks at each loop", every=0.2)
-        last, last_ns = scrape(daemon), time.monotonic_ns()
+        last, last_s = look(daemon)
         truths = {
             name: Truth(file, names_of(require(*LIBRARIES[name][0]), LIBRARIES[name][1]))
             for name, file in files.items()
         }
-        yield Run(daemon, truths, first, last, first_ns, last_ns)
+        yield Run(daemon, truths, first, last, round(first_s * 1e9), round(last_s * 1e9))
 
 
 every_library = pytest.mark.parametrize("name", LIBRARIES)
