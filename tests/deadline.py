@@ -23,6 +23,8 @@ SECONDS = 600.0
 """What a test with its fixtures may take."""
 _TO_END = 60.0
 """What it may take from then on, without its programs."""
+_AGAIN = 0.5
+"""How often programs are ended that it starts even then."""
 
 
 class Deadline:
@@ -86,18 +88,24 @@ class Deadline:
                 if ends is None:
                     self._changed.wait()
                 elif (left := ends - time.monotonic()) > 0:
+                    if self._passed:
+                        _end_all()
+                        left = min(left, _AGAIN)
                     self._changed.wait(left)
                 elif not self._passed:
                     self._passed = True
                     self._ends = time.monotonic() + self._to_end
                     faulthandler.dump_traceback(file=2)  # captured, it is part of the test's report
-                    _end_all()
                 else:
                     faulthandler.dump_traceback(file=self._stderr)
                     os._exit(1)
 
 
 def _end_all() -> None:
-    for pid in list(descendants(os.getpid())):
+    """End the test's programs; say once more where it is, if it has some."""
+    pids = list(descendants(os.getpid()))
+    if pids:
+        faulthandler.dump_traceback(file=2)
+    for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
