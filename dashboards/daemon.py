@@ -222,7 +222,7 @@ def build() -> Json:
         ),
     )
     grid.line(
-        8,
+        9,
         graph(
             "Thread names without a series",
             "How often per second a name found no place under its group's cap and went into (other). "
@@ -246,17 +246,8 @@ def build() -> Json:
             unit="short",
             links=_GROUP,
         ),
-        graph(
-            "Samples per scrape",
-            "How many samples Prometheus stores at each scrape: what this costs there. Of the ten daemons "
-            "with most.",
-            Query(_at_most("scrape_samples_scraped"), _WATCH),
-            unit="short",
-            decimals=0,
-            links=_PAGE,
-        ),
     )
-    grid.heading("The process")
+    grid.heading("The process, and what it exports")
     started = total(_BY, of_ours(select("process_start_time_seconds", _HOST)))
     latest = f"and on ({_BY})\ntopk({_ROWS}, {started})"
     grid.line(
@@ -280,6 +271,15 @@ def build() -> Json:
             unit="percentunit",
             decimals=1,
             ceiling=1,
+            links=_PAGE,
+        ),
+        graph(
+            "Samples per scrape",
+            "How many samples Prometheus stores at each scrape: what this costs there. Of the ten daemons "
+            "with most.",
+            Query(_at_most("scrape_samples_scraped"), _WATCH),
+            unit="short",
+            decimals=0,
             links=_PAGE,
         ),
     )
