@@ -11,7 +11,7 @@ from tests.integration.conftest import Fleet
 from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.model.view import ProcessView
 from threadwatch.poll.poller import Poller
-from threadwatch.procfs import ProcFS
+from threadwatch.procfs import ProcFS, parse_stat
 
 NAME = "of a late interpreter"
 
@@ -52,3 +52,32 @@ def test_interpreters_that_come_later(fleet: Fleet) -> None:
                 if thread is not None and thread.name == NAME and thread.gil_held_ratio:
                     missing.pop(pid, None)
         assert errors == []
+
+
+def test_a_table_that_comes_later(fleet: Fleet) -> None:
+    """A young process is found to publish two polls after it began, however seldom it is looked at by then.
+
+    (The first of them finds that it has run.) As long as it sleeps, it is not sampled.
+    """
+    target = fleet.start(testbed.interpreters()[-1], "publishes_late.py")
+    assert target.next_step() is not None
+    pid = target.process.pid
+    procfs, config = ProcFS(), replace(DEFAULT_CONFIG, watch_unmatched=False)
+    with procfs.open_process(pid) as process:
+        harness.until(
+            lambda: parse_stat(process.read("stat", "stat")).state == "S",
+            "it waits to be told to go on",
+        )
+    with closing(Poller(procfs, config, report=lambda _error: None)) as poller:
+        poller.always_watch(frozenset({pid}))
+        polled(poller)
+        polled(poller)
+        samples = poller.poll().stats.samples
+        poller.sample_for(0.5)
+        for _ in range(16):
+            assert polled(poller)[pid].names_from != "published"
+        assert poller.poll().stats.samples == samples
+        target.go()
+        assert target.next_step() is not None
+        polled(poller)
+        assert polled(poller)[pid].names_from == "published"

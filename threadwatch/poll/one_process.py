@@ -80,7 +80,11 @@ class ProcessPolls:
             reading = NOTHING_NEW
         else:
             reading = self._reader.read(
-                watched, clock_ns, lambda: self._idle.clock_ns(watched), now.poll
+                watched,
+                clock_ns,
+                lambda: self._idle.clock_ns(watched),
+                now.poll,
+                sampled=self._sampling.is_sampled(watched),
             )
         waits, all_seen = self._waits(watched, now, at_rest=at_rest)
         user_ticks, system_ticks = book.ticks
@@ -117,8 +121,9 @@ class ProcessPolls:
             before_ns,
             last.since_ns,
             last.left_out,
+            now.poll if last.poll and clock_ns != last.clock_ns else last.ran,
         )
-        self._idle.weigh_timer(watched, now.poll)
+        self._idle.weigh_timer(watched, now.poll, at_rest=at_rest)
         watched.rest.settle(read_whole=at_rest and reading.complete, looked=all_seen)
         return reading.names_lost
 

@@ -9,8 +9,8 @@ cycle.
 (docs/decisions/0048-calm-processes.md). Until the next poll it is sampled once a second. What is past
 decides, so no state is favoured. A process that runs a loop is never calm: looks are part of samples.
 * Only processes that are awake, or were a few polls ago, are sampled, and of their threads those
-that have run lately. One sample looks at a limited number of threads; if more run, they take turns
-from poll to poll.
+that have run lately. One that has been seen in one poll only can be awake. One sample looks at a limited
+number of threads; if more run, they take turns from poll to poll.
 * Our own process is not sampled: the thread that samples would always be seen sampling.
 * Every other thread is looked at once after it has run: it waits for the same thing until it runs
 again. The poll requests that by :meth:`Sampling.look`, when it has read the thread's clock.
@@ -45,6 +45,8 @@ _CALM_USES = 0.02
 """CPUs that a calm process uses at most."""
 _NEW_FOR = 2
 """Polls after which the running threads of a new process are known."""
+_FEW = 32
+"""Up to this many threads of a new process are sampled before it is known which of them run."""
 _MOST = 256
 """The most threads in one sample."""
 _MOST_LOOPED = 64
@@ -85,9 +87,7 @@ class Sampling:
     def choose(self, watched: Iterable[Process], now_ns: int) -> None:
         """Choose the awake ones of these processes, to sample until the next poll."""
         awake = [
-            (one, _running_tids(one))
-            for one in watched
-            if one.rest.rested < _AWAKE_FOR and one.last.poll and self._is_sampled(one)
+            (one, _running_tids(one)) for one in watched if _is_awake(one) and self.is_sampled(one)
         ]
         held = self._see_held(one for one, _ in awake)
         awake += [(one, self._loops.tids(one.key)) for one in held]
@@ -211,7 +211,7 @@ class Sampling:
 
         None: the process is not sampled.
         """
-        if not self._is_sampled(watched):
+        if not self.is_sampled(watched):
             self.forget(watched)
             return None
         return _by_identity(watched, self._sampler.take(watched.key, now_ns))
@@ -232,7 +232,8 @@ class Sampling:
         self._looker.sample(_target(watched, tids), now_ns)
         return _by_identity(watched, self._looker.take(watched.key))
 
-    def _is_sampled(self, watched: Process) -> bool:
+    def is_sampled(self, watched: Process) -> bool:
+        """Return whether a process is sampled while it is awake."""
         return watched.membership.config.wait_rate > 0 and watched.key.pid != self._own_pid
 
     def rest(self, watched: Process) -> None:
@@ -256,10 +257,17 @@ class Sampling:
         self._looker.close()
 
 
+def _is_awake(watched: Process) -> bool:
+    """Return whether a process has run in the last polls, or may have; the first poll cannot tell."""
+    last = watched.last
+    return watched.rest.rested < _AWAKE_FOR and (last.ran > 0 or last.poll == last.met > 0)
+
+
 def _running_tids(watched: Process) -> Collection[int]:
-    """Return the TIDs of threads that have run lately; for a process in its first polls, all TIDs."""
+    """Return the TIDs of threads that have run lately; for a process in its first polls, all of few."""
     last, book = watched.last, watched.threads
-    return book.known if last.poll < last.met + _NEW_FOR else book.hot
+    is_new = last.poll < last.met + _NEW_FOR and len(book.known) <= _FEW
+    return book.known if is_new else book.hot
 
 
 def _target(watched: Process, tids: Collection[int], loops: LoopTarget | None = None) -> Target:
