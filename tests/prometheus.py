@@ -62,6 +62,8 @@ class Prometheus:
         self.config.write_text(config)
         self.log = directory / "prometheus.log"
         self.port = port
+        self.at: float | None = None
+        """The Unix time as of which queries are answered; None: now."""
         self._command = (
             *command,
             f"--config.file={self.config}",
@@ -103,13 +105,13 @@ class Prometheus:
 
     def query(self, promql: str) -> list[Result]:
         """Return the answer to an instant query that gives a vector."""
-        data = self._get("/api/v1/query?" + urllib.parse.urlencode({"query": promql}))
+        data = self._instant(promql)
         assert data["resultType"] == "vector", data
         return [Result(found["metric"], float(found["value"][1])) for found in data["result"]]
 
     def query_range(self, promql: str, *, over: float, step: float) -> list[Samples]:
-        """Return the answer to a range query that ends now, as a graph asks it; times in seconds."""
-        end = time.time()
+        """Return the answer to a range query up to now or ``at``, as a graph asks it; times in seconds."""
+        end = time.time() if self.at is None else self.at
         query = {"query": promql, "start": end - over, "end": end, "step": step}
         data = self._get("/api/v1/query_range?" + urllib.parse.urlencode(query))
         assert data["resultType"] == "matrix", data
@@ -132,8 +134,7 @@ class Prometheus:
 
     def samples(self, selector: str, over: str = "5m") -> list[Samples]:
         """Return every sample that is stored of the series, from the last ``minutes``."""
-        query = urllib.parse.urlencode({"query": f"{selector}[{over}]"})
-        data = self._get("/api/v1/query?" + query)
+        data = self._instant(f"{selector}[{over}]")
         assert data["resultType"] == "matrix", data
         return [
             Samples(found["metric"], {time: float(value) for time, value in found["values"]})
@@ -152,6 +153,10 @@ class Prometheus:
     def metadata(self) -> dict[str, dict[str, str]]:
         """Type, help and unit that the targets have said of their metrics, by name."""
         return {name: said[0] for name, said in self._get("/api/v1/metadata").items()}
+
+    def _instant(self, promql: str) -> Any:
+        moment = {} if self.at is None else {"time": self.at}
+        return self._get("/api/v1/query?" + urllib.parse.urlencode({"query": promql, **moment}))
 
     def _get(self, path: str) -> Any:
         with urllib.request.urlopen(

@@ -228,7 +228,8 @@ def test_cpu_by_thread_name(
         this = f'label_replace(vector(1), "thread", "{thread}", "", "")'
         (found,) = asked.wait_for(f"({cpu} > 0.001) and on (thread) {this}")
         assert found.labels == {"group": name, "thread": thread}
-    most = f"{cpu} > on (group) group_left () (0.1 * sum by (group) ({cpu}))"
+    # once the group has used so much that 10 % of it are no chance: half a second
+    most = f"{cpu} > on (group) group_left () (0.1 * (sum by (group) ({cpu}) > 0.03))"
     assert {r.labels["thread"] for r in asked.wait_for(most)} <= {*at_work, "MainThread"}
 
 
@@ -259,7 +260,9 @@ def test_threads_are_counted_for_the_whole(
         group = f'{{group="{name}"}}'
         asked.wait_for(f"threadwatch_group_cpu_seconds_total{group} > 0.5")
         parts = f"sum by (group) (threadwatch_thread_cpu_seconds_total{group})"
-        (ratio,) = asked.query(
-            f"{parts} / sum by (group) (threadwatch_group_cpu_seconds_total{group})"
+        (ratio,) = (
+            asked.wait_for(  # after a scrape that a busy machine did not answer in time, none
+                f"{parts} / sum by (group) (threadwatch_group_cpu_seconds_total{group})"
+            )
         )
         assert ratio.value == pytest.approx(1, abs=1e-6), name
