@@ -435,8 +435,6 @@ class Flood:
         self._program.stdout.readline()
         self.dir = ProcFS().open_process(self._program.pid)
         stat = parse_stat(self.dir.read("stat", "stat"))
-        self.paid = (stat.user_ticks + stat.system_ticks) * 10_000_000 // 20_000
-        """The slots that it has paid for."""
         head = layout.pack_static(
             flags=0,
             pid=self._program.pid,
@@ -448,6 +446,12 @@ class Flood:
         )
         os.pwrite(self._memfd, head, 0)
         self._generation = 0
+
+    @property
+    def paid(self) -> int:
+        """Return the slots that it has paid for so far: to begin to sleep costs something, too."""
+        stat = parse_stat(self.dir.read("stat", "stat"))
+        return (stat.user_ticks + stat.system_ticks) * 10_000_000 // 20_000
 
     def published(self, room: SharedBudget | None = None) -> Published:
         """Return what it publishes."""
