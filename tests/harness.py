@@ -166,7 +166,7 @@ def run_in_pid_namespace(module: str) -> None:
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=5 * DEADLINE,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

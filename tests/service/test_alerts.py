@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from tests import testbed
+from tests.harness import DEADLINE
 
 RULES = testbed.CHECKOUT / "config" / "prometheus" / "rules" / "threadwatch.yml"
 SCENARIOS = sorted((testbed.CHECKOUT / "tests" / "rules").glob("*.yml"))
@@ -20,7 +21,9 @@ both = pytest.mark.parametrize("promtool", PROMTOOLS.values(), ids=PROMTOOLS)
 
 
 def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=5 * DEADLINE, check=False
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

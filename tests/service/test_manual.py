@@ -17,6 +17,7 @@ import pytest
 
 from manual.__main__ import SHARE
 from manual.commands import subparsers
+from tests.harness import DEADLINE
 from threadwatch.commands.arguments import parser
 
 _PAGES = ("man1/threadwatch.1", "man5/threadwatch.yml.5")
@@ -135,7 +136,7 @@ def _zsh() -> Iterator[int]:
 
 def _read_until(terminal: int, wanted: str) -> str:
     seen = b""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + DEADLINE
     while wanted not in seen.decode(errors="replace"):
         left = deadline - time.monotonic()
         assert left > 0, seen

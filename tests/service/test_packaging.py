@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests import testbed
+from tests.harness import DEADLINE
 from tests.testbed import Interpreter
 from threadwatch.shipped import shipped
 
@@ -109,7 +110,9 @@ def _install(wheel: Path, interpreter: Interpreter, directory: Path) -> Installe
             *("install", "--no-index", "--no-deps", "--disable-pip-version-check", str(wheel)),
         ),
     ):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=5 * DEADLINE, check=False
+        )
         assert done.returncode == 0, done.stdout + done.stderr
     return Installed(interpreter, directory)
 
@@ -249,7 +252,7 @@ def test_pipx_installs_it_with_its_manual(wheel: Path, tmp_path: Path) -> None:
         [sys.executable, "-m", "pipx", "install", "--quiet", f"{wheel}[daemon]"],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=5 * DEADLINE,
         check=False,
         env=environment,
     )

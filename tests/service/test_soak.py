@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.harness import DEADLINE
 from tests.testbed import CHECKOUT
 
 
@@ -18,7 +19,7 @@ def test_a_short_soak() -> None:
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=5 * DEADLINE,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

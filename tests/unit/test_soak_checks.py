@@ -35,6 +35,8 @@ def test_errors_that_nothing_explains() -> None:
     assert found == ["2 × table malformed"]
     assert unexplained({("process", "timeout"): 3.0}, 1000) == []
     assert unexplained({("process", "timeout"): 30.0}, 1000) == ["30 × timeout in 1000 polls"]
+    assert unexplained({("process", "timeout"): 5.0}, 10) == []
+    assert unexplained({("process", "timeout"): 6.0}, 10) == ["6 × timeout in 10 polls"]
 
 
 def test_counters_that_fall() -> None:
