@@ -16,6 +16,8 @@ class Kernel:
     """The release of Debian that has the package."""
     userland: str
     """The release of Debian that is booted: its systemd and its Python."""
+    parameters: str = ""
+    """More of the kernel's command line."""
 
 
 _CLOUD: Final = "linux-image-cloud-amd64"
@@ -24,6 +26,13 @@ KERNELS: Final = {
     for kernel in (
         Kernel("6.1", _CLOUD, "bookworm", "bookworm"),
         Kernel("6.12", _CLOUD, "trixie", "trixie"),
+        Kernel(
+            "6.1-cgroup-v1",
+            _CLOUD,
+            "bookworm",
+            "bookworm",
+            parameters="systemd.unified_cgroup_hierarchy=0",
+        ),
     )
 }
 """By the names that ``./dev kernels`` takes."""

@@ -41,36 +41,17 @@ class Machine:
         """
         tree = kernel_tree(self.kernel)
         (image,) = (tree / "boot").glob("vmlinu[xz]-*")
+        parameters = f"console=ttyS0 panic=-1 mitigations=off {self.kernel.parameters}"
         lines.write_text("")
         with self.console.open("ab") as log:
             process = subprocess.Popen(
                 [
-                    *(
-                        "nice",
-                        "-n",
-                        "10",
-                        "qemu-system-x86_64",
-                        "-machine",
-                        "q35",
-                        "-cpu",
-                        "Nehalem",
-                    ),
+                    *("nice", "-n", "10"),
+                    *("qemu-system-x86_64", "-machine", "q35", "-cpu", "Nehalem"),
                     *("-accel", "tcg,thread=multi", "-m", "2048", "-smp", "2", "-nic", "none"),
-                    *(
-                        "-display",
-                        "none",
-                        "-no-reboot",
-                        "-kernel",
-                        image,
-                        "-initrd",
-                        self.initramfs,
-                    ),
-                    *(
-                        "-append",
-                        "console=ttyS0 panic=-1 mitigations=off",
-                        "-serial",
-                        "chardev:console",
-                    ),
+                    *("-display", "none", "-no-reboot"),
+                    *("-kernel", image, "-initrd", self.initramfs),
+                    *("-append", parameters, "-serial", "chardev:console"),
                     *("-chardev", f"file,id=console,path={self.console},append=on"),
                     *("-drive", f"file={self.disk},if=virtio,format=raw,cache=unsafe"),
                     *("-device", "virtio-serial-pci", "-chardev", f"file,id=port,path={lines}"),

@@ -6,7 +6,18 @@ from pathlib import Path
 from typing import Final
 
 from tests.harness import until
-from tests.kernels.guest.here import DAEMON, HERE, as_shipped, start, stop, view, with_config
+from tests.kernels.guest.here import (
+    DAEMON,
+    HERE,
+    PYTHON,
+    as_shipped,
+    script,
+    shell,
+    start,
+    stop,
+    view,
+    with_config,
+)
 from tests.kernels.guest.series import series
 from tests.kernels.guest.threads import STATES, states
 
@@ -15,6 +26,9 @@ _STAT: Final = (
     ("cpu,cpuacct/system.slice/throttled.service", "throttled_time", 1e9),
 )
 """Where version 2 has the count, and where version 1; and in how many parts of a second."""
+_CONTAINER: Final = "4e5a" * 16
+_POD: Final = "f6f2d169-f2ae-4afa-95ed-06ff2ed6b288"
+_INFO: Final = "threadwatch_group_container_info"
 _OUT: Final = "/var/tmp/throttled.json"  # noqa: S108 - of a machine that has no other user
 
 
@@ -22,16 +36,30 @@ def units() -> None:
     """Check that a process belongs to its unit, by which it can have a group."""
     config = "groups:\n  - name: of-a-unit\n    match: {systemd_unit: '^rest\\.service$'}\n"
     with_config(config)
-    info = "threadwatch_group_container_info"
     until(
-        lambda: series(DAEMON.metrics(), info, "unit", group="of-a-unit") == {"rest.service": 1},
+        lambda: series(DAEMON.metrics(), _INFO, "unit", group="of-a-unit") == {"rest.service": 1},
         "its unit",
     )
 
 
+def containers() -> None:
+    """Check the labels of a process in a group that containerd has systemd make for a pod of Kubernetes."""
+    as_shipped()
+    unit = f"cri-containerd-{_CONTAINER}.scope"
+    place = f"--slice=kubepods-burstable-pod{_POD.replace('-', '_')}.slice --unit={unit}"
+    program = f"{PYTHON} {script('contained')}"
+    group = f"contained@{_CONTAINER[:12]}"
+    shell(f"systemd-run --quiet --scope --uid=shop {place} {program} >/dev/null 2>&1 &")
+    for label, expected in (("unit", unit), ("container_id", _CONTAINER), ("pod_uid", _POD)):
+        until(
+            lambda: series(DAEMON.metrics(), _INFO, label, group=group) == {expected: 1},  # noqa: B023 - used at once
+            label,
+        )
+    stop(unit)
+
+
 def throttled() -> str:
     """Check that a group was kept from CPUs, by a limit, for as long as the kernel counts."""
-    as_shipped()
     pid = start("throttled", _OUT, limits=("CPUQuota=1000%",))
     until(lambda: states(view().get(pid), "published").items() >= STATES.items(), "at rest")
     until(lambda: _counted() == 0, "a group that has a limit, and is kept from nothing")

@@ -34,6 +34,7 @@ CHECKS: Final = (
     *(Check(f"hidepid={n}", functools.partial(rights.hidepid, n)) for n in (1, 2, 4)),
     Check("AppArmor", rights.apparmor),
     Check("groups by unit", cgroups.units),
+    Check("labels of a container and its pod", cgroups.containers),
     Check("throttling, by the kernel's count", cgroups.throttled),
     Check("no-capabilities.conf", service.no_capabilities),
     Check("reload", service.reload),

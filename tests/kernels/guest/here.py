@@ -50,6 +50,14 @@ def answer(*arguments: str, prefix: Sequence[str] = ()) -> Any:
     return json.loads(done.stdout)
 
 
+def script(name: str) -> str:
+    """Give ``kernel_load.py`` another name, by which its group is called; return its path."""
+    path = Path("/srv") / f"{name}.py"
+    path.unlink(missing_ok=True)
+    path.symlink_to(TARGETS / "kernel_load.py")
+    return str(path)
+
+
 def start(
     name: str,
     *arguments: str,
@@ -61,12 +69,10 @@ def start(
 
     ``limits``: properties of the unit.
     """
-    script = Path("/srv") / f"{name}.py"
-    script.unlink(missing_ok=True)
-    script.symlink_to(TARGETS / "kernel_load.py")
+    program = (PYTHON, script(name), *arguments)
     published = ["--setenv=THREADWATCH=1"] if publish else []
     unit = ("systemd-run", "--quiet", f"--unit={name}", f"--uid={user}", *published)
-    HERE.run(*unit, *(f"--property={one}" for one in limits), PYTHON, str(script), *arguments)
+    HERE.run(*unit, *(f"--property={one}" for one in limits), *program)
     return until(Service(HERE, name).pid, f"{name} runs")
 
 
