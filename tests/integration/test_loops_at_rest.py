@@ -1,16 +1,21 @@
-"""A loop whose thread sleeps is not read again, until it runs again."""
+"""Loops whose threads sleep: one that waits is not read again, one that is held is."""
 
 from __future__ import annotations
 
 import subprocess
 import time
+from contextlib import closing
+from dataclasses import replace
 
 from tests.harness import environ, until
 from tests.testbed import require
+from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.errors import ReadError
 from threadwatch.model.keys import ProcessKey
 from threadwatch.model.loops import LoopSample
-from threadwatch.procfs import MemoryFile, ProcFS
+from threadwatch.model.view import View
+from threadwatch.poll.poller import Poller
+from threadwatch.procfs import MemoryFile, ProcFS, parse_stat
 from threadwatch.reading.reader import GuardedReader
 from threadwatch.tasks.kind import Asleep
 from threadwatch.tasks.source import LoopSource
@@ -32,6 +37,16 @@ async def main():
     asyncio.get_running_loop().add_reader(0, hear)
     print("idle", flush=True)
     await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+HELD = """
+import asyncio, sys
+
+async def main():
+    print("held", flush=True)
+    sys.stdin.readline()
 
 asyncio.run(main())
 """
@@ -97,4 +112,35 @@ def test_a_thread_that_sleeps_is_not_read_again() -> None:
         looks.close()
         file.close()
         directory.close()
+        process.kill()
+
+
+def test_a_loop_that_is_held_when_it_is_found() -> None:
+    """A loop that is blocked by a call that sleeps is looked at again and again, though nothing has run."""
+    command = [*require(3, 12).command, "-c", HELD]
+    pipe = subprocess.PIPE
+    procfs, config = ProcFS(), replace(DEFAULT_CONFIG, watch_unmatched=False)
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, env=environ("plain", {}), text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        with procfs.open_process(process.pid) as directory:
+            until(lambda: parse_stat(directory.read("stat", "stat")).state == "S", "it is blocked")
+        with closing(Poller(procfs, config, report=lambda _error: None)) as poller:
+            poller.always_watch(frozenset({process.pid}))
+
+            def poll() -> View:
+                """Return one more poll, and have samples taken before it."""
+                poller.sample_for(0.3)
+                return poller.poll()
+
+            def holder() -> str | None:
+                loops = [thread.loop for one in poll().processes for thread in one.threads]
+                return next((one.holder for one in loops if one is not None), None)
+
+            assert until(holder, "the loop is seen to be held") == "main"
+            for _ in range(3):
+                samples = poll().stats.samples
+            until(lambda: poll().stats.samples > samples, "it is looked at again")
         process.kill()

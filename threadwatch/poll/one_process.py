@@ -121,7 +121,6 @@ class ProcessPolls:
             before_ns,
             last.since_ns,
             last.left_out,
-            now.poll if last.poll and clock_ns != last.clock_ns else last.ran,
         )
         self._idle.weigh_timer(watched, now.poll, at_rest=at_rest)
         watched.rest.settle(read_whole=at_rest and reading.complete, looked=all_seen)

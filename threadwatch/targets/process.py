@@ -59,8 +59,6 @@ class LastPoll(NamedTuple):
     """Since when it may have run in polls that could not read it."""
     left_out: int = 0
     """The last such poll."""
-    ran: int = 0
-    """The last poll that has found that it had run since the poll before; 0: none has."""
 
 
 @dataclass(slots=True, eq=False)

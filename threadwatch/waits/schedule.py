@@ -9,8 +9,8 @@ cycle.
 (docs/decisions/0048-calm-processes.md). Until the next poll it is sampled once a second. What is past
 decides, so no state is favoured. A process that runs a loop is never calm: looks are part of samples.
 * Only processes that are awake, or were a few polls ago, are sampled, and of their threads those
-that have run lately. One that has been seen in one poll only can be awake. One sample looks at a limited
-number of threads; if more run, they take turns from poll to poll.
+that have run lately. (One that has not run since it was met is, too: it can rest with a loop held.) One
+sample looks at a limited number of threads; if more run, they take turns from poll to poll.
 * Our own process is not sampled: the thread that samples would always be seen sampling.
 * Every other thread is looked at once after it has run: it waits for the same thing until it runs
 again. The poll requests that by :meth:`Sampling.look`, when it has read the thread's clock.
@@ -87,11 +87,13 @@ class Sampling:
     def choose(self, watched: Iterable[Process], now_ns: int) -> None:
         """Choose the awake ones of these processes, to sample until the next poll."""
         awake = [
-            (one, _running_tids(one)) for one in watched if _is_awake(one) and self.is_sampled(one)
+            (one, _running_tids(one))
+            for one in watched
+            if one.rest.rested < _AWAKE_FOR and one.last.poll and self.is_sampled(one)
         ]
         held = self._see_held(one for one, _ in awake)
         awake += [(one, self._loops.tids(one.key)) for one in held]
-        looped = sum(bool(one.loops.tids) for one, _ in awake)
+        looped = {one.key for one, _ in awake if one.loops.tids}
         wanted = sum(len(tids) for _, tids in awake)
         self._turn += 1
         self._targets.clear()
@@ -106,20 +108,19 @@ class Sampling:
             clock_ns = self._clocks[one.key] = one.last.clock_ns
             used_ns = clock_ns - clocks.get(one.key, 0)
             rate = one.membership.config.wait_rate
-            if self._is_calm(one, used_ns / passed_ns, now_ns):
+            if one.key not in looped and self._is_calm(one, used_ns / passed_ns, now_ns):
                 rate = min(rate, _CALM_RATE)
             self._targets.setdefault(rate, []).append(
-                _target(one, tuple(some), self._loops_of(one, rate, looped, now_ns))
+                _target(one, tuple(some), self._loops_of(one, rate, len(looped), now_ns))
             )
         self._poll_ns = None
 
     def _is_calm(self, watched: Process, used: float, now_ns: int) -> bool:
-        """Return whether few samples of a process are enough. ``used``: how many CPUs it has used lately."""
-        return (
-            used < _CALM_USES
-            and not watched.loops.tids
-            and self._sampler.is_calm(watched.key, now_ns)
-        )
+        """Return whether few samples are enough of a process that runs no loop.
+
+        ``used``: how many CPUs it has used lately.
+        """
+        return used < _CALM_USES and self._sampler.is_calm(watched.key, now_ns)
 
     def _loops_of(self, watched: Process, rate: int, looped: int, now_ns: int) -> LoopTarget | None:
         """Return how to look at the loops of a process that is sampled at this rate.
@@ -255,12 +256,6 @@ class Sampling:
         self._loops.close()
         self._sampler.close()
         self._looker.close()
-
-
-def _is_awake(watched: Process) -> bool:
-    """Return whether a process has run in the last polls, or may have; the first poll cannot tell."""
-    last = watched.last
-    return watched.rest.rested < _AWAKE_FOR and (last.ran > 0 or last.poll == last.met > 0)
 
 
 def _running_tids(watched: Process) -> Collection[int]:
