@@ -175,6 +175,15 @@ class Watch:
         """
         return sum(totals.started for totals in self.group.series.values())
 
+    def kernels_ns(self, name: str) -> int:
+        """Return the CPU time of all threads that have this name now, by the kernel's word (schedstat)."""
+        return sum(
+            int(Path(f"/proc/{process.key.pid}/task/{t.tid}/schedstat").read_text().split()[0])
+            for process in self.views[-1].processes
+            for t in process.threads
+            if t.name == name
+        )
+
     def process(self, pid: int) -> ProcessView | None:
         """Return a process as the last poll saw it."""
         return next((p for p in self.views[-1].processes if p.key.pid == pid), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.harness import TARGETS
+from tests.harness import DEADLINE, TARGETS
 
 
 def visitors(directory: Path) -> Path:
@@ -18,7 +18,7 @@ def library_of(name: str, directory: Path) -> Path:
     library = directory / f"lib{name}.so"
     options = ("-shared", "-fPIC", "-O1", "-pthread", "-Wall", "-Werror")
     source = str(TARGETS / f"{name}.c")
-    subprocess.run(["gcc", *options, "-o", str(library), source], check=True, timeout=60)
+    subprocess.run(["gcc", *options, "-o", str(library), source], check=True, timeout=DEADLINE)
     return library
 
 
@@ -27,5 +27,5 @@ def waiters(directory: Path, compiler: str) -> Path:
     program = directory / f"waiters-{compiler}"
     options = ("-O1", "-pthread", "-Wall", "-Werror")
     source = str(TARGETS / "musl_waiters.c")
-    subprocess.run([compiler, *options, "-o", str(program), source], check=True, timeout=60)
+    subprocess.run([compiler, *options, "-o", str(program), source], check=True, timeout=DEADLINE)
     return program

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness import DEADLINE
 from tests.testbed import CHECKOUT
 
 PROGRAM = """
@@ -60,7 +61,7 @@ def _look(loadavg: str | None, *prefix: str) -> list[str]:
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=2 * DEADLINE,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -213,7 +213,7 @@ def ps(tmp_path: Path, pid: int, config: str = "{}\n") -> dict[str, Any]:
     file = tmp_path / "threadwatch.yml"
     file.write_text(config)
     command = threadwatch("ps", "--json", "--config.file", str(file), str(pid))
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * DEADLINE, check=True)
     found: list[dict[str, Any]] = json.loads(done.stdout)
     (process,) = [one for one in found if one["pid"] == pid]
     return process
@@ -224,7 +224,7 @@ def doctor(tmp_path: Path, pid: int) -> dict[str, Any]:
     command = threadwatch(
         "doctor", "--json", "--config.file", f"{tmp_path}/threadwatch.yml", str(pid)
     )
-    done = subprocess.run(command, capture_output=True, timeout=100, check=False)
+    done = subprocess.run(command, capture_output=True, timeout=2 * DEADLINE, check=False)
     found: list[dict[str, Any]] = json.loads(done.stdout)["processes"]
     (process,) = [one for one in found if one["pid"] == pid]
     return process

@@ -23,6 +23,7 @@ from typing import Any
 import pytest
 
 from tests import testbed
+from tests.harness import DEADLINE
 from tests.integration.sampling import promptly
 from tests.loads import Load, Watch
 from tests.testbed import Interpreter
@@ -148,7 +149,7 @@ class Lab:
 
     def follow_until(self, condition: Callable[[View], bool], why: str) -> View:
         """Poll and sample until something shows."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + DEADLINE
         while not condition(view := self.follow(0)):
             assert time.monotonic() < deadline, f"never: {why}; {self.watch.group}"
         return view

@@ -8,7 +8,6 @@ import pty
 import re
 import select
 import signal
-import socket
 import struct
 import subprocess
 import sys
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import DEADLINE, run, threadwatch, until
+from tests.harness import DEADLINE, reserved_port, run, threadwatch, until
 from tests.serving import application, serving
 from tests.terminal import terminal
 from tests.testbed import CHECKOUT
@@ -189,7 +188,7 @@ def test_nothing_else_loads_textual() -> None:
         cwd=CHECKOUT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
         check=True,
     )
     assert done.stdout == "[]\n"
@@ -300,25 +299,23 @@ def test_another_host_by_its_daemon(tmp_path: Path) -> None:
 
 def test_a_daemon_that_goes_and_comes_back(tmp_path: Path) -> None:
     """While the daemon is away each poll says so; when it is back, views come again."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"--web.listen-address=127.0.0.1:{free.getsockname()[1]}"
-    source = DaemonSource(f"http://127.0.0.1:{address.rpartition(':')[2]}", interval=0.2)
     stop = select.select
 
     def wait(seconds: float) -> bool:
         stop([], [], [], seconds)
         return False
 
-    for directory in ("first", "second"):
-        (tmp_path / directory).mkdir()
-        with serving(tmp_path / directory, address):
-            until(lambda: _answers(source), "the daemon answers")
-            view = source.next(wait)
-            assert view is not None
-            assert view.details
-        with pytest.raises(Unusable, match="cannot be reached: Connection refused"):
-            source.next(wait)
+    with reserved_port() as port:
+        source = DaemonSource(f"http://127.0.0.1:{port}", interval=0.2)
+        for directory in ("first", "second"):
+            (tmp_path / directory).mkdir()
+            with serving(tmp_path / directory, port=port):
+                until(lambda: _answers(source), "the daemon answers")
+                view = source.next(wait)
+                assert view is not None
+                assert view.details
+            with pytest.raises(Unusable, match="cannot be reached: Connection refused"):
+                source.next(wait)
 
 
 def _answers(source: DaemonSource) -> bool:

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+from tests.harness import DEADLINE
 from tests.testbed import CHECKOUT, Interpreter
 
 _SHOW = "; import glob, os; print(*map(os.path.realpath, glob.glob('/proc/self/fd/*')))"
@@ -25,7 +26,7 @@ def test_earlier_places(interpreter: Interpreter, start: str) -> None:
         [*interpreter.command, "-W", "error", "-c", start + _SHOW],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=DEADLINE,
         check=False,
         env={**os.environ, "PYTHONPATH": str(CHECKOUT), "THREADWATCH": "1"},
     )

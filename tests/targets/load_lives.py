@@ -75,11 +75,17 @@ def leaderless():
         load_lab.tell("leaderless")
         load_lab.hold()
         load_lab.burn(80 * MS)
-        late = threading.Thread(target=load_lab.burn, args=(30 * MS,), name="late")
+        measured = []
+
+        def work():
+            load_lab.burn(30 * MS)
+            measured.append(time.thread_time_ns())
+
+        late = threading.Thread(target=work, name="late")
         late.start()
         late.join()
         worker("later", 40 * MS)
-        load_lab.tell("done", process_ns=time.process_time_ns())
+        load_lab.tell("done", late_ns=measured[0], process_ns=time.process_time_ns())
         load_lab.hold()
         os._exit(0)
 
