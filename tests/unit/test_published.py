@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from threadwatch.errors import ReadError
+from threadwatch.model.readings import NS_PER_TICK
 from threadwatch.names.published import Published
 from threadwatch.names.slot_budget import FREE, SharedBudget
 from threadwatch.names.slots import Gil
@@ -79,6 +80,22 @@ def name_of(published: Published, tid: int, start_ticks: int) -> str | None:
 def ends(published: Published) -> list[tuple[str, int | None]]:
     """Return the names and CPU times of those that have ended since this was last asked."""
     return [(slot.name, slot.cpu_ns) for _, slot in published.take_ended()]
+
+
+def test_a_thread_that_is_born_after_an_end(
+    process: ProcessDir, published: Published, new_table: NewTable
+) -> None:
+    """A thread with the TID of one that ended before is not that one, though it is as young."""
+    table = new_table()
+    record = born(table, 11, "one")
+    published.find(process)
+    published.read(process)
+    table.end(record, 5_000_000)
+    published.read(process)
+    ((_, slot),) = published.take_ended()
+    ended_ticks = slot.ended_ns // NS_PER_TICK
+    assert name_of(published, 11, slot.born_ns // NS_PER_TICK) == "one"
+    assert name_of(published, 11, ended_ticks + 1) is None
 
 
 def test_nothing_is_published_without_a_table(

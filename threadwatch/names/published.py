@@ -33,6 +33,7 @@ from threadwatch.procfs import (
     ProcessDir,
     TableFile,
 )
+from threadwatch.publisher.layout import ENDED
 
 
 class Published:
@@ -246,8 +247,11 @@ class Published:
         """Return the slot of the thread with this TID and start time, if one is published."""
         for followed in self._tables:
             slot = followed.by_tid.get(ns_tid)
-            if slot is not None and slot.born_ns >= (start_ticks - 1) * NS_PER_TICK:
-                return followed.file.inode, slot
+            if slot is None or slot.born_ns < (start_ticks - 1) * NS_PER_TICK:
+                continue
+            if slot.state == ENDED and slot.ended_ns < start_ticks * NS_PER_TICK:
+                continue  # of the thread that had the TID before
+            return followed.file.inode, slot
         if start_ticks > self._youngest_unknown:
             self._youngest_unknown = start_ticks
             self._doubtful = True
