@@ -30,7 +30,6 @@ from threadwatch.procfs import (
     parse_waited,
 )
 from threadwatch.procfs.marks import Lock
-from threadwatch.procfs.own import counts_files
 from threadwatch.reading.hangs import HangRecords
 from threadwatch.reading.reader import GuardedReader, owner_of
 from threadwatch.targets.process import Facts, Membership, Process
@@ -189,7 +188,6 @@ class Admission:
         python = is_python(exe, watched.facts.cmdline, watched.facts.comm)
         errors = []
         if not watched.tables.known:
-            looks.count_files(watched.dir.file_count() if counts_files() else None)
             errors = self._search.search(watched, looks, lambda: self._may_read_memory(watched))
         believed = self._take_handed(watched)
         if python:

@@ -22,24 +22,12 @@ class Looks:
     """The process clock at the last look: while it stands still, there is nothing new. -1: look anyway."""
     embeds: str | None = None
     """The program, not called Python, in which a Python was found."""
-    due: int = 0
-    """The poll from which on it is looked at as soon as it has run."""
-    files: int | None = None
-    """The number of files that it had open at the last look; None: not known."""
     files_searched: int = 0
     """File descriptors that have been looked at for a table beyond the first ones."""
 
     def done(self, clock_ns: int) -> None:
         """Note a look at the process when its clock was this."""
         self.clock_ns = clock_ns
-
-    def wait_until(self, poll: int) -> None:
-        """Make the next look in this poll, if nothing asks for an earlier one."""
-        self.due = poll
-
-    def count_files(self, count: int | None) -> None:
-        """Note how many files the process has open; None: not known."""
-        self.files = count
 
     def again(self) -> None:
         """Have the next look made in any case."""
@@ -73,12 +61,10 @@ class LookSchedule:
         """Look at a process in this poll; 0: in the next one."""
         self._due.setdefault(poll, []).append(pid)
 
-    def after(self, poll: int, wait: int, pid: int) -> int:
-        """Look at a process after this many polls at most: its PID decides in which one. Returns that."""
+    def after(self, poll: int, wait: int, pid: int) -> None:
+        """Look at a process after this many polls at most: its PID decides in which one."""
         turn = pid * 0x9E3779B1 >> 16  # PIDs that come together are often of one residue
-        due = poll + wait - (poll + turn) % wait
-        self.at(due, pid)
-        return due
+        self.at(poll + wait - (poll + turn) % wait, pid)
 
     def take(self, poll: int) -> set[int]:
         """Return the PIDs that are due in a poll."""

@@ -4,9 +4,6 @@ Facts are not read again without a reason. But a process may exec another progra
 start time, or begin to publish; and a PID may get a new owner. So each process is looked at again after
 1, 2, 4 … 32 polls at most. If its CPU clock has not moved, it has done nothing of the kind, and that look
 costs one system call. The looks at different processes are spread over the polls.
-
-Most processes that publish do so within their first minute. So a younger one without a table is looked at in
-any poll in which the number of its open files is another: a table is one more.
 """
 
 from __future__ import annotations
@@ -129,29 +126,17 @@ class Turns:
         looks = self.of(watched)
         if watched.tables.searching:
             looks.soon()
-        else:
+        elif watched.tables.known or not _is_young(watched):
             looks.later()
-        looks.wait_until(self._schedule.after(poll, looks.wait, watched.key.pid))
-        self._expect_table(watched, poll)
-
-    def _expect_table(self, watched: Process, poll: int) -> None:
-        """See in the next poll, if a process may be about to publish, whether it has opened files."""
-        if not watched.tables.known and _is_young(watched):
-            self.next(watched.key.pid, poll)
+        self.after(watched.key.pid, poll, looks.wait)
 
     def _rests(self, pid: int, poll: int) -> bool:
         """Return whether a known process has not run since the last look; then it has another turn later."""
         watched = self._watched.get(pid)
         if watched is not None:
-            looks = self.of(watched)
-            if poll >= looks.due:
-                if watched.last.clock_ns != looks.clock_ns:
-                    return False
-                self.put_off(watched, poll)
-                return True
-            if watched.last.clock_ns != looks.clock_ns and not _has_same_files(watched, looks):
+            if watched.last.clock_ns != self.of(watched).clock_ns:
                 return False
-            self._expect_table(watched, poll)
+            self.put_off(watched, poll)
             return True
         other = self._others.get(pid)
         if other is None or not self._procfs.same_namespace:
@@ -186,16 +171,6 @@ class Turns:
         for pid in self._others.gone(pids):
             self._others.forget(pid, poll)
         return [pid for pid in pids if pid not in self._watched and pid not in self._others]
-
-
-def _has_same_files(watched: Process, looks: Looks) -> bool:
-    """Return whether a process has as many files open as at the last look, if that need not be repeated."""
-    if looks.clock_ns < 0 or looks.files is None or watched.tables.undecided:
-        return False
-    try:
-        return watched.dir.file_count() == looks.files
-    except (Gone, ReadError):
-        return False  # the look will tell
 
 
 def _is_young(watched: Process) -> bool:

@@ -62,7 +62,6 @@ class BestNames:
         """
         changes = self._tables.update(process, poll, used_ns, living)
         all_tids = False
-        was_known = self.memory.known
         if self._tables.known or not self._wanted():
             if self.memory.known:
                 self.memory.forget()
@@ -72,8 +71,6 @@ class BestNames:
             changes.tids.update(changed)
         if all_tids:
             changes.tids.update(living.started())
-        if was_known and not (self.memory.known or self._tables.known):
-            changes = changes._replace(lost=True)
         return changes
 
     def name_of(self, tid: int, start_ticks: int, before: Name | None) -> Name | None:

@@ -57,7 +57,6 @@ class TableFinder:
         """By inode."""
         self._next_fd = 0
         """The descriptor to go on with in a process with many files; 0: all have been examined."""
-        self._undecided = False
         self._seen: set[int] = set()
         """Inodes of the tables that have been seen until there."""
 
@@ -70,15 +69,6 @@ class TableFinder:
     def searching(self) -> bool:
         """Return whether files of the process are left for the next :meth:`find`."""
         return self._next_fd > 0
-
-    @property
-    def undecided(self) -> bool:
-        """Return whether the process had a table at the last :meth:`find` that may be its own soon.
-
-        It may be a table that is being made, one of another user, which the process may become, or one that a
-        fork has inherited, which makes its own instead.
-        """
-        return self._undecided or bool(self._inherited)
 
     def stop(self) -> None:
         """Search no further: there is no table."""
@@ -130,8 +120,6 @@ class TableFinder:
             else:
                 found.append(table)
         if not self._next_fd:
-            decided = followed | self._refused | {table.file.inode for table in found}
-            self._undecided = not seen <= decided
             # Forget tables that are gone, or a process could make us remember any number.
             self._refused &= seen
             self._complained &= seen

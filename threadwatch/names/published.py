@@ -96,11 +96,6 @@ class Published:
         """Return whether files of the process are left for the next :meth:`find`."""
         return self._finder.searching
 
-    @property
-    def undecided(self) -> bool:
-        """Return whether it had a table at the last search that may be its own soon."""
-        return self._finder.undecided
-
     def stop_searching(self) -> None:
         """Search no further: there is no table."""
         self._finder.stop()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import resource
-from functools import cache
 
 from threadwatch.errors import Malformed
 from threadwatch.procfs.handles import MAX_FILE
@@ -41,19 +40,6 @@ def has_schedstat() -> bool:
     try:
         return parse_schedstat(read_own("schedstat"))[0] > 0
     except Malformed:
-        return False
-
-
-@cache
-def counts_files() -> bool:
-    """Return whether the kernel says how many files a process has open, as the size of its ``fd``.
-
-    It does from Linux 6.2 on (fs/proc/fd.c, proc_fd_getattr()).
-    """
-    try:
-        with os.scandir(f"{_OWN}/fd") as entries:  # which opens one itself
-            return os.stat(f"{_OWN}/fd").st_size == sum(1 for _ in entries) > 0
-    except OSError:
         return False
 
 

@@ -248,16 +248,6 @@ class ProcessDir(Handle):
             finally:
                 os.close(fd)
 
-    def file_count(self) -> int:
-        """Return the number of open file descriptors, where :func:`.own.counts_files`.
-
-        It takes the same time for any number.
-        """
-        try:
-            return os.stat("fd", dir_fd=self._fd).st_size
-        except OSError as error:
-            raise failure(error, "fd") from None
-
     def fd_link(self, fd: int) -> str:
         """Return the kernel's text for a file descriptor. The owner of a file can choose the text."""
         marks = enter()

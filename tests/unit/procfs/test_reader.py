@@ -28,7 +28,6 @@ from threadwatch.procfs import (
     parse_status,
 )
 from threadwatch.procfs.handles import failure
-from threadwatch.procfs.own import counts_files
 
 Start = Callable[..., Target]
 Open = Callable[[Target], ProcessDir]
@@ -326,14 +325,6 @@ with procfs.open_process(int(sys.argv[1])) as process:
         """A process that has given up its rights belongs to its new user, dumpable or not."""
         target = start("os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534)")
         assert opened(target).owner_uid() == 65534
-
-
-def test_open_files_are_counted(procfs: ProcFS) -> None:
-    """One more open file is one more, where the kernel counts them."""
-    with procfs.open_process(os.getpid()) as process:
-        before = process.file_count()
-        with open("/dev/null", "rb"):
-            assert process.file_count() == before + counts_files()
 
 
 class TestErrno:
