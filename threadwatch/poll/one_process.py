@@ -80,11 +80,7 @@ class ProcessPolls:
             reading = NOTHING_NEW
         else:
             reading = self._reader.read(
-                watched,
-                clock_ns,
-                lambda: self._idle.clock_ns(watched),
-                now.poll,
-                sampled=self._sampling.is_sampled(watched),
+                watched, clock_ns, lambda: self._idle.clock_ns(watched), now.poll
             )
         waits, all_seen = self._waits(watched, now, at_rest=at_rest)
         user_ticks, system_ticks = book.ticks
@@ -122,7 +118,7 @@ class ProcessPolls:
             last.since_ns,
             last.left_out,
         )
-        self._idle.weigh_timer(watched, now.poll, at_rest=at_rest)
+        self._idle.weigh_timer(watched, now.poll)
         watched.rest.settle(read_whole=at_rest and reading.complete, looked=all_seen)
         return reading.names_lost
 

@@ -91,11 +91,8 @@ class IdleProcesses:
         stat = parse_stat(watched.dir.read("stat", "stat"))
         return (stat.user_ticks + stat.system_ticks) * NS_PER_TICK
 
-    def weigh_timer(self, watched: Process, poll: int, *, at_rest: bool) -> None:
-        """Make the process's clock cheap if few of its threads run, or stop that if many do.
-
-        ``at_rest``: it has not run since the last poll; else it takes some polls to know which threads run.
-        """
+    def weigh_timer(self, watched: Process, poll: int) -> None:
+        """Make the process's clock cheap if few of its threads run, or stop that if many do."""
         book, rest = watched.threads, watched.rest
         for_each = len(book.known) // max(len(book.hot), 1)
         if rest.timer is not None:
@@ -104,7 +101,7 @@ class IdleProcesses:
         elif (
             for_each >= _MANY
             and self._procfs.same_namespace
-            and poll >= max(rest.timer_from, 0 if at_rest else watched.last.met + _REST)
+            and poll >= max(rest.timer_from, watched.last.met + _REST)
         ):
             try:
                 rest.start_timer(watched.key.pid)
@@ -161,7 +158,7 @@ class IdleProcesses:
         self._rested(watched)
         self._checks.lay_to_rest(watched, poll)
         watched.rest.close()  # a timer begun while a thread ran may lack its last CPU time
-        self.weigh_timer(watched, poll, at_rest=True)
+        self.weigh_timer(watched, poll)
 
 
 def _wake(rest: Rest) -> None:

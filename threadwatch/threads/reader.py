@@ -90,15 +90,7 @@ class ThreadReader:
         self._stats.begin(processes)
         self.looks.begin()
 
-    def read(
-        self,
-        watched: Process,
-        clock_ns: int,
-        clock: Callable[[], int],
-        poll: int,
-        *,
-        sampled: bool = False,
-    ) -> Reading:
+    def read(self, watched: Process, clock_ns: int, clock: Callable[[], int], poll: int) -> Reading:
         """Read what may have changed since the last time.
 
         ``clock_ns`` is the process's clock, just read; ``clock`` reads it again. Raises
@@ -135,7 +127,7 @@ class ThreadReader:
         if listed:
             renamed |= self._update_names(watched, clock_ns, poll)
             ended += watched.names.take_ended()
-        full, replaced = self._stats.read(watched, ran, of_all=at_rest or stopped, sampled=sampled)
+        full, replaced = self._stats.read(watched, ran, of_all=at_rest or stopped)
         replaced |= ends.replaced(watched, ended, self._clocks)
         if lost or replaced:  # another thread may have the TID by now
             self._lists.read(watched, ran, poll)

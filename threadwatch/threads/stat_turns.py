@@ -40,7 +40,7 @@ class StatTurns:
         self._left, self._shares_left = _PER_POLL, processes
 
     def read(
-        self, watched: Process, ran: dict[int, KnownThread], *, of_all: bool, sampled: bool
+        self, watched: Process, ran: dict[int, KnownThread], *, of_all: bool
     ) -> tuple[set[int], bool]:
         """Read the stat of threads that ``ran``, or of all that have run since their last one.
 
@@ -65,7 +65,7 @@ class StatTurns:
         left = max(self._left // max(self._shares_left, 1), _AT_LEAST)
         self._shares_left -= 1
         most = max(left - len(much), 0)
-        if not of_all and (sampled or len(now) > FEW):
+        if not of_all and len(now) > FEW:
             most = min(most, -(-len(little) // _TURNS))
         # Threads left over are the first to have a turn in the next poll.
         book.stat_due = {known.tid: known for known in (*much[left:], *little[most:])}

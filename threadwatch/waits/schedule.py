@@ -9,8 +9,8 @@ cycle.
 (docs/decisions/0048-calm-processes.md). Until the next poll it is sampled once a second. What is past
 decides, so no state is favoured. A process that runs a loop is never calm: looks are part of samples.
 * Only processes that are awake, or were a few polls ago, are sampled, and of their threads those
-that have run lately. (One that has not run since it was met is, too: it can rest with a loop held.) One
-sample looks at a limited number of threads; if more run, they take turns from poll to poll.
+that have run lately. One sample looks at a limited number of threads; if more run, they take turns
+from poll to poll.
 * Our own process is not sampled: the thread that samples would always be seen sampling.
 * Every other thread is looked at once after it has run: it waits for the same thing until it runs
 again. The poll requests that by :meth:`Sampling.look`, when it has read the thread's clock.
@@ -45,8 +45,6 @@ _CALM_USES = 0.02
 """CPUs that a calm process uses at most."""
 _NEW_FOR = 2
 """Polls after which the running threads of a new process are known."""
-_FEW = 32
-"""Up to this many threads of a new process are sampled before it is known which of them run."""
 _MOST = 256
 """The most threads in one sample."""
 _MOST_LOOPED = 64
@@ -89,11 +87,11 @@ class Sampling:
         awake = [
             (one, _running_tids(one))
             for one in watched
-            if one.rest.rested < _AWAKE_FOR and one.last.poll and self.is_sampled(one)
+            if one.rest.rested < _AWAKE_FOR and one.last.poll and self._is_sampled(one)
         ]
         held = self._see_held(one for one, _ in awake)
         awake += [(one, self._loops.tids(one.key)) for one in held]
-        looped = {one.key for one, _ in awake if one.loops.tids}
+        looped = sum(bool(one.loops.tids) for one, _ in awake)
         wanted = sum(len(tids) for _, tids in awake)
         self._turn += 1
         self._targets.clear()
@@ -108,19 +106,20 @@ class Sampling:
             clock_ns = self._clocks[one.key] = one.last.clock_ns
             used_ns = clock_ns - clocks.get(one.key, 0)
             rate = one.membership.config.wait_rate
-            if one.key not in looped and self._is_calm(one, used_ns / passed_ns, now_ns):
+            if self._is_calm(one, used_ns / passed_ns, now_ns):
                 rate = min(rate, _CALM_RATE)
             self._targets.setdefault(rate, []).append(
-                _target(one, tuple(some), self._loops_of(one, rate, len(looped), now_ns))
+                _target(one, tuple(some), self._loops_of(one, rate, looped, now_ns))
             )
         self._poll_ns = None
 
     def _is_calm(self, watched: Process, used: float, now_ns: int) -> bool:
-        """Return whether few samples are enough of a process that runs no loop.
-
-        ``used``: how many CPUs it has used lately.
-        """
-        return used < _CALM_USES and self._sampler.is_calm(watched.key, now_ns)
+        """Return whether few samples of a process are enough. ``used``: how many CPUs it has used lately."""
+        return (
+            used < _CALM_USES
+            and not watched.loops.tids
+            and self._sampler.is_calm(watched.key, now_ns)
+        )
 
     def _loops_of(self, watched: Process, rate: int, looped: int, now_ns: int) -> LoopTarget | None:
         """Return how to look at the loops of a process that is sampled at this rate.
@@ -212,7 +211,7 @@ class Sampling:
 
         None: the process is not sampled.
         """
-        if not self.is_sampled(watched):
+        if not self._is_sampled(watched):
             self.forget(watched)
             return None
         return _by_identity(watched, self._sampler.take(watched.key, now_ns))
@@ -233,8 +232,7 @@ class Sampling:
         self._looker.sample(_target(watched, tids), now_ns)
         return _by_identity(watched, self._looker.take(watched.key))
 
-    def is_sampled(self, watched: Process) -> bool:
-        """Return whether a process is sampled while it is awake."""
+    def _is_sampled(self, watched: Process) -> bool:
         return watched.membership.config.wait_rate > 0 and watched.key.pid != self._own_pid
 
     def rest(self, watched: Process) -> None:
@@ -259,10 +257,9 @@ class Sampling:
 
 
 def _running_tids(watched: Process) -> Collection[int]:
-    """Return the TIDs of threads that have run lately; for a process in its first polls, all of few."""
+    """Return the TIDs of threads that have run lately; for a process in its first polls, all TIDs."""
     last, book = watched.last, watched.threads
-    is_new = last.poll < last.met + _NEW_FOR and len(book.known) <= _FEW
-    return book.known if is_new else book.hot
+    return book.known if last.poll < last.met + _NEW_FOR else book.hot
 
 
 def _target(watched: Process, tids: Collection[int], loops: LoopTarget | None = None) -> Target:

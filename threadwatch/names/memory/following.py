@@ -32,9 +32,6 @@ CHAIN_COST = 4
 WAY_EVERY = 8
 """Of the updates in which nothing seems to happen, one of this many sees that the way is the same."""
 
-TURN_EVERY = 4
-"""Of these updates, one of this many compares names of threads that have not run, where there are many."""
-
 _BATCH = 256
 """Chains that are followed in one snapshot."""
 _STILL_AFTER = 3
@@ -194,8 +191,7 @@ class Following:
 
     def _compare(self, memory: Memory, one: Holdings, ran: Collection[int], budget: Budget) -> None:
         """Let go of chains whose threads have another name by now: they are followed anew."""
-        in_turn = self._updates < self._still_from or self._updates % TURN_EVERY == 0
-        batches, others = one.to_compare(ran, in_turn=in_turn)
+        batches, others = one.to_compare(ran)
         compared = len(others) + sum(len(batch.members) for batch in batches)
         budget.spend(compared // CHAIN_COST)
         changed = pages_of(others).changed(memory) if others else set()

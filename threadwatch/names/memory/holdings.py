@@ -206,10 +206,8 @@ class Holdings:
                 self.to_follow.add(entry)
         return sorted(self.to_follow, key=lambda entry: entry[1])
 
-    def to_compare(
-        self, ran: Collection[int], *, in_turn: bool = True
-    ) -> tuple[list[Batch], list[Held]]:
-        """Return the confirmed chains to compare: all of few; of many what has run, and some ``in_turn``."""
+    def to_compare(self, ran: Collection[int]) -> tuple[list[Batch], list[Held]]:
+        """Return the confirmed chains to compare: all of few; of many what has run, and some."""
         if not self.many:
             return list(self._batches), []
         of_batch: dict[Batch, list[Held]] = {}
@@ -218,8 +216,7 @@ class Holdings:
                 if held.batch is not None:
                     of_batch.setdefault(held.batch, []).append(held)
         batches = {batch: None for batch, ones in of_batch.items() if len(ones) >= _WHOLE}
-        if in_turn:
-            batches.update(dict.fromkeys(self._turn()))
+        batches.update(dict.fromkeys(self._turn()))
         return list(batches), [
             held for batch, ones in of_batch.items() if batch not in batches for held in ones
         ]
