@@ -223,7 +223,7 @@ def test_slots_of_the_dead_are_forgotten() -> None:
         ends = tuple(ended(100 * poll + i, 101, "job", 1000) for i in range(100))
         books.charge(thread(100, "main"), clock_ns=(poll + 1) * 100_000, ended=ends)
     ledger = books.account._ledgers[KEY]
-    assert (len(ledger._accounts), ledger._balance._dues, ledger._late) == (1, [], set())
+    assert (len(ledger._accounts), ledger._balance._dues, ledger._late) == (1, [], {})
     assert books.cpu() == {"main": 0, "job": 500_000}
 
 
@@ -379,7 +379,18 @@ def test_an_end_that_is_read_late_is_no_second_one() -> None:
     assert (books.totals("job").started, books.totals("job").ended) == (1, 1)
     assert sum(books.cpu().values()) == 6 * MS
     books.charge(thread(100, "main"), clock_ns=6 * MS)
-    assert books.account._ledgers[KEY]._late == set()
+    assert books.account._ledgers[KEY]._late == {}
+
+
+def test_later_threads_with_its_tid_are_counted_beside_one_that_is_told_late() -> None:
+    """Of ends with one TID that are read late, one is that of the thread that has gone."""
+    for slot in (2, None):
+        books = Books()
+        books.charge(thread(100, "main"), thread(101, "job", 5 * MS, slot=slot))
+        books.charge(thread(100, "main"), clock_ns=6 * MS, behind=True)
+        told = tuple(ended(serial, 101, "job", MS) for serial in (2, 3, 4))
+        books.charge(thread(100, "main"), clock_ns=8 * MS, ended=told)
+        assert (books.totals("job").started, books.totals("job").ended) == (3, 3)
 
 
 def test_tails_are_as_long_as_starts_tell() -> None:

@@ -52,6 +52,7 @@ from threadwatch.model.readings import (
     EndedThread,
     Identity,
     ProcessReading,
+    SlotKey,
     ThreadReading,
 )
 from threadwatch.model.states import OF_LETTER
@@ -76,8 +77,9 @@ class Ledger:
         self._accounts: dict[Identity, ThreadAccount] = {}
         self._balance = Balance(key)
         self._loops = ProcessLoops()
-        self._late: set[Identity] = set()
-        """Threads that have gone before all that their publisher tells could be read."""
+        self._late: dict[Identity, SlotKey | None] = {}
+        """Threads that have gone before all that their publisher tells could be read, and the slots that
+        are known to be theirs."""
         self._shown: dict[Identity, ThreadViewMaker] = {}
         self._charged_ns = self._shown_ns = 0
         """Up to when samples have been charged, and had been when the threads were last shown."""
@@ -133,9 +135,10 @@ class Ledger:
         if self._loops or sample.loops:
             self._loops.charge(sample.loops or {}, self._accounts, self.group, now_ns)
         self._loops.passed(now_ns)
+        late = {identity: self._accounts[identity].slot for identity in gone}
         for identity in gone:
             self._end(identity, now_ns)
-        self._late = self._late | gone if sample.behind else set()
+        self._late = self._late | late if sample.behind else {}
         self._balance.charge_rest(self.group, sample, open_ns)
 
     def see_loops(self, readings: Mapping[Identity, LoopReading], now_ns: int) -> None:
@@ -283,8 +286,8 @@ class Ledger:
         """Count whole lives that no poll saw."""
         visits: dict[int, int] = {}
         for end in ended:
-            if end.thread in self._late:
-                continue  # its end has been counted
+            if self._has_been_counted(end):
+                continue
             key, series = self.group.place(end.name, self._key, end.tid, now_ns)
             series.touch(now_ns)
             cpu_ns = end.cpu_ns or 0
@@ -298,6 +301,16 @@ class Ledger:
                 visits[end.tid] = max(cpu_ns, charged_ns)
             if cpu_ns > charged_ns:
                 self._balance.add_due(Due(key, series, cpu_ns - charged_ns))
+
+    def _has_been_counted(self, end: EndedThread) -> bool:
+        """Return whether this is told late of a thread whose end has been counted, and not of a later one."""
+        if end.thread not in self._late:
+            return False
+        slot = self._late[end.thread]
+        if slot is None:
+            self._late[end.thread] = slot = end.slot
+        same_table = slot[0] == end.slot[0]  # a thread can be published anew in another
+        return end.visitor or slot == end.slot or not same_table
 
     def _end(self, identity: Identity, now_ns: int) -> None:
         """Note that the kernel does not show the thread any more."""

@@ -16,6 +16,7 @@ from threadwatch.model.readings import (
     Counts,
     EndedThread,
     Identity,
+    SlotKey,
     ThreadReading,
     ThreadTimes,
     Waits,
@@ -65,6 +66,11 @@ class ThreadAccount:
     """The CPU time up to which its history has been kept."""
     told: EndedThread | None = None
     """The last end that its publisher has told of; the kernel may still show the thread."""
+
+    @property
+    def slot(self) -> SlotKey | None:
+        """Return the slot in which its publisher has it; None: not known."""
+        return self.sample.slot if self.told is None else self.told.slot
 
     def begin(self, now_ns: int) -> None:
         """Charge it for the first time: its CPU time so far. That belongs to no state."""
