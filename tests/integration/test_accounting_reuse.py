@@ -48,8 +48,15 @@ def pids(watch: Watch) -> None:
             assert watch.counts("worker") == (run, 0)
 
 
+UNSURE = 0.01
+"""The share of lives that may be counted twice, or not at all, where several have one TID in one tick."""
+
+
 def tids(watch: Watch) -> None:
-    """Give one thread after the other the same TID, while a poller looks on."""
+    """Give one thread after the other the same TID, while a poller looks on.
+
+    Of one that a poll sees, it is not always certain which it is (docs/decisions/0020). CPU time is exact.
+    """
     load = Load(testbed.require(3, 11), "load_reuse.py", watch.mark, str(PID))
     watch.meet(load)
     watch.poll_while(load, interval=0.02)
@@ -64,9 +71,11 @@ def tids(watch: Watch) -> None:
         watch.counts("again"),
     )
     assert sum(watch.cpu.values()) == watch.group.cpu_ns
-    assert watch.counts("again") == (said["threads"], 0), (watch.counts("again"), said)
+    ended, alive = watch.counts("again")
+    assert abs(ended - said["threads"]) <= UNSURE * said["threads"], (ended, said)
+    assert alive == 0
     assert watch.cpu["again"] == pytest.approx(said["cpu_ns"], rel=0.1)
-    assert watch.started == 1 + said["threads"]
+    assert watch.started == 1 + ended
     load.end()
     load.close()
 
