@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests import testbed
-from tests.harness import until
+from tests.harness import DEADLINE, until
 from tests.serving import Serving
 from tests.soak import checks, hardship
 
@@ -52,7 +52,9 @@ class Witness:
             clocks.update(_hear(process)["clocks"])
         polls = float(daemon.metric("threadwatch_polls_total") or 0)
         until(
-            lambda: float(daemon.metric("threadwatch_polls_total") or 0) >= polls + 3, "three polls"
+            lambda: float(daemon.metric("threadwatch_polls_total") or 0) >= polls + 3,
+            "three polls",
+            5 * DEADLINE,  # beside a fork bomb, on a machine that is busy as it is
         )
         shown: Counter[str] = Counter()
         for thread, value in self._metric.findall(daemon.get("/metrics")[1]):
