@@ -114,10 +114,13 @@ class Outside:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.dir: ProcessDir = ProcFS().open_process(pid)
-        self.memory = self.dir.open_memory()
-        auxv = self.dir.read("auxv", "auxv")
-        self.python = find_python(Snapshot(self.memory, FIRST_LOOK), auxv, pid)
-        self.loops = Loops(self.python)
+        with contextlib.ExitStack() as opened:
+            opened.callback(self.dir.close)
+            self.memory = self.dir.open_memory()
+            auxv = self.dir.read("auxv", "auxv")
+            self.python = find_python(Snapshot(self.memory, FIRST_LOOK), auxv, pid)
+            self.loops = Loops(self.python)
+            opened.pop_all()
 
     def sample(self, now_ns: int, *, functions: bool = False) -> list[LoopSample]:
         """Return what has each loop now, as the daemon learns it."""

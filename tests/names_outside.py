@@ -51,8 +51,11 @@ class Outside:
     def __init__(self, pid: int) -> None:
         self.pid = pid
         self.dir: ProcessDir = ProcFS().open_process(pid)
-        self.memory = self.dir.open_memory()
-        self.following = Following(self.look(), pid)
+        with contextlib.ExitStack() as opened:
+            opened.callback(self.dir.close)
+            self.memory = self.dir.open_memory()
+            self.following = Following(self.look(), pid)
+            opened.pop_all()
         self._threads: dict[int, int] | None = None
 
     def look(self) -> Python:

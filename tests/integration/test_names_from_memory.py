@@ -129,8 +129,10 @@ def test_from_the_first_instant_to_the_last(interpreter: Interpreter) -> None:
             [*interpreter.command, "-I", "-c", code], env=environ("plain", {})
         )
         while process.poll() is None:
-            with contextlib.suppress(Gone, ReadError):
-                outside = Outside(process.pid)
+            with (
+                contextlib.suppress(Gone, ReadError),
+                contextlib.closing(Outside(process.pid)) as outside,
+            ):
                 while True:
                     names |= set(outside.names().items()) - {(process.pid, "MainThread")}
         assert process.returncode == 0
