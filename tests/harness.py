@@ -89,8 +89,13 @@ def without_cpu_s(tids: Iterable[int]) -> float:
     is told of that (proc_stat(5), steal) is of all its CPUs.
     """
     waits = (Path(f"/proc/{tid}/schedstat").read_text().split()[1] for tid in tids)
+    return sum(map(int, waits)) / 1e9 + stolen_s()
+
+
+def stolen_s() -> float:
+    """Return the seconds for which the machine's virtual CPUs did not run, although they had work."""
     stolen = int(Path("/proc/stat").read_text().split(maxsplit=9)[8])
-    return sum(map(int, waits)) / 1e9 + stolen / os.sysconf("SC_CLK_TCK")
+    return stolen / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager

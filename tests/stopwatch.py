@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from pathlib import Path
+
+from tests.harness import stolen_s
 
 
 class Stopwatch:
@@ -18,12 +19,12 @@ class Stopwatch:
     def __init__(self) -> None:
         self._began = time.monotonic()
         self._waits_ns = _waits_ns()
-        self._stolen = _stolen_ticks()
+        self._stolen_s = stolen_s()
 
     def seconds(self) -> float:
         """Return how long it has been. What threads were without that have ended meanwhile is not known."""
         without = sum(ns - self._waits_ns.get(tid, 0) for tid, ns in _waits_ns().items()) / 1e9
-        stolen = (_stolen_ticks() - self._stolen) / os.sysconf("SC_CLK_TCK")
+        stolen = stolen_s() - self._stolen_s
         return time.monotonic() - self._began - without - stolen
 
 
@@ -34,7 +35,3 @@ def _waits_ns() -> dict[str, int]:
         with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
             found[task.name] = int((task / "schedstat").read_text().split()[1])
     return found
-
-
-def _stolen_ticks() -> int:
-    return int(Path("/proc/stat").read_text().split(maxsplit=9)[8])

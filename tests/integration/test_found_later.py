@@ -55,9 +55,9 @@ def test_interpreters_that_come_later(fleet: Fleet) -> None:
 
 
 def test_a_table_that_comes_later(fleet: Fleet) -> None:
-    """A young process is found to publish two polls after it began, however seldom it is looked at by then.
+    """A young process begins to publish: the second poll after that has its names.
 
-    (The first of them finds that it has run.)
+    The first poll finds that the process has run.
     """
     target = fleet.start(testbed.interpreters()[-1], "publishes_late.py")
     assert target.next_step() is not None

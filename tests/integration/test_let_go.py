@@ -19,7 +19,7 @@ PROGRAM = """
 import os, sys, threading, time
 number = int(sys.argv[1])
 threading.Thread(target=time.sleep, args=(0.3,)).start()
-time.sleep(0.05 * number % 7)
+time.sleep(0.05 * number)  # its life: no test waits by it
 if number % 3 == 0:
     os.execv("/bin/sleep", ["sleep", "0.2"])
 """

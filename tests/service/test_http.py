@@ -78,7 +78,7 @@ def address() -> Iterator[Address]:
 
 @pytest.fixture
 def reserved() -> Iterator[Address]:
-    """Yield an address on which nobody else can listen, whether a server of ours does or not."""
+    """Yield an address on which no other program can listen."""
     with reserved_port() as port:
         yield Address("127.0.0.1", port)
 

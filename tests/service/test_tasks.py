@@ -94,7 +94,7 @@ class Told:
         return float(self.after["time"] - self.before["time"])
 
     def late(self, of: float) -> float:
-        """Return the share of so many seconds that can be missing or too much."""
+        """Return the share of a time ``of``, in seconds, that can be missing or too much."""
         apart = abs(self.before["time"] - self.first_at) + abs(self.after["time"] - self.last_at)
         return LATE + max(float(apart) - APART_S, 0.0) / of
 
