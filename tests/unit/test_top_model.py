@@ -233,7 +233,7 @@ def test_a_pause_shows_what_there_was_and_keeps_what_comes() -> None:
     assert top.rows[0].figures.cpu_ratio == 0.5
     top.pause()
     assert top.rows[0].figures.cpu_ratio == 0.25
-    (key,) = top.rows[0].threads
+    (key,) = top.rows[1].threads
     assert len(top.history.line(key)) == 4
 
 
@@ -310,7 +310,10 @@ def test_no_line_is_wider_than_the_terminal(columns: int) -> None:
             top.take(made(number))
         chosen = layout(columns, top.known)
         lines = [chosen.head(sort, reverse=flag) for sort in SORTS for flag in (True, False)]
-        lines += (chosen.cells(row, top.history.together(row.threads), 100.0) for row in top.rows)
+        lines += (
+            chosen.cells(row, top.history.together(row.threads, row.whole), 100.0)
+            for row in top.rows
+        )
         lines.append(
             title(top, where="host", trouble="no answer", interval=1.0, columns=max(columns, 40))
         )
@@ -332,7 +335,7 @@ def test_columns_align() -> None:
         chosen = layout(columns, top.known)
         wide = width(text(chosen.head(SORTS[0], reverse=False)))
         for row in top.rows:
-            line = chosen.cells(row, top.history.together(row.threads), 100.0)
+            line = chosen.cells(row, top.history.together(row.threads, row.whole), 100.0)
             assert width(text(line)) == wide
 
 

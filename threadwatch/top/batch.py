@@ -27,7 +27,7 @@ def batch(top: Top, *, where: str, columns: int | None) -> Iterator[str]:
     uptime = top.uptime
     yield _text(chosen.head(top.shape.sort, reverse=top.shape.reverse))
     for row in top.rows:
-        yield _text(chosen.cells(row, top.history.together(row.timed), uptime))
+        yield _text(chosen.cells(row, top.history.together(row.timed, row.whole), uptime))
 
 
 def _text(line: list[Span]) -> str:

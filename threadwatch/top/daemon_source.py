@@ -293,4 +293,5 @@ def _same_process(process: ProcessView, before: ProcessView | None) -> ProcessVi
         then = old.get(thread.tid)
         return then if then is not None and then == thread else thread
 
-    return replace(process, threads=tuple(map(same, process.threads)))
+    now = replace(process, threads=tuple(map(same, process.threads)))
+    return before if now == before else now

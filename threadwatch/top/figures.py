@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from threadwatch.model.keys import ProcessKey
 from threadwatch.model.loops import TaskView
 from threadwatch.model.view import ProcessView, ThreadView, Usage
 
@@ -36,6 +37,28 @@ def figures_of(process: ProcessView) -> Figures:
         gil_held_ratio=_total(thread.gil_held_ratio for thread in threads),
         gil_wait_ratio=_total(thread.gil_wait_ratio for thread in threads),
     )
+
+
+class Sums:
+    """Keeps the sums of processes from view to view: a process that has not changed is not added up again."""
+
+    def __init__(self) -> None:
+        self._known: dict[ProcessKey, tuple[ProcessView, Figures]] = {}
+
+    def take(self, processes: Iterable[ProcessView]) -> None:
+        """Forget all processes that are not as they were."""
+        before, self._known = self._known, {}
+        for process in processes:
+            known = before.get(process.key)
+            if known is not None and known[0] is process:
+                self._known[process.key] = known
+
+    def of(self, process: ProcessView) -> Figures:
+        """Return the sums of a process of the last view that was taken."""
+        known = self._known.get(process.key)
+        if known is None or known[0] is not process:
+            known = self._known[process.key] = process, figures_of(process)
+        return known[1]
 
 
 def figures_of_task(task: TaskView, thread: ThreadView) -> Figures:

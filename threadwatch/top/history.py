@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from itertools import islice, repeat
 from types import MappingProxyType
 
-from threadwatch.model.keys import ThreadKey
-from threadwatch.model.view import ThreadView, View
+from threadwatch.model.keys import ProcessKey, ThreadKey
+from threadwatch.model.view import ProcessView, ThreadView, View
 
 KEPT = 300
 """The number of polls that are remembered: 5 minutes at one poll a second."""
@@ -20,10 +20,57 @@ Shares = Mapping[str, float]
 
 NOTHING: Shares = MappingProxyType({})
 
+Sum = tuple[int, Shares]
+"""A number of threads, and the sums of their shares."""
+
 
 def shares_of(thread: ThreadView) -> Shares:
     """Return the shares of the thread's time between the last two polls; empty at its first poll."""
     return NOTHING if thread.states is None else thread.states
+
+
+class _Process:
+    """A process's threads, poll by poll. A poll in which nothing of it has changed is only counted."""
+
+    __slots__ = ("again", "lines", "sums", "view")
+
+    def __init__(self, view: ProcessView) -> None:
+        self.view = view
+        self.again = 0
+        """How many of the last polls have brought that very view again, and are not in the lines."""
+        self.lines = {
+            (thread.tid, thread.start_ticks): deque((thread,), KEPT) for thread in view.threads
+        }
+        """Each thread's views, the newest last."""
+        self.sums: dict[float, tuple[bool, Sum]] = {}
+        """What its threads have in a number of seconds; and whether that stays as long as the view does."""
+
+    def add(self, view: ProcessView) -> None:
+        """Remember one more poll."""
+        if view is self.view:
+            self.again += 1
+            if self.sums:
+                self.sums = {of: known for of, known in self.sums.items() if known[0]}
+            return
+        self.catch_up()
+        self.view = view
+        self.sums.clear()
+        before = self.lines
+        self.lines = now = {}
+        for thread in view.threads:
+            identity = (thread.tid, thread.start_ticks)
+            line = before.get(identity)
+            if line is None:
+                line = deque(maxlen=KEPT)
+            line.append(thread)
+            now[identity] = line
+
+    def catch_up(self) -> None:
+        """Write the polls that were only counted into the lines."""
+        if self.again:
+            for line in self.lines.values():
+                line.extend(repeat(line[-1], min(self.again, KEPT)))
+            self.again = 0
 
 
 class History:
@@ -35,7 +82,7 @@ class History:
         """The time from each poll to the next, the newest first."""
         self._polls_in: dict[float, int] = {}
         """How many of the last polls began within a number of seconds; computed once for all threads."""
-        self._threads: dict[ThreadKey, deque[ThreadView]] = {}
+        self._processes: dict[ProcessKey, _Process] = {}
         self._shares: dict[tuple[ThreadKey, float], Shares] = {}
         """What :meth:`shares` has worked out since the last poll: lines of several kinds ask."""
 
@@ -46,17 +93,15 @@ class History:
         self._last_ns = view.monotonic_ns
         self._polls_in.clear()
         self._shares.clear()
-        before = self._threads
-        self._threads = now = {}
+        before = self._processes
+        self._processes = now = {}
         for process in view.processes:
-            key = process.key
-            for thread in process.threads:
-                identity = (key, thread.tid, thread.start_ticks)
-                line = before.get(identity)
-                if line is None:
-                    line = deque(maxlen=KEPT)
-                line.append(thread)
-                now[identity] = line
+            known = before.get(process.key)
+            if known is None:
+                known = _Process(process)
+            else:
+                known.add(process)
+            now[process.key] = known
 
     def shares(self, key: ThreadKey, seconds: float = WINDOW) -> Shares:
         """Return the shares of the thread's time in the last ``seconds``, as far as it is known."""
@@ -66,12 +111,17 @@ class History:
         return found
 
     def _mean(self, key: ThreadKey, seconds: float) -> Shares:
-        line = self._threads.get(key)
-        if line is None:
+        process, *identity = key
+        known = self._processes.get(process)
+        line = None if known is None else known.lines.get((identity[0], identity[1]))
+        if known is None or line is None:
             return NOTHING
         polls = self._polls(seconds)
         last = line[-1]
-        if polls <= 1 or len(line) == 1 or line[-min(polls, len(line))] is last:
+        if polls <= known.again + 1 or len(line) == 1:
+            return shares_of(last)
+        known.catch_up()
+        if line[-min(polls, len(line))] is last:
             # The same view is stored again as long as nothing changes
             return shares_of(last)
         total_ns = 0
@@ -86,8 +136,13 @@ class History:
                     parts[state] += part * elapsed_ns
         return {state: part / total_ns for state, part in parts.items()} if total_ns else NOTHING
 
-    def together(self, keys: Iterable[ThreadKey], seconds: float = WINDOW) -> Shares:
-        """Return the shares of the time of several threads."""
+    def together(
+        self,
+        keys: Iterable[ThreadKey],
+        whole: Iterable[ProcessKey] = (),
+        seconds: float = WINDOW,
+    ) -> Shares:
+        """Return the shares of the time of several threads, and of all threads of ``whole`` processes."""
         parts: defaultdict[str, float] = defaultdict(float)
         number = 0
         for key in keys:
@@ -96,11 +151,38 @@ class History:
                 number += 1
                 for state, part in shares.items():
                     parts[state] += part
+        for process in whole:
+            threads, sums = self._sum(process, seconds)
+            number += threads
+            for state, part in sums.items():
+                parts[state] += part
         return {state: part / number for state, part in parts.items()} if number else NOTHING
+
+    def _sum(self, key: ProcessKey, seconds: float) -> Sum:
+        """Return how many threads of a process have shares, and the sums of these."""
+        known = self._processes.get(key)
+        if known is None:
+            return 0, NOTHING
+        if seconds not in known.sums:
+            parts: defaultdict[str, float] = defaultdict(float)
+            number = 0
+            for identity in known.lines:
+                shares = self.shares((key, *identity), seconds)
+                number += bool(shares)
+                for state, part in shares.items():
+                    parts[state] += part
+            stays = known.again + 1 >= self._polls(seconds)
+            known.sums[seconds] = stays, (number, parts)
+        return known.sums[seconds][1]
 
     def line(self, key: ThreadKey) -> Sequence[tuple[float, Shares]]:
         """Return, poll by poll, the oldest first, its length in seconds and the shares of its time."""
-        line = self._threads.get(key, ())
+        process, *identity = key
+        known = self._processes.get(process)
+        if known is None:
+            return []
+        known.catch_up()
+        line = known.lines.get((identity[0], identity[1]), ())
         elapsed = list(islice(self._elapsed_ns, len(line)))
         return [
             (elapsed_ns / 1e9, shares_of(thread))

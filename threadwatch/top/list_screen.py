@@ -80,7 +80,7 @@ class ListScreen(SessionScreen):
         chosen = layout(width, top.known, top.shape.sort.column)
         uptime = top.uptime
         lines = [
-            chosen.cells(row, top.history.together(row.timed), uptime)
+            chosen.cells(row, top.history.together(row.timed, row.whole), uptime)
             for row in rows[self._first : last]
         ]
         if rows and last == len(rows) and title.is_alone(top, its.source.own_pid):

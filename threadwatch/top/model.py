@@ -17,6 +17,7 @@ from threadwatch.errors import Unusable
 from threadwatch.model.keys import ProcessKey, ThreadKey
 from threadwatch.model.view import ProcessView, ThreadView, View
 from threadwatch.top.columns import OPTIONAL
+from threadwatch.top.figures import Sums
 from threadwatch.top.history import KEPT, History
 from threadwatch.top.order import SORTS, Sort
 from threadwatch.top.row import Row, RowKey, Rows
@@ -56,6 +57,7 @@ class Top:
         self._processes: tuple[ProcessView, ...] = ()
         self._members: frozenset[ProcessKey] = frozenset()
         self._rows: Rows | None = None
+        self._sums = Sums()
         self._at = 0
 
     def take(self, view: View) -> None:
@@ -69,6 +71,7 @@ class Top:
         self._processes = self._choose(view)
         self.view = view._replace(processes=self._processes)
         self.history.add(self.view)
+        self._sums.take(self._processes)
         self._members = frozenset(process.key for process in self._processes)
         self.known |= _known(self._processes)
         self._rows = None
@@ -89,7 +92,7 @@ class Top:
     def rows(self) -> Rows:
         """Return the list as it stands."""
         if self._rows is None:
-            self._rows = rows(self._processes, self.shape)
+            self._rows = rows(self._processes, self.shape, self._sums)
         return self._rows
 
     @property
@@ -170,7 +173,10 @@ class Top:
         row = self.current
         self._change(replace(self.shape, closed=closed))
         if row is not None and self.cursor is not None and closed:
-            inside = (n for n, r in enumerate(self.rows) if set(row.threads) <= set(r.threads))
+            above = {row.key, ("group", row.process.group if row.process else "")}
+            if row.process is not None:
+                above.add(("process", row.process.key))
+            inside = (n for n in range(len(self.rows)) if self.rows.key(n) in above)
             self.move(next(inside, 0))
 
     def find(self, key: ThreadKey) -> tuple[ProcessView, ThreadView] | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from typing import Literal, NamedTuple, overload
 
-from threadwatch.model.keys import ThreadKey
+from threadwatch.model.keys import ProcessKey, ThreadKey
 from threadwatch.model.loops import TaskView
 from threadwatch.model.view import ProcessView, ThreadView
 from threadwatch.top.figures import Figures, figures_of_task
@@ -29,7 +31,7 @@ class Row:
     """Printable."""
     figures: Figures | ThreadView
     threads: tuple[ThreadKey, ...]
-    """The threads that the row stands for; of a task, its thread."""
+    """The threads that the row stands for, but for those of :attr:`whole`; of a task, its thread."""
     process: ProcessView | None = None
     """None for a group."""
     thread: ThreadView | None = None
@@ -39,6 +41,8 @@ class Row:
     """A remark behind its name, dimmed."""
     opened: bool | None = None
     """Whether the rows below it are shown; None: there are none."""
+    whole: tuple[ProcessKey, ...] = ()
+    """Processes for all of whose threads the row stands."""
 
     @property
     def timed(self) -> tuple[ThreadKey, ...]:
@@ -53,14 +57,39 @@ class Entry(NamedTuple):
     make: Callable[[], Row]
 
 
+class Piece:
+    """Lines that follow one another. They are put in order and made when one of them is asked for."""
+
+    def __init__(
+        self, size: int, list_all: Callable[[], list[Entry]], process: ProcessKey | None = None
+    ) -> None:
+        """``list_all`` returns ``size`` lines; ``process``: theirs, None if they are not of a single one."""
+        self.size = size
+        self._list_all: Callable[[], list[Entry]] | None = list_all
+        self._entries: list[Entry] = []
+        self._process = process
+
+    @property
+    def entries(self) -> list[Entry]:
+        """Return the lines."""
+        if self._list_all is not None:
+            self._entries, self._list_all = self._list_all(), None
+        return self._entries
+
+    def can_have(self, key: RowKey) -> bool:
+        """Return whether the line with this key can be here."""
+        return self._process is None or self._process == key[1]
+
+
 class Rows(Sequence[Row]):
     """The lines of the list. Each is made when it is asked for: most are not on the screen."""
 
-    def __init__(self, entries: list[Entry]) -> None:
-        self._entries = entries
+    def __init__(self, pieces: Iterable[Piece]) -> None:
+        self._pieces = [piece for piece in pieces if piece.size]
+        self._ends = list(accumulate(piece.size for piece in self._pieces))
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return self._ends[-1] if self._ends else 0
 
     @overload
     def __getitem__(self, index: int) -> Row: ...
@@ -68,27 +97,45 @@ class Rows(Sequence[Row]):
     def __getitem__(self, index: slice) -> list[Row]: ...
     def __getitem__(self, index: int | slice) -> Row | list[Row]:
         if isinstance(index, slice):
-            return [entry.make() for entry in self._entries[index]]
-        return self._entries[index].make()
+            return [self._entry(one).make() for one in range(*index.indices(len(self)))]
+        return self._entry(index).make()
 
     def key(self, index: int) -> RowKey:
         """Return the key of a row."""
-        return self._entries[index].key
+        return self._entry(index).key
 
     def find(self, key: RowKey) -> int | None:
         """Return the place of a row by its key; None: it is not there."""
-        return next((place for place, entry in enumerate(self._entries) if entry.key == key), None)
+        for piece, end in zip(self._pieces, self._ends, strict=True):
+            if piece.can_have(key):
+                for place, entry in enumerate(piece.entries):
+                    if entry.key == key:
+                        return end - piece.size + place
+        return None
+
+    def _entry(self, index: int) -> Entry:
+        place = range(len(self))[index]
+        number = bisect_right(self._ends, place)
+        piece = self._pieces[number]
+        return piece.entries[place - self._ends[number] + piece.size]
 
 
 class Member(NamedTuple):
     """A process of a group, with those of its threads that are shown."""
 
     process: ProcessView
-    threads: list[ThreadView]
+    threads: Sequence[ThreadView]
     figures: Figures
 
+    @property
+    def is_whole(self) -> bool:
+        """Return whether all threads of the process are shown."""
+        return len(self.threads) == len(self.process.threads)
+
     def identities(self) -> Iterable[ThreadKey]:
-        """Return the keys of the threads."""
+        """Return the keys of the threads, if not all are shown."""
+        if self.is_whole:
+            return ()
         key = self.process.key
         return ((key, thread.tid, thread.start_ticks) for thread in self.threads)
 
@@ -115,6 +162,7 @@ def group_row(
         + ", "
         + count(threads, "thread", "threads"),
         opened=opened,
+        whole=tuple(member.process.key for member in members if member.is_whole),
     )
 
 
@@ -139,6 +187,7 @@ def process_row(
         group=shown,
         note="" if depth else text,
         opened=opened if member.threads else None,
+        whole=(process.key,) if member.is_whole else (),
     )
 
 

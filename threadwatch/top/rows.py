@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 
 from threadwatch.model.view import ProcessView, ThreadView
-from threadwatch.top.figures import Figures, figures_of, sum_of
+from threadwatch.top.figures import Figures, Sums, sum_of
 from threadwatch.top.order import SORTS, Sort, sort_key
 from threadwatch.top.row import (
     Entry,
     Member,
+    Piece,
     RowKey,
     Rows,
     command_of,
@@ -25,6 +26,9 @@ from threadwatch.top.row import (
 )
 from threadwatch.words.text import printable
 from threadwatch.words.wording import busiest_tasks, thread_name
+
+Order = Callable[[Figures | ThreadView], tuple[object, ...]]
+"""A key to sort by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,34 +51,35 @@ def parse_filter(text: str) -> tuple[str, ...]:
     return tuple(word for part in text.split("|") if (word := part.strip().lower()))
 
 
-def rows(processes: Sequence[ProcessView], shape: Shape) -> Rows:
-    """Return the lines of the list."""
+def rows(processes: Sequence[ProcessView], shape: Shape, sums: Sums) -> Rows:
+    """Return the lines of the list. ``sums``: of these processes."""
     order = sort_key(shape.sort, reverse=shape.reverse)
     if not shape.flat:
-        return Rows(list(_tree(processes, shape, order)))
+        return Rows(_tree(processes, shape, order, sums))
     parents = {process.key.pid: process for process in processes}
     found = [
         (process, thread) for process in processes for thread in _shown(process, shape, parents)
     ]
+    return Rows([Piece(len(found), partial(_flat, found, order))])
+
+
+def _flat(found: list[tuple[ProcessView, ThreadView]], order: Order) -> list[Entry]:
     found.sort(key=lambda pair: order(pair[1]))
-    return Rows(
-        [thread_entry(process, thread, 0, printable(process.group)) for process, thread in found]
-    )
+    return [thread_entry(process, thread, 0, printable(process.group)) for process, thread in found]
 
 
 def _tree(
-    processes: Sequence[ProcessView],
-    shape: Shape,
-    order: Callable[[Figures | ThreadView], tuple[object, ...]],
-) -> Iterable[Entry]:
+    processes: Sequence[ProcessView], shape: Shape, order: Order, sums: Sums
+) -> Iterable[Piece]:
     parents = {process.key.pid: process for process in processes}
     sizes = Counter(process.group for process in processes)  # hidden processes count, too
     families: dict[str, list[Member]] = {}
     for process in processes:
         threads = _shown(process, shape, parents)
         if threads or not (shape.words or shape.busy):
-            member = Member(process, threads, figures_of(process))
-            families.setdefault(process.group, []).append(member)
+            families.setdefault(process.group, []).append(
+                Member(process, threads, sums.of(process))
+            )
     groups = [
         (name, members, sum_of(m.figures for m in members)) for name, members in families.items()
     ]
@@ -84,7 +89,7 @@ def _tree(
         if together:
             key: RowKey = ("group", name)
             opened = key not in shape.closed or bool(shape.words)
-            yield Entry(key, partial(group_row, key, name, members, figures, opened))
+            yield _single(Entry(key, partial(group_row, key, name, members, figures, opened)))
             if not opened:
                 continue
         depth = int(together)
@@ -92,14 +97,32 @@ def _tree(
         for member in members:
             key = ("process", member.process.key)
             opened = key not in shape.closed or bool(shape.words)
-            yield Entry(key, partial(process_row, key, member, depth, opened, parents))
+            yield _single(Entry(key, partial(process_row, key, member, depth, opened, parents)))
             if opened:
-                member.threads.sort(key=order)
-                for thread in member.threads:
-                    if thread.loop is None:
-                        yield thread_entry(member.process, thread, depth + 1, "")
-                    else:
-                        yield from _with_tasks(member.process, thread, depth + 1, shape)
+                yield _threads(member, depth + 1, shape, order)
+
+
+def _single(entry: Entry) -> Piece:
+    return Piece(1, lambda: [entry])
+
+
+def _threads(member: Member, depth: int, shape: Shape, order: Order) -> Piece:
+    """Return the rows of a process's threads, and those of their tasks."""
+    process, threads = member.process, member.threads
+
+    def list_all() -> list[Entry]:
+        entries: list[Entry] = []
+        for thread in sorted(threads, key=order):
+            if thread.loop is None:
+                entries.append(thread_entry(process, thread, depth, ""))
+            else:
+                entries += _with_tasks(process, thread, depth, shape)
+        return entries
+
+    if all(thread.loop is None for thread in threads):
+        return Piece(len(threads), list_all, process.key)
+    entries = list_all()  # which tasks have rows says how many there are
+    return Piece(len(entries), lambda: entries, process.key)
 
 
 def _with_tasks(
@@ -121,17 +144,17 @@ def _with_tasks(
 
 def _shown(
     process: ProcessView, shape: Shape, processes: Mapping[int, ProcessView]
-) -> list[ThreadView]:
+) -> Sequence[ThreadView]:
     """Return the process's threads that the filter lets through."""
-    threads: Iterable[ThreadView] = process.threads
+    threads: Sequence[ThreadView] = process.threads
     if shape.busy:
-        threads = filter(is_busy, threads)
+        threads = [thread for thread in threads if is_busy(thread)]
     words = shape.words
     if words:
         whole = f"{process.key.pid} {process.group} {command_of(process, processes)}".lower()
         if not any(word in whole for word in words):
             threads = [thread for thread in threads if _fits(thread, words)]
-    return list(threads)
+    return threads
 
 
 def _fits(thread: ThreadView, words: Sequence[str]) -> bool:
