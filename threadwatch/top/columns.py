@@ -138,23 +138,31 @@ class Layout:
         """Return the line of one row. ``shares``: its bar; ``uptime``: seconds since boot, 0 if unknown."""
         spans: list[Span] = []
         has_state = row.thread is not None
+        together, before = "", ""
+        """Cells of one style that stand side by side: fewer spans are drawn sooner."""
         for column in self._with_name():
             if column is None:
                 room = self.name
                 if not has_state and any(c.title == "STATE" for c in self.columns):
                     room += len(_GAP) + _STATE.width  # the name takes STATE's room
+                if together:
+                    spans.append(Span(together, before))
                 spans += _label(row, room)
-            elif column.title == "STATE" and not has_state:
+                together, before = _GAP, ""
                 continue
-            else:
-                text = "" if _is_threads_own(column, row) else column.text(row.figures, uptime)
-                style = _style(column, row, text)
-                spans.append(
-                    Span(pad(cut(text, column.width), column.width, right=column.right), style)
-                )
-            spans.append(Span(_GAP))
+            if column.title == "STATE" and not has_state:
+                continue
+            text = "" if _is_threads_own(column, row) else column.text(row.figures, uptime)
+            style = _style(column, row, text)
+            if style != before and together:
+                spans.append(Span(together, before))
+                together = ""
+            before = style
+            together += pad(cut(text, column.width), column.width, right=column.right) + _GAP
         if not self.bar:
-            return spans[:-1]
+            spans.append(Span(together.removesuffix(_GAP), before))
+            return spans
+        spans.append(Span(together, before))
         used = 0
         for state, number in divide(shares, self.bar):
             spans.append(Span(letters(state, number), f"bar-{state}"))

@@ -27,6 +27,8 @@ def _width(character: str) -> int:
 
 def pad(text: str, columns: int, *, right: bool = False) -> str:
     """Return ``text`` filled up with spaces; with the text on the right if ``right``."""
+    if text.isascii():
+        return text.rjust(columns) if right else text.ljust(columns)
     spaces = " " * max(columns - width(text), 0)
     return spaces + text if right else text + spaces
 
