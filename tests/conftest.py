@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+# The same examples in each run, no deadline and no check of how fast they are made: the machine may be busy.
+settings.load_profile("ci")
+settings.register_profile("search", settings.get_profile("ci"), derandomize=False)
+
 _HERE = Path(__file__).parent
 # So that what is checked outside of test modules says as well what it has found.
 pytest.register_assert_rewrite(
@@ -30,8 +34,6 @@ def pytest_configure(config: pytest.Config) -> None:
     except testbed.TestbedError as error:
         raise pytest.UsageError(str(error)) from None
     config.pluginmanager.register(Deadline(), "deadline")
-    settings.register_profile("unhurried", deadline=None)  # the machine may be busy
-    settings.load_profile("unhurried")
 
 
 def pytest_report_header() -> str:
