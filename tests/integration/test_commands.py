@@ -77,6 +77,8 @@ def test_a_daemon_that_hangs_says_so_and_ends(tmp_path: Path) -> None:
             while True:
                 os.write(gate, b"x")
         daemon.send_signal(signal.SIGHUP)
+        wchan = Path(f"/proc/{daemon.pid}/wchan")
+        until(lambda: "pipe_write" in wchan.read_text(), "a main thread that hangs")
         until(lambda: status("/-/healthy") == 503, "not healthy")
         assert status("/-/ready") == 503
         assert status("/metrics") == 200
@@ -401,12 +403,42 @@ def test_ps_in_a_terminal(environment: dict[str, str], *, colored: bool) -> None
 )
 def test_demo_shows_the_mapping_and_serves_it(end: signal.Signals, status: int) -> None:
     """The demo starts its application, prints the mapping and where to look, and leaves nothing behind."""
-    process = subprocess.Popen(
+    with subprocess.Popen(
         threadwatch("demo", "--web.listen-address=127.0.0.1:0"),
         cwd=CHECKOUT,
         stdout=subprocess.PIPE,
         text=True,
+    ) as process:
+        try:
+            family = _check_demo(process)
+            process.send_signal(end)
+            process.communicate(timeout=DEADLINE)
+            assert process.returncode == status
+        finally:
+            process.kill()
+    until(lambda: not any(map(_runs, family)), "all of the application has ended")
+
+
+def test_demo_waits_until_its_application_is_complete(tmp_path: Path) -> None:
+    """An application that takes longer than three polls to start is shown with all that it has."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys, time\nif 'demo_app.py' in sys.orig_argv[1]: time.sleep(5)\n"
     )
+    with subprocess.Popen(
+        threadwatch("demo", "--web.listen-address=127.0.0.1:0"),
+        cwd=CHECKOUT,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            _check_demo(process)
+        finally:
+            process.terminate()
+
+
+def _check_demo(process: subprocess.Popen[str]) -> list[int]:
+    """Check what the demo prints and serves; return the PIDs of its application's processes."""
     assert process.stdout is not None
     lines: list[str] = []
     while not lines or "once it scrapes" not in lines[-1]:
@@ -441,10 +473,7 @@ def test_demo_shows_the_mapping_and_serves_it(end: signal.Signals, status: int) 
     assert started
     family = [int(started[1]), *descendants(int(started[1]))]
     assert len(family) == 4
-    process.send_signal(end)
-    process.communicate(timeout=DEADLINE)
-    assert process.returncode == status
-    until(lambda: not any(map(_runs, family)), "all of the application has ended")
+    return family
 
 
 def _runs(pid: int) -> bool:

@@ -34,7 +34,13 @@ from threadwatch.words.style import Style
 
 _APPLICATION = Path(__file__).with_name("demo_app.py")
 _LOOK_AFTER_POLLS = 3
-"""After this many polls the worker processes have started, and CPU % covers a whole second."""
+"""After this many polls CPU % covers a whole second."""
+_LOOK_AT_LAST = 30
+"""After this many polls the mapping is shown in any case."""
+_PROCESSES = 4
+"""The application, its two workers, and what cleans up behind them (multiprocessing's resource tracker)."""
+_LAST_THREAD = "http_0"
+"""The application starts its pool last."""
 
 
 def demo(listen: str | None, default: str, seconds: float | None) -> int:
@@ -57,6 +63,7 @@ def demo(listen: str | None, default: str, seconds: float | None) -> int:
     raise_file_limit()
     poller = Poller(ProcFS(), DEFAULT_CONFIG, report=lambda _: None)
     end = time.monotonic() + seconds if seconds is not None else None
+    shown = False
     try:
         print(
             f"Started a demo application: PID {application.pid}. Looking at its threads …",
@@ -66,9 +73,11 @@ def demo(listen: str | None, default: str, seconds: float | None) -> int:
             if application.poll() is not None:
                 raise Unusable(f"demo: the application ended with status {application.returncode}")
             view = poller.poll()
-            exporter.publish(_family(view, application.pid))
+            family = _family(view, application.pid)
+            exporter.publish(family)
             health.polled()
-            if view.sequence == _LOOK_AFTER_POLLS:
+            if not shown and _can_be_shown(family):
+                shown = True
                 _show(view, application.pid, server)
             poller.sample_for(1, stop.wait)
     finally:
@@ -105,6 +114,20 @@ def _family(view: View, pid: int) -> View:
     return view._replace(
         processes=members, groups=tuple(group for group in view.groups if group.name in names)
     )
+
+
+def _can_be_shown(family: View) -> bool:
+    """Return whether the application is complete, which takes long on a busy machine, or has had its time."""
+    if family.sequence < _LOOK_AFTER_POLLS:
+        return False
+    processes = family.processes
+    names = {thread.name for process in processes for thread in process.threads}
+    is_complete = (
+        len(processes) >= _PROCESSES
+        and all(process.published for process in processes)
+        and _LAST_THREAD in names
+    )
+    return is_complete or family.sequence >= _LOOK_AT_LAST
 
 
 def _show(view: View, pid: int, server: WebServer) -> None:
