@@ -18,6 +18,7 @@ from typing import Any
 from tests.books import MS, cpu_by_name, fallen, threads_ns
 from tests.harness import DEADLINE, Target, TargetError
 from tests.testbed import Interpreter
+from threadwatch.accounting.exit_tails import TAIL_NS
 from threadwatch.config.parse import parse_config
 from threadwatch.errors import ReadError
 from threadwatch.model.keys import SeriesKey
@@ -187,6 +188,17 @@ class Watch:
     def process(self, pid: int) -> ProcessView | None:
         """Return a process as the last poll saw it."""
         return next((p for p in self.views[-1].processes if p.key.pid == pid), None)
+
+
+def most_beyond_ns(served: Mapping[str, Any]) -> float:
+    """Return what a thread of ``load_requests.py`` may have used, on average, beyond what it says.
+
+    On a slow machine that is more than elsewhere. The kernel says how much it is of all these threads: what
+    their process has used, less what they say, and less what the main thread has used.
+    """
+    beyond_ns = served["process_ns"] - served["main_ns"] - sum(served["cpu_ns"].values())
+    each_ns: float = beyond_ns / sum(served["threads"].values())
+    return max(TAIL_NS, 1.5 * each_ns)
 
 
 def runs(pid: int) -> bool:

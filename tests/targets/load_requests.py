@@ -1,9 +1,10 @@
 """A server that starts a thread for each request, 20 at a time, for some seconds.
 
 Each thread uses CPU time and says at its end how much that was, by its own clock. Arguments: a word to
-be found by, seconds, requests per second to aim at.
+be found by, seconds (0: until it is told to stop), requests per second to aim at.
 """
 
+import select
 import sys
 import threading
 import time
@@ -27,11 +28,18 @@ def request(name, cpu_ns):
     measured[name].append(time.thread_time_ns())
 
 
+def goes_on():
+    """Return whether to serve more requests."""
+    if SECONDS:
+        return time.monotonic() < begin + SECONDS
+    return not select.select([0], [], [], 0)[0]
+
+
 load_lab.tell("ready")
 load_lab.hold()
 begin = time.monotonic()
 count = 0
-while time.monotonic() < begin + SECONDS:
+while goes_on():
     if count > (time.monotonic() - begin) * RATE:
         time.sleep(0.0005)
         continue
@@ -40,6 +48,8 @@ while time.monotonic() < begin + SECONDS:
     threading.Thread(target=request, args=(name, cpu_ns), name=name).start()
     count += 1
 took = time.monotonic() - begin
+if not SECONDS:
+    load_lab.hold()
 load_lab.tell(
     "served",
     process_ns=load_lab.quiet(),
