@@ -82,6 +82,28 @@ def until(
     return value
 
 
+def await_rest(pid: int) -> None:
+    """Wait until all threads of a process sleep, and none of them has run between two looks.
+
+    So it has become the program that was started, and each thread is where it stays.
+    """
+
+    def look() -> list[tuple[bytes, bytes]]:
+        return [
+            (
+                (task / "stat").read_bytes().rpartition(b") ")[2][:1],
+                (task / "schedstat").read_bytes(),
+            )
+            for task in Path(f"/proc/{pid}/task").iterdir()
+        ]
+
+    def rests() -> bool:
+        first = look()
+        return first == look() and all(state == b"S" for state, _ in first)
+
+    until(rests, f"process {pid} rests")
+
+
 def without_cpu_s(tids: Iterable[int]) -> float:
     """Return the seconds for which these threads have been ready to run, but had no CPU.
 

@@ -14,7 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import DEADLINE, Target, command, environ, marked, run, threadwatch, until
+from tests.harness import (
+    DEADLINE,
+    Target,
+    await_rest,
+    command,
+    environ,
+    marked,
+    run,
+    threadwatch,
+    until,
+)
 from tests.integration.conftest import Fleet
 from tests.testbed import CHECKOUT, TREE, Interpreter, require
 from tests.tracer import traced
@@ -382,6 +392,7 @@ def test_what_is_no_such_process(fleet: Fleet) -> None:
     program = start(fleet, require(3, 14), "loop")
     with subprocess.Popen(["sleep", "1000"]) as sleeping:
         try:
+            await_rest(sleeping.pid)
             assert "has no Python in it that can be attached to: " in refusal(sleeping.pid)
             os.kill(program.pid, signal.SIGSTOP)
             until(lambda: " T " in Path(f"/proc/{program.pid}/stat").read_text(), "it is stopped")

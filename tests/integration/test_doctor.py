@@ -131,13 +131,20 @@ for number in range(12):
 def test_names_that_differ_only_in_a_number_have_a_rule_that_can_be_pasted(source: str) -> None:
     """The daemon counts the names, doctor prints their rule, and with that both have one name of them."""
 
-    def foldable(config: Path) -> tuple[str, str]:
+    def foldable(config: Path, count: str) -> str:
         with serving(config.parent, f"--config.file={config}") as daemon:
             labels = 'group="python -c"'
             until(lambda: daemon.metric(f"threadwatch_group_processes{{{labels}}}"), "watched")
-            until(lambda: "conn-" in daemon.get("/metrics")[1], "named")
-            said = daemon.metric(f"threadwatch_group_foldable_names{{{labels}}}")
-            return str(said), daemon.get("/metrics")[1]
+            until(lambda: names_of_connections(daemon.get("/metrics")[1]) == 12, "named")
+            assert daemon.metric(f"threadwatch_group_foldable_names{{{labels}}}") == count
+            return daemon.get("/metrics")[1]
+
+    def names_of_connections(exposed: str) -> float:
+        """Return how many threads have a name by now."""
+        found = re.findall(
+            r'^threadwatch_threads\{.*thread="conn-[^"]*"\} (\S+)$', exposed, re.MULTILINE
+        )
+        return sum(map(float, found))
 
     first = PUBLISH if source == "published" else ""
     with python(first, ONE_NAME_EACH) as pid, tempfile.TemporaryDirectory() as place:
@@ -152,15 +159,13 @@ def test_names_that_differ_only_in_a_number_have_a_rule_that_can_be_pasted(sourc
         (found,) = said["foldable"]
         assert (found["application"], found["names"]) == ("python -c", 12)
         assert (found["match"], found["name"]) == ("conn-[0-9a-f]{8,}", "conn-N")
-        assert foldable(config)[0] == "12.0"
+        foldable(config, "12.0")
 
         lines = run(*arguments).stdout.splitlines()
         start = lines.index("threads:")
         config.write_text("\n".join([base, *lines[start : start + 4], ""]))
         assert report(*arguments)["foldable"] == []
-        count, exposed = foldable(config)
-        assert count == "0.0"
-        assert 'thread="conn-N"' in exposed
+        assert 'thread="conn-N"' in foldable(config, "0.0")
 
 
 def test_a_process_that_does_not_publish() -> None:
@@ -457,7 +462,7 @@ def test_tables_that_were_handed_over(place: Path) -> None:
         python(PUBLISH) as first,
         serving(place, f"--config.file={config}", prefix=NOBODY) as daemon,
     ):
-        until(socket.exists, "the daemon's socket")
+        until(lambda: "receiving tables" in daemon.text(), "a socket that listens")
         with python(send, PUBLISH) as sender:
             believed = 'threadwatch_tables_handed_over_total{result="believed"}'
             until(lambda: float(daemon.metric(believed) or 0) > 0, "the table is believed")
@@ -531,7 +536,7 @@ def test_a_process_that_watches_others() -> None:
     with python(PUBLISH) as target:
         fds = Path(f"/proc/{target}/fd")
         (table,) = (fd.name for fd in fds.iterdir() if "memfd:threadwatch" in os.readlink(fd))
-        ps = subprocess.Popen(threadwatch("ps", "--interval=60", str(target)), cwd=CHECKOUT)
+        ps = subprocess.Popen(threadwatch("ps", "--interval=600", str(target)), cwd=CHECKOUT)
         try:
             held = Path(f"/proc/{ps.pid}/fd")
 
@@ -558,8 +563,11 @@ def test_a_process_that_watches_others() -> None:
 
 def test_many_processes_that_look_the_same_share_a_line() -> None:
     """Of many processes, those that look the same take one line, with their number."""
+    # each says that it has forked, which is when it publishes, too
     fork = (
-        "import os\nfor _ in range(24):\n    if not os.fork():\n        os.read(0, 1); os._exit(0)"
+        "import os\nthere, here = os.pipe()\nfor _ in range(24):\n    if not os.fork():\n"
+        "        os.write(here, b'.'); os.read(0, 1); os._exit(0)\n"
+        "for _ in range(24):\n    os.read(there, 1)"
     )
     with python(PUBLISH, fork) as pid:
         children = Path(f"/proc/{pid}/task/{pid}/children")

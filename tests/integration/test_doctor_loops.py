@@ -25,7 +25,8 @@ async def main():
 asyncio.run(main())
 """
 TRIO = ASYNCIO.replace("asyncio.run(main())", "trio.run(main)").replace("asyncio", "trio")
-GEVENT = "import gevent; print('ready', flush=True); gevent.sleep(600)"
+GEVENT = "import gevent; gevent.spawn(print, 'ready', flush=True); gevent.sleep(600)"
+"""A loop begins with the first wait."""
 OTHER_TRIO = (
     """
 import sys, types

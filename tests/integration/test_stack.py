@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import DEADLINE, environ, threadwatch
+from tests.harness import DEADLINE, await_rest, environ, threadwatch
 from tests.testbed import CHECKOUT, Interpreter, require
 
 NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
@@ -45,7 +45,9 @@ def _program(interpreter: Interpreter, directory: Path) -> Iterator[int]:
     ) as process:
         assert process.stdout is not None
         assert process.stdin is not None
-        yield int(process.stdout.readline())
+        pid = int(process.stdout.readline())
+        await_rest(pid)  # a thread that is behind the barrier need not wait for the lock by now
+        yield pid
         process.stdin.close()
 
 
@@ -97,8 +99,11 @@ def test_one_line_says_why_not(arguments: tuple[str, ...], line: str, tmp_path: 
         _program(require(*sys.version_info[:2]), tmp_path) as pid,
         subprocess.Popen(["sleep", str(DEADLINE)]) as sleep,
     ):
-        done = _stack(*(one.format(pid=pid, sleep=sleep.pid) for one in arguments))
-        sleep.kill()
+        try:
+            await_rest(sleep.pid)
+            done = _stack(*(one.format(pid=pid, sleep=sleep.pid) for one in arguments))
+        finally:
+            sleep.kill()
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done
     assert line in done.stderr
 

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tests import harness, programs
 from tests.harness import until
@@ -68,6 +69,13 @@ def _await_poll(daemon: Serving) -> None:
     until(lambda: daemon.metric("threadwatch_polls_total") != before, "a poll")
 
 
+def _view(daemon: Serving) -> dict[str, Any]:
+    """Return the view; empty: there is none yet."""
+    status, text = daemon.get("/api/v1/view")
+    view: dict[str, Any] = json.loads(text) if status == 200 else {}
+    return view
+
+
 def _ps(*arguments: str) -> str:
     return harness.run("ps", "--interval=0", *arguments, check=True).stdout
 
@@ -98,8 +106,8 @@ def test_a_title_that_changes_makes_no_more_groups(tmp_path: Path) -> None:
 
         def groups() -> set[str]:
             """Return the groups of these processes; others may run on this machine."""
-            status, text = daemon.get("/api/v1/view")  # 503 until the poll after the first question
-            shown = json.loads(text)["processes"] if status == 200 else []
+            # 503 until the poll after the first question of late
+            shown = until(lambda: _view(daemon), "a view")["processes"]
             return {entry["group"] for entry in shown if entry["pid"] in pids}
 
         until(lambda: wanted <= groups(), "a group for each kind")
@@ -108,6 +116,6 @@ def test_a_title_that_changes_makes_no_more_groups(tmp_path: Path) -> None:
             _said(process)
             _await_poll(daemon)
             assert groups() == wanted
-        metrics, view = daemon.get("/metrics")[1], daemon.get("/api/v1/view")[1]
-        assert "SECRET" not in metrics + view
+        metrics, view = daemon.get("/metrics")[1], until(lambda: _view(daemon), "a view")
+        assert "SECRET" not in metrics + json.dumps(view)
         assert wanted <= set(re.findall('group="([^"]*)"', metrics))

@@ -71,21 +71,23 @@ def test_callbacks_that_are_ready(version: tuple[int, int], release: str) -> Non
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        assert process.stdout.readline()
-        outside = Outside(process.pid)
-        outside.find_all(1)
-        (sample,) = outside.sample(time.monotonic_ns())
-        assert (sample.holder, sample.ready) == ("work", 8)
-        process.stdin.write(b"\n")
-        process.stdin.flush()
-
-        def is_idle() -> bool:
+        try:
+            assert process.stdout.readline()
+            outside = Outside(process.pid)
+            outside.find_all(1)
             (sample,) = outside.sample(time.monotonic_ns())
-            return (sample.holder, sample.ready) == (None, 0)
+            assert (sample.holder, sample.ready) == ("work", 8)
+            process.stdin.write(b"\n")
+            process.stdin.flush()
 
-        until(is_idle, "all callbacks have run")
-        outside.close()
-        process.kill()
+            def is_idle() -> bool:
+                (sample,) = outside.sample(time.monotonic_ns())
+                return (sample.holder, sample.ready) == (None, 0)
+
+            until(is_idle, "all callbacks have run")
+            outside.close()
+        finally:
+            process.kill()
 
 
 @pytest.mark.parametrize(("version", "release"), [RELEASES[0], RELEASES[-1]], ids=str)

@@ -148,9 +148,12 @@ def interrupted():
     signal.signal(signal.SIGUSR1, handler)
     sys.addaudithook(hook)
     start("control", control)
-    ready()
+    told = False
     while not finish.is_set():
         try:
+            if not told:
+                told = True
+                ready()  # from here on the signal can come
             tick()
         except Told:
             result["caught"] = True
