@@ -44,6 +44,9 @@ time.sleep(100_000)
 """
 
 
+THREADS = 3
+"""How many threads each of them has."""
+
 CROWD = 1000
 """Threads of the target ``crowd`` that wait for a lock, beside its main thread."""
 
@@ -93,6 +96,18 @@ class Machine:
             *("systemd-run", "--quiet", f"--unit={name}", f"--uid={TARGETS.get(name, 'root')}"),
             *("--setenv=THREADWATCH=1", "/opt/threadwatch/bin/python", f"/opt/targets/{name}.py"),
         )
+
+    def await_rest(self, name: str) -> None:
+        """Wait until a target has started its threads, and they sleep: before, they are in other states."""
+        pid = Service(self, name).pid()
+        command = "cd /proc/$0/task && cat */stat && grep -h ctxt */status"
+
+        def rests() -> bool:
+            first, second = (self.run("sh", "-c", command, str(pid), check=False) for _ in (1, 2))
+            states = re.findall(r"^\d+ \(.*\) (.) ", first, re.MULTILINE)
+            return first == second and states == ["S"] * THREADS
+
+        until(rests, f"{name} rests")
 
     def host_pid(self, pid: int) -> int:
         """Return the PID out here of a process in there."""
@@ -185,6 +200,7 @@ class Service:
 
     def journal(self, cursor: str) -> list[Entry]:
         """Return what has been logged of the unit since then, by itself and by systemd."""
+        self.machine.run("journalctl", "--sync")  # what has been written by now is in it then
         said = self.machine.run(
             *("journalctl", "--no-pager", "--output=json", "--unit", self.name),
             f"--after-cursor={cursor}",
@@ -218,7 +234,7 @@ def environment(directory: Path, wheel: Path) -> Path:
             f"prometheus-threadwatch[daemon,stack] @ {wheel.as_uri()}",
         ],
         check=True,
-        timeout=100,
+        timeout=5 * DEADLINE,
     )
     (site_packages / "bin/py-spy").rename(directory / "bin/py-spy")
     command = directory / "bin/threadwatch"
@@ -269,7 +285,7 @@ def booted(directory: Path, opt: Path) -> Iterator[Machine]:
         return machine.run("systemctl", "is-system-running", check=False) in {"running", "degraded"}
 
     try:
-        until(is_up, "booted")
+        until(is_up, "booted", 5 * DEADLINE)
         machine = _machine(container.pid)
         assert machine is not None
         machine.run("systemctl", "stop", "prometheus")  # for the test that wants it
@@ -279,6 +295,8 @@ def booted(directory: Path, opt: Path) -> Iterator[Machine]:
         machine.run("useradd", "--system", "shop")
         for name in TARGETS:
             machine.start_target(name)
+        for name in TARGETS:
+            machine.await_rest(name)
         yield machine
     finally:
         found = _machine(container.pid)

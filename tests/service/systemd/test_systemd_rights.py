@@ -133,7 +133,18 @@ def test_python_stacks(fast: Service, machine: Machine) -> None:
         )
         return found
 
-    until(lambda: {process["group"] for process in view()} >= TARGETS.keys(), "the threads")
+    def await_targets() -> None:
+        until(
+            lambda: (
+                {
+                    process["group"]
+                    for process in view()
+                    if WRITER in {thread["name"] for thread in process["threads"]}
+                }
+                >= TARGETS.keys()
+            ),
+            "the threads",
+        )
 
     def ask(group: str) -> str:
         (process,) = (process for process in view() if process["group"] == group)
@@ -144,12 +155,13 @@ def test_python_stacks(fast: Service, machine: Machine) -> None:
             f"{url}/stack?{query}",
         )
 
+    await_targets()
     said = ask("shop")
     assert said.startswith("Cannot be read: py-spy cannot read process ")
     assert "Failed to suspend process: EPERM: Operation not permitted" in said
     fast.drop_in((DROP_INS / "stacks.conf").read_text(), "stacks")
     fast.do("restart")
-    until(lambda: {process["group"] for process in view()} >= TARGETS.keys(), "the threads")
+    await_targets()
     for group in TARGETS:
         frames = json.loads(ask(group))["frames"]
         assert [frame["function"].rpartition(".")[2] for frame in frames] == [
