@@ -25,6 +25,7 @@ pytest.register_assert_rewrite(
 
 from tests import testbed  # noqa: E402  # what is imported before is not rewritten
 from tests.deadline import Deadline  # noqa: E402  # the same
+from tests.harness import DEADLINE  # noqa: E402  # the same
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -53,7 +54,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("wheel")
     command = (sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out))
     done = subprocess.run(
-        [*command, str(testbed.CHECKOUT)], capture_output=True, text=True, timeout=120, check=False
+        [*command, str(testbed.CHECKOUT)],
+        capture_output=True,
+        text=True,
+        timeout=5 * DEADLINE,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (built,) = out.glob("*.whl")
