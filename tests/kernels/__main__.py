@@ -1,11 +1,12 @@
 """``./dev kernels [NAME…]``: boots each kernel in QEMU, runs the checks in it, and prints what held where.
 
-Names are those of :data:`tests.kernels.kernels.KERNELS`; without one, all of them. Exits with 1 if something
-did not hold.
+Names are those of :data:`tests.kernels.kernels.KERNELS`; without one, all of them. ``--only WORDS`` runs the
+checks that have the words in their name, and those that they need. Exits with 1 if something did not hold.
 """
 
 from __future__ import annotations
 
+import argparse
 import signal
 import sys
 import tempfile
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 
 from tests.kernels import images
-from tests.kernels.guest.checks import CHECKS
+from tests.kernels.guest.checks import chosen
 from tests.kernels.kernels import KERNELS, Kernel
 from tests.kernels.qemu import Died, Machine
 from tests.kernels.table import Outcome, from_line, has_failed, table
@@ -23,19 +24,18 @@ CONSOLES = CHECKOUT / "build" / "kernels"
 """Where the consoles of the machines are left."""
 
 
-def run(kernel: Kernel, directory: Path) -> dict[str, Outcome]:
-    """Boot it, twice; return what the checks came to."""
+def run(kernel: Kernel, directory: Path, words: str, outcomes: dict[str, Outcome]) -> None:
+    """Boot it, twice if there are checks for that; put what the checks came to into ``outcomes``."""
     began = time.monotonic()
     console = CONSOLES / f"{kernel.name}.log"
     console.unlink(missing_ok=True)
     machine = Machine(kernel, directory / "initramfs", directory / "disk", console)
     _say(kernel, "makes its disk")
     images.initramfs(kernel, machine.initramfs)
-    images.disk(kernel, machine.disk)
-    outcomes = {}
+    images.disk(kernel, machine.disk, words)
     try:
-        for boot in ("first", "second"):
-            _say(kernel, f"boots for the {boot} time, after {time.monotonic() - began:.0f} s")
+        for boot in sorted({check.boot for check in chosen(words)}):
+            _say(kernel, f"boot {boot}, after {time.monotonic() - began:.0f} s")
             for line in machine.boot(directory / "lines"):
                 outcome = from_line(line)
                 outcomes[outcome.check] = outcome
@@ -46,29 +46,34 @@ def run(kernel: Kernel, directory: Path) -> dict[str, Outcome]:
         print(died, file=sys.stderr)
     _say(kernel, f"is done after {time.monotonic() - began:.0f} s")
     machine.disk.unlink()
-    return outcomes
 
 
 def _say(kernel: Kernel, text: str) -> None:
     print(f"… {kernel.name}: {text}", file=sys.stderr, flush=True)
 
 
-def main(names: list[str]) -> int:
-    """Print the table; return 1 if a check did not hold, 2 for a name that is none."""
-    if unknown := [name for name in names if name not in KERNELS]:
-        print(
-            f"no such kernel: {', '.join(unknown)}; there are {', '.join(KERNELS)}", file=sys.stderr
-        )
-        return 2
+def main(arguments: list[str]) -> int:
+    """Print the table, of what is answered where SIGTERM ends it; return 1 if a check did not hold."""
+    parser = argparse.ArgumentParser("./dev kernels")
+    # without a name it is the empty list that has to be a choice
+    parser.add_argument("name", nargs="*", choices=[[], *KERNELS], metavar="NAME")
+    parser.add_argument(
+        "--only", metavar="WORDS", default="", help="checks with these in their name"
+    )
+    asked = parser.parse_args(arguments)
+    checks = [check.name for check in chosen(asked.only)]
+    if not checks:
+        parser.error(f"no check has {asked.only!r} in its name")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that no machine stays
     CONSOLES.mkdir(parents=True, exist_ok=True)
-    columns = {}
-    for name in names or KERNELS:
-        with tempfile.TemporaryDirectory() as directory:
-            columns[name] = run(KERNELS[name], Path(directory))
-    checks = [check.name for check in CHECKS]
-    for line in table(checks, columns):
-        print(line)
+    columns: dict[str, dict[str, Outcome]] = {}
+    try:
+        for name in asked.name or KERNELS:
+            with tempfile.TemporaryDirectory() as directory:
+                run(KERNELS[name], Path(directory), asked.only, columns.setdefault(name, {}))
+    finally:
+        for line in table(checks, columns):
+            print(line, flush=True)
     return 1 if has_failed(checks, columns) else 0
 
 

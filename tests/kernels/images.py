@@ -42,7 +42,7 @@ Description=What holds on this kernel
 Type=exec
 WorkingDirectory=/{SOURCE}
 Environment=THREADWATCH_TEST_DEADLINE=900 PIP_NO_INDEX=1 PIP_FIND_LINKS=/{WHEELS} PIP_ROOT_USER_ACTION=ignore
-ExecStart=/usr/bin/python3 -u -m tests.kernels.guest
+ExecStart=/usr/bin/python3 -u -m tests.kernels.guest "{{words}}"
 StandardOutput=journal+console
 """
 _PATIENCE: Final = "[Manager]\nDefaultTimeoutStartSec=30min\nDefaultTimeoutStopSec=30min\n"
@@ -99,8 +99,11 @@ def _modules(tree: Path) -> list[Path]:
     ]
 
 
-def disk(kernel: Kernel, file: Path) -> None:
-    """Write the disk. What docs/systemd.md has pip do is done here, in the same tree, where it is fast."""
+def disk(kernel: Kernel, file: Path, words: str) -> None:
+    """Write the disk, for the checks that the words choose.
+
+    What docs/systemd.md has pip do is done here, in the same tree, where it is fast.
+    """
     with _writable(userland(kernel)) as root:
         _copy_checkout(root / SOURCE)
         shutil.copytree(_wheels(kernel), root / WHEELS)
@@ -113,7 +116,7 @@ def disk(kernel: Kernel, file: Path) -> None:
         for name in _MASKED:
             (root / "etc/systemd/system" / name).symlink_to("/dev/null")
         unit = root / "etc/systemd/system/kernels.service"
-        unit.write_text(_UNIT)
+        unit.write_text(_UNIT.format(words=words))
         wants = root / "etc/systemd/system/multi-user.target.wants"
         wants.mkdir(parents=True, exist_ok=True)
         (wants / unit.name).symlink_to(unit.relative_to(root))
@@ -172,13 +175,13 @@ def _wheels(kernel: Kernel) -> Path:
         *project["build-system"]["requires"],
         *project["project"]["optional-dependencies"]["daemon"],
     ]
-    version = PYTHONS[kernel.userland]
+    version, processor = PYTHONS[kernel.userland], kernel.processor.wheels
     state = hashlib.sha256(repr((needs, version)).encode()).hexdigest()[:12]
-    directory = PLACE / f"wheels-{version}-{state}"
+    directory = PLACE / f"wheels-{version}-{processor}-{state}"
     if not directory.exists():
         partial = directory.with_name(f"{directory.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
-        platforms = (f"--platform=manylinux_2_{minor}_x86_64" for minor in (17, 28, 34))
+        platforms = (f"--platform=manylinux_2_{minor}_{processor}" for minor in (17, 28, 34))
         subprocess.run(
             [
                 *(sys.executable, "-m", "pip", "download", "--quiet", "--only-binary=:all:"),

@@ -7,6 +7,34 @@ from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
+class Processor:
+    """A processor that QEMU emulates, and what it takes to boot on it."""
+
+    debian: str
+    """Debian's name of it."""
+    wheels: str
+    """The name of it in tags of wheels."""
+    qemu: tuple[str, ...]
+    """The emulator, and the machine."""
+    console: str
+    """The kernel's name of the serial port."""
+
+
+AMD64: Final = Processor(
+    "amd64",
+    "x86_64",
+    ("qemu-system-x86_64", "-machine", "q35", "-cpu", "Nehalem"),
+    "ttyS0",
+)
+ARM64: Final = Processor(
+    "arm64",
+    "aarch64",
+    ("qemu-system-aarch64", "-machine", "virt", "-cpu", "neoverse-n1"),
+    "ttyAMA0",
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Kernel:
     """One kernel, and the machine that it runs in."""
 
@@ -18,6 +46,7 @@ class Kernel:
     """The release of Debian that is booted: its systemd and its Python."""
     parameters: str = ""
     """More of the kernel's command line."""
+    processor: Processor = AMD64
 
 
 _CLOUD: Final = "linux-image-cloud-amd64"
@@ -33,6 +62,8 @@ KERNELS: Final = {
             "bookworm",
             parameters="systemd.unified_cgroup_hierarchy=0",
         ),
+        Kernel("5.10", _CLOUD, "bullseye", "bookworm"),
+        Kernel("6.1-arm64", "linux-image-cloud-arm64", "bookworm", "bookworm", processor=ARM64),
     )
 }
 """By the names that ``./dev kernels`` takes."""

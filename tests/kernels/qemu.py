@@ -39,15 +39,17 @@ class Machine:
 
         :raises Died: it has hung.
         """
-        tree = kernel_tree(self.kernel)
+        tree, processor = kernel_tree(self.kernel), self.kernel.processor
         (image,) = (tree / "boot").glob("vmlinu[xz]-*")
-        parameters = f"console=ttyS0 panic=-1 mitigations=off {self.kernel.parameters}"
+        parameters = (
+            f"console={processor.console} panic=-1 mitigations=off {self.kernel.parameters}"
+        )
         lines.write_text("")
         with self.console.open("ab") as log:
             process = subprocess.Popen(
                 [
                     *("nice", "-n", "10"),
-                    *("qemu-system-x86_64", "-machine", "q35", "-cpu", "Nehalem"),
+                    *processor.qemu,
                     *("-accel", "tcg,thread=multi", "-m", "2048", "-smp", "2", "-nic", "none"),
                     *("-display", "none", "-no-reboot"),
                     *("-kernel", image, "-initrd", self.initramfs),

@@ -18,15 +18,22 @@ class Check:
     run: Callable[[], str | None]
     boot: int = 1
     """Which time the machine has to be started."""
+    needs: tuple[str, ...] = ()
+    """Names of those that must have run, beside :data:`_BASIS`."""
 
 
+_BASIS: Final = (
+    *("the machine", "docs/systemd.md: install it"),
+    *("names that are published", "names from memory"),
+)
+"""Install the service and start the programs that all others look at."""
 CHECKS: Final = (
     Check("the machine", threads.facts),
     Check("docs/systemd.md: install it", service.install),
     Check("names that are published", threads.names_published),
     Check("names from memory", threads.names_from_memory),
     Check("the GIL", threads.gil),
-    Check("CPU time, by the threads' own clocks", threads.cpu_time),
+    Check("CPU time, by the threads' own clocks", threads.cpu_time, needs=("the GIL",)),
     Check("tasks of asyncio", threads.tasks),
     *(Check(f"Yama, ptrace_scope {n}", functools.partial(rights.yama, n)) for n in range(3)),
     Check("subset=pid", rights.subset_pid),
@@ -46,5 +53,17 @@ CHECKS: Final = (
     Check("a user's own unit", service.users_own),
     Check("docs/systemd.md: socket", service.socket),
     Check("Yama, ptrace_scope 3", rights.yama_3),
-    Check("after a reboot", service.after_reboot, boot=2),
+    Check(
+        "after a reboot",
+        service.after_reboot,
+        boot=2,
+        needs=("a user's own unit", "docs/systemd.md: socket"),
+    ),
 )
+
+
+def chosen(words: str) -> list[Check]:
+    """Return those that have the words in their name, behind those that these need; without words, all."""
+    asked = {check.name: check.needs for check in CHECKS if words in check.name}
+    needed = {name for needs in asked.values() for name in (*_BASIS, *needs)}
+    return [check for check in CHECKS if check.name in needed | asked.keys()]
