@@ -151,7 +151,8 @@ def _writable(tree: Path) -> Iterator[Path]:
         try:
             yield root
         finally:
-            subprocess.run(["umount", root], check=True)
+            # lazy: a command may still run in it where SIGTERM has ended us
+            subprocess.run(["umount", "--lazy", root], check=True)
 
 
 def _copy_checkout(where: Path) -> None:
