@@ -54,6 +54,24 @@ def test_an_iteration_that_goes_on(holder: str, *, lasted: bool) -> None:
     assert age_ns == NOW_NS + 90 - READ_NS
 
 
+@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize("holder", [LOOP, UNKNOWN])
+def test_a_loop_that_goes_to_wait(holder: str, *, seen: bool) -> None:
+    """An iteration is not as old as the look that saw the loop on its way to that wait."""
+    beginning = _waited()
+    beginning.age_ns(_sample(holder), BEFORE_NS, LOOKED_NS + 50, lasted=True)
+    if seen:
+        beginning.age_ns(_sample(None), BEFORE_NS, LOOKED_NS + 60, lasted=True)
+    assert beginning.age_ns(_sample("a task"), READ_NS, NOW_NS, lasted=True) == NOW_NS - READ_NS
+
+
+def test_work_of_the_loop_itself() -> None:
+    """A loop that does its own work ages from the look that saw it first."""
+    beginning = _waited()
+    assert beginning.age_ns(_sample(LOOP), BEFORE_NS, READ_NS, lasted=True) == 0
+    assert beginning.age_ns(_sample(LOOP), BEFORE_NS, NOW_NS, lasted=True) == NOW_NS - READ_NS
+
+
 def test_what_may_only_have_been_woken_is_not_kept() -> None:
     """The look after one at which the thread may not have run begins anew."""
     beginning = _waited()

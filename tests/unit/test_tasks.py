@@ -117,7 +117,7 @@ def test_memory_that_leads_in_circles(minor: int) -> None:
         places = Places(a, b, c, d, e, f, g, "/usr/lib/", h, (), 9, 10, 11, 12)
         shared = loops._shared
         parts = hostile, shared.objects, shared.frames, places
-        looks, finding = Looks(*parts, shared.layout), Finding(*parts)
+        looks, finding = Looks(shared, places), Finding(*parts)
         with suppress(ReadError):
             finding.update(arena, looks, 1)
         for now_ns in range(20):

@@ -42,7 +42,7 @@ class AsyncioLoops:
         if self._looks is None or self._finding is None:
             parts = shared.python, shared.objects, shared.frames, places
             self._finding = Finding(*parts)
-            self._looks = Looks(*parts, shared.layout)
+            self._looks = Looks(shared, places)
             self._censuses = Censuses(shared.python, shared.objects, places, shared.layout)
         self._finding.update(memory, self._looks, now_ns)
 

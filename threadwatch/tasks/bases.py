@@ -11,15 +11,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from threadwatch.errors import ReadError
-from threadwatch.names.memory.snapshot import word
 from threadwatch.tasks.frames import Frame, Frames
-from threadwatch.tasks.functions import within
+from threadwatch.tasks.functions import of_coroutine
 from threadwatch.tasks.objects import Code, Objects, Readable
-
-_FIRST_IN_COROUTINE = 11
-"""From this minor version on, the frame of a coroutine lies in the coroutine."""
-_FRAME = 16
-"""In older ones, the place of its address in a coroutine."""
 
 
 class Base(NamedTuple):
@@ -36,7 +30,7 @@ class Bases:
         """``minor``: the version of Python."""
         self._frames = frames
         self._objects = objects
-        self._lies_in_coroutine = minor >= _FIRST_IN_COROUTINE
+        self._minor = minor
 
     def code(self, memory: Readable, frame: Frame) -> Code | None:
         """Return the code of a frame; None: it is one of the interpreter's own. Raises Gone."""
@@ -55,24 +49,13 @@ class Bases:
 
         None: the frames are not those of the task. Raises Gone or ReadError.
         """
-        inner = self.of_task(memory, frames, coroutine)
+        inner = of_coroutine(memory, self._minor, frames, coroutine)
+        if inner is None:
+            return None
         for frame in frames[len(inner) :]:
             if self.code(memory, frame) is not None:
                 return self.at(memory, frame)
         return None
-
-    def of_task(self, memory: Readable, frames: Sequence[Frame], coroutine: int) -> Sequence[Frame]:
-        """Return the frames up to that of a coroutine, the innermost first; all of them, if it is not there.
-
-        Raises Gone or ReadError.
-        """
-        if self._lies_in_coroutine:
-            return within(frames, coroutine)
-        own = word(memory.read(coroutine + _FRAME, 8), 0)
-        for number, frame in enumerate(frames):
-            if frame.address == own:
-                return frames[: number + 1]
-        return frames
 
     def inside(self, memory: Readable, innermost: int, base: Base) -> tuple[Frame, ...] | None:
         """Return the frames inside a base, from the thread's innermost one on; None: it is not the base.

@@ -3,7 +3,10 @@
 The library reads the time when its thread has come back from waiting for events. It reads it again whenever a
 timer is started. So it is no earlier than the iteration's beginning, once something runs in the iteration;
 until then it can still be the time before the wait. And an iteration has begun neither later than it was
-seen, nor earlier than another was.
+seen at work, nor earlier than another was.
+
+As soon as the thread goes to wait for events, the number is that of the next iteration. What is seen then,
+while nothing is known to run, is not yet in the iteration.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ class Beginning:
     """That of the last look that found something at work."""
     began_ns: int = 0
     """When that iteration began, at the latest."""
+    sure: bool = False
+    """Something has been seen to run in it."""
     looked_ns: int = 0
     """When the loop was looked at last."""
 
@@ -42,13 +47,17 @@ class Beginning:
         if sample.iteration is None:
             return None
         if sample.holder is None:
+            self.forget()
             return 0
-        if self.iteration == sample.iteration:
+        runs, known = sample.holder not in (LOOP, UNKNOWN), self.iteration == sample.iteration
+        began_ns = now_ns
+        if known and self.sure:
             began_ns = min(self.began_ns, read_ns) if lasted else self.began_ns
-        elif lasted and sample.holder not in (LOOP, UNKNOWN):
+        elif known and lasted:
+            began_ns = max(self.began_ns, read_ns)
+        elif runs and lasted:
             began_ns = max(read_ns, looked_ns)
-        else:
-            began_ns = now_ns
         if lasted and not sample.woken:
+            self.sure = runs or (known and self.sure)
             self.iteration, self.began_ns = sample.iteration, began_ns
         return max(now_ns - began_ns, 0)

@@ -96,11 +96,13 @@ class Finding:
             except ReadError:
                 loop.runs_none()
                 return None
-            if not state.frame or not runs:
+            if not runs or (not state.frame and attempt == _TRIES - 1):
                 loop.runs_none()
                 return None
             innermost: Innermost | None = None
             try:
+                if not state.frame:  # up to 3.12, the way to it can lead over what has just ended
+                    raise malformed("a thread has no frame")
                 if state.running_loop is None:
                     innermost = state.frame, *self._frames.step(memory, state.frame)
                     if self._without.get(loop.state) == innermost:
@@ -115,12 +117,20 @@ class Finding:
                     return None
             except ReadError:
                 continue
-            if any(frame.code == self._places.run_forever for frame in walk.frames):
-                continue
-            if innermost and loop.outermost in (0, walk.outermost):
-                return innermost
+            between = any(frame.code == self._places.run_forever for frame in walk.frames)
+            if innermost and not between and loop.outermost in (0, walk.outermost):
+                loop.runs_none()
+                return innermost if self._is_in(memory, loop, innermost) else None
         # It went on too fast, or is in a greenlet, or below too many frames: what it was stays.
         return None
+
+    def _is_in(self, memory: Memory, loop: Loop, innermost: Innermost) -> bool:
+        """Return whether a thread is still where it was: the walk from there was one of its own frames."""
+        try:
+            state = self._frames.state(memory, loop.state, loop.ident, self._places.interpreter)
+            return (state.frame, *self._frames.step(memory, state.frame)) == innermost
+        except ReadError:
+            return False
 
     def _is_own(self, memory: Memory, known: Loop, address: int) -> bool:
         """Return whether a thread that says that it runs this loop, or 0, runs one of this kind."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from threadwatch.errors import ReadError
+from threadwatch.names.memory.snapshot import word
 from threadwatch.tasks.frames import Frame
 from threadwatch.tasks.objects import Code, Objects, Readable
 
@@ -16,8 +17,12 @@ _OF_CLASSES = "__init__"
 """What the code of the interpreter's own that calls the ``__init__`` of a class has instead of a file, from
 3.13 on (CPython, Python/specialize.c, _Py_InitCleanup)."""
 _INSTALLED = ("/site-packages/", "/dist-packages/")
+_FIRST_IN_COROUTINE = 11
+"""From this minor version on, the frame of a coroutine lies in the coroutine."""
 _COROUTINE_SIZE = 128
 """Bytes of a coroutine in front of its frame: fewer."""
+_FRAME = 16
+"""In older versions, the place of its address in a coroutine."""
 _PACKAGE = frozenset({"__init__", "__main__"})
 
 
@@ -40,16 +45,22 @@ def describe(code: Code) -> str:
     return f"{module}.{code.name}"
 
 
-def within(frames: Sequence[Frame], coroutine: int) -> Sequence[Frame]:
-    """Return the frames up to that of a coroutine, the innermost first; all of them, if it is not there.
+def of_coroutine(
+    memory: Readable, minor: int, frames: Sequence[Frame], coroutine: int
+) -> Sequence[Frame] | None:
+    """Return the frames up to that of a coroutine, the innermost first; None: it is not there.
 
-    A task that begins eagerly runs below the frames of the one that has made it. From 3.11 on, the frame of
-    a coroutine lies in the coroutine itself; no task begins so in older versions.
+    It is not where the coroutine runs in a greenlet, or has ceased to run while the thread was walked. A task
+    that begins eagerly runs below the frames of the one that has made it. ``minor``: the version of Python.
+    Raises Gone or ReadError.
     """
+    first, size = coroutine + 1, _COROUTINE_SIZE - 1
+    if minor < _FIRST_IN_COROUTINE:
+        first, size = word(memory.read(coroutine + _FRAME, 8), 0), 1
     for number, frame in enumerate(frames):
-        if coroutine < frame.address < coroutine + _COROUTINE_SIZE:
+        if first <= frame.address < first + size:
             return frames[: number + 1]
-    return frames
+    return None
 
 
 class Functions:

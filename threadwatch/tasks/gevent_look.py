@@ -254,18 +254,24 @@ class GeventLooks:
     def _function(self, memory: Memory, hub: GeventHub, greenlet: int) -> str | None:
         """Return the outermost function of the application in a greenlet; None: not known.
 
-        The frames of a thread end where the greenlet begins that runs.
+        The frames of a thread end where the greenlet begins that runs: two walks have to end there.
         """
         frames = self._shared.frames
         for _ in range(_TRIES):
             try:
-                state = frames.state(memory, hub.state, hub.ident, self._interpreter)
-                walk = frames.walk(memory, state.frame, self._places.run)
+                first, walk = (
+                    frames.walk(
+                        memory,
+                        frames.state(memory, hub.state, hub.ident, self._interpreter).frame,
+                        self._places.run,
+                    )
+                    for _ in range(2)
+                )
                 found = self._functions.outermost(memory, reversed(walk.frames))
                 if self._current(memory, hub) != greenlet:
                     return None
             except ReadError:
                 continue
-            if walk.found is None:
+            if walk.found is None and first.outermost == walk.outermost:
                 return found
         return None

@@ -11,22 +11,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import Struct
 from typing import NamedTuple
 
 from threadwatch.errors import ReadError
 from threadwatch.model.loops import LOOP, UNKNOWN, LoopSample
 from threadwatch.names.memory.snapshot import Memory
-from threadwatch.names.memory.walk import Python
 from threadwatch.tasks.asyncio_loop import Loop
 from threadwatch.tasks.current import current_task
-from threadwatch.tasks.frames import Frames, ThreadState, Walk
-from threadwatch.tasks.functions import Functions, within
+from threadwatch.tasks.frames import Frame, ThreadState, Walk
+from threadwatch.tasks.functions import Functions, of_coroutine
+from threadwatch.tasks.kind import Shared
 from threadwatch.tasks.labels import Labels
-from threadwatch.tasks.layout import TAGS, Layout, malformed
-from threadwatch.tasks.objects import Objects
+from threadwatch.tasks.layout import TAGS, malformed
+from threadwatch.tasks.owner import OF_ASYNCIO, prove_owner
 from threadwatch.tasks.places import Places
 
+GREENLET = b"greenlet"
+"""The module without which there are no greenlets."""
 _TRIES = 3
 _AHEAD_NS = 1_000_000_000
 """A clock that is further ahead of ours than this is another clock."""
@@ -57,13 +60,14 @@ class _Ended(Exception):
 class Looks:
     """Looks at the loops of one process."""
 
-    def __init__(
-        self, python: Python, objects: Objects, frames: Frames, places: Places, layout: Layout
-    ) -> None:
+    def __init__(self, shared: Shared, places: Places) -> None:
+        python, layout, objects = shared.python, shared.layout, shared.objects
+        self._python = python
         self._offsets = python.offsets
         self._layout = layout
         self._objects = objects
-        self._frames = frames
+        self._frames = shared.frames
+        self._modules = shared.imports
         self._places = places
         last = max(places.at_self, places.at_handle, places.at_end_time, places.at_i)
         self._words = Struct(f"<{last + 1}Q")
@@ -110,7 +114,7 @@ class Looks:
         """Take note that the thread of a loop runs the one whose ``_run_once`` has that frame.
 
         :raises Gone: the program has ended.
-        :raises ReadError: it is no such frame, or of no loop.
+        :raises ReadError: it is no such frame, or of no loop, or of one that another thread runs.
         """
         now = self._iteration(memory, frame)
         if now.loop != loop.address:
@@ -118,6 +122,7 @@ class Looks:
             if not self._objects.is_a(memory, kind, self._places.loop_type):
                 raise malformed("what runs _run_once is no loop")
             own = self._objects.type(memory, kind).name == _OWN_LOOP
+            prove_owner(memory, self._python, now.loop, OF_ASYNCIO, loop.ident)
             loop.runs(now.loop, clock_known=own)
         loop.runs_in(frame)
         return now
@@ -175,22 +180,39 @@ class Looks:
         """Return the outermost function of the application that runs in that task; None: not known."""
         for _ in range(_TRIES):
             try:
-                state = self._state(memory, loop)
-                walk = self._frames.walk(memory, state.frame, self._places.run_once)
-                coroutine = self._labels.coroutine_of(memory, task)
-                frames = within(walk.frames, coroutine)
+                frames = self._frames_of(memory, loop, self._labels.coroutine_of(memory, task))
                 found = self._functions.outermost(memory, reversed(frames))
                 running = self._state(memory, loop).running_task
                 if running is None:
                     running = current_task(memory, self._offsets, self._places, loop.address)
             except (ReadError, _Ended):
                 continue
-            if running != task:
-                break
-            # in a greenlet, frames end where it begins
-            if walk.found is not None or found is not None:
-                return found
+            return found if running == task else None
         return None
+
+    def _frames_of(self, memory: Memory, loop: Loop, coroutine: int) -> Sequence[Frame]:
+        """Return the frames of the task with that coroutine, the innermost first.
+
+        In a greenlet, frames end where that begins. Two walks have to end there, and the process has to have
+        greenlets.
+
+        :raises ReadError: they do not, or the task runs no more; :class:`_Ended`.
+        """
+        walk = self._walk(memory, loop)
+        frames = of_coroutine(memory, self._offsets.minor, walk.frames, coroutine)
+        if frames is not None:
+            return frames
+        own = self._places.run_forever
+        if GREENLET in self._modules.found and all(frame.code != own for frame in walk.frames):
+            again = self._walk(memory, loop)
+            if walk.found is again.found is None and again.outermost == walk.outermost:
+                return walk.frames
+        raise malformed("a task runs no more")
+
+    def _walk(self, memory: Memory, loop: Loop) -> Walk:
+        """Walk the frames of a loop's thread to that of ``_run_once``. Raises ReadError or _Ended."""
+        state = self._state(memory, loop)
+        return self._frames.walk(memory, state.frame, self._places.run_once)
 
     def _age_with_task(self, memory: Memory, loop: Loop, task: int, now_ns: int) -> int | None:
         """Return how long the iteration runs in which that task takes a step; None: not known.
@@ -218,8 +240,7 @@ class Looks:
     def _find_frame(self, memory: Memory, loop: Loop) -> bool:
         """Walk to the frame of ``_run_once``; return whether there is one."""
         try:
-            state = self._state(memory, loop)
-            found = self._frames.walk(memory, state.frame, self._places.run_once).found
+            found = self._walk(memory, loop).found
         except (ReadError, _Ended):
             return False
         if found is not None:

@@ -18,6 +18,7 @@ from threadwatch.tasks.gevent_loops import GEVENT, GeventLoops
 from threadwatch.tasks.imports import Imports
 from threadwatch.tasks.kind import Asleep, LoopReader, Shared, not_known
 from threadwatch.tasks.layout import SOURCE, layout_of
+from threadwatch.tasks.look import GREENLET
 from threadwatch.tasks.objects import Objects
 from threadwatch.tasks.places import MODULES, PlacesFinder
 from threadwatch.tasks.trio_loops import TRIO, TrioLoops
@@ -33,7 +34,7 @@ class Loops:
         :raises Unsupported: a version or build whose tasks cannot be read.
         """
         layout = layout_of(python)
-        self._imports = imports = Imports(python, MODULES | {UVLOOP, TRIO, GEVENT})
+        self._imports = imports = Imports(python, MODULES | {UVLOOP, TRIO, GEVENT, GREENLET})
         self._objects = Objects(python, layout)
         self._shared = shared = Shared(
             python,

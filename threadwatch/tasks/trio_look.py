@@ -14,7 +14,7 @@ from struct import Struct
 from threadwatch.errors import ReadError
 from threadwatch.model.loops import LOOP, UNKNOWN, LoopSample
 from threadwatch.names.memory.snapshot import Memory, word
-from threadwatch.tasks.functions import Functions
+from threadwatch.tasks.functions import Functions, of_coroutine
 from threadwatch.tasks.kind import Shared
 from threadwatch.tasks.layout import TAGS, malformed
 from threadwatch.tasks.objects import words
@@ -186,20 +186,24 @@ class TrioLooks:
         return text or UNKNOWN
 
     def _function(self, memory: Memory, loop: TrioLoop, task: int) -> str | None:
-        """Return the outermost function of the application that runs in that task; None: not known."""
-        frames = self._shared.frames
+        """Return the outermost function of the application that runs in that task; None: not known.
+
+        In a greenlet it is not known.
+        """
+        shared = self._shared
         for _ in range(_TRIES):
             try:
-                state = frames.state(memory, loop.state, loop.ident, self._interpreter)
-                walk = frames.walk(memory, state.frame, self._places.loop)
-                found = self._functions.outermost(memory, reversed(walk.frames))
+                state = shared.frames.state(memory, loop.state, loop.ident, self._interpreter)
+                walk = shared.frames.walk(memory, state.frame, self._places.loop)
+                (coroutine,) = words(memory, task + self._places.task_coroutine, 1)
+                minor = shared.python.offsets.minor
+                frames = of_coroutine(memory, minor, walk.frames, coroutine)
                 if self.frame.read(memory, loop.loop).task != task:
                     return None
+                if frames is not None:
+                    return self._functions.outermost(memory, reversed(frames))
             except ReadError:
                 continue
-            # in a greenlet, frames end where it begins
-            if walk.found is not None or found is not None:
-                return found
         return None
 
     def _age(self, memory: Memory, loop: TrioLoop, now: Now, now_ns: int) -> int | None:
@@ -212,11 +216,13 @@ class TrioLooks:
                 began_s = self._float(memory, now.now)
                 offset_s = self._offset(memory, now.runner)
                 again = self.frame.read(memory, loop.loop)
+                # the loop that follows can have its own in the same places, with another offset
+                same = self._float(memory, now.now) == began_s
             except ReadError:
                 return None
             if offset_s is None:
                 return None
-            if (again.now, again.runner) == (now.now, now.runner):
+            if same and (again.now, again.runner) == (now.now, now.runner):
                 return max(0, now_ns - round((began_s - offset_s) * 1e9))
             if not again.task:
                 break

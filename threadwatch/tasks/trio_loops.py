@@ -72,7 +72,10 @@ class TrioLoops:
                     loops[state] = found
             elif found is not None:
                 without[state] = found
-        self._loops, self._without = loops, without
+        # one that two threads seem to run is looked for again
+        threads = Counter(loop.frame for loop in loops.values())
+        self._loops = {state: loop for state, loop in loops.items() if threads[loop.frame] == 1}
+        self._without = without
 
     def _see(
         self, memory: Memory, looks: TrioLooks, state: int, ident: int, native: int
@@ -84,7 +87,7 @@ class TrioLoops:
         try:
             now = frames.state(memory, state, ident, self._interpreter)
             if not now.frame:
-                return None
+                return known
             innermost = now.frame, *frames.step(memory, now.frame)
             if known is None and self._without.get(state) == innermost:
                 return innermost
@@ -92,6 +95,11 @@ class TrioLoops:
             if walk.found is None:
                 # it went on too fast, or is in a greenlet: what it was stays
                 return known or innermost
+            if known is None or known.frame != walk.found.address:
+                # one walk can lead into the frames of another thread; two of them hardly
+                now = frames.state(memory, state, ident, self._interpreter)
+                if frames.walk(memory, now.frame, self._run).found != walk.found:
+                    return known
             tid = tid_of(self._shared.python, memory, ident, native)
             return looks.follow(memory, state, ident, tid, walk.found.address) if tid else None
         except ReadError:

@@ -41,6 +41,7 @@ class TrioPlaces:
     loop_batch: int
     # Slots
     task_name: int
+    task_coroutine: int
     task_next: int
     """What is called to resume the task: None, if it waits."""
     runner_tasks: int
@@ -94,6 +95,7 @@ def find_places(
         loop_now=loop_now,
         loop_batch=loop_batch,
         task_name=_slot(shared, snapshot, task, b"name"),
+        task_coroutine=_slot(shared, snapshot, task, b"coro"),
         task_next=_slot(shared, snapshot, task, b"_next_send_fn"),
         runner_tasks=_slot(shared, snapshot, runner, b"tasks"),
         runner_queue=_slot(shared, snapshot, runner, b"runq"),

@@ -21,7 +21,7 @@ from threadwatch.tasks.bases import Base, Bases
 from threadwatch.tasks.beginning import Beginning
 from threadwatch.tasks.current import current_task
 from threadwatch.tasks.frames import Frame, ThreadState
-from threadwatch.tasks.functions import Functions
+from threadwatch.tasks.functions import Functions, of_coroutine
 from threadwatch.tasks.kind import Shared
 from threadwatch.tasks.labels import Labels
 from threadwatch.tasks.layout import malformed
@@ -188,8 +188,9 @@ class UvLooks:
                     loop.base = self._bases.below_task(memory, walked, coroutine)
                 if not functions:
                     return None
-                inner = self._bases.of_task(memory, walked, coroutine)
-                if len(inner) == len(walked) and loop.base is not None:
+                minor = self._shared.python.offsets.minor
+                inner = of_coroutine(memory, minor, walked, coroutine) or ()
+                if not inner and loop.base is not None:
                     inner = self._bases.inside(memory, now.state.frame, loop.base) or ()
                 found = self._functions.outermost(memory, reversed(inner))
                 again = self._now(memory, loop)
