@@ -183,13 +183,13 @@ def started(
 
 
 def with_ring(
-    interpreter: testbed.Interpreter, release: str, directory: Path
+    interpreter: testbed.Interpreter, release: str, directory: Path, *others: str
 ) -> tuple[testbed.Interpreter, dict[str, str]]:
-    """Return an interpreter with a release of a library (pip's words), and the environment for its loop in C.
+    """Return an interpreter with releases of libraries (pip's words), and the environment for a loop in C.
 
     There, waits in an epoll are written down. ``directory``: has what is compiled for that.
     """
-    command = python(interpreter, environment(interpreter, release))
+    command = python(interpreter, environment(interpreter, release, *others))
     ring = str(library_of("ring", directory))
     return replace(interpreter, command=command), {"RING": ring, "LD_PRELOAD": ring}
 

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from tests.harness import until
-from tests.loops_outside import GEVENTS, Outside, names_of, started, watch_enough
+from tests.loops_outside import (
+    GEVENTS,
+    LASTS_S,
+    Outside,
+    names_of,
+    running,
+    started,
+    watch_enough,
+    with_ring,
+)
 from tests.loops_truth import check_functions
 from tests.testbed import Interpreter, require
 from threadwatch.model.loops import UNKNOWN
@@ -56,4 +65,33 @@ def test_a_hub_at_rest(tmp_path: Path) -> None:
 
         until(at_rest, "it waits for events")
         assert outside.loops.census(outside.memory, time.monotonic_ns(), 5_000) == []
+        outside.close()
+
+
+@pytest.mark.parametrize("loop", ["libuv-cffi", "libev-cffi"])
+@pytest.mark.parametrize("version", [(3, 10), (3, 14)], ids=str)
+def test_loops_that_are_written_in_python(
+    version: tuple[int, int], loop: str, tmp_path: Path
+) -> None:
+    """On a loop by cffi, what has it is known as on one in C, but no lag; nothing has one that waits."""
+    release = RELEASES[".".join(map(str, version))]
+    interpreter, extra = with_ring(require(*version), release, tmp_path, "cffi==2.0.0")
+    command, program = (*interpreter.command, "-W", "ignore"), "gevent_loops.py"
+    extra["GEVENT_LOOP"] = loop
+    with running(command, program, tmp_path, "mixed", str(LASTS_S), **extra) as (pid, files):
+        outside = Outside(pid)
+        outside.find_all(1)
+        labels = {"heavy", "named-é", "(callback) tick"}
+        taken = watch_enough(outside, files, labels, names_of(interpreter, release), functions=True)
+        outside.close()
+    assert {(sample.age_ns, sample.ready, sample.iteration) for _, _, sample in taken[pid]} == {
+        (None, None, None)
+    }
+    check_functions(files[pid], taken[pid], "gevent_loops", interpreter.version)
+    with running(command, program, tmp_path, "idle", str(LASTS_S), **extra) as (pid, _):
+        outside = Outside(pid)
+        outside.find_all(1)
+        for _ in range(200):
+            (sample,) = outside.sample(time.monotonic_ns())
+            assert sample.holder is None
         outside.close()

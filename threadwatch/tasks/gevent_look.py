@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from dataclasses import dataclass, field
+from itertools import dropwhile
 
 from threadwatch.errors import ReadError
 from threadwatch.model.loops import CALLBACK, LOOP, UNKNOWN, LoopSample
@@ -26,6 +27,8 @@ MAIN = "(main greenlet)"
 _TRIES = 3
 _MOST_WRAPPED = 8
 _MOST_ATTRIBUTES = 64
+_LOOPS = ("/gevent/_ffi/", "/gevent/libuv/", "/gevent/libev/")
+"""Where gevent has its loops that are written in Python."""
 _DICT = 24
 """Where a greenlet has its dict (greenlet.h); the address of its struct of C++ follows."""
 _DEFAULT = re.compile("Greenlet-[0-9]+")
@@ -171,10 +174,13 @@ class GeventLooks:
         if walk.found is None or self._current(memory, hub) != hub.address:
             raise malformed("another greenlet runs by now")
         inside = [frame for frame in reversed(walk.frames) if self._has_code(memory, frame.code)]
-        if inside:
-            name = CALLBACK + shared.objects.code(memory, inside[0].code).name
-            function = self._functions.outermost(memory, inside) if functions else None
+        called = list(dropwhile(lambda frame: self._is_of_loop(memory, frame.code), inside))
+        if called:
+            name = CALLBACK + shared.objects.code(memory, called[0].code).name
+            function = self._functions.outermost(memory, called) if functions else None
             return LoopSample(hub.tid, "gevent", name, function, None, None)
+        if len(inside) > 1:  # its method ``run`` waits; what that calls does not
+            return LoopSample(hub.tid, "gevent", LOOP, None, None, None)
         if slept is not None:  # nothing but its wait for events sleeps there
             return LoopSample(hub.tid, "gevent", None, None, None, None)
         return LoopSample(hub.tid, "gevent", LOOP, None, None, None, woken=True)
@@ -185,6 +191,11 @@ class GeventLooks:
             return not self._shared.objects.code(memory, code).file.startswith("<shim")
         except ReadError:
             return False
+
+    def _is_of_loop(self, memory: Memory, code: int) -> bool:
+        """Return whether code is of one of gevent's loops that are written in Python, and call C by cffi."""
+        file = self._shared.objects.code(memory, code).file
+        return any(directory in file for directory in _LOOPS)
 
     def _name(self, memory: Memory, greenlet: int) -> str:
         """Return what a greenlet is called: its own name, or that of the function that it runs.

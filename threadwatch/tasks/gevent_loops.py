@@ -17,7 +17,7 @@ from threadwatch.tasks.imports import attribute
 from threadwatch.tasks.kind import Asleep, Shared
 from threadwatch.tasks.layout import TAGS, malformed
 from threadwatch.tasks.objects import words
-from threadwatch.tasks.owner import OF_GEVENT, prove_owner
+from threadwatch.tasks.owner import OF_GEVENT, Owners
 
 GEVENT = b"gevent.hub"
 """The module that has its hubs."""
@@ -149,7 +149,8 @@ class GeventLoops:
         state, ident, native = thread
         if not objects.is_a(memory, objects.type_at(memory, hub), places.hub_type):
             raise malformed("what should be gevent's hub is none")
-        prove_owner(memory, self._shared.python, hub, OF_GEVENT, ident)
+        owners = Owners(self._shared.python, self._interpreter, OF_GEVENT)
+        owners.prove(memory, hub, ident)
         tid = tid_of(self._shared.python, memory, ident, native)
         if not tid:
             return None

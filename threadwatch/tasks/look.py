@@ -25,7 +25,7 @@ from threadwatch.tasks.functions import Functions, of_coroutine
 from threadwatch.tasks.kind import Shared
 from threadwatch.tasks.labels import Labels
 from threadwatch.tasks.layout import TAGS, malformed
-from threadwatch.tasks.owner import OF_ASYNCIO, prove_owner
+from threadwatch.tasks.owner import OF_ASYNCIO, Owners
 from threadwatch.tasks.places import Places
 
 GREENLET = b"greenlet"
@@ -62,7 +62,7 @@ class Looks:
 
     def __init__(self, shared: Shared, places: Places) -> None:
         python, layout, objects = shared.python, shared.layout, shared.objects
-        self._python = python
+        self._owners = Owners(python, places.interpreter, OF_ASYNCIO)
         self._offsets = python.offsets
         self._layout = layout
         self._objects = objects
@@ -122,7 +122,7 @@ class Looks:
             if not self._objects.is_a(memory, kind, self._places.loop_type):
                 raise malformed("what runs _run_once is no loop")
             own = self._objects.type(memory, kind).name == _OWN_LOOP
-            prove_owner(memory, self._python, now.loop, OF_ASYNCIO, loop.ident)
+            self._owners.prove(memory, now.loop, loop.ident)
             loop.runs(now.loop, clock_known=own)
         loop.runs_in(frame)
         return now

@@ -72,10 +72,7 @@ class TrioLoops:
                     loops[state] = found
             elif found is not None:
                 without[state] = found
-        # one that two threads seem to run is looked for again
-        threads = Counter(loop.frame for loop in loops.values())
-        self._loops = {state: loop for state, loop in loops.items() if threads[loop.frame] == 1}
-        self._without = without
+        self._loops, self._without = self._of_one_thread(loops), without
 
     def _see(
         self, memory: Memory, looks: TrioLooks, state: int, ident: int, native: int
@@ -104,6 +101,20 @@ class TrioLoops:
             return looks.follow(memory, state, ident, tid, walk.found.address) if tid else None
         except ReadError:
             return known
+
+    def _of_one_thread(self, loops: dict[int, TrioLoop]) -> dict[int, TrioLoop]:
+        """Return the loops that one thread alone seems to run; or that it was seen to run before, and now.
+
+        A walk can lead into the frames of another thread, and trio does not say which thread runs a loop.
+        """
+        threads = Counter(loop.frame for loop in loops.values())
+        found = {}
+        for state, loop in loops.items():
+            known = self._loops.get(state)
+            again = known is not None and known is not loop and known.frame == loop.frame
+            if again or threads[loop.frame] == 1:
+                found[state] = loop
+        return found
 
     @property
     def _run(self) -> int:
