@@ -167,11 +167,11 @@ class Verdict:
     def add(self, truth: Truth, taken: tuple[int, int, LoopSample]) -> None:
         """Judge a sample, taken between two moments."""
         start_ns, end_ns, sample = taken
-        if end_ns > truth.ends_ns():
-            return
+        entries = truth.between(start_ns, end_ns)
+        if end_ns > truth.ends_ns() or not entries:
+            return  # nothing had been written down yet, or has been since
         self.samples += 1
         self.seen[sample.holder] += 1
-        entries = truth.between(start_ns, end_ns)
         allowed: set[str | None] = set()
         for entry in entries:
             allowed |= truth.may_be(entry)
