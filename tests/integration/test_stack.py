@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,11 +33,14 @@ sys.stdin.read()
 
 
 @contextmanager
-def _program(interpreter: Interpreter, directory: Path) -> Iterator[int]:
+def _program(
+    interpreter: Interpreter, directory: Path, prefix: Sequence[str] = ()
+) -> Iterator[int]:
+    """Run the program, in the PID namespace that ``prefix`` makes, and yield its PID as we see it."""
     script = directory / "shop.py"
     script.write_text(PROGRAM)
     with subprocess.Popen(
-        [*interpreter.command, str(script)],
+        [*prefix, *interpreter.command, str(script)],
         env=environ("plain", {}),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -46,6 +49,9 @@ def _program(interpreter: Interpreter, directory: Path) -> Iterator[int]:
         assert process.stdout is not None
         assert process.stdin is not None
         pid = int(process.stdout.readline())
+        if prefix:
+            children = f"/proc/{process.pid}/task/{process.pid}/children"
+            pid = int(Path(children).read_text())
         await_rest(pid)  # a thread that is behind the barrier need not wait for the lock by now
         yield pid
         process.stdin.close()
@@ -82,6 +88,20 @@ def test_stacks_of_threads_by_name(interpreter: Interpreter, tmp_path: Path) -> 
     assert text.startswith(f"shop   PID {pid} · CPython ")
     assert f"{pid}  MainThread  pipe" in text
     assert f"{tmp_path}/shop.py:7" in text
+
+
+def test_stacks_in_another_pid_namespace(interpreter: Interpreter, tmp_path: Path) -> None:
+    """Each thread of a process in a container has its own stack, although py-spy knows it by another TID."""
+    apart = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc")
+    with _program(interpreter, tmp_path, apart) as pid:
+        done = _stack("--json", pid)
+    assert (done.returncode, done.stderr) == (0, "")
+    functions = {
+        one["name"]: [frame["function"] for frame in one["frames"]]
+        for one in json.loads(done.stdout)
+    }
+    assert functions["MainThread"] == ["<module>"]
+    assert functions["pool-1"][0] == functions["pool-2"][0] == "take"
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from threadwatch.closeup.python_stacks import with_our_tids
 from threadwatch.errors import Malformed
 from threadwatch.stacks.dump import Frame, Stack, parse_dump
 from threadwatch.words.stack_text import frame_lines
@@ -31,6 +32,15 @@ def test_a_dump() -> None:
         Stack(12, "worker", True, (Frame("run", "/srv/a.py", 7),)),
         Stack(None, None, True, ()),
     )
+
+
+def test_tids_of_another_namespace() -> None:
+    """A stack has our TID for its thread, whether py-spy tells the process's own TIDs, or ours, or none."""
+    own = {1: 500, 7: 501, 500: 502}
+    for told in ((1, 7, 500, None), (500, 501, 502, None)):
+        stacks = tuple(Stack(tid, str(tid), False, ()) for tid in told)
+        assert [one.tid for one in with_our_tids(stacks, own)] == [500, 501, 502, None]
+        assert with_our_tids(stacks, {}) == stacks
 
 
 json_values = st.recursive(

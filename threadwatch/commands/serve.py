@@ -24,6 +24,7 @@ from dataclasses import dataclass
 
 from threadwatch import __version__, publish
 from threadwatch.closeup.examiner import Examiner
+from threadwatch.closeup.python_stacks import python_stacks
 from threadwatch.commands import log
 from threadwatch.commands.last_resort import end_if_main_thread_hangs
 from threadwatch.commands.service_manager import ServiceManager, take_sockets
@@ -37,7 +38,6 @@ from threadwatch.metrics.exporter import Exporter
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.procfs.own import raise_file_limit
-from threadwatch.stacks.py_spy import stacks_of
 from threadwatch.web.app import App
 from threadwatch.web.audience import Audience
 from threadwatch.web.auth.access import Access
@@ -140,7 +140,7 @@ def serve(options: ServeOptions) -> int:
     audience = Audience()
     host = socket.gethostname()
     examiner = Examiner(procfs)
-    closeup = CloseUp(exporter, examiner.examine, stacks_of if options.stacks else None)
+    closeup = CloseUp(exporter, examiner.examine, python_stacks if options.stacks else None)
     listen = options.listen or (() if inherited else (options.default_listen,))
     try:
         addresses = [parse_listen(text) for text in listen]

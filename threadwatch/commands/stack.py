@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 
+from threadwatch.closeup.python_stacks import python_stacks
 from threadwatch.config.defaults import DEFAULT_CONFIG
 from threadwatch.config.settings import sampled_often
 from threadwatch.errors import Unusable
@@ -14,7 +15,6 @@ from threadwatch.model.view import ProcessView, ThreadView
 from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.procfs.own import raise_file_limit
-from threadwatch.stacks.py_spy import stacks_of
 from threadwatch.words.stack_text import pair, stack_json, stack_lines
 from threadwatch.words.style import Style
 from threadwatch.words.text import printable
@@ -34,7 +34,7 @@ def stack(pid: int, which: Sequence[str], *, as_json: bool, nonblocking: bool) -
     """
     process = _process(pid)
     threads = _choose(process, which)
-    paired = pair(threads, stacks_of(pid, nonblocking=nonblocking))
+    paired = pair(threads, python_stacks(pid, nonblocking=nonblocking))
     if as_json:
         json.dump(stack_json(paired), sys.stdout, indent=2)
         sys.stdout.write("\n")

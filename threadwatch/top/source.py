@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from threadwatch.closeup.examiner import Examiner
+from threadwatch.closeup.python_stacks import python_stacks
 from threadwatch.config.parse import load_config
 from threadwatch.config.settings import sampled_often
 from threadwatch.errors import ReadError, Unusable
@@ -18,7 +19,6 @@ from threadwatch.poll.poller import Poller
 from threadwatch.procfs import ProcFS
 from threadwatch.procfs.own import raise_file_limit
 from threadwatch.stacks.dump import Stack
-from threadwatch.stacks.py_spy import stacks_of
 from threadwatch.words.wording import left_out
 
 Wait = Callable[[float], object]
@@ -118,7 +118,14 @@ class ProcSource:
         process_key, tid, _ = key
         if not self._procfs.same_namespace:
             raise Unusable("py-spy sees the processes of its own /proc only")
-        return next((one for one in stacks_of(process_key.pid) if one.tid == tid), None)
+        stacks = python_stacks(process_key.pid)
+        found = next((one for one in stacks if one.tid == tid), None)
+        if found is None and any(one.tid is None for one in stacks):
+            raise Unusable(
+                f"py-spy cannot tell which of its stacks is that of this thread: "
+                f"threadwatch stack {process_key.pid} has all of them"
+            )
+        return found
 
     def notes(self) -> str:
         """See :class:`Source`."""
