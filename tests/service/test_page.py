@@ -322,6 +322,15 @@ def test_it_can_be_narrowed_down(page: Page) -> None:
     expect(page.get_by_text("Nothing fits what is searched for.")).to_be_visible()
     page.get_by_role("searchbox").press("Escape")
     expect(page.get_by_role("searchbox")).to_have_value("")
+    table = page.get_by_role("treegrid").or_(page.get_by_role("grid"))
+    page.keyboard.press("Escape")
+    expect(table).to_be_focused()
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.keyboard.type("waiter")
+    page.keyboard.press("Enter")
+    expect(table).to_be_focused()
+    expect(page.get_by_role("searchbox")).to_have_value("waiter")
 
 
 def test_search_knows_states_and_figures(page: Page, shop: tuple[Serving, int]) -> None:

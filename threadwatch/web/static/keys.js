@@ -3,7 +3,7 @@
 import { element } from "./dom.js";
 
 const KEYS = [
-  ["/", "search; Escape clears it"],
+  ["/", "search; Enter goes to the table, Escape clears the search, and then goes there"],
   ["p", "pause"],
   ["?", "these keys"],
   ["arrows, Page Up, Page Down, Home, End", "move in the table, which Tab reaches"],

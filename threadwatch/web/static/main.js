@@ -267,6 +267,11 @@ setInterval(status, 1000);
 
 addEventListener("keydown", (event) => {
   const typing = event.target.closest?.("input, select");
+  if (event.target === search && (event.key === "Enter" || (event.key === "Escape" && !search.value))) {
+    table.grid.focus({ preventScroll: true });
+    event.preventDefault();
+    return;
+  }
   if (event.key === "Escape" && event.target === search) {
     chosen.search = "";
     change();
