@@ -82,6 +82,17 @@ def until(
     return value
 
 
+def is_listening(path: Path) -> bool:
+    """Return whether a server accepts connections at a Unix socket, which exists before it does."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(DEADLINE)
+        try:
+            connection.connect(str(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+    return True
+
+
 def await_rest(pid: int) -> None:
     """Wait until all threads of a process sleep, and none of them has run between two looks.
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests import programs, testbed
-from tests.harness import DEADLINE, run_in_pid_namespace, threadwatch
+from tests.harness import DEADLINE, is_listening, run_in_pid_namespace, threadwatch
 from tests.loads import Watch
 from tests.testbed import Interpreter
 from threadwatch.model.keys import UNATTRIBUTED
@@ -150,7 +150,7 @@ def main() -> None:
         ):
             module, *_ = package.partition("==")
             stack.enter_context(server(interpreter, directory, package, module, *arguments.split()))
-        shop.poll_until(path.exists, "gunicorn's socket")
+        shop.poll_until(lambda: is_listening(path), "gunicorn listening")
         enough = threading.Event()
         customer = threading.Thread(target=ask, args=(path, enough))
         customer.start()

@@ -341,7 +341,7 @@ def test_a_server_that_nobody_restarted(version: tuple[int, int]) -> None:
             start_new_session=True,
         )
         try:
-            harness.until(path.exists, "gunicorn's socket")
+            harness.until(lambda: harness.is_listening(path), "gunicorn listening")
             pid, _ = request(path)
             outside = Outside(pid)
             deadline = time.monotonic() + DEADLINE

@@ -179,6 +179,11 @@ def clocks_of(pid: int) -> dict[str, tuple[int, int]]:
     return found
 
 
+def have_run(load: Load) -> bool:
+    """Return whether each worker has computed for some ms."""
+    return all(cpu_ns > 10_000_000 for cpu_ns, _ in clocks_of(load.pid).values())
+
+
 @contextmanager
 def lab(**settings: Any) -> Iterator[Lab]:
     """Loads and a poller, which samples when it has chosen to and not when a CPU is free."""
@@ -198,6 +203,8 @@ def test_threads_that_share_the_gil(interpreter: Interpreter) -> None:
         loads = {count: it.start(interpreter, "count", str(count)) for count in (2, 4)}
         with promptly():
             it.begin()
+            # Time without a CPU that began before would be taken from "sleeping", in which they began.
+            it.follow_until(lambda _: all(map(have_run, it.loads)), "all workers to have run")
             it.follow(0.5)
             clocks, views = [], []
             for seconds in (1.5, 0):
