@@ -421,6 +421,7 @@ def test_demo_shows_the_mapping_and_serves_it(end: signal.Signals, status: int) 
 
 def test_demo_waits_until_its_application_is_complete(tmp_path: Path) -> None:
     """An application that takes longer than three polls to start is shown with all that it has."""
+    # The application's own delay, longer than three polls: no test waits by it.
     (tmp_path / "sitecustomize.py").write_text(
         "import sys, time\nif 'demo_app.py' in sys.orig_argv[1]: time.sleep(5)\n"
     )
